@@ -1,0 +1,3 @@
+"""Tabserve: train a model on a table and serve its predictions."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,260 @@
+"""The reader: CSV and XLSX files to records, with every fault named by its place.
+
+Two forms are read: ordinary columns, and the bank's own export, an XLSX file in which all values of a row stand in the
+first column, joined by commas. Cells of text become numbers where the use case says that a column holds numbers;
+apart from that nothing is changed, dropped or guessed. pandas is not needed, nor would it do: it renames repeated
+columns, takes texts such as "NA" for missing, and knows no row numbers.
+"""
+
+import csv
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from src.aliases import Record
+from src.errors import Fault, InvalidTableError, TooManyRowsError, UnsupportedFileError
+from src.use_cases.features import Feature
+
+NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
+MAX_UNPACKED = 200_000_000  # bytes that an XLSX file may unpack to: more is an attack or a mistake
+_XLSX_MAGIC = b"PK\x03\x04"
+
+Cells = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's content with known columns.
+
+    Parameters
+    ----------
+    place : str
+        The file's name and, for XLSX, its sheet.
+    records : list of dict
+        One for each row, with the feature columns only. Values are typed but not checked.
+    target : list or None
+        Values of the target column, when the file has one.
+    first_row : int
+        Where the first record stands in the file, counted from 1.
+    """
+
+    place: str
+    records: list[dict[str, Any]]
+    target: list[Any] | None
+    first_row: int = 2
+
+    def check(self, features: Sequence[Feature], target: Feature | None) -> None:
+        """Raise `InvalidTableError` with every value that does not fit its column."""
+        faults = [
+            Fault(feature.name, problem, row, record[feature.name])
+            for row, record in enumerate(self.records, self.first_row)
+            for feature in features
+            if (problem := feature.problem(record[feature.name]))
+        ]
+        if target:
+            faults += [
+                Fault(target.name, problem, row, value)
+                for row, value in enumerate(self.target or (), self.first_row)
+                if (problem := target.problem(value))
+            ]
+        if faults:
+            raise InvalidTableError(self.place, sorted(faults, key=lambda fault: fault.row or 0))
+
+
+def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
+    """Read and check a file to train on: all columns there, the target too, every value allowed.
+
+    Raises
+    ------
+    InvalidTableError
+        With file, sheet, row, column and value of the first faults.
+    UnsupportedFileError
+        For a file that is neither CSV nor XLSX.
+    """
+    with path.open("rb") as stream:
+        table = read_table(stream, path.name, features, target)
+    if table.target is None:
+        raise InvalidTableError(table.place, [Fault(target.name, "This column is missing.")])
+    if not table.records:
+        raise InvalidTableError(table.place, [Fault(features[0].name, "There is no row below the header.")])
+    table.check(features, target)
+    return table
+
+
+def read_table(
+    stream: BinaryIO, name: str, features: Sequence[Feature], target: Feature, max_rows: int | None = None
+) -> Table:
+    """Read a file with the given columns, in any order; the target may be left out.
+
+    Parameters
+    ----------
+    stream : binary file
+        What to read; an XLSX file needs one that can seek.
+    name : str
+        What errors call the file.
+    features, target : Feature
+        The columns.
+    max_rows : int, optional
+        Refuse more rows than this.
+
+    Raises
+    ------
+    InvalidTableError
+        When a column is missing, unknown or there twice, or a row has another number of cells than the header.
+    UnsupportedFileError
+        When it is neither CSV nor XLSX.
+    TooManyRowsError
+        When there are more than `max_rows`.
+    """
+    is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
+    stream.seek(0)
+    place, rows = _xlsx_rows(stream, name) if is_xlsx else (name, _csv_rows(stream))
+    typed = is_xlsx
+    header = next(rows, ())
+    first = str(header[0]) if header else ""
+    if "," in first and not any(cell is not None for cell in header[1:]):
+        rows, typed = _split(place, rows), False
+        header = _split_cell(first)
+    columns = _columns(place, header, features, target)
+    body = _body(rows, max_rows)
+    _check_width(place, body, len(columns), ragged=typed)
+
+    by_name = {feature.name: feature for feature in (*features, target)}
+    values = {
+        column: [_value(row, position, by_name[column], typed) for row in body]
+        for position, column in enumerate(columns)
+    }
+    target_values = values.pop(target.name, None)
+    records = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return Table(place, records, target_values)
+
+
+def _value(row: Cells, position: int, feature: Feature, typed: bool) -> Any:
+    cell = row[position] if position < len(row) else None
+    return cell if typed or cell is None else feature.parse(cell)
+
+
+def _csv_rows(stream: BinaryIO) -> Iterator[Cells]:
+    content = stream.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnsupportedFileError(NOT_A_TABLE) from None
+    if "\0" in text:
+        raise UnsupportedFileError(NOT_A_TABLE)
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""), strict=True)
+    except csv.Error:
+        raise UnsupportedFileError("The file is not well-formed CSV: a quote is not closed or stands alone.") from None
+
+
+def _xlsx_rows(stream: BinaryIO, name: str) -> tuple[str, Iterator[Cells]]:
+    from openpyxl import load_workbook
+
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise UnsupportedFileError(f"The XLSX file unpacks to more than {MAX_UNPACKED // 10**6} MB.")
+        workbook = load_workbook(stream, read_only=True, data_only=True)
+        filled = [sheet for sheet in workbook.worksheets if any(map(_is_filled, sheet.iter_rows(values_only=True)))]
+    except UnsupportedFileError:
+        raise
+    except Exception as error:  # openpyxl has no error of its own for a broken file: it lets any of a dozen through
+        raise UnsupportedFileError(NOT_A_TABLE) from error
+    if len(filled) > 1:
+        titles = ", ".join(f"'{sheet.title}'" for sheet in filled)
+        problem = f"One sheet is read, and {titles} hold data."
+        raise InvalidTableError(name, [Fault(sheet.title, problem) for sheet in filled])
+    if not filled:
+        return name, iter(())
+    (sheet,) = filled
+    return f"{name}, sheet '{sheet.title}'", _guarded(sheet.iter_rows(values_only=True))
+
+
+def _guarded(rows: Iterable[Cells]) -> Iterator[Cells]:
+    try:
+        yield from rows
+    except Exception as error:  # as above: a sheet is parsed while it is read
+        raise UnsupportedFileError(NOT_A_TABLE) from error
+
+
+def _split(place: str, rows: Iterable[Cells]) -> Iterator[Cells]:
+    """Rows of the bank's export: the first cell holds all values, and no other cell anything."""
+    for number, row in enumerate(rows, 2):
+        if _is_filled(row[1:]):
+            raise InvalidTableError(place, [Fault("second", "Only the first column may hold values.", number, row[1])])
+        yield _split_cell(str(row[0])) if row and row[0] is not None else ()
+
+
+def _split_cell(cell: str) -> Cells:
+    return next(csv.reader([cell]))
+
+
+def _columns(place: str, header: Cells, features: Sequence[Feature], target: Feature) -> list[str]:
+    """The header's columns, each known and there once; a trailing run of empty header cells is no column."""
+    names = ["" if cell is None else str(cell) for cell in header]
+    while names and not names[-1]:
+        names.pop()
+    required = [feature.name for feature in features]
+    allowed = [*required, target.name]
+    faults = [Fault(name, "This column is missing.") for name in required if name not in names]
+    faults += [
+        Fault(name, f"There is no such column; there are: {', '.join(allowed)}.")
+        for name in names
+        if name not in allowed
+    ]
+    faults += [Fault(name, "This column is there more than once.") for name, n in Counter(names).items() if n > 1]
+    if faults:
+        raise InvalidTableError(place, faults)
+    return names
+
+
+def _body(rows: Iterator[Cells], max_rows: int | None) -> list[Cells]:
+    """The rows below the header, without the blank ones at the end that spreadsheets and editors leave."""
+    body: list[Cells] = []
+    blank = 0
+    for row in rows:
+        if not _is_filled(row):
+            blank += 1
+            continue
+        if max_rows is not None and len(body) + blank >= max_rows:
+            raise TooManyRowsError(max_rows)
+        body += [()] * blank
+        body.append(row)
+        blank = 0
+    return body
+
+
+def _is_filled(row: Cells) -> bool:
+    return any(cell not in (None, "") for cell in row)
+
+
+def _check_width(place: str, body: Sequence[Cells], width: int, *, ragged: bool) -> None:
+    """No row holds values beyond the header, and none is shorter, unless rows may be ragged, as those of a sheet."""
+    faults = [
+        Fault("all", f"The row has {len(row)} cells and the header {width}.", number, "...")
+        for number, row in enumerate(body, 2)
+        if _is_filled(row[width:]) or (len(row) < width and not ragged)
+    ]
+    if faults:
+        raise InvalidTableError(place, faults)
+
+
+def file_kind_is_known(name: str) -> bool:
+    """Whether a file's name ends as a CSV or XLSX file's does."""
+    return re.search(r"\.(csv|xlsx)$", name, re.IGNORECASE) is not None
+
+
+def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
+    """Records as CSV text; what is missing becomes an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,166 @@
+"""What can go wrong, each with the sentence that says so.
+
+No message holds a path, a secret or a client's record: `api` hands these sentences to clients as they stand.
+The one exception is `InvalidTableError`, whose full text names the values at fault in a data scientist's own file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FIRST_FAULTS = 10  # how many faults of a table its error lists
+
+
+class TabserveError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class NotFittedError(TabserveError):
+    """A transformer or model was used before `fit`."""
+
+    def __init__(self, estimator: object) -> None:
+        super().__init__(f"This {type(estimator).__name__} is not fitted yet: call fit() before using it.")
+
+
+class UnknownUseCaseError(TabserveError):
+    """No use case has that name."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(f"There is no such use case; there are: {', '.join(known)}.")
+
+
+class InvalidUseCaseError(TabserveError):
+    """A use-case file declares something that cannot work."""
+
+
+class InvalidRecordsError(TabserveError):
+    """Some records do not fit the features.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        Positions of the records at fault, counted from 0.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(f"{len(rows)} record(s) do not fit the features, the first at position {rows[0]}.")
+        self.rows = list(rows)
+
+
+class InvalidTargetError(TabserveError):
+    """The target column holds values that its declaration does not allow."""
+
+
+class NothingToPredictError(TabserveError):
+    """A list or a file without a single record."""
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing to predict: send at least one record.")
+
+
+class TooManyRowsError(TabserveError):
+    """More rows than one request may hold."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"More than {limit} rows; send them in several requests.")
+
+
+class UnsupportedFileError(TabserveError):
+    """A file that is neither CSV nor XLSX."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in a table: where it is, what stands there, what would be right."""
+
+    column: str
+    problem: str
+    row: int | None = None
+    value: object = None
+
+    def __str__(self) -> str:
+        place = f"column '{self.column}'" if self.row is None else f"row {self.row}, column '{self.column}'"
+        value = "" if self.row is None else f" {self.value!r}:"
+        return f"{place}:{value} {self.problem}"
+
+
+class InvalidTableError(TabserveError):
+    """A file whose columns, types or values do not fit the use case.
+
+    Parameters
+    ----------
+    place : str
+        The file and, for XLSX, its sheet.
+    faults : sequence of Fault
+        All that is wrong; the message lists the first ten.
+    """
+
+    def __init__(self, place: str, faults: Sequence[Fault]) -> None:
+        lines = [f"{place}: {len(faults)} fault(s)", *(f"  {fault}" for fault in faults[:FIRST_FAULTS])]
+        if len(faults) > FIRST_FAULTS:
+            lines.append(f"  ... and {len(faults) - FIRST_FAULTS} more")
+        super().__init__("\n".join(lines))
+        self.faults = list(faults)
+
+    def by_column(self) -> Mapping[str, list[str]]:
+        """The problems without the values, by column: what may be told to a client."""
+        problems: dict[str, list[str]] = {}
+        for fault in self.faults[:FIRST_FAULTS]:
+            problems.setdefault(fault.column, []).append(
+                fault.problem if fault.row is None else f"Row {fault.row}: {fault.problem}"
+            )
+        return problems
+
+
+class UnknownModelError(TabserveError):
+    """No artifact, alias or use case has that name."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no model of that name; GET /models lists those there are.")
+
+
+class NoModelError(TabserveError):
+    """A use case has no model yet."""
+
+    def __init__(self, use_case: str) -> None:
+        super().__init__(f"There is no {use_case} model yet; train one.")
+        self.use_case = use_case
+
+
+class BrokenArtifactError(TabserveError):
+    """An artifact that is refused, and why.
+
+    Parameters
+    ----------
+    model_id : str
+        The artifact.
+    reason : str
+        What failed, without a path.
+    """
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        super().__init__(f"{model_id} is refused: {reason}.")
+        self.model_id = model_id
+        self.reason = reason
+
+
+class FailedGatesError(TabserveError):
+    """A candidate that did not pass its gates and was therefore not registered.
+
+    Parameters
+    ----------
+    manifest : mapping
+        The manifest that it would have had, verdicts included.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        failed = ", ".join(gate["gate"] for gate in manifest["gates"] if not gate["passed"])
+        super().__init__(f"The candidate was not registered; it failed: {failed}.")
+        self.manifest = manifest
+
+
+class InterruptedTrainingError(TabserveError):
+    """Training was stopped by the user before it was over; nothing was saved."""
+
+    def __init__(self, done: int, trials: int) -> None:
+        super().__init__(f"Interrupted after {done} of {trials} trials; nothing was saved.")

@@ -1,0 +1,288 @@
+"""Evaluation: metrics, thresholds, intervals and gates.
+
+Nothing here imports scikit-learn: a serving worker computes an AUC too. Tests hold each metric against scikit-learn's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from src.aliases import Matrix, Vector
+from src.models.base import Fold, Metric
+
+Metrics: TypeAlias = dict[str, float]
+TRAIN, CROSS_VALIDATION, HOLD_OUT = "train", "cross_validation", "hold_out"
+_SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
+
+
+def roc_auc(y: Vector, scores: Vector) -> float:
+    """Area under the ROC curve: the chance that a 1 scores above a 0, ties counting half.
+
+    Parameters
+    ----------
+    y : ndarray of 0 and 1, shape (n_rows,)
+    scores : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    float
+        NaN when a class is absent.
+
+    Notes
+    -----
+    From the rank sum: Mann and Whitney (1947), doi 10.1214/aoms/1177730491.
+    """
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # tied scores share their mean rank
+    ones = float(np.sum(y))
+    zeros = len(y) - ones
+    if not ones or not zeros:
+        return float("nan")
+    return float((np.sum(ranks[y == 1]) - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def average_precision(y: Vector, scores: Vector) -> float:
+    """Area under the precision-recall curve as the mean precision at each 1, tied scores taken together."""
+    thresholds, inverse = np.unique(-scores, return_inverse=True)
+    ones = np.bincount(inverse, weights=y, minlength=len(thresholds))
+    found = np.cumsum(ones)
+    predicted = np.cumsum(np.bincount(inverse, minlength=len(thresholds)))
+    return float(np.sum(ones / found[-1] * found / predicted))
+
+
+def kolmogorov_smirnov(y: Vector, scores: Vector) -> float:
+    """Largest distance between the two classes' score distributions."""
+    at = np.unique(scores)
+    shares = [np.searchsorted(np.sort(scores[y == label]), at, side="right") / np.sum(y == label) for label in (0, 1)]
+    return float(np.max(np.abs(shares[0] - shares[1])))
+
+
+@dataclass(frozen=True)
+class CostMatrix:
+    """What a wrong decision costs; a right one costs nothing.
+
+    Parameters
+    ----------
+    missed : float
+        A 1 that was taken for a 0.
+    false_alarm : float
+        A 0 that was taken for a 1.
+    """
+
+    missed: float
+    false_alarm: float
+
+    def expected(self, y: Vector, decisions: Vector) -> float:
+        """Mean cost of a row."""
+        return float(np.mean(np.where(y == 1, self.missed * (decisions == 0), self.false_alarm * (decisions == 1))))
+
+    def cheapest_threshold(self, y: Vector, scores: Vector) -> float:
+        """The threshold with the smallest cost on the given rows.
+
+        Between two neighbouring scores every threshold costs the same; the middle is taken.
+        """
+        order = np.argsort(scores, kind="stable")
+        ascending, labels = scores[order], y[order]
+        # cost when the k lowest scores are taken for 0 and the rest for 1, for k = 0 ... n_rows
+        cost = np.concatenate([[0.0], np.cumsum(self.missed * labels)]) + self.false_alarm * (
+            np.sum(labels == 0) - np.concatenate([[0.0], np.cumsum(labels == 0)])
+        )
+        edges = np.concatenate([[0.0], ascending, [1.0]])
+        cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # equal scores cannot be parted
+        best = int(np.argmin(cost))
+        return float((edges[best] + edges[best + 1]) / 2)
+
+
+class Task(ABC):
+    """What kind of prediction a use case makes, and so how it is split, measured and decided."""
+
+    headline: str  # the metric that models are chosen by; higher is better
+    answer_name: str  # what answers to clients call it
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """The headline metric as a function of targets and scores."""
+
+    @abstractmethod
+    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
+        """All metrics of the given rows, by name; those of decisions only when there is a threshold."""
+
+    def decision_metrics(self, y: Vector, scores: Vector, threshold: float) -> Metrics:
+        """The metrics that depend on a threshold; none where nothing is decided."""
+        return {}
+
+    @abstractmethod
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        """Folds of repeated cross-validation; `splits` consecutive ones judge each row once."""
+
+    @abstractmethod
+    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
+        """Row numbers, ascending, of the training part and of the hold-out."""
+
+    @abstractmethod
+    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
+        """Thresholds by how they were chosen, from out-of-fold scores; the first is the one to decide by."""
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Two classes.
+
+    Parameters
+    ----------
+    cost : CostMatrix
+        What the threshold minimises.
+    """
+
+    cost: CostMatrix
+    headline = "roc_auc"
+    answer_name = "auc_score"
+
+    @property
+    def metric(self) -> Metric:
+        return roc_auc
+
+    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
+        clipped = np.clip(scores, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+        auc = roc_auc(y, scores)
+        values = {
+            "roc_auc": auc,
+            "gini": 2 * auc - 1,
+            "pr_auc": average_precision(y, scores),
+            "ks": kolmogorov_smirnov(y, scores),
+            "brier": float(np.mean((scores - y) ** 2)),
+            "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))),
+        }
+        return values if threshold is None else {**values, **self.decision_metrics(y, scores, threshold)}
+
+    def decision_metrics(self, y: Vector, scores: Vector, threshold: float) -> Metrics:
+        """The metrics that depend on a threshold; precision, recall and F1 are of class 1, 0 where undefined."""
+        decisions = (scores >= threshold).astype(np.float64)
+        hits = float(np.sum(decisions * y))
+        precision = hits / max(float(np.sum(decisions)), 1.0)
+        recall = hits / max(float(np.sum(y)), 1.0)
+        return {
+            "accuracy": float(np.mean(decisions == y)),
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
+            "expected_cost": self.cost.expected(y, decisions),
+        }
+
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        from sklearn.model_selection import RepeatedStratifiedKFold
+
+        return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))
+
+    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
+        from sklearn.model_selection import train_test_split
+
+        train, test = train_test_split(np.arange(len(y)), test_size=hold_out, stratify=y, random_state=seed)
+        return np.sort(train), np.sort(test)
+
+    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
+        """The cheapest, 0.5, and the ROC-balanced one, where true-positive rate less false-positive rate is largest.
+
+        Repeats are pooled and not averaged: an average of several models is less spread than the one that will serve.
+        """
+        repeated, scores = np.tile(y, len(out_of_fold)), out_of_fold.ravel()
+        balanced = CostMatrix(missed=1 / float(np.sum(repeated)), false_alarm=1 / float(np.sum(repeated == 0)))
+        return {
+            "cost": self.cost.cheapest_threshold(repeated, scores),
+            "half": 0.5,
+            "roc_balanced": balanced.cheapest_threshold(repeated, scores),
+        }
+
+
+def bootstrap_interval(
+    y: Vector, scores: Vector, metric: Metric, seed: int, samples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric.
+
+    Rows are drawn with replacement; samples without both classes are left out (Efron and Tibshirani 1993, ch. 13).
+
+    Parameters
+    ----------
+    y, scores : ndarray, shape (n_rows,)
+    metric : callable
+        Of targets and scores.
+    seed : int
+        Seed of the drawing.
+    samples : int
+        How many samples to draw.
+    level : float
+        Coverage of the interval.
+    """
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(0, len(y), len(y)) for _ in range(samples))
+    values = [metric(y[rows], scores[rows]) for rows in draws]
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate found."""
+
+    gate: str
+    value: float
+    bound: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Gate(ABC):
+    """A demand that a candidate must meet before it is registered.
+
+    Parameters
+    ----------
+    metric : str
+        Name of the metric, higher being better.
+    bound : float
+        The limit; its meaning is the gate's.
+    """
+
+    metric: str
+    bound: float
+
+    @abstractmethod
+    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
+        """Compare metrics by part (train, cross_validation, hold_out) with the bound."""
+
+
+class SmallestMetric(Gate):
+    """The hold-out metric must reach the bound."""
+
+    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
+        value = candidate[HOLD_OUT][self.metric]
+        return Verdict(f"smallest hold-out {self.metric}", value, self.bound, bool(value >= self.bound))
+
+
+class LargestGap(Gate):
+    """The metric on the training part may exceed the hold-out's by at most the bound."""
+
+    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
+        value = candidate[TRAIN][self.metric] - candidate[HOLD_OUT][self.metric]
+        return Verdict(f"largest train-to-hold-out gap of {self.metric}", value, self.bound, bool(value <= self.bound))
+
+
+class BaselineMargin(Gate):
+    """In cross-validation the metric may fall below the baseline's by at most the bound.
+
+    Cross-validation and not the hold-out: on a few hundred rows the difference of two models is mostly chance.
+    """
+
+    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
+        value = baseline[CROSS_VALIDATION][self.metric] - candidate[CROSS_VALIDATION][self.metric]
+        return Verdict(f"largest {self.metric} below baseline", value, self.bound, bool(value <= self.bound))
+
+
+def judge(
+    gates: tuple[Gate, ...], candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]
+) -> list[dict[str, Any]]:
+    """Every gate's verdict as plain data; a NaN passes nothing."""
+    return [asdict(gate.judge(candidate, baseline)) for gate in gates]

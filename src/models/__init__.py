@@ -1,0 +1,1 @@
+"""Models: what is fitted on a matrix and predicts from it."""

@@ -1,0 +1,112 @@
+"""Model: what every algorithm looks like to the rest of the project."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from src.aliases import Matrix, Vector
+from src.base import Estimator
+
+Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
+Metric: TypeAlias = Callable[[Vector, Vector], float]  # of targets and scores; higher is better
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """How good a model is on rows that it was not fitted on.
+
+    Parameters
+    ----------
+    score : float
+        Mean of the metric over all folds.
+    out_of_fold : ndarray, shape (n_repeats, n_rows)
+        The score of each row by a model that did not see it, once for each repeat of the cross-validation.
+    parameters : mapping
+        What the cross-validation chose itself, such as a number of rounds; to be set before the final fit.
+    """
+
+    score: float
+    out_of_fold: Matrix
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(Estimator, ABC):
+    """Something that is fitted on a matrix and scores the rows of another.
+
+    Attributes
+    ----------
+    threshold_ : float or None
+        Where decisions are cut; training sets it after `fit`, and models that decide nothing ignore it.
+    """
+
+    threshold_: float | None = None
+
+    @abstractmethod
+    def fit(self, X: Matrix, y: Vector) -> Self:
+        """Learn from a (n_rows, n_columns) matrix and its (n_rows,) targets; return self."""
+
+    @abstractmethod
+    def predict_score(self, X: Matrix) -> Vector:
+        """Score of each row, shape (n_rows,): a probability for a classifier, a value for a regressor.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
+    @abstractmethod
+    def answer(self, scores: Vector) -> dict[str, npt.NDArray[Any]]:
+        """The columns of an answer: `result` and whatever goes with it, each of shape (n_rows,)."""
+
+    def cross_validate(
+        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
+    ) -> CrossValidation:
+        """Fit on each fold's first part and score its second; the model itself stays as it is.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_rows, n_columns)
+        y : ndarray, shape (n_rows,)
+        folds : sequence of (ndarray, ndarray)
+            Row numbers to fit on and to score; the second parts of consecutive folds make up whole repeats.
+        metric : callable
+            Of targets and scores; higher is better.
+        jobs : int
+            How many folds to work on at once.
+        """
+
+        def fit_and_score(fold: Fold) -> Vector:
+            rows, judged = fold
+            return type(self)(**self.get_params()).fit(X[rows], y[rows]).predict_score(X[judged])
+
+        with ThreadPoolExecutor(jobs) as pool:
+            scores = list(pool.map(fit_and_score, folds))
+        return CrossValidation(mean_metric(metric, y, folds, scores), gather(folds, scores, len(y)))
+
+
+class Classifier(Model):
+    """A model of two classes: its score is the probability of class 1, and the decision is 1 from a threshold on."""
+
+    def answer(self, scores: Vector) -> dict[str, npt.NDArray[Any]]:
+        """The decisions (0 or 1) as `result`, the scores as `probability`; the threshold is 0.5 until one is chosen."""
+        threshold = 0.5 if self.threshold_ is None else self.threshold_
+        return {"result": (scores >= threshold).astype(np.int64), "probability": scores}
+
+
+def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], scores: Sequence[Vector]) -> float:
+    """The metric's mean over folds."""
+    return float(np.mean([metric(y[rows], fold_scores) for (_, rows), fold_scores in zip(folds, scores, strict=True)]))
+
+
+def gather(folds: Sequence[Fold], scores: Sequence[Vector], n_rows: int) -> Matrix:
+    """Scores of folds put where their rows are: shape (n_repeats, n_rows)."""
+    rows = np.concatenate([rows for _, rows in folds]).reshape(-1, n_rows)
+    result = np.empty(rows.shape)
+    np.put_along_axis(result, rows, np.concatenate(list(scores)).reshape(-1, n_rows), axis=1)
+    return result

@@ -1,0 +1,174 @@
+"""LightGBM models."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from src.aliases import Matrix, Vector
+from src.models.base import Classifier, CrossValidation, Fold, Metric, Model, gather, mean_metric
+from src.models.native import Booster, open_booster
+
+if TYPE_CHECKING:
+    import lightgbm
+
+MAX_ROUNDS = 1000
+CHUNK = 25  # rounds between two looks at the curve
+PATIENCE = 75  # rounds without a new best after which the folds stop
+
+
+class LgbModel(Model):
+    """Gradient-boosted trees by LightGBM; it needs the lightgbm package to be fitted, not to predict.
+
+    The parameters have LightGBM's own names and meanings
+    (https://lightgbm.readthedocs.io/en/stable/Parameters.html), but for these:
+
+    Parameters
+    ----------
+    num_rounds : int
+        How many trees; cross-validation chooses it.
+    categorical : tuple of int
+        Columns that hold codes without an order.
+    monotone : tuple of int
+        For each column 1, -1 or 0: the score must not fall, must not rise, or may do as it likes; empty for none.
+    seed : int
+        Seed of all that is drawn. One thread and LightGBM's deterministic mode make equal models of equal data.
+
+    Attributes
+    ----------
+    text_ : str
+        The fitted model in LightGBM's text format; all that is pickled.
+    """
+
+    objective: str
+    stopping_metric: str  # LightGBM's name of the loss that chooses the number of rounds; lower is better
+
+    def __init__(
+        self,
+        num_rounds: int = 100,
+        learning_rate: float = 0.1,
+        num_leaves: int = 31,
+        max_depth: int = -1,
+        min_data_in_leaf: int = 20,
+        feature_fraction: float = 1.0,
+        feature_fraction_bynode: float = 1.0,
+        bagging_fraction: float = 1.0,
+        lambda_l1: float = 0.0,
+        lambda_l2: float = 0.0,
+        max_bin: int = 255,
+        cat_smooth: float = 10.0,
+        extra_trees: bool = False,
+        categorical: tuple[int, ...] = (),
+        monotone: tuple[int, ...] = (),
+        seed: int = 0,
+    ) -> None:
+        self.num_rounds = num_rounds
+        self.learning_rate = learning_rate
+        self.num_leaves = num_leaves
+        self.max_depth = max_depth
+        self.min_data_in_leaf = min_data_in_leaf
+        self.feature_fraction = feature_fraction
+        self.feature_fraction_bynode = feature_fraction_bynode
+        self.bagging_fraction = bagging_fraction
+        self.lambda_l1 = lambda_l1
+        self.lambda_l2 = lambda_l2
+        self.max_bin = max_bin
+        self.cat_smooth = cat_smooth
+        self.extra_trees = extra_trees
+        self.categorical = categorical
+        self.monotone = monotone
+        self.seed = seed
+
+    def fit(self, X: Matrix, y: Vector) -> Self:
+        """Grow `num_rounds` trees on a (n_rows, n_columns) matrix."""
+        booster = self._new_booster(X, y)
+        for _ in range(self.num_rounds):
+            booster.update()
+        self.text_: str = booster.model_to_string()
+        self.__dict__.pop("_booster", None)
+        return self
+
+    def predict_score(self, X: Matrix) -> Vector:
+        self.check_is_fitted()
+        return self._booster.predict(X)
+
+    def cross_validate(
+        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
+    ) -> CrossValidation:
+        """Cross-validation with early stopping: all folds grow together until their mean loss has stopped falling.
+
+        The number of rounds is one for all folds, the one with the smallest mean loss, so that no fold's score is
+        flattered by a number of its own.
+        """
+        boosters = []
+        for rows, judged in folds:
+            booster = self._new_booster(X[rows], y[rows], metric=self.stopping_metric)
+            booster.add_valid(booster.train_set.create_valid(X[judged], y[judged], params=booster.params), "valid")
+            boosters.append(booster)
+        losses = np.empty((0, len(folds)))
+        with ThreadPoolExecutor(jobs, initializer=_silence_this_thread) as pool:
+            while len(losses) < MAX_ROUNDS and len(losses) - _best_rounds(losses) < PATIENCE:
+                losses = np.vstack([losses, np.transpose(list(pool.map(_grow, boosters)))])
+        rounds = _best_rounds(losses)
+        scores = [
+            np.asarray(booster.predict(X[judged], num_iteration=rounds, num_threads=1))
+            for booster, (_, judged) in zip(boosters, folds, strict=True)
+        ]
+        return CrossValidation(
+            mean_metric(metric, y, folds, scores), gather(folds, scores, len(y)), {"num_rounds": rounds}
+        )
+
+    @cached_property
+    def _booster(self) -> Booster:
+        return open_booster(self.text_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_booster"}
+
+    def _new_booster(self, X: Matrix, y: Vector, metric: str = "none") -> "lightgbm.Booster":
+        from lightgbm import Booster, Dataset
+
+        parameters = {name: value for name, value in self.get_params().items() if name not in _OWN_PARAMETERS}
+        parameters |= {
+            "objective": self.objective,
+            "metric": metric,
+            "bagging_freq": 1,
+            "monotone_constraints": list(self.monotone) or None,
+            "num_threads": 1,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+        return Booster(parameters, Dataset(X, y, categorical_feature=list(self.categorical), params=parameters))
+
+
+class LgbClassifier(LgbModel, Classifier):
+    """LightGBM for two classes; the score is the probability of class 1, nothing being re-weighted."""
+
+    objective = "binary"
+    stopping_metric = "binary_logloss"
+
+
+_OWN_PARAMETERS = frozenset({"num_rounds", "categorical", "monotone"})
+
+
+def _silence_this_thread() -> None:
+    """LightGBM keeps its verbosity for each thread, and takes it over only where a thread makes something."""
+    from lightgbm import Dataset
+
+    Dataset(np.zeros((2, 1)), params={"verbosity": -1}).construct()
+
+
+def _grow(booster: "lightgbm.Booster") -> list[float]:
+    losses = []
+    for _ in range(CHUNK):
+        booster.update()
+        losses.append(float(booster.eval_valid()[0][2]))
+    return losses
+
+
+def _best_rounds(losses: Matrix) -> int:
+    """The number of rounds, from 1, with the smallest mean loss of a (n_rounds, n_folds) matrix; 0 before the first."""
+    return int(np.argmin(losses.mean(axis=1))) + 1 if len(losses) else 0

@@ -1,0 +1,216 @@
+"""LightGBM's own C library, without the lightgbm package.
+
+`import lightgbm` brings pandas, scikit-learn and scipy into a process: 140 MB and seconds for each worker. Predicting
+needs none of them: the wheel holds `lib_lightgbm`, and its C API takes a model's text and a matrix. Where the library
+is not found, the package does the same work, slower to start.
+
+See https://lightgbm.readthedocs.io/en/stable/C-API.html for the functions called here.
+"""
+
+import ctypes
+import importlib.util
+import os
+import threading
+import weakref
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from src.aliases import Matrix, Vector
+
+LIBRARY_NAMES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
+_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
+_NORMAL = 0  # C_API_PREDICT_NORMAL
+_ROW_MAJOR = 1
+
+
+class Booster(Protocol):
+    """What predicts from a LightGBM model's text."""
+
+    def predict(self, matrix: Matrix) -> Vector:
+        """Predictions of a (n_rows, n_features) matrix: shape (n_rows,)."""
+
+
+def open_booster(text: str, threads: int | None = None) -> Booster:
+    """The fastest booster there is for a model.
+
+    Parameters
+    ----------
+    text : str
+        What `lightgbm.Booster.model_to_string` gave.
+    threads : int, optional
+        Threads for matrices of many rows; by default `OMP_NUM_THREADS`, else one: LightGBM with more threads than
+        CPUs granted is many times slower.
+    """
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS", "1"))
+    path = library_path()
+    return PackageBooster(text, threads) if path is None else NativeBooster(_library(path), text, threads)
+
+
+def library_path() -> Path | None:
+    """Where the installed lightgbm wheel keeps its C library; None when it is not there."""
+    spec = importlib.util.find_spec("lightgbm")  # finds the package and does not import it
+    folders = spec.submodule_search_locations if spec else None
+    candidates = (Path(folder, "lib", name) for folder in folders or () for name in LIBRARY_NAMES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _library(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library
+
+
+@cache
+def _library_holding_the_gil(path: str) -> ctypes.PyDLL:
+    # One row takes 3 µs: giving the interpreter lock away for that costs more than it frees.
+    return ctypes.PyDLL(path)
+
+
+class _Handle(ctypes.c_void_p):
+    """A loaded model, freed by the library when nobody refers to it any more."""
+
+
+class NativeBooster:
+    """A model in LightGBM's C library.
+
+    Safe between threads: a matrix is predicted under the library's own shared lock, a single row with buffers that
+    belong to the calling thread.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+        The loaded library.
+    text : str
+        The model.
+    threads : int
+        OpenMP threads for matrices of many rows.
+    """
+
+    def __init__(self, library: ctypes.CDLL, text: str, threads: int) -> None:
+        self._library = library
+        self._handle = _Handle()
+        self._parameters = f"num_threads={threads}".encode()
+        self._rows = threading.local()
+        rounds = ctypes.c_int()
+        self._call("BoosterLoadModelFromString", text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
+        weakref.finalize(self._handle, library.LGBM_BoosterFree, ctypes.c_void_p(self._handle.value)).atexit = False
+        features = ctypes.c_int()
+        self._call("BoosterGetNumFeature", self._handle, ctypes.byref(features))
+        self.n_features = features.value
+
+    def predict(self, matrix: Matrix) -> Vector:
+        """Predictions of a matrix, equal to `lightgbm.Booster.predict` to the last bit.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+
+        Raises
+        ------
+        ValueError
+            When the matrix has another number of columns: the library would read past its end.
+        """
+        if matrix.ndim != 2 or matrix.shape[1] != self.n_features:
+            raise ValueError(
+                f"The model needs a matrix with {self.n_features} columns, not one of shape {matrix.shape}."
+            )
+        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+        return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix)
+
+    def _predict_rows(self, matrix: Matrix) -> Vector:
+        result = np.empty(len(matrix), dtype=np.float64)
+        written = ctypes.c_int64()
+        self._call(
+            "BoosterPredictForMat",
+            self._handle,
+            ctypes.c_void_p(matrix.ctypes.data),
+            ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(len(matrix)),
+            ctypes.c_int32(self.n_features),
+            ctypes.c_int(_ROW_MAJOR),
+            ctypes.c_int(_NORMAL),
+            ctypes.c_int(0),  # from the first tree
+            ctypes.c_int(-1),  # to the last
+            ctypes.c_char_p(self._parameters),
+            ctypes.byref(written),
+            ctypes.c_void_p(result.ctypes.data),
+        )
+        return result
+
+    def _predict_row(self, matrix: Matrix) -> Vector:
+        try:
+            row: _RowPredictor = self._rows.predictor
+        except AttributeError:
+            row = self._rows.predictor = _RowPredictor(self)
+        return row(matrix)
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        if getattr(self._library, f"LGBM_{function}")(*arguments) != 0:
+            raise RuntimeError(f"LightGBM: {self._library.LGBM_GetLastError().decode()}")
+
+
+class _RowPredictor:
+    """The single-row fast call of one booster for one thread: everything that can be prepared is."""
+
+    def __init__(self, booster: NativeBooster) -> None:
+        self._booster = booster._handle  # the model must outlive this
+        self._config = ctypes.c_void_p()
+        booster._call(
+            "BoosterPredictForMatSingleRowFastInit",
+            booster._handle,
+            ctypes.c_int(_NORMAL),
+            ctypes.c_int(0),
+            ctypes.c_int(-1),
+            ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(booster.n_features),
+            ctypes.c_char_p(b"num_threads=1"),
+            ctypes.byref(self._config),
+        )
+        weakref.finalize(self, booster._library.LGBM_FastConfigFree, self._config).atexit = False
+        library = _library_holding_the_gil(booster._library._name)
+        self._predict = library.LGBM_BoosterPredictForMatSingleRowFast
+        self._error = booster._library.LGBM_GetLastError
+        self._row = (ctypes.c_double * booster.n_features)()
+        self._view = np.ctypeslib.as_array(self._row)
+        self._result = ctypes.c_double()
+        self._arguments = (
+            self._config,
+            ctypes.byref(self._row),
+            ctypes.byref(ctypes.c_int64()),
+            ctypes.byref(self._result),
+        )
+
+    def __call__(self, matrix: Matrix) -> Vector:
+        self._view[:] = matrix[0]
+        if self._predict(*self._arguments) != 0:
+            raise RuntimeError(f"LightGBM: {self._error().decode()}")
+        return np.array([self._result.value])
+
+
+class PackageBooster:
+    """The same model in the lightgbm package, for installations whose C library is elsewhere."""
+
+    def __init__(self, text: str, threads: int) -> None:
+        import lightgbm
+
+        self._booster = lightgbm.Booster(model_str=text)
+        self._threads = threads
+
+    def predict(self, matrix: Matrix) -> Vector:
+        """Predictions of a (n_rows, n_features) matrix: shape (n_rows,)."""
+        return np.asarray(self._booster.predict(matrix, num_threads=self._threads), dtype=np.float64)
+
+
+def library_version() -> str:
+    """Version of the installed LightGBM, without importing it."""
+    return version("lightgbm")

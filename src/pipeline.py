@@ -1,0 +1,44 @@
+"""Pipeline: transformers in a row."""
+
+from typing import Any, Self
+
+from src.transformers import Transformer
+
+
+class Pipeline(Transformer):
+    """Transformers, each fed with what the one before it made; itself a transformer.
+
+    Parameters
+    ----------
+    steps : tuple of Transformer
+        At least one. The first takes records, the others matrices.
+
+    Examples
+    --------
+    >>> from src.transformers import OneHot, RecordEncoder
+    >>> from src.use_cases.features import Category
+    >>> housing = Category(name="housing", description="Housing", values=("rent", "own"))
+    >>> pipeline = Pipeline((RecordEncoder((housing,)), OneHot((0,))))
+    >>> pipeline.fit_transform([{"housing": "own"}, {"housing": "rent"}]).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+
+    def __init__(self, steps: tuple[Transformer, ...]) -> None:
+        self.steps = steps
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit each step on what the steps before it made of `X`."""
+        self.fit_transform(X, y)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Send `X` through all steps."""
+        for step in self.steps:
+            X = step.transform(X)
+        return X
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit each step and send `X` through it."""
+        for step in self.steps:
+            X = step.fit_transform(X, y)
+        return X

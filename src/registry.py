@@ -1,0 +1,335 @@
+"""Registry: artifacts in a folder, saved so that no half-written one exists, and verified before they are used."""
+
+import hashlib
+import hmac
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
+from src.models.base import Model
+from src.pipeline import Pipeline
+from src.transformers import RecordEncoder, Target
+from src.use_cases.features import Feature
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = 1  # raised whenever an older program could not read what a newer one writes
+MANIFEST = "manifest.json"
+PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
+LOADED_FILES = (PIPELINE, MODEL)
+PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
+ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
+CHAMPIONS = "champions.json"
+DEFAULT_FOLDER = "models"
+
+_MODEL_ID = re.compile(
+    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-z][a-z0-9-]{0,49})"
+    r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """The parts of a model_id, e.g. `credit-lightgbm_v1.0.0-1795287600.123456`."""
+
+    use_case: str
+    algorithm: str
+    version: str
+    timestamp: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelId | None":
+        """The parts, or None for a text that is no model_id."""
+        match = _MODEL_ID.fullmatch(text)
+        return cls(**match.groupdict()) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.use_case}-{self.algorithm}_v{self.version}-{self.timestamp}"
+
+    @property
+    def age_key(self) -> tuple[float, str]:
+        """What to sort by: the timestamp as a number, never as a text."""
+        return float(self.timestamp), str(self)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What one training run saved for one model, verified and loaded.
+
+    Parameters
+    ----------
+    manifest : mapping
+        What the model is, how it was made and how good it is.
+    pipeline : Pipeline
+        From records to the model's matrix.
+    target : Target
+        From the target column to numbers.
+    model : Model
+        Fitted on that matrix.
+    """
+
+    manifest: Mapping[str, Any]
+    pipeline: Pipeline
+    target: Target
+    model: Model
+
+    @property
+    def model_id(self) -> str:
+        """The artifact's name."""
+        return str(self.manifest["model_id"])
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """The input columns that this model was trained with, whatever the use case declares today."""
+        encoder = self.pipeline.steps[0]
+        assert isinstance(encoder, RecordEncoder)
+        return encoder.features
+
+
+class Registry:
+    """Artifacts in a local folder.
+
+    An artifact exists exactly when its manifest does: files are written first and the manifest last, by renaming; it
+    is deleted first. Artifacts are read from the folder's listing, never from a name that a client sent.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the artifacts are; made when the first is saved.
+    signing_key : str, optional
+        When given, manifests are signed with it, and one without its signature is refused.
+    """
+
+    def __init__(self, folder: Path, signing_key: str | None = None) -> None:
+        self.folder = folder
+        self._key = signing_key.encode() if signing_key else None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
+        """The registry that `MODEL_REGISTRY` and `MODEL_SIGNING_KEY` describe."""
+        return cls(Path(environment.get("MODEL_REGISTRY", DEFAULT_FOLDER)), environment.get("MODEL_SIGNING_KEY"))
+
+    # names
+
+    def list(self, use_case: str | None = None) -> "list[str]":
+        """The model_ids of all artifacts or of one use case's, newest first."""
+        ids = [
+            model_id
+            for name in self._names()
+            if (model_id := ModelId.parse(name))
+            and use_case in (None, model_id.use_case)
+            and (self.folder / name / MANIFEST).is_file()
+        ]
+        return [str(model_id) for model_id in sorted(ids, key=lambda one: one.age_key, reverse=True)]
+
+    def latest(self, use_case: str) -> str:
+        """The newest model_id of a use case.
+
+        Raises
+        ------
+        NoModelError
+            When there is none.
+        """
+        ids = self.list(use_case)
+        if not ids:
+            raise NoModelError(use_case)
+        return ids[0]
+
+    def champion(self, use_case: str) -> str | None:
+        """The model_id that was made the use case's champion, if any was."""
+        return self._champions().get(use_case)
+
+    def is_champion(self, model_id: str) -> bool:
+        """Whether an artifact is its use case's champion."""
+        return model_id in self._champions().values()
+
+    def promote(self, model_id: str) -> None:
+        """Make an artifact the champion of its use case."""
+        self.check_exists(model_id)
+        champions = {**self._champions(), _parts(model_id).use_case: model_id}
+        _write_atomically(self.folder / CHAMPIONS, json.dumps(champions, indent=2).encode())
+
+    def check_exists(self, model_id: str) -> None:
+        """Raise `UnknownModelError` unless there is such an artifact; no disk access for a name that is no model_id."""
+        if ModelId.parse(model_id) is None or not (self.folder / model_id / MANIFEST).is_file():
+            raise UnknownModelError
+
+    def _names(self) -> Sequence[str]:
+        with suppress(FileNotFoundError):
+            return [path.name for path in self.folder.iterdir()]
+        return []
+
+    def _champions(self) -> dict[str, str]:
+        with suppress(FileNotFoundError, ValueError):
+            return dict(json.loads((self.folder / CHAMPIONS).read_bytes()))
+        return {}
+
+    # writing
+
+    def save(self, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> str:
+        """Write an artifact.
+
+        Parameters
+        ----------
+        files : mapping
+            Content of each file by name.
+        manifest : mapping
+            With its model_id; protocol, digests and signature are added here.
+
+        Returns
+        -------
+        str
+            The model_id.
+        """
+        model_id = str(manifest["model_id"])
+        self._sweep()
+        folder = self.folder / model_id
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            _write(folder / name, content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        complete = {"protocol": PROTOCOL, **manifest, "files": digests}
+        if self._key:
+            complete["hmac"] = self._signature(complete)
+        _write_atomically(folder / MANIFEST, json.dumps(complete, indent=2, allow_nan=False).encode())
+        logger.info("saved %s", model_id)
+        return model_id
+
+    def delete(self, model_id: str) -> None:
+        """Delete an artifact, its manifest first; its title of champion goes with it."""
+        self.check_exists(model_id)
+        use_case = _parts(model_id).use_case
+        if self.is_champion(model_id):
+            others = {name: champion for name, champion in self._champions().items() if name != use_case}
+            _write_atomically(self.folder / CHAMPIONS, json.dumps(others, indent=2).encode())
+        (self.folder / model_id / MANIFEST).unlink()
+        shutil.rmtree(self.folder / model_id)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left: artifacts that got no manifest for a long time."""
+        for name in self._names():
+            folder = self.folder / name
+            if ModelId.parse(name) and not (folder / MANIFEST).exists():
+                with suppress(FileNotFoundError):
+                    if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
+                        shutil.rmtree(folder)
+
+    # reading
+
+    def manifest(self, model_id: str) -> dict[str, Any]:
+        """An artifact's manifest, its protocol and signature verified.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        BrokenArtifactError
+            When the manifest cannot be trusted.
+        """
+        self.check_exists(model_id)
+        try:
+            manifest = json.loads((self.folder / model_id / MANIFEST).read_bytes())
+            protocol, name = manifest["protocol"], manifest["model_id"]
+        except (ValueError, KeyError, TypeError, OSError):
+            raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
+        if protocol != PROTOCOL:
+            raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
+        if name != model_id:
+            raise BrokenArtifactError(model_id, "its manifest belongs to another model")
+        if self._key and not hmac.compare_digest(str(manifest.get("hmac", "")), self._signature(manifest)):
+            raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
+        return dict(manifest)
+
+    def load(self, model_id: str) -> Artifact:
+        """Verify an artifact, then unpickle exactly the bytes that were verified.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        BrokenArtifactError
+            When anything about it is not as its manifest says.
+        """
+        import joblib
+
+        manifest = self.manifest(model_id)
+        _check_versions(model_id, manifest)
+        content = {name: self.read(model_id, name, manifest) for name in LOADED_FILES}
+        try:
+            pipeline, target = joblib.load(io.BytesIO(content[PIPELINE]))
+            model = joblib.load(io.BytesIO(content[MODEL]))
+        except Exception as error:  # unpickling may raise whatever the pickled classes raise
+            reason = f"its pickles cannot be loaded ({type(error).__name__})"
+            raise BrokenArtifactError(model_id, reason) from error
+        return Artifact(manifest, pipeline, target, model)
+
+    def read(self, model_id: str, name: str, manifest: Mapping[str, Any]) -> bytes:
+        """Content of one of an artifact's files, its digest verified."""
+        try:
+            content = (self.folder / model_id / name).read_bytes()
+        except OSError:
+            raise BrokenArtifactError(model_id, f"its file {name} is missing") from None
+        if hashlib.sha256(content).hexdigest() != manifest.get("files", {}).get(name):
+            raise BrokenArtifactError(model_id, f"its file {name} is not the one that training wrote")
+        return content
+
+    def verify(self, model_id: str) -> None:
+        """Check everything that `load` checks, and the files that it does not read."""
+        manifest = self.manifest(model_id)
+        for name in manifest["files"]:
+            # train.csv stays where it was trained: an artifact that was copied elsewhere is whole without it
+            if name != TRAIN_TABLE or (self.folder / model_id / name).exists():
+                self.read(model_id, name, manifest)
+        self.load(model_id)
+
+    def _signature(self, manifest: Mapping[str, Any]) -> str:
+        assert self._key
+        unsigned = {name: value for name, value in manifest.items() if name != "hmac"}
+        return hmac.new(self._key, json.dumps(unsigned, sort_keys=True).encode(), "sha256").hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that a pickle depends on."""
+    return {name: version(name) for name in PINNED_LIBRARIES}
+
+
+def _check_versions(model_id: str, manifest: Mapping[str, Any]) -> None:
+    written = manifest.get("libraries", {})
+    for name, installed in library_versions().items():
+        if written.get(name) != installed:
+            raise BrokenArtifactError(
+                model_id, f"it was written with {name} {written.get(name)} and this service has {installed}"
+            )
+
+
+def _parts(model_id: str) -> ModelId:
+    parts = ModelId.parse(model_id)
+    if parts is None:
+        raise UnknownModelError
+    return parts
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _write(temporary, content)
+    temporary.replace(path)

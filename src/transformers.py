@@ -1,0 +1,220 @@
+"""Transformers: the steps from records to the matrix that a model is fitted on, and from a target column to numbers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+import numpy as np
+
+from src.aliases import Matrix, Record, Records, Vector
+from src.base import Estimator
+from src.errors import InvalidRecordsError, InvalidTargetError
+from src.use_cases.features import Feature
+
+
+class Transformer(Estimator, ABC):
+    """A step that learns something from data and then changes data accordingly."""
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from `X` and return self."""
+
+    @abstractmethod
+    def transform(self, X: Any) -> Any:
+        """Change `X` by what was learnt.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """`fit`, then `transform` the same data."""
+        return self.fit(X, y).transform(X)
+
+
+class RecordEncoder(Transformer):
+    """Records to a matrix of numbers: the first step of every pipeline.
+
+    A category becomes its position among the declared values, a number stays itself, a missing value becomes NaN where
+    the feature allows one. Nothing is guessed: a record with a key too many or too few, or with a value that is not
+    allowed, is refused.
+
+    Parameters
+    ----------
+    features : tuple of Feature
+        The columns of the matrix, in its order.
+
+    Attributes
+    ----------
+    encoders_ : list of (str, callable)
+        Name of each feature and its way from a value to a number.
+    absent_ : dict
+        The features that a record may leave out, each with None.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.features = features
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Build the look-ups; the declaration says all there is to learn, so `X` is not read."""
+        self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
+        self.absent_ = {feature.name: None for feature in self.features if feature.missing}
+        return self
+
+    def transform(self, X: Records) -> Matrix:
+        """Encode records.
+
+        Parameters
+        ----------
+        X : list of dict, or DataFrame
+            n_rows records.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_features)
+
+        Raises
+        ------
+        InvalidRecordsError
+            With the positions of all records that cannot be encoded.
+        """
+        self.check_is_fitted()
+        encoders = self.encoders_
+        width = len(encoders)
+        rows: list[list[float]] = []
+        faulty: list[int] = []
+        for position, record in enumerate(_records(X)):
+            try:
+                if len(record) != width:
+                    record = {**self.absent_, **record}
+                    if len(record) != width:
+                        raise KeyError
+                rows.append([encode(record[name]) for name, encode in encoders])
+            except (KeyError, TypeError, ValueError):
+                faulty.append(position)
+        if faulty:
+            raise InvalidRecordsError(faulty)
+        return np.array(rows, dtype=np.float64).reshape(-1, width)
+
+
+def _records(X: Records) -> Sequence[Record]:
+    if isinstance(X, Sequence):
+        return X
+    # pandas writes a missing value as NaN, and turns a column of whole numbers with a gap into floats
+    cells = X.astype(object)
+    return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
+
+
+class OneHot(Transformer):
+    """Codes of categories to one column of 0 and 1 for each value that was seen.
+
+    The new columns stand after the others. A value that `fit` did not see, and a missing one, is 0 in all of them.
+
+    Parameters
+    ----------
+    columns : tuple of int
+        The columns that hold codes.
+
+    Attributes
+    ----------
+    levels_ : list of ndarray
+        The codes seen in each column, ascending.
+    """
+
+    def __init__(self, columns: tuple[int, ...]) -> None:
+        self.columns = columns
+
+    def fit(self, X: Matrix, y: Any = None) -> Self:
+        """Find the codes of each column of a (n_rows, n_columns) matrix."""
+        self.levels_ = [np.unique(column[~np.isnan(column)]) for column in (X[:, i] for i in self.columns)]
+        return self
+
+    def transform(self, X: Matrix) -> Matrix:
+        """A matrix of n_rows rows: the other columns, then a column for each level."""
+        self.check_is_fitted()
+        others = np.delete(X, self.columns, axis=1)
+        levels = [X[:, [i]] == levels for i, levels in zip(self.columns, self.levels_, strict=True)]
+        return np.hstack([others, *levels]).astype(np.float64)
+
+
+class Standardize(Transformer):
+    """Every column to mean 0 and standard deviation 1; a missing value becomes the mean.
+
+    Attributes
+    ----------
+    mean_, scale_ : ndarray, shape (n_columns,)
+        Mean and standard deviation of each column; the scale of a constant column is 1.
+    """
+
+    def fit(self, X: Matrix, y: Any = None) -> Self:
+        """Measure the columns of a (n_rows, n_columns) matrix."""
+        self.mean_: Vector = np.nanmean(X, axis=0)
+        deviation = np.nanstd(X, axis=0)
+        self.scale_: Vector = np.where(deviation > 0, deviation, 1.0)
+        return self
+
+    def transform(self, X: Matrix) -> Matrix:
+        """The standardised matrix, of the same shape."""
+        self.check_is_fitted()
+        return np.nan_to_num((X - self.mean_) / self.scale_, nan=0.0)
+
+
+class Target(Transformer):
+    """The target column as numbers.
+
+    Parameters
+    ----------
+    feature : Feature
+        What the column is called and which values it may hold.
+
+    Attributes
+    ----------
+    encode_ : callable
+        From a value to its number.
+    """
+
+    def __init__(self, feature: Feature) -> None:
+        self.feature = feature
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Build the look-up; the declaration says all there is to learn, so `X` is not read."""
+        self.encode_ = self.feature.encoder()
+        return self
+
+    def transform(self, X: Sequence[Any]) -> Vector:
+        """Numbers of the n_rows values of the target column.
+
+        Raises
+        ------
+        InvalidTargetError
+            When a value is not allowed.
+        """
+        self.check_is_fitted()
+        try:
+            return np.array([self.encode_(value) for value in X], dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            problem = next(problem for value in X if (problem := self.feature.problem(value)))
+            raise InvalidTargetError(f"The target '{self.feature.name}': {problem}") from None
+
+
+class RemapTarget(Target):
+    """A target whose labels stand for the classes 0 and 1.
+
+    Parameters
+    ----------
+    feature : Feature
+        What the column is called and which values it may hold.
+    classes : dict
+        The class, 0 or 1, of each label; 1 is the event that the score is the probability of.
+    """
+
+    def __init__(self, feature: Feature, classes: dict[Any, int]) -> None:
+        super().__init__(feature)
+        self.classes = classes
+
+    def transform(self, X: Sequence[Any]) -> Vector:
+        """Classes (0.0 or 1.0) of the n_rows labels."""
+        super().transform(X)  # refuses what is not allowed
+        return np.array([self.classes[label] for label in X], dtype=np.float64)

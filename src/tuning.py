@@ -1,0 +1,152 @@
+"""Tuning: Bayesian optimisation of a model's parameters by cross-validation."""
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from src.errors import InterruptedTrainingError
+
+if TYPE_CHECKING:
+    from src.models.base import CrossValidation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dimension(ABC):
+    """The range of one parameter.
+
+    Parameters
+    ----------
+    low, high : float
+        Its smallest and largest value.
+    log : bool
+        Whether to search on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range on the scale that is searched."""
+        return (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+
+    def value(self, position: float) -> Any:
+        """The parameter at a position on the scale that is searched."""
+        return self._typed(math.exp(position) if self.log else position)
+
+    @abstractmethod
+    def _typed(self, value: float) -> Any: ...
+
+
+class Real(Dimension):
+    """A parameter that is a real number."""
+
+    def _typed(self, value: float) -> float:
+        return min(max(value, self.low), self.high)  # exp(log(x)) may miss x by a rounding
+
+
+class Whole(Dimension):
+    """A parameter that is a whole number."""
+
+    def _typed(self, value: float) -> int:
+        return round(value)
+
+
+class Flag(Dimension):
+    """A parameter that is true or false."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 1.0)
+
+    def _typed(self, value: float) -> bool:
+        return value >= 0.5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search and how good it was."""
+
+    parameters: Mapping[str, Any]
+    cross_validation: "CrossValidation"
+
+
+class BayesianSearch:
+    """Bayesian optimisation over a search space (bayesian-optimization 3).
+
+    Parameters
+    ----------
+    search_space : mapping
+        Range of each parameter.
+    initial_points : int
+        Trials at random points, before the surrogate model chooses.
+    iterations : int
+        Trials that the surrogate chooses.
+    seed : int
+        The same seed and objective give the same trials.
+    """
+
+    def __init__(self, search_space: Mapping[str, Dimension], initial_points: int, iterations: int, seed: int) -> None:
+        self.search_space = search_space
+        self.initial_points = initial_points
+        self.iterations = iterations
+        self.seed = seed
+
+    def run(
+        self,
+        objective: Callable[[Mapping[str, Any]], "CrossValidation"],
+        progress: Callable[[int, Trial, Trial], None] = lambda number, trial, best: None,
+    ) -> list[Trial]:
+        """Search for the parameters with the highest score.
+
+        Parameters
+        ----------
+        objective : callable
+            Cross-validates a model with the given parameters.
+        progress : callable
+            Told after each trial: its number from 1, itself, and the best so far.
+
+        Returns
+        -------
+        list of Trial
+            All of them, in the order they were made.
+
+        Raises
+        ------
+        InterruptedTrainingError
+            On Ctrl-C.
+        """
+        from bayes_opt import BayesianOptimization
+        from bayes_opt.acquisition import ExpectedImprovement
+
+        names = list(self.search_space)
+        optimizer = BayesianOptimization(
+            f=None,
+            pbounds={name: self.search_space[name].bounds for name in names},
+            acquisition_function=ExpectedImprovement(xi=0.0),
+            random_state=self.seed,
+            allow_duplicate_points=True,
+            verbose=0,
+        )
+        initial = optimizer.random_sample(self.initial_points)
+        trials: list[Trial] = []
+        try:
+            for number in range(1, self.initial_points + self.iterations + 1):
+                point = initial[number - 1] if number <= self.initial_points else optimizer.suggest()
+                parameters = {name: self.search_space[name].value(float(point[name])) for name in names}
+                trials.append(Trial(parameters, objective(parameters)))
+                optimizer.register(params=point, target=trials[-1].cross_validation.score)
+                progress(number, trials[-1], best_of(trials))
+        except KeyboardInterrupt:
+            raise InterruptedTrainingError(len(trials), self.initial_points + self.iterations) from None
+        return trials
+
+
+def best_of(trials: list[Trial]) -> Trial:
+    """The trial with the highest score; the earliest of equals."""
+    return max(trials, key=lambda trial: trial.cross_validation.score)

@@ -1,0 +1,176 @@
+"""The credit use case: whether a loan applicant will default.
+
+The data are the Statlog German Credit data (see `src/datasets/PROVENANCE.md`). Some of its labels are known to be
+wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correcting a Widely Used Data Set").
+"""
+
+from src.evaluation import BaselineMargin, Classification, CostMatrix, LargestGap, SmallestMetric
+from src.models.lightgbm import LgbClassifier
+from src.models.linear import LogisticRegression
+from src.transformers import OneHot, RemapTarget, Standardize
+from src.tuning import Flag, Real, Whole
+from src.use_cases.declaration import Algorithm, UseCase, columns_of
+from src.use_cases.features import Category, Integer, OrderedCategory
+
+FEATURES = (
+    OrderedCategory(
+        name="checking_balance",
+        description="Balance of the applicant's checking account, in Deutsche Mark; unknown: no account at this bank",
+        values=("< 0 DM", "1 - 200 DM", "> 200 DM", "unknown"),  # no account here is the best sign of all
+        monotone=-1,
+    ),
+    Integer(name="months_loan_duration", description="Duration of the loan, in months", low=1, high=120, monotone=1),
+    OrderedCategory(
+        name="credit_history",
+        description="How earlier and present loans were repaid; critical: loans at other banks too",
+        values=("fully repaid", "fully repaid this bank", "repaid", "delayed", "critical"),
+    ),
+    Category(
+        name="purpose",
+        description="What the loan is for",
+        values=(
+            "business",
+            "car (new)",
+            "car (used)",
+            "domestic appliances",
+            "education",
+            "furniture",
+            "others",
+            "radio/tv",
+            "repairs",
+            "retraining",
+        ),
+    ),
+    Integer(name="amount", description="Amount of the loan, in Deutsche Mark", low=1, high=1_000_000),
+    OrderedCategory(
+        name="savings_balance",
+        description="Savings, in Deutsche Mark; unknown: none, or none known of",
+        values=("< 100 DM", "101 - 500 DM", "501 - 1000 DM", "> 1000 DM", "unknown"),
+        monotone=-1,
+    ),
+    OrderedCategory(
+        name="employment_length",
+        description="How long the applicant has been with the present employer",
+        values=("unemployed", "0 - 1 yrs", "1 - 4 yrs", "4 - 7 yrs", "> 7 yrs"),
+        monotone=-1,
+    ),
+    Integer(
+        name="installment_rate",
+        description="Instalment as a share of disposable income: 1 below 20 %, 2 up to 25 %, 3 up to 35 %, 4 above",
+        low=1,
+        high=4,
+        monotone=1,
+    ),
+    Category(
+        name="personal_status",
+        description="Sex and marital status, as the bank recorded them (known to be unreliable)",
+        values=("divorced male", "female", "married male", "single male"),
+    ),
+    Category(
+        name="other_debtors",
+        description="Who else answers for the loan",
+        values=("none", "co-applicant", "guarantor"),
+    ),
+    Integer(
+        name="residence_history",
+        description="How long at the present address: 1 below one year, 2 up to four, 3 up to seven, 4 longer",
+        low=1,
+        high=4,
+    ),
+    OrderedCategory(
+        name="property",
+        description="The applicant's most valuable property; other: a car or the like",
+        values=("unknown/none", "other", "building society savings", "real estate"),
+    ),
+    Integer(name="age", description="Age, in years", low=18, high=120),
+    Category(
+        name="installment_plan",
+        description="Instalment plans elsewhere: at another bank, at stores, or none",
+        values=("none", "bank", "stores"),
+    ),
+    Category(name="housing", description="How the applicant lives", values=("for free", "own", "rent")),
+    Integer(
+        name="existing_credits",
+        description="Loans at this bank, this one included: 1, 2 or 3, 4 or 5, more (coded 1 to 4)",
+        low=1,
+        high=4,
+    ),
+    Integer(
+        name="dependents",
+        description="People whom the applicant must support: 1 up to two, 2 three or more",
+        low=1,
+        high=2,
+    ),
+    Category(name="telephone", description="Is there a telephone in the applicant's name?", values=("none", "yes")),
+    Category(name="foreign_worker", description="Is the applicant a foreign worker?", values=("no", "yes")),
+    OrderedCategory(
+        name="job",
+        description="Kind of work; mangement (spelt so in the data) self-employed: the highly qualified too",
+        values=("unemployed non-resident", "unskilled resident", "skilled employee", "mangement self-employed"),
+    ),
+)
+
+USE_CASE = UseCase(
+    name="credit",
+    title="Loan default",
+    description="Will an applicant fail to repay a loan? The probability is that of a default.",
+    task=Classification(cost=CostMatrix(missed=5, false_alarm=1)),  # UCI's own cost matrix
+    source="credit.xlsx",
+    features=FEATURES,
+    target=RemapTarget(
+        Integer(name="default", description="How the loan ended: 1 repaid, 2 defaulted", low=1, high=2),
+        classes={1: 0, 2: 1},
+    ),
+    algorithm=Algorithm(
+        name="lightgbm",
+        model=LgbClassifier(
+            categorical=columns_of(FEATURES, Category), monotone=tuple(feature.monotone for feature in FEATURES)
+        ),
+        search_space={
+            "num_leaves": Whole(4, 24, log=True),
+            "max_depth": Whole(2, 8),
+            "min_data_in_leaf": Whole(5, 30, log=True),
+            "feature_fraction": Real(0.5, 1.0),
+            "feature_fraction_bynode": Real(0.15, 0.8),
+            "bagging_fraction": Real(0.6, 1.0),
+            "lambda_l1": Real(0.001, 1.0, log=True),
+            "lambda_l2": Real(0.001, 10.0, log=True),
+            "learning_rate": Real(0.04, 0.12, log=True),
+            "max_bin": Whole(16, 127, log=True),
+            "cat_smooth": Real(2.0, 50.0, log=True),
+            "extra_trees": Flag(),
+        },
+    ),
+    baseline=Algorithm(
+        name="logistic",
+        model=LogisticRegression(C=0.3),
+        transformers=(OneHot(columns_of(FEATURES, Category)), Standardize()),
+    ),
+    gates=(
+        SmallestMetric("roc_auc", 0.70),
+        LargestGap("roc_auc", 0.20),
+        BaselineMargin("roc_auc", 0.01),
+    ),
+    example={
+        "checking_balance": "< 0 DM",
+        "months_loan_duration": 47,
+        "credit_history": "repaid",
+        "purpose": "car (new)",
+        "amount": 10722,
+        "savings_balance": "< 100 DM",
+        "employment_length": "0 - 1 yrs",
+        "installment_rate": 1,
+        "personal_status": "female",
+        "other_debtors": "none",
+        "residence_history": 1,
+        "property": "real estate",
+        "age": 35,
+        "installment_plan": "none",
+        "housing": "own",
+        "existing_credits": 1,
+        "dependents": 1,
+        "telephone": "yes",
+        "foreign_worker": "yes",
+        "job": "unskilled resident",
+    },
+)

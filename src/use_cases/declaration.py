@@ -1,0 +1,121 @@
+"""UseCase: one prediction problem, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.aliases import Record
+from src.errors import InvalidUseCaseError
+from src.evaluation import Gate, Task
+from src.models.base import Model
+from src.pipeline import Pipeline
+from src.transformers import RecordEncoder, Target, Transformer
+from src.tuning import Dimension
+from src.use_cases.features import Feature
+
+DATASETS = Path(__file__).parent.parent / "datasets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """One way to solve a use case.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits and hyphens; part of the model_id.
+    model : Model
+        Unfitted, with the parameters that are not searched for.
+    transformers : tuple of Transformer
+        Unfitted; what comes between the encoded records and the model.
+    search_space : mapping
+        Range of each parameter that tuning may choose; empty when there is nothing to tune.
+    """
+
+    name: str
+    model: Model
+    transformers: tuple[Transformer, ...] = ()
+    search_space: Mapping[str, Dimension] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseCase:
+    """One prediction problem: all that training, serving and documentation need to know of it.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits and underscores; part of the model_id and of URLs.
+    title, description : str
+        For people.
+    task : Task
+        The kind of prediction, with what it takes to measure it.
+    source : str
+        File in `src/datasets` that is trained on when no other is given.
+    features : tuple of Feature
+        The input columns, in the model's order.
+    target : Target
+        The column to predict.
+    algorithm : Algorithm
+        How it is predicted.
+    baseline : Algorithm
+        The simple way that the gates compare with.
+    gates : tuple of Gate
+        What a candidate must reach to be registered.
+    example : mapping
+        A record that works when sent.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When the example does not fit the features, or two columns share a name.
+    """
+
+    name: str
+    title: str
+    description: str
+    task: Task
+    source: str
+    features: tuple[Feature, ...]
+    target: Target
+    algorithm: Algorithm
+    baseline: Algorithm
+    gates: tuple[Gate, ...]
+    example: Record
+
+    def __post_init__(self) -> None:
+        columns = [feature.name for feature in (*self.features, self.target.feature)]
+        if len(set(columns)) < len(columns):
+            raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
+        problems = [
+            f"{feature.name}: {problem}"
+            for feature in self.features
+            if (problem := feature.problem(self.example.get(feature.name)))
+        ]
+        if problems or self.example.keys() - set(columns):
+            raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
+
+    @property
+    def path(self) -> Path:
+        """The data file that ships with the project."""
+        return DATASETS / self.source
+
+    def pipeline(self, algorithm: Algorithm) -> Pipeline:
+        """An unfitted pipeline from records to the matrix of an algorithm."""
+        return Pipeline((RecordEncoder(self.features), *algorithm.transformers))
+
+
+def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int, ...]:
+    """Positions of the features that are of exactly this kind: an ordered category is not a `Category` here."""
+    return tuple(position for position, feature in enumerate(features) if type(feature) is kind)
+
+
+def signature(features: tuple[Feature, ...], target: Target) -> dict[str, Any]:
+    """Features and target as plain data, for a manifest."""
+    return {
+        "features": [
+            {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()} for feature in features
+        ],
+        "target": {"name": target.feature.name, **target.feature.json_schema()},
+    }

@@ -1,0 +1,180 @@
+"""Features: the columns of a table, declared once.
+
+A feature is the one place that knows which values are right. Four things are derived from it: `encoder`, the fast
+way from a value to a number; `problem`, the sentence that says what is wrong with a value; `parse`, the way from a
+text cell to a value; `json_schema`, what the OpenAPI document says. A value has no problem exactly when the encoder
+takes it.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from src.errors import InvalidUseCaseError
+
+NULL_PROBLEM = "Field may not be null."
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature(ABC):
+    """One input column.
+
+    Parameters
+    ----------
+    name : str
+        The column's name, also the key in a JSON record.
+    description : str
+        What it means, for someone who fills in a form.
+    missing : bool
+        Whether a value may be missing (null, an empty cell, or no such key); missing values reach the model as NaN.
+    monotone : int
+        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
+        For models that can promise it.
+    """
+
+    name: str
+    description: str
+    missing: bool = False
+    monotone: int = 0
+
+    @abstractmethod
+    def encoder(self) -> Callable[[Any], float]:
+        """A picklable function from a valid value to its number; KeyError, TypeError or ValueError for any other."""
+
+    @abstractmethod
+    def _problem(self, value: Any) -> str | None:
+        """What is wrong with a value that is not None."""
+
+    @abstractmethod
+    def _json_schema(self) -> dict[str, Any]:
+        """Type and limits as JSON Schema."""
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, in a sentence that does not repeat it; None when nothing is."""
+        if value is None:
+            return None if self.missing else NULL_PROBLEM
+        return self._problem(value)
+
+    def parse(self, text: str) -> Any:
+        """The value that a text cell stands for: the text itself when it stands for nothing else."""
+        return text if text else None
+
+    def json_schema(self) -> dict[str, Any]:
+        """The feature as JSON Schema (draft 2020-12, as in OpenAPI 3.1)."""
+        schema = self._json_schema()
+        if self.missing:
+            schema["type"] = [schema["type"], "null"]
+            if "enum" in schema:
+                schema["enum"] = [*schema["enum"], None]
+        return {**schema, "description": self.description}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category(Feature):
+    """A feature with named values in no particular order.
+
+    Parameters
+    ----------
+    values : tuple of str
+        The allowed values; each is encoded as its position. Any other is rejected.
+    """
+
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.values)) < len(self.values) or not self.values or not all(self.values):
+            raise InvalidUseCaseError(f"The values of '{self.name}' must be different texts, none of them empty.")
+
+    def encoder(self) -> Callable[[Any], float]:
+        codes: dict[str | None, float] = {value: float(code) for code, value in enumerate(self.values)}
+        if self.missing:
+            codes[None] = math.nan
+        return codes.__getitem__
+
+    def _problem(self, value: Any) -> str | None:
+        if isinstance(value, str) and value in self.values:
+            return None
+        return f"Must be one of: {', '.join(self.values)}."
+
+    def _json_schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.values)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedCategory(Category):
+    """A category whose values stand in their natural order, least first; models may treat its codes as numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Feature):
+    """A feature measured in numbers.
+
+    Parameters
+    ----------
+    low, high : float
+        The smallest and largest allowed value.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise InvalidUseCaseError(f"'{self.name}' needs two finite bounds, the lower one first.")
+
+    def encoder(self) -> Callable[[Any], float]:
+        encode = partial(self._encode, self.low, self.high)
+        return partial(_encode_optional, encode) if self.missing else encode
+
+    @staticmethod
+    def _encode(low: float, high: float, value: Any) -> float:
+        # type(...) is, and not isinstance: a bool is an int, and is no number here
+        kind = type(value)
+        if (kind is int or kind is float) and low <= value <= high:
+            return value  # type: ignore[no-any-return]
+        raise ValueError
+
+    def _problem(self, value: Any) -> str | None:
+        if type(value) not in (int, float) or value != value:
+            return "Not a valid number."
+        if not self.low <= value <= self.high:
+            return f"Must be between {self.low} and {self.high}."
+        return None
+
+    def parse(self, text: str) -> Any:
+        if not _DECIMAL.fullmatch(text):
+            return super().parse(text)
+        return int(text) if _WHOLE.fullmatch(text) else float(text)
+
+    def _json_schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer(Number):
+    """A feature measured in whole numbers; 35.0 is one, as in JSON Schema."""
+
+    @staticmethod
+    def _encode(low: float, high: float, value: Any) -> float:
+        kind = type(value)
+        if (kind is int or (kind is float and value.is_integer())) and low <= value <= high:
+            return value  # type: ignore[no-any-return]
+        raise ValueError
+
+    def _problem(self, value: Any) -> str | None:
+        if type(value) not in (int, float) or (type(value) is float and not value.is_integer()):
+            return "Not a valid integer."
+        return super()._problem(value)
+
+    def _json_schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+def _encode_optional(encode: Callable[[Any], float], value: Any) -> float:
+    return math.nan if value is None else encode(value)

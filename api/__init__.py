@@ -1,0 +1,3 @@
+"""The HTTP service."""
+
+API_VERSION = "1"

@@ -1,0 +1,32 @@
+"""The application factory."""
+
+from apiflask import APIFlask
+
+import src
+from api import errors, openapi
+from api.config import Settings
+from api.controller import blueprint
+from api.serving import ModelStore
+from src.registry import Registry
+
+
+def create_app(settings: Settings | None = None) -> APIFlask:
+    """Make the service; no model is loaded until one is asked for.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        By default, those of the environment.
+    """
+    settings = settings or Settings.from_environment()
+    app = APIFlask(__name__, title="Tabserve", version=src.__version__, docs_path=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_content_length
+    app.url_map.strict_slashes = False
+    registry = Registry(settings.model_registry, settings.model_signing_key)
+    app.extensions["settings"] = settings
+    app.extensions["models"] = ModelStore(registry, settings.default_use_case)
+    errors.init_app(app)
+    openapi.init_app(app, settings.default_use_case)
+    app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,103 @@
+"""Every setting of the service: its default, what it means, and what it may be."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from src.errors import TabserveError
+from src.use_cases import all_use_cases
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class InvalidSettingError(TabserveError):
+    """An environment variable whose value cannot be used."""
+
+    def __init__(self, name: str, expected: str) -> None:
+        super().__init__(f"The environment variable {name} cannot be used as it is: it must be {expected}.")
+
+
+def _setting(default: Any, meaning: str, expected: str, parse: Callable[[str], Any]) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "expected": expected, "parse": parse})
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ValueError
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if _positive(text) > 65535:
+        raise ValueError
+    return int(text)
+
+
+def _one_of(choices: Callable[[], Any]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices():
+            raise ValueError
+        return text
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings; each field's environment variable has the field's name in capitals."""
+
+    model_registry: Path = _setting(
+        Path("models"), "Folder that holds the models.", "a path to a folder", lambda text: Path(_text(text))
+    )
+    model_signing_key: str | None = _setting(
+        None,
+        "Secret that signs the models' manifests; with it, unsigned models are refused. None: no signatures.",
+        "a text that is not empty",
+        _text,
+    )
+    default_use_case: str = _setting(
+        "credit",
+        "The use case that `latest`, `champion` and `/predict` mean.",
+        "the name of a use case",
+        _one_of(lambda: all_use_cases()),
+    )
+    max_content_length: int = _setting(
+        16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
+    )
+    max_rows: int = _setting(
+        100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
+    )
+    log_level: str = _setting(
+        "INFO", "Least severe messages that are logged.", f"one of {', '.join(LOG_LEVELS)}", _one_of(lambda: LOG_LEVELS)
+    )
+    web_concurrency: int | None = _setting(
+        None, "Worker processes under gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive
+    )
+    port: int = _setting(8080, "Port to listen on.", "a port number from 1 to 65535", _port)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Settings from environment variables, defaults where there are none.
+
+        Raises
+        ------
+        InvalidSettingError
+            For a value that cannot be used; the message says what would do and does not repeat the value.
+        """
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if name in environment:
+                try:
+                    values[setting.name] = setting.metadata["parse"](environment[name])
+                except ValueError:
+                    raise InvalidSettingError(name, setting.metadata["expected"]) from None
+        return cls(**values)

@@ -1,0 +1,266 @@
+"""The routes: HTTP in, a call to `src`, HTTP out."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from apiflask import APIBlueprint
+from flask import Response, current_app, request
+
+import src
+from api import API_VERSION
+from api.config import Settings
+from api.errors import PROBLEM_TYPE, BadRequestError, InvalidFieldsError, NotReadyError
+from api.schemas import (
+    HealthSchema,
+    ModelSchema,
+    ModelsQuery,
+    ModelsSchema,
+    PredictionSchema,
+    ProblemSchema,
+    ReadySchema,
+    ScoredPredictionSchema,
+    VersionSchema,
+    field_errors,
+    public_manifest,
+    record_schema,
+    row_errors,
+)
+from api.serving import ModelStore
+from src.aliases import Record
+from src.datasets.reader import NOT_A_TABLE, file_kind_is_known, read_table, write_csv
+from src.errors import InvalidRecordsError, NothingToPredictError, TooManyRowsError, UnsupportedFileError
+from src.predict import Prediction, make_prediction, measure
+from src.registry import TEST_TABLE, Artifact
+from src.use_cases import get_use_case
+
+blueprint = APIBlueprint("api", __name__)
+View = TypeVar("View", bound=Callable[..., Any])
+
+ERRORS = {
+    400: "Not JSON, JSON of another shape, or nothing to predict",
+    404: "No such model",
+    413: "Too many rows or bytes",
+    415: "Neither CSV nor XLSX",
+    422: "A field is missing, unknown or invalid",
+    503: "No usable model",
+}
+
+
+def _errors(*statuses: int) -> Callable[[View], View]:
+    responses = {
+        status: {
+            "description": ERRORS[status],
+            "content": {PROBLEM_TYPE: {"schema": ProblemSchema}},
+        }
+        for status in statuses
+    }
+    decorate: Callable[[View], View] = blueprint.doc(responses=responses)  # type: ignore[arg-type]  # schemas too
+    return decorate
+
+
+@blueprint.get("/health")
+@blueprint.output(HealthSchema)
+def health() -> Response:
+    """Say that the process is alive."""
+    return _json({"status": "ok"})
+
+
+@blueprint.get("/ready")
+@blueprint.output(ReadySchema)
+@_errors(503)
+def ready() -> Response:
+    """Say whether every use case has a model loaded."""
+    models, missing = _store().readiness()
+    if missing:
+        raise NotReadyError(missing)
+    return _json({"status": "ready", "models": models})
+
+
+@blueprint.get("/version")
+@blueprint.output(VersionSchema)
+def version() -> Response:
+    """Name the versions of the program and of its HTTP contract."""
+    return _json({"version": src.__version__, "api_version": API_VERSION})
+
+
+@blueprint.get("/models")
+@blueprint.input(ModelsQuery, location="query")
+@blueprint.output(ModelsSchema)
+@_errors(422)
+def models(query_data: Mapping[str, str]) -> Response:
+    """List the models, newest first."""
+    return _json({"models": _store().registry.list(query_data.get("use_case"))})
+
+
+@blueprint.get("/models/<model_id>")
+@blueprint.output(ModelSchema)
+@_errors(404, 503)
+def model(model_id: str) -> Response:
+    """Describe a model: what it is, how it was made and how good it is."""
+    return _json(public_manifest(_store().get(model_id).manifest))
+
+
+@blueprint.post("/predict")
+@blueprint.output(PredictionSchema)
+@_errors(400, 413, 422, 503)
+def predict() -> Response:
+    """Predict one record or a list of them with the default use case's model."""
+    return output(_settings().default_use_case)
+
+
+@blueprint.post("/output/<model_id>")
+@blueprint.output(PredictionSchema)
+@_errors(400, 404, 413, 422, 503)
+def output(model_id: str) -> Response:
+    """Predict one record or a list of them."""
+    artifact = _store().get(model_id)
+    body = _body()
+    if type(body) is not dict:
+        return _answer(artifact, _list(body), None)
+    try:
+        prediction = make_prediction(artifact, [body])
+    except InvalidRecordsError:
+        raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
+    return _json(_content(artifact, prediction))
+
+
+@blueprint.post("/outputs/<model_id>")
+@blueprint.output(ScoredPredictionSchema)
+@_errors(400, 404, 413, 422, 503)
+def outputs(model_id: str) -> Response:
+    """Predict a list of records; without a body, the hold-out of the model's own training.
+
+    When the records hold the target column, the answer says how good the predictions are.
+    """
+    artifact = _store().get(model_id)
+    if not request.get_data():
+        content = _store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
+        table = read_table(io.BytesIO(content), TEST_TABLE, artifact.features, artifact.target.feature)
+        return _answer(artifact, table.records, table.target)
+    name = artifact.target.feature.name
+    records = _list(_body())
+    if not any(name in record for record in records):
+        return _answer(artifact, records, None)
+    features = [{key: value for key, value in record.items() if key != name} for record in records]
+    return _answer(artifact, features, [record.get(name) for record in records])
+
+
+@blueprint.post("/outputs_upload/<model_id>")
+@blueprint.output(ScoredPredictionSchema)
+@_errors(400, 404, 413, 415, 422, 503)
+def outputs_upload(model_id: str) -> Response:
+    """Predict the rows of a CSV or XLSX file; with `Accept: text/csv` the answer is the table with new columns."""
+    artifact = _store().get(model_id)
+    file = request.files.get("fileupload")
+    if file is None:
+        raise InvalidFieldsError({"fileupload": ["Send a CSV or XLSX file in this multipart field."]})
+    if not file_kind_is_known(file.filename or ""):
+        raise UnsupportedFileError(NOT_A_TABLE)
+    settings = _settings()
+    stream = io.BytesIO(file.read())
+    table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
+    return _answer(artifact, table.records, table.target, as_table=request.accept_mimetypes.best == "text/csv")
+
+
+def _answer(
+    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, *, as_table: bool = False
+) -> Response:
+    """Predict a list and answer in the order of the input."""
+    try:
+        prediction = make_prediction(artifact, records, target=target, partial=_partial())
+    except InvalidRecordsError as error:
+        raise InvalidFieldsError(_row_errors(artifact, records, target, error.rows)) from None
+    if as_table:
+        return _table(artifact, records, target, prediction)
+    content = _content(artifact, prediction)
+    if prediction.faulty:
+        content["errors"] = _row_errors(artifact, records, target, prediction.faulty)
+    if target is not None:
+        task = get_use_case(artifact.manifest["use_case"]).task
+        content[task.answer_name] = measure(artifact, task, prediction, target)
+    return _json(content)
+
+
+def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "model": artifact.model_id,
+        "version": artifact.manifest["version"],
+        **prediction.columns,
+        "errors": None,
+    }
+
+
+def _row_errors(
+    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, rows: Sequence[int]
+) -> dict[str, Any]:
+    if target is None:
+        return row_errors(record_schema(artifact.features), records, rows)
+    feature = artifact.target.feature
+    whole = {row: {**records[row], feature.name: target[row]} for row in rows}
+    return row_errors(record_schema((*artifact.features, feature)), whole, rows)
+
+
+def _table(
+    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, prediction: Prediction
+) -> Response:
+    columns: dict[str, Sequence[Any]] = {} if target is None else {artifact.target.feature.name: target}
+    columns |= prediction.columns
+    rows = (
+        {**record, **dict(zip(columns, cells, strict=True))}
+        for record, *cells in zip(records, *columns.values(), strict=True)
+    )
+    names = [feature.name for feature in artifact.features]
+    return Response(write_csv([*names, *columns], rows), content_type="text/csv; charset=utf-8")
+
+
+def _list(body: Any) -> Sequence[Record]:
+    """The body as a list of records, neither empty nor too long."""
+    if type(body) is not list or not all(type(record) is dict for record in body):
+        raise BadRequestError("The body must be a JSON object (one record) or a list of such objects.")
+    if not body:
+        raise NothingToPredictError
+    if len(body) > _settings().max_rows:
+        raise TooManyRowsError(_settings().max_rows)
+    return body
+
+
+def _body() -> Any:
+    """The request's JSON."""
+    data = request.get_data()
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    # Python's and R's writers emit NaN and Infinity, which are not JSON: read them, so that the field can be named
+    if b"NaN" in data or b"Infinity" in data:
+        try:
+            return json.loads(data.decode())
+        except (ValueError, RecursionError):
+            pass
+    raise BadRequestError("The body is not JSON.")
+
+
+def _partial() -> bool:
+    if not request.query_string:
+        return False
+    text = request.args.get("partial", "false")
+    if text not in ("true", "false"):
+        raise InvalidFieldsError({"partial": ["Must be true or false."]})
+    return text == "true"
+
+
+def _json(content: Mapping[str, Any]) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), mimetype="application/json")
+
+
+def _store() -> ModelStore:
+    store: ModelStore = current_app.extensions["models"]
+    return store
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.extensions["settings"]
+    return settings

@@ -1,0 +1,97 @@
+"""Errors as RFC 9457 problems: a table of statuses and one way to write them."""
+
+import logging
+import traceback
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import orjson
+from apiflask import APIFlask, HTTPError
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from src import errors
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class BadRequestError(errors.TabserveError):
+    """A request that is not JSON, or JSON of another shape than the route takes."""
+
+
+class InvalidFieldsError(errors.TabserveError):
+    """Fields at fault, by name or by row."""
+
+    def __init__(self, by_field: dict[str, Any]) -> None:
+        super().__init__("Some fields are missing, unknown or invalid; see errors.")
+        self.by_field = by_field
+
+
+class NotReadyError(errors.TabserveError):
+    """Some use cases have no model, each with the reason."""
+
+    def __init__(self, missing: dict[str, str]) -> None:
+        super().__init__(f"Not ready: no usable model of {', '.join(missing)}.")
+        self.by_field = {use_case: [reason] for use_case, reason in missing.items()}
+
+
+STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
+    BadRequestError: HTTPStatus.BAD_REQUEST,
+    errors.NothingToPredictError: HTTPStatus.BAD_REQUEST,
+    InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownModelError: HTTPStatus.NOT_FOUND,
+    errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(status: int, detail: str, by_field: Any = None, headers: Any = None) -> Response:
+    """A problem+json answer."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if by_field:
+        body["errors"] = by_field
+    return Response(orjson.dumps(body), status, headers, content_type=PROBLEM_TYPE)
+
+
+def init_app(app: APIFlask) -> None:
+    """Answer every error with a problem."""
+
+    @app.errorhandler(errors.TabserveError)
+    def our_error(error: errors.TabserveError) -> Response:
+        status = STATUS.get(type(error))
+        if status is None:
+            return unexpected_error(error)
+        if isinstance(error, errors.InvalidTableError):
+            return problem(status, "The file does not fit; see errors.", error.by_column())
+        return problem(status, str(error), getattr(error, "by_field", None))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
+        return problem(error.code or 500, error.description or "", headers=headers)
+
+    @app.errorhandler(HTTPError)
+    def invalid_input(error: HTTPError) -> Response:
+        # what APIFlask raises when a query or form does not fit its schema: {location: {field: [message]}}
+        by_field = {field: messages for fields in error.detail.values() for field, messages in fields.items()}
+        return problem(error.status_code, error.message or "", by_field, error.headers)
+
+    @app.errorhandler(Exception)
+    def unexpected_error(error: Exception) -> Response:
+        # neither the message, which may quote a record, nor paths: the class and the places it came through
+        frames = traceback.extract_tb(error.__traceback__)
+        places = " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames[-6:])
+        logger.error("unexpected %s at %s", type(error).__name__, places)
+        return problem(500, "Something went wrong here; it has been logged.")

@@ -1,0 +1,122 @@
+"""ModelStore: which model answers, loaded once and kept."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
+from src.predict import make_prediction
+from src.registry import Artifact, ModelId, Registry
+from src.use_cases import all_use_cases
+
+logger = logging.getLogger(__name__)
+
+KEPT_MODELS = 8  # models asked for by model_id that stay loaded in a worker
+RECHECK_AFTER = 1.0  # seconds for which an alias keeps its model before the registry is asked again
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    artifact: Artifact
+    expires: float
+
+
+class ModelStore:
+    """The models of one worker.
+
+    A name is resolved anew every second, so that a newly trained or promoted model is served soon; until the new one
+    is verified, loaded and warm, and for good when it is refused, the one before it answers.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where the artifacts are.
+    default_use_case : str
+        What `latest` and `champion` mean.
+    """
+
+    def __init__(self, registry: Registry, default_use_case: str) -> None:
+        self.registry = registry
+        self.default_use_case = default_use_case
+        self._load = lru_cache(KEPT_MODELS)(self._load_warm)
+        self._resolved: dict[str, _Resolved] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Artifact:
+        """The model that a name in a URL means.
+
+        Parameters
+        ----------
+        name : str
+            A model_id, `latest`, `champion` or a use case's name.
+
+        Raises
+        ------
+        UnknownModelError
+            When it means none.
+        NoModelError
+            When the use case has no model yet.
+        BrokenArtifactError
+            When its artifact is refused.
+        """
+        resolved = self._resolved.get(name)
+        if resolved and time.monotonic() < resolved.expires:
+            return resolved.artifact
+        if name in ("latest", "champion") or name in all_use_cases():
+            return self._resolve(name, resolved)
+        self._check_served(name)
+        return self._load(name)
+
+    def readiness(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The model_id of each use case that has a model loaded, and the reason for each that has none."""
+        models, missing = {}, {}
+        for use_case in all_use_cases():
+            try:
+                models[use_case] = self.get(use_case).model_id
+            except TabserveError as error:
+                missing[use_case] = str(error)
+        return models, missing
+
+    def _check_served(self, model_id: str) -> None:
+        parts = ModelId.parse(model_id)
+        if parts is None or parts.use_case not in all_use_cases():
+            raise UnknownModelError
+        self.registry.check_exists(model_id)
+
+    def _resolve(self, name: str, before: _Resolved | None) -> Artifact:
+        # One thread asks the registry; the others meanwhile answer with what they have, when they have something.
+        if not self._lock.acquire(blocking=before is None):
+            assert before
+            return before.artifact
+        try:
+            artifact = self._newest_usable(name, before)
+            self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER)
+            return artifact
+        finally:
+            self._lock.release()
+
+    def _newest_usable(self, name: str, before: _Resolved | None) -> Artifact:
+        use_case = name if name in all_use_cases() else self.default_use_case
+        champion = None if name == "latest" else self.registry.champion(use_case)
+        refused: TabserveError | None = None
+        # a champion was chosen by somebody: no other model stands in for it
+        for model_id in [champion] if champion else self.registry.list(use_case):
+            try:
+                return self._load(model_id)
+            except (BrokenArtifactError, UnknownModelError) as error:
+                refused = refused or error
+                logger.error("%s", error)
+        if before and refused:
+            return before.artifact
+        raise refused or NoModelError(use_case)
+
+    def _load_warm(self, model_id: str) -> Artifact:
+        artifact = self.registry.load(model_id)
+        try:
+            make_prediction(artifact, [artifact.manifest["example"]])
+        except Exception as error:
+            raise BrokenArtifactError(model_id, "it cannot answer its own example") from error
+        logger.info("loaded %s", model_id)
+        return artifact

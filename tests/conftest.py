@@ -1,0 +1,127 @@
+"""What nearly every test needs: a small trained registry, made once, and the service in front of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apiflask import APIFlask
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.config import Settings
+from src.datasets.reader import read_training_table
+from src.registry import Artifact, Registry
+from src.train_pipeline import Plan, run_training
+from src.use_cases import get_use_case
+from src.use_cases.declaration import UseCase
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def credit() -> UseCase:
+    return get_use_case("credit")
+
+
+@pytest.fixture(scope="session")
+def record(credit: UseCase) -> dict[str, Any]:
+    """A valid record."""
+    return dict(credit.example)
+
+
+@pytest.fixture(scope="session")
+def records(credit: UseCase) -> list[dict[str, Any]]:
+    """The thousand records of the real data, without their outcome."""
+    return read_training_table(credit.path, credit.features, credit.target.feature).records
+
+
+@pytest.fixture(scope="session")
+def trained(credit: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry with one model of few trials; not to be changed: see `registry`."""
+    registry = Registry(tmp_path_factory.mktemp("models"))
+    run_training(credit, registry, credit.path, Plan(trials=2, seed=42))
+    return registry
+
+
+@pytest.fixture(scope="session")
+def artifact(trained: Registry) -> Artifact:
+    return trained.load(trained.latest("credit"))
+
+
+@pytest.fixture
+def registry(trained: Registry, tmp_path: Path) -> Registry:
+    """A copy of the trained registry that a test may change."""
+    shutil.copytree(trained.folder, tmp_path / "models")
+    return Registry(tmp_path / "models")
+
+
+@pytest.fixture
+def app(registry: Registry) -> APIFlask:
+    return create_app(Settings(model_registry=registry.folder))
+
+
+@pytest.fixture
+def client(app: APIFlask) -> FlaskClient:
+    return app.test_client()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running gunicorn."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service as it runs in production, one worker, on a port of its own; its models are not to be changed."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    environment = {"MODEL_REGISTRY": str(trained.folder), "WEB_CONCURRENCY": "1"}
+    with running_server(log, environment) as running:
+        yield running
+
+
+class running_server:  # noqa: N801 - used as a function
+    """gunicorn with the project's own settings while the `with` block runs."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+        self.environment = {**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **environment}
+
+    def __enter__(self) -> Server:
+        command = [sys.executable, "-m", "gunicorn", "application"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+                return Server(self.url, self.process, self.log)
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.05)
+        self.__exit__()
+        pytest.fail(f"gunicorn did not start:\n{self.log.read_text()}")
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -47,8 +47,11 @@ class Estimator:
 
     def check_is_fitted(self) -> None:
         """Raise `NotFittedError` unless `fit` was called."""
-        if not any(name.endswith("_") and not name.startswith("_") for name in vars(self)):
-            raise NotFittedError(self)
+        # from the end: what fit sets comes after what the constructor set, and this is asked at every prediction
+        for name in reversed(vars(self)):
+            if name[-1] == "_" and name[0] != "_":
+                return
+        raise NotFittedError(self)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FIRST_FAULTS = 10  # how many faults of a table its error lists
+LONGEST_COLUMN = 64  # characters of a column's name that a client is told: a file without a header has data there
 
 
 class TabserveError(Exception):
@@ -20,6 +21,13 @@ class NotFittedError(TabserveError):
 
     def __init__(self, estimator: object) -> None:
         super().__init__(f"This {type(estimator).__name__} is not fitted yet: call fit() before using it.")
+
+
+class InvalidSettingError(TabserveError):
+    """An environment variable whose value cannot be used; the value itself, perhaps a secret, is not repeated."""
+
+    def __init__(self, name: str, expected: str) -> None:
+        super().__init__(f"The environment variable {name} cannot be used as it is: it must be {expected}.")
 
 
 class UnknownUseCaseError(TabserveError):
@@ -45,6 +53,13 @@ class InvalidRecordsError(TabserveError):
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__(f"{len(rows)} record(s) do not fit the features, the first at position {rows[0]}.")
         self.rows = list(rows)
+
+
+class TooFewRowsError(TabserveError):
+    """A table that is too small to be split, tuned on and judged."""
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"There are too few rows to train on: each class needs at least {needed}.")
 
 
 class InvalidTargetError(TabserveError):
@@ -73,15 +88,16 @@ class UnsupportedFileError(TabserveError):
 class Fault:
     """One thing wrong in a table: where it is, what stands there, what would be right."""
 
-    column: str
+    column: str | None
     problem: str
     row: int | None = None
     value: object = None
 
     def __str__(self) -> str:
-        place = f"column '{self.column}'" if self.row is None else f"row {self.row}, column '{self.column}'"
-        value = "" if self.row is None else f" {self.value!r}:"
-        return f"{place}:{value} {self.problem}"
+        row = None if self.row is None else f"row {self.row}"
+        column = None if self.column is None else f"column '{self.column}'"
+        value = f" {self.value!r}:" if row and column else ""
+        return f"{', '.join(filter(None, (row, column)))}:{value} {self.problem}"
 
 
 class InvalidTableError(TabserveError):
@@ -106,7 +122,8 @@ class InvalidTableError(TabserveError):
         """The problems without the values, by column: what may be told to a client."""
         problems: dict[str, list[str]] = {}
         for fault in self.faults[:FIRST_FAULTS]:
-            problems.setdefault(fault.column, []).append(
+            column = "the whole row" if fault.column is None else fault.column[:LONGEST_COLUMN]
+            problems.setdefault(column, []).append(
                 fault.problem if fault.row is None else f"Row {fault.row}: {fault.problem}"
             )
         return problems

@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from src.aliases import Matrix, Vector
+from src.errors import TooFewRowsError
 from src.models.base import Fold, Metric
 
 Metrics: TypeAlias = dict[str, float]
 TRAIN, CROSS_VALIDATION, HOLD_OUT = "train", "cross_validation", "hold_out"
+SMALLEST_CLASS = 20  # rows: of fewer, ten folds of seventy per cent would not all hold one
 _SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
 
 
@@ -45,8 +47,10 @@ def roc_auc(y: Vector, scores: Vector) -> float:
 
 
 def average_precision(y: Vector, scores: Vector) -> float:
-    """Area under the precision-recall curve as the mean precision at each 1, tied scores taken together."""
+    """Area under the precision-recall curve as mean precision at each 1, ties taken together; NaN without a 1."""
     thresholds, inverse = np.unique(-scores, return_inverse=True)
+    if not np.any(y == 1):
+        return float("nan")
     ones = np.bincount(inverse, weights=y, minlength=len(thresholds))
     found = np.cumsum(ones)
     predicted = np.cumsum(np.bincount(inverse, minlength=len(thresholds)))
@@ -54,7 +58,9 @@ def average_precision(y: Vector, scores: Vector) -> float:
 
 
 def kolmogorov_smirnov(y: Vector, scores: Vector) -> float:
-    """Largest distance between the two classes' score distributions."""
+    """Largest distance between the two classes' score distributions; NaN when a class is absent."""
+    if not np.any(y == 0) or not np.any(y == 1):
+        return float("nan")
     at = np.unique(scores)
     shares = [np.searchsorted(np.sort(scores[y == label]), at, side="right") / np.sum(y == label) for label in (0, 1)]
     return float(np.max(np.abs(shares[0] - shares[1])))
@@ -90,10 +96,12 @@ class CostMatrix:
         cost = np.concatenate([[0.0], np.cumsum(self.missed * labels)]) + self.false_alarm * (
             np.sum(labels == 0) - np.concatenate([[0.0], np.cumsum(labels == 0)])
         )
-        edges = np.concatenate([[0.0], ascending, [1.0]])
+        edges = np.concatenate([[0.0], ascending, [np.nextafter(1.0, 2.0)]])  # above a score of 1, too
         cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # equal scores cannot be parted
         best = int(np.argmin(cost))
-        return float((edges[best] + edges[best + 1]) / 2)
+        middle = (edges[best] + edges[best + 1]) / 2
+        # between scores too close for floats to have a middle, the upper one parts them
+        return float(middle if middle > edges[best] else edges[best + 1])
 
 
 class Task(ABC):
@@ -181,6 +189,8 @@ class Classification(Task):
     def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
         from sklearn.model_selection import train_test_split
 
+        if min(np.sum(y == 0), np.sum(y == 1)) < SMALLEST_CLASS:
+            raise TooFewRowsError(SMALLEST_CLASS)
         train, test = train_test_split(np.arange(len(y)), test_size=hold_out, stratify=y, random_state=seed)
         return np.sort(train), np.sort(test)
 

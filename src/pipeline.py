@@ -31,6 +31,11 @@ class Pipeline(Transformer):
         self.fit_transform(X, y)
         return self
 
+    def check_is_fitted(self) -> None:
+        """Raise `NotFittedError` unless all steps are fitted."""
+        for step in self.steps:
+            step.check_is_fitted()
+
     def transform(self, X: Any) -> Any:
         """Send `X` through all steps."""
         for step in self.steps:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
+from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, UnknownModelError
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.transformers import RecordEncoder, Target
@@ -32,7 +32,15 @@ LOADED_FILES = (PIPELINE, MODEL)
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
 CHAMPIONS = "champions.json"
-DEFAULT_FOLDER = "models"
+DEFAULT_FOLDER = Path("models")
+
+_PARTS = {  # what every reader of a manifest may rely on
+    **dict.fromkeys(("use_case", "algorithm", "version", "created", "python"), str),
+    **dict.fromkeys(("files", "libraries", "parameters", "metrics", "baseline", "intervals", "thresholds"), dict),
+    **dict.fromkeys(("target", "example"), dict),
+    **dict.fromkeys(("features", "gates", "trials"), list),
+    "threshold": float | None,
+}
 
 _MODEL_ID = re.compile(
     r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-z][a-z0-9-]{0,49})"
@@ -99,6 +107,21 @@ class Artifact:
         return encoder.features
 
 
+def parse_folder(text: str) -> Path:
+    """The folder that `MODEL_REGISTRY` names; it need not be there yet."""
+    folder = Path(text)
+    if not text or (folder.exists() and not folder.is_dir()):
+        raise InvalidSettingError("MODEL_REGISTRY", "a path to a folder")
+    return folder
+
+
+def parse_key(text: str) -> str:
+    """The secret that `MODEL_SIGNING_KEY` holds."""
+    if not text:
+        raise InvalidSettingError("MODEL_SIGNING_KEY", "a text that is not empty")
+    return text
+
+
 class Registry:
     """Artifacts in a local folder.
 
@@ -119,8 +142,16 @@ class Registry:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
-        """The registry that `MODEL_REGISTRY` and `MODEL_SIGNING_KEY` describe."""
-        return cls(Path(environment.get("MODEL_REGISTRY", DEFAULT_FOLDER)), environment.get("MODEL_SIGNING_KEY"))
+        """The registry that `MODEL_REGISTRY` and `MODEL_SIGNING_KEY` describe.
+
+        Raises
+        ------
+        InvalidSettingError
+            When one of them cannot be used.
+        """
+        folder = environment.get("MODEL_REGISTRY")
+        key = environment.get("MODEL_SIGNING_KEY")
+        return cls(DEFAULT_FOLDER if folder is None else parse_folder(folder), None if key is None else parse_key(key))
 
     # names
 
@@ -174,7 +205,9 @@ class Registry:
 
     def _champions(self) -> dict[str, str]:
         with suppress(FileNotFoundError, ValueError):
-            return dict(json.loads((self.folder / CHAMPIONS).read_bytes()))
+            champions = json.loads((self.folder / CHAMPIONS).read_bytes())
+            if isinstance(champions, dict):
+                return {use_case: model_id for use_case, model_id in champions.items() if isinstance(model_id, str)}
         return {}
 
     # writing
@@ -195,16 +228,19 @@ class Registry:
             The model_id.
         """
         model_id = str(manifest["model_id"])
+        _parts(model_id)  # a name that would never be listed is refused before anything is written
         self._sweep()
         folder = self.folder / model_id
         folder.mkdir(parents=True)
         for name, content in files.items():
             _write(folder / name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        complete = {"protocol": PROTOCOL, **manifest, "files": digests}
+        # through JSON and back, since a tuple and a list are one there: what is digested is what is read again
+        complete = json.loads(_serialized({"protocol": PROTOCOL, **manifest, "files": digests}))
+        complete["digest"] = _digest(complete)
         if self._key:
             complete["hmac"] = self._signature(complete)
-        _write_atomically(folder / MANIFEST, json.dumps(complete, indent=2, allow_nan=False).encode())
+        _write_atomically(folder / MANIFEST, _serialized(complete))
         logger.info("saved %s", model_id)
         return model_id
 
@@ -223,7 +259,7 @@ class Registry:
         for name in self._names():
             folder = self.folder / name
             if ModelId.parse(name) and not (folder / MANIFEST).exists():
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
                         shutil.rmtree(folder)
 
@@ -239,19 +275,7 @@ class Registry:
         BrokenArtifactError
             When the manifest cannot be trusted.
         """
-        self.check_exists(model_id)
-        try:
-            manifest = json.loads((self.folder / model_id / MANIFEST).read_bytes())
-            protocol, name = manifest["protocol"], manifest["model_id"]
-        except (ValueError, KeyError, TypeError, OSError):
-            raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
-        if protocol != PROTOCOL:
-            raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
-        if name != model_id:
-            raise BrokenArtifactError(model_id, "its manifest belongs to another model")
-        if self._key and not hmac.compare_digest(str(manifest.get("hmac", "")), self._signature(manifest)):
-            raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
-        return dict(manifest)
+        return self._manifest(model_id)[0]
 
     def load(self, model_id: str) -> Artifact:
         """Verify an artifact, then unpickle exactly the bytes that were verified.
@@ -265,9 +289,16 @@ class Registry:
         """
         import joblib
 
-        manifest = self.manifest(model_id)
+        manifest, written = self._manifest(model_id)
         _check_versions(model_id, manifest)
-        content = {name: self.read(model_id, name, manifest) for name in LOADED_FILES}
+        if not _is_as_written(manifest, written):
+            raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
+        content = {
+            name: self.read(model_id, name, manifest)
+            for name in manifest["files"]
+            # train.csv stays where it was trained: an artifact that was copied elsewhere is whole without it
+            if name != TRAIN_TABLE or (self.folder / model_id / name).exists()
+        }
         try:
             pipeline, target = joblib.load(io.BytesIO(content[PIPELINE]))
             model = joblib.load(io.BytesIO(content[MODEL]))
@@ -280,25 +311,35 @@ class Registry:
         """Content of one of an artifact's files, its digest verified."""
         try:
             content = (self.folder / model_id / name).read_bytes()
-        except OSError:
+        except (OSError, ValueError):  # ValueError for a name that no file can have
             raise BrokenArtifactError(model_id, f"its file {name} is missing") from None
-        if hashlib.sha256(content).hexdigest() != manifest.get("files", {}).get(name):
+        if hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
             raise BrokenArtifactError(model_id, f"its file {name} is not the one that training wrote")
         return content
 
-    def verify(self, model_id: str) -> None:
-        """Check everything that `load` checks, and the files that it does not read."""
-        manifest = self.manifest(model_id)
-        for name in manifest["files"]:
-            # train.csv stays where it was trained: an artifact that was copied elsewhere is whole without it
-            if name != TRAIN_TABLE or (self.folder / model_id / name).exists():
-                self.read(model_id, name, manifest)
-        self.load(model_id)
+    def _manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
+        self.check_exists(model_id)
+        try:
+            written = (self.folder / model_id / MANIFEST).read_bytes()
+            manifest = json.loads(written)
+            protocol, name = manifest["protocol"], manifest["model_id"]
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+            raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
+        if protocol != PROTOCOL:
+            raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
+        if name != model_id:
+            raise BrokenArtifactError(model_id, "its manifest belongs to another model")
+        if self._key and not hmac.compare_digest(
+            str(manifest.get("hmac", "")).encode(errors="replace"), self._signature(manifest).encode()
+        ):
+            raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
+        if not all(isinstance(manifest.get(part), kind) for part, kind in _PARTS.items()):
+            raise BrokenArtifactError(model_id, "its manifest is incomplete")
+        return dict(manifest), written
 
     def _signature(self, manifest: Mapping[str, Any]) -> str:
         assert self._key
-        unsigned = {name: value for name, value in manifest.items() if name != "hmac"}
-        return hmac.new(self._key, json.dumps(unsigned, sort_keys=True).encode(), "sha256").hexdigest()
+        return hmac.new(self._key, _canonical(manifest), "sha256").hexdigest()
 
 
 def library_versions() -> dict[str, str]:
@@ -307,12 +348,33 @@ def library_versions() -> dict[str, str]:
 
 
 def _check_versions(model_id: str, manifest: Mapping[str, Any]) -> None:
-    written = manifest.get("libraries", {})
+    written = manifest["libraries"]
     for name, installed in library_versions().items():
         if written.get(name) != installed:
             raise BrokenArtifactError(
                 model_id, f"it was written with {name} {written.get(name)} and this service has {installed}"
             )
+
+
+def _serialized(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, allow_nan=False).encode()
+
+
+def _is_as_written(manifest: Mapping[str, Any], written: bytes) -> bool:
+    """Whether a manifest is, to the byte, the one that `save` wrote."""
+    try:
+        return manifest.get("digest") == _digest(manifest) and written == _serialized(manifest)
+    except ValueError:  # a NaN, which is never written
+        return False
+
+
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
+    """What digest and signature are taken of: all but the two of them."""
+    return json.dumps({key: manifest[key] for key in sorted(manifest) if key not in ("digest", "hmac")}).encode()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(manifest)).hexdigest()
 
 
 def _parts(model_id: str) -> ModelId:

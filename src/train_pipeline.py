@@ -47,7 +47,7 @@ from src.use_cases.declaration import Algorithm, UseCase, signature
 logger = logging.getLogger(__name__)
 
 HOLD_OUT_SHARE = 0.3
-SPLITS, REPEATS = 5, 3  # one pass over five folds ranks trials by noise
+SPLITS, REPEATS = 10, 2  # one pass over the folds ranks trials by noise
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 
 
@@ -110,6 +110,7 @@ def run_training(use_case: UseCase, registry: Registry, data: Path, plan: Plan) 
     InterruptedTrainingError
         On Ctrl-C; nothing is saved.
     """
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while the model is tuned
     table = read(use_case, data)
     train, test, target = split(use_case, table, plan.seed)
     candidate = fit(use_case, use_case.algorithm, train, plan)
@@ -118,7 +119,7 @@ def run_training(use_case: UseCase, registry: Registry, data: Path, plan: Plan) 
     baseline_metrics = evaluate(use_case, baseline, train, test)
     gates = judge(use_case.gates, metrics, baseline_metrics)
     manifest = {
-        **identify(use_case, candidate, data, len(table), plan),
+        **identify(use_case, candidate, digest, len(table), plan),
         **explain_choice(use_case, candidate, train, test, plan),
         "metrics": metrics,
         "baseline": {"algorithm": baseline.algorithm.name, "metrics": baseline_metrics},
@@ -192,7 +193,7 @@ def features_of(use_case: UseCase, part: Part) -> pd.DataFrame:
     return part.table.drop(columns=use_case.target.feature.name)
 
 
-def identify(use_case: UseCase, candidate: Candidate, data: Path, n_rows: int, plan: Plan) -> dict[str, Any]:
+def identify(use_case: UseCase, candidate: Candidate, digest: str, n_rows: int, plan: Plan) -> dict[str, Any]:
     """What the model is and what it was made from, for the manifest."""
     now = time.time()
     name = candidate.algorithm.name
@@ -205,7 +206,7 @@ def identify(use_case: UseCase, candidate: Candidate, data: Path, n_rows: int, p
         "created": datetime.fromtimestamp(now, UTC).isoformat(),
         "python": platform.python_version(),
         "libraries": library_versions(),
-        "data": {"sha256": hashlib.sha256(data.read_bytes()).hexdigest(), "rows": n_rows},
+        "data": {"sha256": digest, "rows": n_rows},
         "seed": plan.seed,
         "threads": 1,
         **signature(use_case.features, use_case.target),
@@ -227,6 +228,7 @@ def explain_choice(use_case: UseCase, candidate: Candidate, train: Part, test: P
             for trial in candidate.trials
         ],
         "threshold": candidate.model.threshold_,
+        "threshold_choice": next(iter(candidate.thresholds), None),
         "thresholds": {
             name: {
                 "threshold": threshold,
@@ -323,7 +325,6 @@ def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console()
     use_case = get_use_case(name)
-    registry = Registry.from_environment()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         with Progress(*columns, console=console) as bar:
@@ -334,6 +335,7 @@ def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None)
                 bar.update(task, completed=number, description=f"trial {number}: {scores}")
 
             plan = Plan(trials, seed, jobs or joblib.cpu_count(), progress)
+            registry = Registry.from_environment()
             manifest = run_training(use_case, registry, data or use_case.path, plan)
     except FailedGatesError as error:
         console.print(metrics_table(error.manifest), gates_table(error.manifest))
@@ -343,7 +345,9 @@ def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None)
     low, high = manifest["intervals"][use_case.task.headline]
     console.print(metrics_table(manifest), gates_table(manifest))
     console.print(f"95 % interval of the hold-out {use_case.task.headline}: {low:.3f} to {high:.3f}")
-    console.print(f"threshold: {manifest['threshold']:.3f}")
+    for choice, outcome in manifest["thresholds"].items():
+        chosen = " (chosen)" if choice == manifest["threshold_choice"] else ""
+        console.print(f"threshold by {choice}: {outcome['threshold']:.3f}{chosen}")
     console.print(f"saved: {manifest['model_id']}", soft_wrap=True)
 
 

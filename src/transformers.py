@@ -100,11 +100,41 @@ class RecordEncoder(Transformer):
 
 
 def _records(X: Records) -> Sequence[Record]:
-    if isinstance(X, Sequence):
-        return X
+    if isinstance(X, list) or not hasattr(X, "astype"):
+        return cast("Sequence[Record]", X)
     # pandas writes a missing value as NaN, and turns a column of whole numbers with a gap into floats
     cells = X.astype(object)
     return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
+
+
+class Quotients(Transformer):
+    """More columns: some columns divided by others.
+
+    Parameters
+    ----------
+    pairs : tuple of (int, int)
+        Numerator and denominator of each new column. A quotient by zero is infinite, and 0 / 0 missing (NaN).
+
+    Attributes
+    ----------
+    numerators_, denominators_ : ndarray of int, shape (n_pairs,)
+        The pairs, unzipped.
+    """
+
+    def __init__(self, pairs: tuple[tuple[int, int], ...]) -> None:
+        self.pairs = pairs
+
+    def fit(self, X: Matrix, y: Any = None) -> Self:
+        """Unzip the pairs; nothing is learnt from `X`."""
+        self.numerators_, self.denominators_ = np.transpose(self.pairs)
+        return self
+
+    def transform(self, X: Matrix) -> Matrix:
+        """A (n_rows, n_columns + n_pairs) matrix, the quotients being the last columns."""
+        self.check_is_fitted()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotients = X.take(self.numerators_, 1) / X.take(self.denominators_, 1)
+        return np.concatenate((X, quotients), axis=1)
 
 
 class OneHot(Transformer):
@@ -152,7 +182,8 @@ class Standardize(Transformer):
         """Measure the columns of a (n_rows, n_columns) matrix."""
         self.mean_: Vector = np.nanmean(X, axis=0)
         deviation = np.nanstd(X, axis=0)
-        self.scale_: Vector = np.where(deviation > 0, deviation, 1.0)
+        varies = np.nanmax(X, axis=0) > np.nanmin(X, axis=0)  # rounding gives constant columns a deviation, too
+        self.scale_: Vector = np.where(varies & (deviation > 0), deviation, 1.0)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
@@ -208,6 +239,11 @@ class RemapTarget(Target):
         What the column is called and which values it may hold.
     classes : dict
         The class, 0 or 1, of each label; 1 is the event that the score is the probability of.
+
+    Raises
+    ------
+    InvalidTargetError
+        By `transform`, for a value that is not allowed or has no class.
     """
 
     def __init__(self, feature: Feature, classes: dict[Any, int]) -> None:
@@ -217,4 +253,7 @@ class RemapTarget(Target):
     def transform(self, X: Sequence[Any]) -> Vector:
         """Classes (0.0 or 1.0) of the n_rows labels."""
         super().transform(X)  # refuses what is not allowed
-        return np.array([self.classes[label] for label in X], dtype=np.float64)
+        try:
+            return np.array([self.classes[label] for label in X], dtype=np.float64)
+        except KeyError:
+            raise InvalidTargetError(f"The target '{self.feature.name}' allows a value that has no class.") from None

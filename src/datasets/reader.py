@@ -22,6 +22,7 @@ from src.use_cases.features import Feature
 
 NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
 MAX_UNPACKED = 200_000_000  # bytes that an XLSX file may unpack to: more is an attack or a mistake
+MAX_SHEET_ROWS = 1_048_576  # as many as Excel writes: a row may say that it is the billionth, and empty ones are read
 _XLSX_MAGIC = b"PK\x03\x04"
 
 Cells = Sequence[Any]
@@ -35,6 +36,8 @@ class Table:
     ----------
     place : str
         The file's name and, for XLSX, its sheet.
+    columns : list of str
+        The columns, in the file's order.
     records : list of dict
         One for each row, with the feature columns only. Values are typed but not checked.
     target : list or None
@@ -44,17 +47,23 @@ class Table:
     """
 
     place: str
-    records: list[dict[str, Any]]
+    columns: list[str]
+    records: Sequence[Record]
     target: list[Any] | None
     first_row: int = 2
+
+    @classmethod
+    def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
+        """Records that came from no file."""
+        return cls("the list", [], records, target, 0)
 
     def check(self, features: Sequence[Feature], target: Feature | None) -> None:
         """Raise `InvalidTableError` with every value that does not fit its column."""
         faults = [
-            Fault(feature.name, problem, row, record[feature.name])
+            Fault(feature.name, problem, row, record.get(feature.name))
             for row, record in enumerate(self.records, self.first_row)
             for feature in features
-            if (problem := feature.problem(record[feature.name]))
+            if (problem := feature.problem(record.get(feature.name)))
         ]
         if target:
             faults += [
@@ -89,7 +98,7 @@ def read_training_table(path: Path, features: Sequence[Feature], target: Feature
 def read_table(
     stream: BinaryIO, name: str, features: Sequence[Feature], target: Feature, max_rows: int | None = None
 ) -> Table:
-    """Read a file with the given columns, in any order; the target may be left out.
+    """Read a file with the given columns, in any order; the target and what may be missing can be left out.
 
     Parameters
     ----------
@@ -119,7 +128,7 @@ def read_table(
     first = str(header[0]) if header else ""
     if "," in first and not any(cell is not None for cell in header[1:]):
         rows, typed = _split(place, rows), False
-        header = _split_cell(first)
+        header = _split_cell(place, 1, first)
     columns = _columns(place, header, features, target)
     body = _body(rows, max_rows)
     _check_width(place, body, len(columns), ragged=typed)
@@ -131,7 +140,7 @@ def read_table(
     }
     target_values = values.pop(target.name, None)
     records = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return Table(place, records, target_values)
+    return Table(place, columns, records, target_values)
 
 
 def _value(row: Cells, position: int, feature: Feature, typed: bool) -> Any:
@@ -162,14 +171,17 @@ def _xlsx_rows(stream: BinaryIO, name: str) -> tuple[str, Iterator[Cells]]:
         if unpacked > MAX_UNPACKED:
             raise UnsupportedFileError(f"The XLSX file unpacks to more than {MAX_UNPACKED // 10**6} MB.")
         workbook = load_workbook(stream, read_only=True, data_only=True)
-        filled = [sheet for sheet in workbook.worksheets if any(map(_is_filled, sheet.iter_rows(values_only=True)))]
+        for sheet in workbook.worksheets:
+            sheet.reset_dimensions()  # what a file says of its size may be wrong, and would cut rows off
+        filled = [
+            sheet for sheet in workbook.worksheets if any(map(_is_filled, _guarded(sheet.iter_rows(values_only=True))))
+        ]
     except UnsupportedFileError:
         raise
     except Exception as error:  # openpyxl has no error of its own for a broken file: it lets any of a dozen through
         raise UnsupportedFileError(NOT_A_TABLE) from error
     if len(filled) > 1:
-        titles = ", ".join(f"'{sheet.title}'" for sheet in filled)
-        problem = f"One sheet is read, and {titles} hold data."
+        problem = f"One sheet is read, and {len(filled)} hold data."
         raise InvalidTableError(name, [Fault(sheet.title, problem) for sheet in filled])
     if not filled:
         return name, iter(())
@@ -179,7 +191,12 @@ def _xlsx_rows(stream: BinaryIO, name: str) -> tuple[str, Iterator[Cells]]:
 
 def _guarded(rows: Iterable[Cells]) -> Iterator[Cells]:
     try:
-        yield from rows
+        for number, row in enumerate(rows):
+            if number == MAX_SHEET_ROWS:
+                raise UnsupportedFileError(f"The XLSX file has more than {MAX_SHEET_ROWS:,} rows in a sheet.")
+            yield row
+    except UnsupportedFileError:
+        raise
     except Exception as error:  # as above: a sheet is parsed while it is read
         raise UnsupportedFileError(NOT_A_TABLE) from error
 
@@ -189,11 +206,15 @@ def _split(place: str, rows: Iterable[Cells]) -> Iterator[Cells]:
     for number, row in enumerate(rows, 2):
         if _is_filled(row[1:]):
             raise InvalidTableError(place, [Fault("second", "Only the first column may hold values.", number, row[1])])
-        yield _split_cell(str(row[0])) if row and row[0] is not None else ()
+        yield _split_cell(place, number, str(row[0])) if row and row[0] is not None else ()
 
 
-def _split_cell(cell: str) -> Cells:
-    return next(csv.reader([cell]))
+def _split_cell(place: str, number: int, cell: str) -> Cells:
+    try:
+        return next(csv.reader([cell], strict=True))
+    except csv.Error:
+        problem = "Not values joined by commas: a quote is not closed, stands alone, or a line is broken."
+        raise InvalidTableError(place, [Fault("first", problem, number, cell)]) from None
 
 
 def _columns(place: str, header: Cells, features: Sequence[Feature], target: Feature) -> list[str]:
@@ -201,8 +222,8 @@ def _columns(place: str, header: Cells, features: Sequence[Feature], target: Fea
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
         names.pop()
-    required = [feature.name for feature in features]
-    allowed = [*required, target.name]
+    required = [feature.name for feature in features if not feature.missing]
+    allowed = [*(feature.name for feature in features), target.name]
     faults = [Fault(name, "This column is missing.") for name in required if name not in names]
     faults += [
         Fault(name, f"There is no such column; there are: {', '.join(allowed)}.")
@@ -238,7 +259,7 @@ def _is_filled(row: Cells) -> bool:
 def _check_width(place: str, body: Sequence[Cells], width: int, *, ragged: bool) -> None:
     """No row holds values beyond the header, and none is shorter, unless rows may be ragged, as those of a sheet."""
     faults = [
-        Fault("all", f"The row has {len(row)} cells and the header {width}.", number, "...")
+        Fault(None, f"The row has {len(row)} cells and the header {width}.", number)
         for number, row in enumerate(body, 2)
         if _is_filled(row[width:]) or (len(row) < width and not ragged)
     ]

@@ -1,8 +1,9 @@
 """LightGBM models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -10,13 +11,33 @@ import numpy as np
 from src.aliases import Matrix, Vector
 from src.models.base import Classifier, CrossValidation, Fold, Metric, Model, gather, mean_metric
 from src.models.native import Booster, open_booster
+from src.tuning import Dimension, Flag, Real, Whole
 
 if TYPE_CHECKING:
     import lightgbm
 
 MAX_ROUNDS = 1000
 CHUNK = 25  # rounds between two looks at the curve
-PATIENCE = 75  # rounds without a new best after which the folds stop
+PATIENCE = 50  # rounds without a new best after which the folds stop
+
+
+# Wide enough for tables of some hundreds to some thousands of rows, and narrow enough for thirty trials.
+SEARCH_SPACE: Mapping[str, Dimension] = MappingProxyType(
+    {
+        "num_leaves": Whole(4, 24, log=True),
+        "max_depth": Whole(2, 8),
+        "min_data_in_leaf": Whole(5, 20, log=True),
+        "feature_fraction": Real(0.5, 1.0),
+        "feature_fraction_bynode": Real(0.2, 0.9),
+        "bagging_fraction": Real(0.6, 1.0),
+        "lambda_l1": Real(0.001, 1.0, log=True),
+        "lambda_l2": Real(0.01, 10.0, log=True),
+        "learning_rate": Real(0.04, 0.1, log=True),
+        "max_bin": Whole(16, 127, log=True),
+        "cat_smooth": Real(5.0, 50.0, log=True),
+        "extra_trees": Flag(),
+    }
+)
 
 
 class LgbModel(Model):
@@ -155,10 +176,13 @@ _OWN_PARAMETERS = frozenset({"num_rounds", "categorical", "monotone"})
 
 
 def _silence_this_thread() -> None:
-    """LightGBM keeps its verbosity for each thread, and takes it over only where a thread makes something."""
+    """LightGBM keeps its verbosity for each thread, and takes it over only where a thread makes something.
+
+    The number of threads is the process's: left out here, it would be set back to all CPUs for every booster.
+    """
     from lightgbm import Dataset
 
-    Dataset(np.zeros((2, 1)), params={"verbosity": -1}).construct()
+    Dataset(np.zeros((2, 1)), params={"verbosity": -1, "num_threads": 1}).construct()
 
 
 def _grow(booster: "lightgbm.Booster") -> list[float]:

@@ -29,4 +29,4 @@ class LogisticRegression(Classifier):
 
     def predict_score(self, X: Matrix) -> Vector:
         self.check_is_fitted()
-        return np.asarray(self.estimator_.predict_proba(X)[:, 1])
+        return np.ascontiguousarray(self.estimator_.predict_proba(X)[:, 1])

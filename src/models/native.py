@@ -44,8 +44,16 @@ def open_booster(text: str, threads: int | None = None) -> Booster:
     threads : int, optional
         Threads for matrices of many rows; by default `OMP_NUM_THREADS`, else one: LightGBM with more threads than
         CPUs granted is many times slower.
+
+    Raises
+    ------
+    ValueError
+        For a text that is cut off: the library would abort the whole process.
     """
-    threads = threads or int(os.environ.get("OMP_NUM_THREADS", "1"))
+    if "\nend of trees\n" not in text:
+        raise ValueError("This is not a whole LightGBM model: its text ends before its trees do.")
+    granted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one for each level
+    threads = threads or (int(granted) if granted.isdecimal() else 1)
     path = library_path()
     return PackageBooster(text, threads) if path is None else NativeBooster(_library(path), text, threads)
 

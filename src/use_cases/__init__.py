@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from src.errors import UnknownUseCaseError
+from src.errors import InvalidUseCaseError, UnknownUseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 @cache
 def all_use_cases() -> "Mapping[str, UseCase]":
     """Every use case by name, in alphabetical order."""
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = (module.USE_CASE for module in modules if hasattr(module, "USE_CASE"))
-    return MappingProxyType({use_case.name: use_case for use_case in found})
+    found = {}
+    for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        use_case = getattr(importlib.import_module(f"{__name__}.{module}"), "USE_CASE", None)
+        if use_case and use_case.name != module:  # two of one name would hide each other
+            raise InvalidUseCaseError(f"{module}.py declares the use case '{use_case.name}': name both the same.")
+        if use_case:
+            found[module] = use_case
+    return MappingProxyType(found)
 
 
 def get_use_case(name: str) -> "UseCase":

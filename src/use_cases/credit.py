@@ -5,11 +5,10 @@ wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correc
 """
 
 from src.evaluation import BaselineMargin, Classification, CostMatrix, LargestGap, SmallestMetric
-from src.models.lightgbm import LgbClassifier
+from src.models.lightgbm import SEARCH_SPACE, LgbClassifier
 from src.models.linear import LogisticRegression
-from src.transformers import OneHot, RemapTarget, Standardize
-from src.tuning import Flag, Real, Whole
-from src.use_cases.declaration import Algorithm, UseCase, columns_of
+from src.transformers import OneHot, Quotients, RemapTarget, Standardize
+from src.use_cases.declaration import Algorithm, UseCase, columns_of, position_of
 from src.use_cases.features import Category, Integer, OrderedCategory
 
 FEATURES = (
@@ -19,7 +18,7 @@ FEATURES = (
         values=("< 0 DM", "1 - 200 DM", "> 200 DM", "unknown"),  # no account here is the best sign of all
         monotone=-1,
     ),
-    Integer(name="months_loan_duration", description="Duration of the loan, in months", low=1, high=120, monotone=1),
+    Integer(name="months_loan_duration", description="Duration of the loan, in months", low=1, high=120),
     OrderedCategory(
         name="credit_history",
         description="How earlier and present loans were repaid; critical: loans at other banks too",
@@ -81,6 +80,7 @@ FEATURES = (
         name="property",
         description="The applicant's most valuable property; other: a car or the like",
         values=("unknown/none", "other", "building society savings", "real estate"),
+        monotone=-1,
     ),
     Integer(name="age", description="Age, in years", low=18, high=120),
     Category(
@@ -101,14 +101,26 @@ FEATURES = (
         low=1,
         high=2,
     ),
-    Category(name="telephone", description="Is there a telephone in the applicant's name?", values=("none", "yes")),
-    Category(name="foreign_worker", description="Is the applicant a foreign worker?", values=("no", "yes")),
+    OrderedCategory(
+        name="telephone", description="Is there a telephone in the applicant's name?", values=("none", "yes")
+    ),
+    OrderedCategory(name="foreign_worker", description="Is the applicant a foreign worker?", values=("no", "yes")),
     OrderedCategory(
         name="job",
         description="Kind of work; mangement (spelt so in the data) self-employed: the highly qualified too",
         values=("unemployed non-resident", "unskilled resident", "skilled employee", "mangement self-employed"),
     ),
 )
+
+AMOUNT, MONTHS, AGE = (position_of(FEATURES, name) for name in ("amount", "months_loan_duration", "age"))
+
+# What is to be paid each month, and how long the loan is for someone of that age.
+QUOTIENTS = Quotients(((AMOUNT, MONTHS), (MONTHS, AGE)))
+
+# For each column of the matrix. Duration and age are held with all else equal, their quotients too; as a longer loan
+# has smaller instalments, the features themselves promise nothing.
+MONOTONE = [*(feature.monotone for feature in FEATURES), 0, 0]
+MONOTONE[MONTHS], MONOTONE[AGE] = 1, -1
 
 USE_CASE = UseCase(
     name="credit",
@@ -124,26 +136,15 @@ USE_CASE = UseCase(
     algorithm=Algorithm(
         name="lightgbm",
         model=LgbClassifier(
-            categorical=columns_of(FEATURES, Category), monotone=tuple(feature.monotone for feature in FEATURES)
+            categorical=columns_of(FEATURES, Category),
+            monotone=tuple(MONOTONE),
         ),
-        search_space={
-            "num_leaves": Whole(4, 24, log=True),
-            "max_depth": Whole(2, 8),
-            "min_data_in_leaf": Whole(5, 30, log=True),
-            "feature_fraction": Real(0.5, 1.0),
-            "feature_fraction_bynode": Real(0.15, 0.8),
-            "bagging_fraction": Real(0.6, 1.0),
-            "lambda_l1": Real(0.001, 1.0, log=True),
-            "lambda_l2": Real(0.001, 10.0, log=True),
-            "learning_rate": Real(0.04, 0.12, log=True),
-            "max_bin": Whole(16, 127, log=True),
-            "cat_smooth": Real(2.0, 50.0, log=True),
-            "extra_trees": Flag(),
-        },
+        transformers=(QUOTIENTS,),
+        search_space=SEARCH_SPACE,
     ),
     baseline=Algorithm(
         name="logistic",
-        model=LogisticRegression(C=0.3),
+        model=LogisticRegression(C=0.1),
         transformers=(OneHot(columns_of(FEATURES, Category)), Standardize()),
     ),
     gates=(

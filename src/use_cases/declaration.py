@@ -10,6 +10,7 @@ from src.errors import InvalidUseCaseError
 from src.evaluation import Gate, Task
 from src.models.base import Model
 from src.pipeline import Pipeline
+from src.registry import ModelId
 from src.transformers import RecordEncoder, Target, Transformer
 from src.tuning import Dimension
 from src.use_cases.features import Feature
@@ -85,6 +86,11 @@ class UseCase:
     example: Record
 
     def __post_init__(self) -> None:
+        for algorithm in (self.algorithm, self.baseline):
+            if ModelId.parse(str(ModelId(self.name, algorithm.name, "1.0.0", "1.000000"))) is None:
+                raise InvalidUseCaseError(
+                    f"A model_id cannot hold '{self.name}' and '{algorithm.name}': use lower-case letters and digits."
+                )
         columns = [feature.name for feature in (*self.features, self.target.feature)]
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
@@ -93,7 +99,7 @@ class UseCase:
             for feature in self.features
             if (problem := feature.problem(self.example.get(feature.name)))
         ]
-        if problems or self.example.keys() - set(columns):
+        if problems or self.example.keys() - {feature.name for feature in self.features}:
             raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
 
     @property
@@ -109,6 +115,11 @@ class UseCase:
 def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int, ...]:
     """Positions of the features that are of exactly this kind: an ordered category is not a `Category` here."""
     return tuple(position for position, feature in enumerate(features) if type(feature) is kind)
+
+
+def position_of(features: tuple[Feature, ...], name: str) -> int:
+    """Position of the feature of that name."""
+    return [feature.name for feature in features].index(name)
 
 
 def signature(features: tuple[Feature, ...], target: Target) -> dict[str, Any]:

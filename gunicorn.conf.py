@@ -1,7 +1,11 @@
 """Production server settings: `gunicorn application`, from this folder."""
 
+import logging
 import os
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 # Imported here, before the workers are forked, and used nowhere in this file: libraries' code and not the service's.
@@ -11,15 +15,37 @@ import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
+from gunicorn.workers.gthread import ThreadWorker
 
 from api.config import Settings
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """gthread, but for requests that are no HTTP: gunicorn would repeat them in its answer and in the log.
+
+    A record whose Content-Length is too small is one: what is left of it is taken for the next request.
+    """
+
+    def handle_error(self, req: Any, client: socket, addr: Any, exc: Exception) -> None:
+        from api.errors import problem
+
+        ours = not isinstance(exc, ParseException) or isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if ours else HTTPStatus.BAD_REQUEST
+        self.log.log(logging.ERROR if ours else logging.WARNING, "answered %s with %d", type(exc).__name__, status)
+        answer = problem(status, "Something went wrong here." if ours else "The request is not well-formed HTTP.")
+        answer.headers["Connection"] = "close"
+        head = f"HTTP/1.1 {answer.status}\r\n{answer.headers}"
+        with suppress(OSError):
+            client.sendall(head.encode("latin-1") + answer.get_data())
+
 
 settings = Settings.from_environment()
 cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
 
-bind = f"{os.environ.get('HOST', '0.0.0.0')}:{settings.port}"
+bind = f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency or cpus  # a prediction is pure computation: more workers than CPUs only wait
-worker_class = "gthread"  # keep-alive connections wait in the main thread and cost no worker thread
+worker_class = Worker  # gthread: keep-alive connections wait in the main thread and cost no worker thread
 threads = 4  # so that a large file does not hold up the short requests of its worker
 timeout = 60  # seconds without a sign of life after which a worker is replaced
 graceful_timeout = 30  # seconds that a stopping worker has to answer what it has accepted
@@ -31,14 +57,15 @@ preload_app = False  # see above
 control_socket_disable = True  # no second way in, and no file outside the folders we know
 accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps one
 errorlog = "-"
-loglevel = settings.log_level.lower()
+gunicorns_level = "INFO" if settings.log_level == "DEBUG" else settings.log_level  # its DEBUG lines quote requests
+loglevel = gunicorns_level.lower()
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"level": settings.log_level, "handlers": ["stderr"]},
-    "loggers": {"gunicorn.error": {"level": settings.log_level, "handlers": [], "propagate": True}},
+    "loggers": {"gunicorn.error": {"level": gunicorns_level, "handlers": [], "propagate": True}},
 }
 
 # LightGBM's threads for large lists: what the workers leave of the CPUs; more than there are would be many times slower

@@ -23,6 +23,9 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_content_length
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
+    for rule in app.url_map.iter_rules():  # those that APIFlask has made already
+        rule.strict_slashes = False
     registry = Registry(settings.model_registry, settings.model_signing_key)
     app.extensions["settings"] = settings
     app.extensions["models"] = ModelStore(registry, settings.default_use_case)

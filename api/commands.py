@@ -7,6 +7,7 @@ import click
 from api.config import Settings
 from src.errors import TabserveError
 from src.registry import Registry
+from src.use_cases import all_use_cases
 
 
 class _Group(click.Group):
@@ -28,7 +29,7 @@ def models(context: click.Context) -> None:
 
 
 @models.command("list")
-@click.option("--use-case", help="Only this use case's models.")
+@click.option("--use-case", type=click.Choice(list(all_use_cases())), help="Only this use case's models.")
 @click.pass_obj
 def list_(registry: Registry, use_case: str | None) -> None:
     """Print the model_ids, newest first, champions marked."""
@@ -50,7 +51,7 @@ def show(registry: Registry, model_id: str) -> None:
 @click.pass_obj
 def promote(registry: Registry, model_id: str) -> None:
     """Make a model the champion of its use case: what the service answers with."""
-    registry.verify(model_id)
+    registry.load(model_id)
     registry.promote(model_id)
     click.echo(f"{model_id} is the champion now.")
 
@@ -63,7 +64,7 @@ def verify(registry: Registry, model_ids: tuple[str, ...]) -> None:
     refused = 0
     for model_id in model_ids or registry.list():
         try:
-            registry.verify(model_id)
+            registry.load(model_id)
             click.echo(f"{model_id} is whole.")
         except TabserveError as error:
             refused += 1

@@ -1,22 +1,16 @@
 """Every setting of the service: its default, what it means, and what it may be."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from src.errors import TabserveError
+from src.errors import InvalidSettingError
+from src.registry import DEFAULT_FOLDER, parse_folder, parse_key
 from src.use_cases import all_use_cases
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
-class InvalidSettingError(TabserveError):
-    """An environment variable whose value cannot be used."""
-
-    def __init__(self, name: str, expected: str) -> None:
-        super().__init__(f"The environment variable {name} cannot be used as it is: it must be {expected}.")
 
 
 def _setting(default: Any, meaning: str, expected: str, parse: Callable[[str], Any]) -> Any:
@@ -35,9 +29,9 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _one_of(choices: Callable[[], Any]) -> Callable[[str], str]:
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in choices():
+        if text not in choices:
             raise ValueError
         return text
 
@@ -54,20 +48,18 @@ def _text(text: str) -> str:
 class Settings:
     """The settings; each field's environment variable has the field's name in capitals."""
 
-    model_registry: Path = _setting(
-        Path("models"), "Folder that holds the models.", "a path to a folder", lambda text: Path(_text(text))
-    )
+    model_registry: Path = _setting(DEFAULT_FOLDER, "Folder that holds the models.", "a path to a folder", parse_folder)
     model_signing_key: str | None = _setting(
         None,
         "Secret that signs the models' manifests; with it, unsigned models are refused. None: no signatures.",
         "a text that is not empty",
-        _text,
+        parse_key,
     )
     default_use_case: str = _setting(
         "credit",
         "The use case that `latest`, `champion` and `/predict` mean.",
-        "the name of a use case",
-        _one_of(lambda: all_use_cases()),
+        f"the name of a use case: {', '.join(all_use_cases())}",
+        _one_of(all_use_cases()),
     )
     max_content_length: int = _setting(
         16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
@@ -76,10 +68,16 @@ class Settings:
         100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
     )
     log_level: str = _setting(
-        "INFO", "Least severe messages that are logged.", f"one of {', '.join(LOG_LEVELS)}", _one_of(lambda: LOG_LEVELS)
+        "INFO", "Least severe messages that are logged.", f"one of {', '.join(LOG_LEVELS)}", _one_of(LOG_LEVELS)
     )
     web_concurrency: int | None = _setting(
         None, "Worker processes under gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive
+    )
+    host: str = _setting(
+        "0.0.0.0",  # noqa: S104 - a container's port is reached from outside
+        "Address that gunicorn listens on; the development server always takes 127.0.0.1.",
+        "an address of this machine",
+        _text,
     )
     port: int = _setting(8080, "Port to listen on.", "a port number from 1 to 65535", _port)
 

@@ -14,6 +14,7 @@ from api import API_VERSION
 from api.config import Settings
 from api.errors import PROBLEM_TYPE, BadRequestError, InvalidFieldsError, NotReadyError
 from api.schemas import (
+    MOST_ROWS,
     HealthSchema,
     ModelSchema,
     ModelsQuery,
@@ -24,13 +25,14 @@ from api.schemas import (
     ScoredPredictionSchema,
     VersionSchema,
     field_errors,
+    in_words,
     public_manifest,
     record_schema,
     row_errors,
 )
 from api.serving import ModelStore
 from src.aliases import Record
-from src.datasets.reader import NOT_A_TABLE, file_kind_is_known, read_table, write_csv
+from src.datasets.reader import NOT_A_TABLE, Table, file_kind_is_known, read_table, write_csv
 from src.errors import InvalidRecordsError, NothingToPredictError, TooManyRowsError, UnsupportedFileError
 from src.predict import Prediction, make_prediction, measure
 from src.registry import TEST_TABLE, Artifact
@@ -53,7 +55,7 @@ def _errors(*statuses: int) -> Callable[[View], View]:
     responses = {
         status: {
             "description": ERRORS[status],
-            "content": {PROBLEM_TYPE: {"schema": ProblemSchema}},
+            "content": {PROBLEM_TYPE: {"schema": ProblemSchema()}},
         }
         for status in statuses
     }
@@ -119,7 +121,7 @@ def output(model_id: str) -> Response:
     artifact = _store().get(model_id)
     body = _body()
     if type(body) is not dict:
-        return _answer(artifact, _list(body), None)
+        return _answer(artifact, Table.of(_list(body)))
     try:
         prediction = make_prediction(artifact, [body])
     except InvalidRecordsError:
@@ -136,16 +138,15 @@ def outputs(model_id: str) -> Response:
     When the records hold the target column, the answer says how good the predictions are.
     """
     artifact = _store().get(model_id)
+    target = artifact.target.feature
     if not request.get_data():
         content = _store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
-        table = read_table(io.BytesIO(content), TEST_TABLE, artifact.features, artifact.target.feature)
-        return _answer(artifact, table.records, table.target)
-    name = artifact.target.feature.name
+        return _answer(artifact, read_table(io.BytesIO(content), TEST_TABLE, artifact.features, target))
     records = _list(_body())
-    if not any(name in record for record in records):
-        return _answer(artifact, records, None)
-    features = [{key: value for key, value in record.items() if key != name} for record in records]
-    return _answer(artifact, features, [record.get(name) for record in records])
+    if not any(target.name in record for record in records):
+        return _answer(artifact, Table.of(records))
+    features = [{key: value for key, value in record.items() if key != target.name} for record in records]
+    return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]))
 
 
 @blueprint.post("/outputs_upload/<model_id>")
@@ -162,25 +163,23 @@ def outputs_upload(model_id: str) -> Response:
     settings = _settings()
     stream = io.BytesIO(file.read())
     table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
-    return _answer(artifact, table.records, table.target, as_table=request.accept_mimetypes.best == "text/csv")
+    return _answer(artifact, table, as_csv=request.accept_mimetypes.best == "text/csv")
 
 
-def _answer(
-    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, *, as_table: bool = False
-) -> Response:
-    """Predict a list and answer in the order of the input."""
+def _answer(artifact: Artifact, table: Table, *, as_csv: bool = False) -> Response:
+    """Predict a table and answer in the order of its rows."""
     try:
-        prediction = make_prediction(artifact, records, target=target, partial=_partial())
+        prediction = make_prediction(artifact, table.records, target=table.target, partial=_partial())
     except InvalidRecordsError as error:
-        raise InvalidFieldsError(_row_errors(artifact, records, target, error.rows)) from None
-    if as_table:
-        return _table(artifact, records, target, prediction)
+        raise InvalidFieldsError(_row_errors(artifact, table, error.rows)) from None
+    if as_csv:
+        return _csv(artifact, table, prediction)
     content = _content(artifact, prediction)
     if prediction.faulty:
-        content["errors"] = _row_errors(artifact, records, target, prediction.faulty)
-    if target is not None:
+        content["errors"] = _row_errors(artifact, table, prediction.faulty)
+    if table.target is not None:
         task = get_use_case(artifact.manifest["use_case"]).task
-        content[task.answer_name] = measure(artifact, task, prediction, target)
+        content[task.answer_name] = measure(artifact, task, prediction, table.target)
     return _json(content)
 
 
@@ -193,33 +192,35 @@ def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _row_errors(
-    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, rows: Sequence[int]
-) -> dict[str, Any]:
-    if target is None:
-        return row_errors(record_schema(artifact.features), records, rows)
-    feature = artifact.target.feature
-    whole = {row: {**records[row], feature.name: target[row]} for row in rows}
-    return row_errors(record_schema((*artifact.features, feature)), whole, rows)
-
-
-def _table(
-    artifact: Artifact, records: Sequence[Record], target: Sequence[Any] | None, prediction: Prediction
-) -> Response:
-    columns: dict[str, Sequence[Any]] = {} if target is None else {artifact.target.feature.name: target}
-    columns |= prediction.columns
+def _csv(artifact: Artifact, table: Table, prediction: Prediction) -> Response:
+    """The table with the answer's columns, and with what is wrong where a row is at fault."""
+    columns: dict[str, Sequence[Any]] = dict(prediction.columns)
+    if prediction.faulty:
+        faults = _row_errors(artifact, table, prediction.faulty, most=len(prediction.faulty))["rows"]
+        columns["errors"] = [in_words(faults.get(str(row), {})) for row in range(len(table.records))]
+    if table.target is not None:
+        columns[artifact.target.feature.name] = table.target
     rows = (
         {**record, **dict(zip(columns, cells, strict=True))}
-        for record, *cells in zip(records, *columns.values(), strict=True)
+        for record, *cells in zip(table.records, *columns.values(), strict=True)
     )
-    names = [feature.name for feature in artifact.features]
-    return Response(write_csv([*names, *columns], rows), content_type="text/csv; charset=utf-8")
+    names = dict.fromkeys([*table.columns, *columns])
+    return Response(write_csv(list(names), rows), content_type="text/csv; charset=utf-8")
+
+
+def _row_errors(artifact: Artifact, table: Table, rows: Sequence[int], most: int = MOST_ROWS) -> dict[str, Any]:
+    """What is wrong with the rows at fault, their target included when there is one."""
+    if table.target is None:
+        return row_errors(record_schema(artifact.features), table.records, rows, most)
+    target = artifact.target.feature
+    whole = {row: {**table.records[row], target.name: table.target[row]} for row in rows}
+    return row_errors(record_schema((*artifact.features, target)), whole, rows, most)
 
 
 def _list(body: Any) -> Sequence[Record]:
     """The body as a list of records, neither empty nor too long."""
     if type(body) is not list or not all(type(record) is dict for record in body):
-        raise BadRequestError("The body must be a JSON object (one record) or a list of such objects.")
+        raise BadRequestError("The body must be a list of JSON objects; /output takes a single object too.")
     if not body:
         raise NothingToPredictError
     if len(body) > _settings().max_rows:
@@ -234,13 +235,11 @@ def _body() -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         pass
-    # Python's and R's writers emit NaN and Infinity, which are not JSON: read them, so that the field can be named
-    if b"NaN" in data or b"Infinity" in data:
-        try:
-            return json.loads(data.decode())
-        except (ValueError, RecursionError):
-            pass
-    raise BadRequestError("The body is not JSON.")
+    # Many writers emit NaN and Infinity, which are not JSON, or 1e999: read them, so that the field can be named.
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise BadRequestError("The body is not JSON.") from None
 
 
 def _partial() -> bool:
@@ -253,7 +252,7 @@ def _partial() -> bool:
 
 
 def _json(content: Mapping[str, Any]) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), mimetype="application/json")
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), content_type="application/json")
 
 
 def _store() -> ModelStore:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from apiflask import APIFlask, HTTPError
 from flask import Response
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException
 
 from src import errors
@@ -82,11 +83,16 @@ def init_app(app: APIFlask) -> None:
         headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
         return problem(error.code or 500, error.description or "", headers=headers)
 
+    @app.errorhandler(ParseException)
+    def broken_transfer(error: ParseException) -> Response:
+        # what gunicorn raises while a body is read whose chunks are malformed; what follows it cannot be read either
+        return problem(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.", headers={"Connection": "close"})
+
     @app.errorhandler(HTTPError)
     def invalid_input(error: HTTPError) -> Response:
         # what APIFlask raises when a query or form does not fit its schema: {location: {field: [message]}}
         by_field = {field: messages for fields in error.detail.values() for field, messages in fields.items()}
-        return problem(error.status_code, error.message or "", by_field, error.headers)
+        return problem(error.status_code, "Some parameters are invalid; see errors.", by_field, error.headers)
 
     @app.errorhandler(Exception)
     def unexpected_error(error: Exception) -> Response:

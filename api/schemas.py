@@ -43,15 +43,24 @@ def record_schema(features: Sequence[Feature]) -> marshmallow.Schema:
 def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
     """What is wrong with a record, by field; long names are cut, and no value is repeated."""
     errors = schema.validate(record)
-    named = sorted(errors.items(), key=lambda item: item[0] not in schema.fields)[:MOST_FIELDS]
+    known = {field: errors.pop(field) for field in schema.fields if field in errors}
+    named = [*known.items(), *sorted(errors.items(), key=str)][:MOST_FIELDS]
     return {_printable(field): messages for field, messages in named}
 
 
 def row_errors(
-    schema: marshmallow.Schema, records: Sequence[Record] | Mapping[int, Record], rows: Sequence[int]
+    schema: marshmallow.Schema,
+    records: Sequence[Record] | Mapping[int, Record],
+    rows: Sequence[int],
+    most: int = MOST_ROWS,
 ) -> dict[str, Any]:
-    """What is wrong with the first hundred of a list's rows at fault, and how many rows are."""
-    return {"rows": {str(row): field_errors(schema, records[row]) for row in rows[:MOST_ROWS]}, "count": len(rows)}
+    """What is wrong with the first of a list's rows at fault, and how many rows are."""
+    return {"rows": {str(row): field_errors(schema, records[row]) for row in rows[:most]}, "count": len(rows)}
+
+
+def in_words(errors: FieldErrors) -> str:
+    """What is wrong with a record, in one text."""
+    return "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
 
 
 def _printable(name: object) -> str:
@@ -112,6 +121,9 @@ class ModelSchema(Schema):
     baseline = Dict(required=True, metadata={"description": "The same of the model that the gates compare with"})
     intervals = Dict(required=True, metadata={"description": "Bootstrap 95 % intervals of hold-out metrics"})
     threshold = Float(required=True, allow_none=True)
+    threshold_choice = String(
+        required=True, allow_none=True, metadata={"description": "Which of the thresholds it is, by how it was chosen"}
+    )
     thresholds = Dict(required=True, metadata={"description": "Thresholds considered, and what each leads to"})
     gates = List(Dict(), required=True)
     features = List(Dict(), required=True)

@@ -42,6 +42,7 @@ class ModelStore:
         self.default_use_case = default_use_case
         self._load = lru_cache(KEPT_MODELS)(self._load_warm)
         self._resolved: dict[str, _Resolved] = {}
+        self._reported: set[str] = set()
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Artifact:
@@ -100,14 +101,19 @@ class ModelStore:
     def _newest_usable(self, name: str, before: _Resolved | None) -> Artifact:
         use_case = name if name in all_use_cases() else self.default_use_case
         champion = None if name == "latest" else self.registry.champion(use_case)
-        refused: TabserveError | None = None
+        refused: BrokenArtifactError | None = None
         # a champion was chosen by somebody: no other model stands in for it
         for model_id in [champion] if champion else self.registry.list(use_case):
             try:
                 return self._load(model_id)
-            except (BrokenArtifactError, UnknownModelError) as error:
-                refused = refused or error
-                logger.error("%s", error)
+            except BrokenArtifactError as error:
+                reason = error
+            except UnknownModelError:  # a champion whose folder was taken away, or a model deleted this moment
+                reason = BrokenArtifactError(model_id, "it is not there any more")
+            refused = refused or reason
+            if str(reason) not in self._reported:  # it is found anew every second
+                self._reported.add(str(reason))
+                logger.error("%s", reason)
         if before and refused:
             return before.artifact
         raise refused or NoModelError(use_case)

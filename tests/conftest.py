@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -26,6 +27,10 @@ from src.use_cases import get_use_case
 from src.use_cases.declaration import UseCase
 
 ROOT = Path(__file__).parent.parent
+
+# a busy machine is no failure: nothing here is judged by how fast it runs
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,98 @@
+"""Integration check: a running service against a model's hold-out.
+
+Reads a `test.csv`, sends its rows one by one to `/output` and all at once to `/outputs`, prints AUC, Gini and latency
+percentiles, and exits with 1 when the two ways disagree or the AUC is below the manifest's by more than 0.001.
+
+    python -m tests.integration [--url http://localhost:8080] [--test-csv models/<model_id>/test.csv]
+"""
+
+import http.client
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+
+from src.datasets.reader import read_training_table
+from src.evaluation import roc_auc
+from src.registry import TEST_TABLE, ModelId, Registry
+from src.use_cases import get_use_case
+
+TOLERANCE = 0.001  # of the AUC
+PERCENTILES = (50, 90, 99)
+
+
+class Client:
+    """One keep-alive connection to the service."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise click.ClickException(f"The URL must look like http://localhost:8080, not {url}.")
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+
+    def call(self, method: str, path: str, content: Any = None) -> Any:
+        """The answer's JSON; a failure ends the check with the service's own words."""
+        body = None if content is None else json.dumps(content)
+        try:
+            self._connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise click.ClickException(f"{method} {path}: no usable answer ({type(error).__name__}).") from None
+        if response.status != 200:
+            raise click.ClickException(f"{method} {path}: {response.status} {answer.get('detail')}")
+        return answer
+
+
+@click.command(help=__doc__)
+@click.option("--url", default="http://localhost:8080", show_default=True, help="Where the service is.")
+@click.option(
+    "--test-csv",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A hold-out in its artifact's folder.  [default: the latest credit model's]",
+)
+def main(url: str, test_csv: Path | None) -> None:
+    registry = Registry.from_environment()
+    test_csv = test_csv or registry.folder / registry.latest("credit") / TEST_TABLE
+    model_id = test_csv.resolve().parent.name
+    parts = ModelId.parse(model_id)
+    if parts is None:
+        raise click.ClickException("The file must lie in its artifact's folder, models/<model_id>/test.csv.")
+    use_case = get_use_case(parts.use_case)
+    table = read_training_table(test_csv, use_case.features, use_case.target.feature)
+    y = use_case.target.fit_transform(table.target)
+
+    client = Client(url)
+    expected = client.call("GET", f"/models/{model_id}")["metrics"]["hold_out"]["roc_auc"]
+    one_by_one, seconds = [], []
+    for record in table.records:
+        started = time.perf_counter()
+        one_by_one += client.call("POST", f"/output/{model_id}", record)["probability"]
+        seconds.append(time.perf_counter() - started)
+    batch = client.call("POST", f"/outputs/{model_id}", table.records)["probability"]
+
+    auc = roc_auc(y, np.array(one_by_one))
+    latency = ", ".join(f"p{p} {np.percentile(seconds, p) * 1000:.2f} ms" for p in PERCENTILES)
+    click.echo(f"model     {model_id}")
+    click.echo(f"rows      {len(table.records)}")
+    click.echo(f"AUC       {auc:.4f} (manifest {expected:.4f})")
+    click.echo(f"Gini      {2 * auc - 1:.4f}")
+    click.echo(f"latency   {latency}")
+    failures = []
+    if one_by_one != batch:
+        differing = sum(one != other for one, other in zip(one_by_one, batch, strict=True))
+        failures.append(f"/output and /outputs disagree on {differing} rows")
+    if not auc >= expected - TOLERANCE:
+        failures.append("the AUC is below the manifest's")
+    for failure in failures:
+        click.echo(f"FAILED    {failure}", err=True)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

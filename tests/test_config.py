@@ -1,0 +1,124 @@
+"""Settings: defaults, the environment, refusals, and that each is documented."""
+
+import re
+import traceback
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.config import InvalidSettingError, Settings
+from tests.conftest import ROOT
+
+MARKER = "hunter2"
+
+
+def test_without_environment_the_defaults_are_those_of_the_design() -> None:
+    assert Settings.from_environment({}) == Settings(
+        model_registry=Path("models"),
+        model_signing_key=None,
+        default_use_case="credit",
+        max_content_length=16 * 1024 * 1024,
+        max_rows=100_000,
+        log_level="INFO",
+        web_concurrency=None,
+        host="0.0.0.0",
+        port=8080,
+    )
+
+
+VALID = {
+    "MODEL_REGISTRY": ("/srv/models", Path("/srv/models")),
+    "MODEL_SIGNING_KEY": ("käse 123", "käse 123"),
+    "DEFAULT_USE_CASE": ("credit", "credit"),
+    "MAX_CONTENT_LENGTH": ("1000", 1000),
+    "MAX_ROWS": ("7", 7),
+    "LOG_LEVEL": ("WARNING", "WARNING"),
+    "WEB_CONCURRENCY": ("3", 3),
+    "HOST": ("127.0.0.1", "127.0.0.1"),
+    "PORT": ("65535", 65535),
+}
+
+
+def test_there_is_a_valid_example_of_every_setting() -> None:
+    assert set(VALID) == {setting.name.upper() for setting in fields(Settings)}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_a_setting_is_read_from_the_environment(name: str) -> None:
+    text, value = VALID[name]
+    assert getattr(Settings.from_environment({name: text}), name.lower()) == value
+
+
+def test_the_process_environment_is_what_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_ROWS", "12345")
+    assert Settings.from_environment().max_rows == 12345
+
+
+def test_variables_of_other_programs_are_ignored() -> None:
+    assert Settings.from_environment({"max_rows": "x", "MAX_ROWS_": "x", "PATH": "x"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what_would_do"),
+    [
+        ("MODEL_REGISTRY", "", "a path to a folder"),
+        ("MODEL_SIGNING_KEY", "", "a text that is not empty"),
+        ("DEFAULT_USE_CASE", MARKER, "use case"),
+        ("DEFAULT_USE_CASE", "", "use case"),
+        ("MAX_CONTENT_LENGTH", f"{MARKER} MB", "a whole number above 0"),
+        ("MAX_CONTENT_LENGTH", "16.5", "a whole number above 0"),
+        ("MAX_ROWS", "0", "a whole number above 0"),
+        ("MAX_ROWS", "-1", "a whole number above 0"),
+        ("MAX_ROWS", "1_000", "a whole number above 0"),
+        ("MAX_ROWS", "٣", "a whole number above 0"),
+        ("MAX_ROWS", "9" * 5000, "a whole number above 0"),
+        ("LOG_LEVEL", MARKER, "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ("WEB_CONCURRENCY", MARKER, "a whole number above 0"),
+        ("WEB_CONCURRENCY", "", "a whole number above 0"),
+        ("HOST", "", "an address of this machine"),
+        ("PORT", "0", "a port number from 1 to 65535"),
+        ("PORT", "65536", "a port number from 1 to 65535"),
+        ("PORT", f"tcp://{MARKER}:80", "a port number from 1 to 65535"),
+    ],
+)
+def test_an_unusable_value_is_refused_with_its_name_and_what_would_do(name: str, text: str, what_would_do: str) -> None:
+    with pytest.raises(InvalidSettingError) as caught:
+        Settings.from_environment({name: text})
+    assert name in str(caught.value)
+    assert what_would_do in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["DEFAULT_USE_CASE", "MAX_CONTENT_LENGTH", "MAX_ROWS", "LOG_LEVEL", "PORT"])
+def test_a_refusal_does_not_repeat_the_value_not_even_in_its_traceback(name: str) -> None:
+    environment = {name: MARKER, "MODEL_SIGNING_KEY": MARKER}
+    with pytest.raises(InvalidSettingError) as caught:
+        Settings.from_environment(environment)
+    assert MARKER not in "".join(traceback.format_exception(caught.value))
+
+
+def documented() -> dict[str, str]:
+    """The default that the README's table of settings states, by environment variable."""
+    rows = re.findall(r"^\| *`([A-Z_]+)` *\|([^|]*)\|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: cell.strip() for name, cell in rows}
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_every_setting_is_in_the_readme_with_its_default(setting: Field[Any]) -> None:
+    cell = documented()[setting.name.upper()]
+    if setting.default is None:
+        assert cell
+        assert "`" not in cell, "there is no default, so the table must show no value"
+    else:
+        assert re.fullmatch("`[^`]+`", cell)
+        assert setting.metadata["parse"](cell.strip("`")) == setting.default
+
+
+def test_the_readme_documents_no_setting_that_is_not_there() -> None:
+    assert set(documented()) == {setting.name.upper() for setting in fields(Settings)}
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_means(setting: Field[Any]) -> None:
+    assert re.fullmatch(r"[A-Z].+\.", setting.metadata["meaning"])

@@ -1,0 +1,251 @@
+"""Metrics, thresholds, intervals and gates."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from src.errors import TooFewRowsError
+from src.evaluation import (
+    CROSS_VALIDATION,
+    HOLD_OUT,
+    TRAIN,
+    BaselineMargin,
+    Classification,
+    CostMatrix,
+    Gate,
+    LargestGap,
+    SmallestMetric,
+    average_precision,
+    bootstrap_interval,
+    judge,
+    kolmogorov_smirnov,
+    roc_auc,
+)
+
+TASK = Classification(CostMatrix(missed=5, false_alarm=1))
+Rows = tuple[np.ndarray, np.ndarray]
+
+some_score = st.sampled_from([0.0, 0.25, 0.5, np.nextafter(0.5, 1), 0.75, 1.0, 5e-324]) | st.floats(0, 1)  # ties
+
+
+def rows_of(scores: st.SearchStrategy[float]) -> st.SearchStrategy[Rows]:
+    pairs = st.lists(st.tuples(st.integers(0, 1).map(float), scores), min_size=1, max_size=30)
+    return pairs.map(lambda pairs: (np.array([y for y, _ in pairs]), np.array([score for _, score in pairs])))
+
+
+rows = rows_of(some_score)
+rows_of_both_classes = rows.filter(lambda rows: len(set(rows[0])) == 2)
+
+
+def largest_distance(y: np.ndarray, scores: np.ndarray) -> float:
+    false_positives, true_positives, _ = sklearn_metrics.roc_curve(y, scores, drop_intermediate=False)
+    return float(np.max(np.abs(true_positives - false_positives)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (roc_auc, sklearn_metrics.roc_auc_score),
+        (average_precision, sklearn_metrics.average_precision_score),
+        (kolmogorov_smirnov, largest_distance),
+    ],
+)
+@settings(deadline=None, max_examples=60)
+@given(rows=rows_of_both_classes)
+def test_a_ranking_metric_is_scikit_learn_s(ours: Callable, theirs: Callable, rows: Rows) -> None:  # type: ignore[type-arg]
+    assert ours(*rows) == pytest.approx(theirs(*rows), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=rows_of(st.sampled_from([0.01, 0.5, 0.99]) | st.floats(1e-6, 1 - 1e-6)), threshold=st.floats(0, 1))
+def test_the_other_metrics_are_scikit_learn_s(rows: Rows, threshold: float) -> None:
+    y, scores = rows
+    values = TASK.metrics(y, scores, threshold)
+    decisions = scores >= threshold
+    assert values["brier"] == pytest.approx(sklearn_metrics.mean_squared_error(y, scores))
+    assert values["log_loss"] == pytest.approx(sklearn_metrics.log_loss(y, scores, labels=[0, 1]))
+    assert values["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(y, decisions))
+    for name in ("precision", "recall", "f1"):
+        theirs = getattr(sklearn_metrics, f"{name}_score")(y, decisions, zero_division=0)
+        assert values[name] == pytest.approx(theirs), name
+    _, false_alarms, missed, _ = sklearn_metrics.confusion_matrix(y, decisions, labels=[0, 1]).ravel()
+    assert values["expected_cost"] == pytest.approx((5 * missed + false_alarms) / len(y))
+
+
+@settings(deadline=None)
+@given(rows=rows_of_both_classes)
+def test_the_gini_is_twice_the_auc_less_one(rows: Rows) -> None:
+    values = TASK.metrics(*rows)
+    assert values["gini"] == pytest.approx(2 * values["roc_auc"] - 1)
+
+
+def test_metrics_of_decisions_are_there_only_with_a_threshold() -> None:
+    y, scores = np.array([0.0, 1.0]), np.array([0.2, 0.4])
+    ranking = {"roc_auc", "gini", "pr_auc", "ks", "brier", "log_loss"}
+    assert TASK.metrics(y, scores).keys() == ranking
+    decided = TASK.metrics(y, scores, 0.3).keys()
+    assert decided - ranking == {"accuracy", "precision", "recall", "f1", "expected_cost"}
+    assert TASK.decision_metrics(y, scores, 0.3).keys() == decided - ranking
+
+
+def test_a_certain_score_that_is_wrong_has_a_finite_log_loss() -> None:
+    assert 30 < TASK.metrics(np.array([1.0, 0.0]), np.array([0.0, 1.0]))["log_loss"] < 40
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_metric_that_one_class_leaves_undefined_is_nan(label: float) -> None:
+    y, scores = np.full(3, label), np.array([0.1, 0.5, 0.5])
+    values = TASK.metrics(y, scores, 0.5)
+    assert np.isnan([values["roc_auc"], values["gini"], values["ks"]]).all()
+    assert np.isnan(values["pr_auc"]) == (label == 0)
+    assert np.isfinite(
+        [value for name, value in values.items() if name not in ("roc_auc", "gini", "ks", "pr_auc")]
+    ).all()
+
+
+def test_no_rows_have_no_ranking() -> None:
+    nothing = np.array([])
+    assert np.isnan([metric(nothing, nothing) for metric in (roc_auc, average_precision, kolmogorov_smirnov)]).all()
+
+
+@settings(deadline=None)
+@given(rows=rows, missed=st.integers(0, 10), false_alarm=st.integers(0, 10))
+def test_no_threshold_is_cheaper_than_the_cheapest(rows: Rows, missed: int, false_alarm: int) -> None:
+    y, scores = rows
+    matrix = CostMatrix(missed, false_alarm)
+
+    def cost(threshold: float) -> float:
+        return matrix.expected(y, scores >= threshold)
+
+    cheapest = cost(matrix.cheapest_threshold(y, scores))
+    assert cheapest <= min(cost(threshold) for threshold in (0.0, *scores, np.inf)) + 1e-12
+
+
+def test_the_cheapest_threshold_lies_in_the_middle_between_two_scores() -> None:
+    y, scores = np.array([0.0, 1.0, 0.0, 0.0]), np.array([0.3, 0.5, 0.1, 0.2])
+    assert CostMatrix(5, 1).cheapest_threshold(y, scores) == pytest.approx(0.4)
+
+
+def test_an_expected_cost_counts_each_kind_of_mistake() -> None:
+    y, decisions = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    assert CostMatrix(missed=5, false_alarm=1).expected(y, decisions) == 6 / 4
+
+
+def test_thresholds_come_from_all_out_of_fold_scores_the_cheapest_first() -> None:
+    y = np.array([0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+    out_of_fold = np.random.default_rng(1).random((3, 6))
+    thresholds = TASK.thresholds(y, out_of_fold)
+    pooled = np.tile(y, 3), out_of_fold.ravel()
+    assert list(thresholds) == ["cost", "half", "roc_balanced"]
+    assert thresholds["cost"] == TASK.cost.cheapest_threshold(*pooled)
+    assert thresholds["half"] == 0.5
+    false_positives, true_positives, _ = sklearn_metrics.roc_curve(*pooled, drop_intermediate=False)
+    decisions = pooled[1] >= thresholds["roc_balanced"]
+    youden = decisions[pooled[0] == 1].mean() - decisions[pooled[0] == 0].mean()
+    assert youden == pytest.approx(np.max(true_positives - false_positives))
+
+
+@pytest.fixture
+def example() -> Rows:
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, 80).astype(float)
+    return y, y + generator.normal(size=80)
+
+
+def test_a_bootstrap_interval_covers_the_metric_and_shrinks_with_its_level(example: Rows) -> None:
+    wide, narrow = (bootstrap_interval(*example, roc_auc, seed=1, samples=300, level=level) for level in (0.95, 0.5))
+    assert wide[0] < narrow[0] < roc_auc(*example) < narrow[1] < wide[1]
+
+
+def test_a_bootstrap_interval_of_a_mean_is_the_one_of_textbooks(example: Rows) -> None:
+    low, high = bootstrap_interval(*example, lambda y, scores: float(np.mean(scores)), seed=1)
+    error = np.std(example[1]) / np.sqrt(80)
+    assert low == pytest.approx(np.mean(example[1]) - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(np.mean(example[1]) + 1.96 * error, abs=0.1 * error)
+
+
+def test_a_bootstrap_interval_depends_on_its_seed_only(example: Rows) -> None:
+    first, again, other = (bootstrap_interval(*example, roc_auc, seed, samples=100) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("metric", [roc_auc, average_precision, kolmogorov_smirnov])
+def test_samples_without_both_classes_are_left_out(metric: Callable[..., float]) -> None:
+    y, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.3])
+    assert bootstrap_interval(y, scores, metric, seed=0, samples=100) == (1, 1)
+
+
+def metrics(train: float, out_of_fold: float, hold_out: float) -> dict[str, dict[str, float]]:
+    return {TRAIN: {"auc": train}, CROSS_VALIDATION: {"auc": out_of_fold}, HOLD_OUT: {"auc": hold_out}}
+
+
+BASELINE = metrics(0.8, 0.75, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("gate", "candidate", "value", "passed"),
+    [
+        (SmallestMetric("auc", 0.5), metrics(0, 0, 0.5), 0.5, True),
+        (SmallestMetric("auc", 0.5), metrics(1, 1, 0.49), 0.49, False),
+        (SmallestMetric("auc", 0.5), metrics(1, 1, np.nan), np.nan, False),
+        (LargestGap("auc", 0.25), metrics(0.75, 0, 0.5), 0.25, True),
+        (LargestGap("auc", 0.25), metrics(0.5, 0, 0.75), -0.25, True),
+        (LargestGap("auc", 0.25), metrics(0.75, 1, 0.25), 0.5, False),
+        (LargestGap("auc", 0.25), metrics(np.nan, 1, 0.25), np.nan, False),
+        (LargestGap("auc", 0.25), metrics(1, 1, np.nan), np.nan, False),
+        (BaselineMargin("auc", 0.25), metrics(0, 0.5, 0), 0.25, True),
+        (BaselineMargin("auc", 0.25), metrics(0, 1, 0), -0.25, True),
+        (BaselineMargin("auc", 0.25), metrics(1, 0.25, 1), 0.5, False),
+        (BaselineMargin("auc", 0.25), metrics(1, np.nan, 1), np.nan, False),
+    ],
+)
+def test_a_gate_passes_up_to_its_bound_and_no_nan(
+    gate: Gate, candidate: dict[str, dict[str, float]], value: float, passed: bool
+) -> None:
+    (verdict,) = judge((gate,), candidate, BASELINE)
+    assert verdict["passed"] is passed
+    assert verdict["value"] == pytest.approx(value, nan_ok=True)
+    assert verdict["bound"] == gate.bound
+    assert "auc" in verdict["gate"]
+
+
+def test_each_gate_has_its_verdict() -> None:
+    verdicts = judge((SmallestMetric("auc", 0.9), LargestGap("auc", 1.0)), metrics(0.9, 0.9, 0.8), BASELINE)
+    assert [verdict["passed"] for verdict in verdicts] == [False, True]
+
+
+@settings(deadline=None, max_examples=30)
+@given(zeros=st.integers(20, 200), ones=st.integers(20, 200), seed=st.integers(0, 5))
+def test_a_split_is_stratified_and_parts_all_rows(zeros: int, ones: int, seed: int) -> None:
+    y = np.random.default_rng(seed).permutation(np.repeat([0.0, 1.0], [zeros, ones]))
+    train, test = TASK.split(y, 0.3, seed)
+    assert sorted([*train, *test]) == list(range(len(y)))
+    assert len(test) == pytest.approx(0.3 * len(y), abs=1)
+    assert np.sum(y[test]) == pytest.approx(0.3 * ones, abs=1)
+    for part, again in zip((train, test), TASK.split(y, 0.3, seed), strict=True):
+        assert np.all(np.diff(part) > 0)
+        np.testing.assert_array_equal(part, again)
+
+
+def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:
+    y = np.random.default_rng(0).permutation(np.repeat([0.0, 1.0], [70, 30]))
+    folds = TASK.folds(y, splits=5, repeats=2, seed=3)
+    assert len(folds) == 10
+    for repeat in (folds[:5], folds[5:]):
+        assert sorted(np.concatenate([judged for _, judged in repeat])) == list(range(100))
+    for rows, judged in folds:
+        assert sorted([*rows, *judged]) == list(range(100))
+        assert np.sum(y[judged]) == 6
+    assert not np.array_equal(folds[0][1], folds[5][1])
+    again = TASK.folds(y, splits=5, repeats=2, seed=3)
+    assert all(np.array_equal(one[1], two[1]) for one, two in zip(folds, again, strict=True))
+
+
+@pytest.mark.parametrize(("zeros", "ones"), [(0, 100), (100, 19), (19, 100), (1, 1)])
+def test_too_few_rows_of_a_class_are_refused_before_anything_is_fitted(zeros: int, ones: int) -> None:
+    with pytest.raises(TooFewRowsError, match="each class needs at least 20"):
+        TASK.split(np.repeat([0.0, 1.0], [zeros, ones]), 0.3, 0)

@@ -1,0 +1,260 @@
+"""Features: which values are right, said four times from one declaration."""
+
+import json
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.errors import InvalidUseCaseError
+from src.use_cases.features import Category, Feature, Integer, Number, OrderedCategory
+
+
+class Text(str):
+    """A subclass of str, as numpy and markup libraries have them."""
+
+    __slots__ = ()
+
+
+COLOUR = Category(name="colour", description="Colour", values=("red", "green", "1"))
+SIZE = OrderedCategory(name="size", description="Size", values=("small", "large"))
+WEIGHT = Number(name="weight", description="Weight", low=-1.5, high=1e300)
+AGE = Integer(name="age", description="Age", low=0, high=120)
+KINDS: dict[str, tuple[type[Feature], dict[str, Any]]] = {
+    "category": (Category, {"values": COLOUR.values}),
+    "ordered": (OrderedCategory, {"values": SIZE.values}),
+    "number": (Number, {"low": -1.5, "high": 1e300}),
+    "integer": (Integer, {"low": 0, "high": 120}),
+}
+FEATURES = [
+    kind(name=name, description="", missing=missing, **arguments)
+    for name, (kind, arguments) in KINDS.items()
+    for missing in (False, True)
+]
+SPECIAL: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -0.0,
+    35,
+    35.0,
+    35.5,
+    120,
+    121,
+    10**30,
+    -(10**30),
+    10**400,
+    5e-324,
+    1e308,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "red",
+    "1",
+    "RED",
+    " red",
+    "",
+    "35",
+    Text("red"),
+    b"red",
+    np.str_("red"),
+    np.float64(35),
+    np.int64(35),
+    np.bool_(True),
+    np.float32("nan"),
+    complex(35),
+    [],
+    {},
+    ("red",),
+    ["red"],
+    {"red": 1},
+    object(),
+]
+values = (
+    st.sampled_from(SPECIAL)
+    | st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.text(max_size=5)
+    | st.sampled_from(COLOUR.values + SIZE.values)
+    | st.builds(Text, st.sampled_from(COLOUR.values + SIZE.values))
+)
+features = st.sampled_from(FEATURES)
+any_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: f"{feature.name}-{feature.missing}")
+
+
+def encoded(feature: Feature, value: Any) -> float | None:
+    """The value's number, None when the encoder refuses it."""
+    try:
+        return feature.encoder()(value)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@settings(max_examples=400, deadline=None)
+@given(feature=features, value=values)
+def test_the_encoder_takes_a_value_exactly_when_it_has_no_problem(feature: Feature, value: Any) -> None:
+    assert (encoded(feature, value) is not None) == (feature.problem(value) is None)
+
+
+@any_feature
+def test_the_encoder_and_problem_agree_on_every_special_value(feature: Feature) -> None:
+    for value in SPECIAL:
+        assert (encoded(feature, value) is not None) == (feature.problem(value) is None), value
+
+
+@settings(deadline=None)
+@given(feature=features, value=values)
+def test_a_number_that_was_encoded_fits_a_float64_matrix(feature: Feature, value: Any) -> None:
+    code = encoded(feature, value)
+    if code is not None:
+        (cell,) = np.array([code], dtype=np.float64)
+        assert np.isnan(cell) if value is None else np.isfinite(cell)
+
+
+@settings(deadline=None)
+@given(feature=features, value=values)
+def test_a_problem_is_a_sentence_that_does_not_change_with_the_value(feature: Feature, value: Any) -> None:
+    problem = feature.problem(value)
+    sentences = [
+        None,
+        "Field may not be null.",
+        "Not a valid number.",
+        "Not a valid integer.",
+        "Must be between -1.5 and 1e+300.",
+        "Must be between 0 and 120.",
+        "Must be one of: red, green, 1.",
+        "Must be one of: small, large.",
+    ]
+    assert problem in sentences
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "number"),
+    [
+        (COLOUR, "red", 0.0),
+        (COLOUR, "1", 2.0),
+        (COLOUR, Text("green"), 1.0),
+        (SIZE, "large", 1.0),
+        (WEIGHT, -1.5, -1.5),
+        (WEIGHT, 10**20, 1e20),
+        (AGE, 35, 35.0),
+        (AGE, 35.0, 35.0),
+        (AGE, -0.0, 0.0),
+    ],
+)
+def test_a_value_is_encoded_as_its_number(feature: Feature, value: Any, number: float) -> None:
+    assert encoded(feature, value) == number
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "problem"),
+    [
+        (COLOUR, None, "Field may not be null."),
+        (COLOUR, "blue", "Must be one of: red, green, 1."),
+        (COLOUR, 1, "Must be one of: red, green, 1."),
+        (COLOUR, [], "Must be one of: red, green, 1."),
+        (WEIGHT, True, "Not a valid number."),
+        (WEIGHT, "3", "Not a valid number."),
+        (WEIGHT, math.nan, "Not a valid number."),
+        (WEIGHT, np.float64(3), "Not a valid number."),
+        (WEIGHT, math.inf, "Must be between -1.5 and 1e+300."),
+        (WEIGHT, 10**400, "Must be between -1.5 and 1e+300."),
+        (AGE, 35.5, "Not a valid integer."),
+        (AGE, math.nan, "Not a valid integer."),
+        (AGE, math.inf, "Not a valid integer."),
+        (AGE, -1, "Must be between 0 and 120."),
+        (AGE, False, "Not a valid integer."),
+    ],
+)
+def test_a_wrong_value_has_a_problem_that_says_what_would_do(feature: Feature, value: Any, problem: str) -> None:
+    assert feature.problem(value) == problem
+
+
+@pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.missing], ids=lambda f: f.name)
+def test_a_missing_value_becomes_nan_where_it_is_allowed(feature: Feature) -> None:
+    assert feature.problem(None) is None
+    assert math.isnan(feature.encoder()(None))
+
+
+@pytest.mark.parametrize(
+    ("feature", "text", "value"),
+    [
+        (AGE, "35", 35),
+        (AGE, "+35", 35),
+        (AGE, "-0", 0),
+        (AGE, "35.0", 35.0),
+        (AGE, "3.5e1", 35.0),
+        (AGE, "", None),
+        (AGE, "35 ", "35 "),
+        (AGE, "35\n", "35\n"),
+        (AGE, "1_000", "1_000"),
+        (AGE, "1,000", "1,000"),
+        (AGE, "٣٥", "٣٥"),
+        (AGE, "0x23", "0x23"),
+        (AGE, "nan", "nan"),
+        (AGE, "inf", "inf"),
+        (AGE, "True", "True"),
+        (WEIGHT, "1e400", math.inf),
+        (WEIGHT, "9" * 5000, "9" * 5000),
+        (COLOUR, "1", "1"),
+        (COLOUR, "NA", "NA"),
+        (COLOUR, "", None),
+    ],
+)
+def test_a_text_cell_becomes_a_number_only_when_it_is_one(feature: Feature, text: str, value: Any) -> None:
+    parsed = feature.parse(text)
+    assert (parsed, type(parsed)) == (value, type(value))
+
+
+@settings(deadline=None)
+@given(
+    feature=features,
+    text=st.text(max_size=20) | st.from_regex(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", fullmatch=True),
+)
+def test_any_text_can_be_parsed_and_judged(feature: Feature, text: str) -> None:
+    value = feature.parse(text)
+    assert (encoded(feature, value) is None) == (feature.problem(value) is not None)
+
+
+@settings(deadline=None)
+@given(value=st.integers(0, 120) | st.floats(-1.5, 1e300))
+def test_a_number_survives_the_way_through_text(value: float) -> None:
+    assert WEIGHT.parse(str(value)) == value
+
+
+@any_feature
+def test_the_json_schema_allows_what_the_feature_allows(feature: Feature) -> None:
+    schema = json.loads(json.dumps(feature.json_schema()))
+    assert ("null" in schema["type"]) == feature.missing
+    if "enum" in schema:
+        allowed = schema["enum"]
+        assert [value for value in allowed if feature.problem(value)] == []
+        assert (None in allowed) == feature.missing
+    else:
+        assert feature.problem(schema["minimum"]) is None
+        assert feature.problem(schema["maximum"]) is None
+
+
+@any_feature
+def test_an_encoder_can_be_pickled(feature: Feature) -> None:
+    encode = pickle.loads(pickle.dumps(feature.encoder()))
+    value = "red" if feature.name == "category" else "small" if feature.name == "ordered" else 3
+    assert encode(value) == feature.encoder()(value)
+
+
+@pytest.mark.parametrize("wrong", [(), ("red", "red"), ("red", "")])
+def test_a_category_needs_different_values_with_a_name(wrong: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidUseCaseError, match="'colour'"):
+        Category(name="colour", description="", values=wrong)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 1), (math.nan, 1), (0, math.inf)])
+def test_a_number_needs_two_finite_bounds_in_order(low: float, high: float) -> None:
+    with pytest.raises(InvalidUseCaseError, match="'age'"):
+        Integer(name="age", description="", low=low, high=high)

@@ -1,0 +1,277 @@
+"""Models, and what every model and every transformer promises."""
+
+import importlib
+import io
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+import src.models
+from src.base import Estimator
+from src.errors import NotFittedError
+from src.evaluation import roc_auc
+from src.models.base import Classifier, Model
+from src.models.lightgbm import MAX_ROUNDS, LgbClassifier
+from src.models.linear import LogisticRegression
+from src.pipeline import Pipeline
+from src.transformers import OneHot, Quotients, RecordEncoder, RemapTarget, Standardize, Target, Transformer
+from src.use_cases.features import Category, Integer
+
+FEATURES = (
+    Category(name="colour", description="", values=("red", "green")),
+    Integer(name="age", description="", low=0, high=120, missing=True),
+)
+LABEL = Integer(name="label", description="", low=1, high=2)
+RECORDS = [{"colour": "red", "age": 3}, {"colour": "green", "age": None}]
+MATRIX = np.array([[0.0, 3.0], [1.0, np.nan], [1.0, 5.0]])
+
+generator = np.random.default_rng(7)
+X = np.column_stack([generator.normal(size=(200, 3)), generator.integers(0, 6, 200)])
+CHANCE = 1 / (1 + np.exp(-X[:, 0] - 1.5 * (X[:, 3] % 2)))  # rises with column 0; jumps to and fro along column 3
+y = (generator.random(200) < CHANCE).astype(float)
+FOLDS = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
+
+TRANSFORMERS: list[tuple[Transformer, Any]] = [
+    (RecordEncoder(FEATURES), RECORDS),
+    (OneHot((0,)), MATRIX),
+    (Quotients(((0, 1),)), MATRIX),
+    (Standardize(), MATRIX),
+    (Target(LABEL), [1, 2]),
+    (RemapTarget(LABEL, {1: 0, 2: 1}), [1, 2]),
+    (Pipeline((RecordEncoder(FEATURES), OneHot((0,)), Standardize())), RECORDS),
+]
+MODELS: list[Model] = [
+    LgbClassifier(num_rounds=5, categorical=(3,), monotone=(1, 0, 0, 0), bagging_fraction=0.7, seed=3),
+    LogisticRegression(C=0.3),
+]
+every_estimator = pytest.mark.parametrize(
+    "prototype",
+    [*(transformer for transformer, _ in TRANSFORMERS), *MODELS],
+    ids=lambda estimator: type(estimator).__name__,
+)
+every_model = pytest.mark.parametrize("prototype", MODELS, ids=lambda model: type(model).__name__)
+
+
+def fitted(prototype: Estimator) -> Any:
+    estimator = clone(prototype)
+    return estimator.fit(X, y) if isinstance(estimator, Model) else estimator.fit(data_of(prototype))
+
+
+def used(estimator: Any, prototype: Estimator) -> Any:
+    """What an estimator makes of its data."""
+    return estimator.predict_score(X) if isinstance(estimator, Model) else estimator.transform(data_of(prototype))
+
+
+def data_of(prototype: Estimator) -> Any:
+    return next(data for transformer, data in TRANSFORMERS if transformer is prototype)
+
+
+def concrete(base: type) -> Iterator[type]:
+    """The classes of this project that derive from a class and are not abstract."""
+    for kind in base.__subclasses__():
+        yield from concrete(kind)
+        if kind.__module__.startswith("src.") and not kind.__abstractmethods__:
+            yield kind
+
+
+def test_no_model_and_no_transformer_is_left_out_here() -> None:
+    for module in pkgutil.iter_modules(src.models.__path__):
+        importlib.import_module(f"src.models.{module.name}")
+    tested = {type(prototype) for prototype in (*MODELS, *(transformer for transformer, _ in TRANSFORMERS))}
+    assert {*concrete(Model), *concrete(Transformer)} == tested
+
+
+@every_estimator
+def test_the_constructor_stores_its_arguments_unchanged(prototype: Estimator) -> None:
+    arguments = prototype.get_params(deep=False)
+    copy = type(prototype)(**arguments)
+    assert vars(copy).keys() == arguments.keys()
+    assert all(value is arguments[name] for name, value in vars(copy).items())
+
+
+@every_estimator
+def test_clone_makes_an_equal_unfitted_one(prototype: Estimator) -> None:
+    copy = clone(fitted(prototype))
+    assert copy is not prototype
+    assert repr(copy) == repr(prototype)
+    with pytest.raises(NotFittedError):
+        copy.check_is_fitted()
+
+
+@every_estimator
+def test_use_before_fit_is_refused_by_name(prototype: Estimator) -> None:
+    name = "RecordEncoder" if isinstance(prototype, Pipeline) else type(prototype).__name__
+    with pytest.raises(NotFittedError, match=rf"^This {name} is not fitted yet: call fit\(\)"):
+        used(clone(prototype), prototype)
+
+
+@every_estimator
+def test_fit_returns_the_estimator_itself_and_leaves_its_parameters(prototype: Estimator) -> None:
+    estimator = clone(prototype)
+    before = estimator.get_params()
+    result = estimator.fit(X, y) if isinstance(estimator, Model) else estimator.fit(data_of(prototype))
+    assert result is estimator
+    estimator.check_is_fitted()
+    assert all(value is before[name] for name, value in estimator.get_params().items())
+
+
+@every_estimator
+def test_a_pickled_one_does_the_same(prototype: Estimator) -> None:
+    estimator = fitted(prototype)
+    expected = used(estimator, prototype)
+    stream = io.BytesIO()
+    joblib.dump(estimator, stream)
+    stream.seek(0)
+    copy = joblib.load(stream)
+    np.testing.assert_array_equal(used(copy, prototype), expected)
+    assert repr(copy) == repr(estimator)
+
+
+@pytest.mark.parametrize(("transformer", "data"), TRANSFORMERS, ids=lambda value: type(value).__name__)
+def test_fit_transform_is_fit_then_transform(transformer: Transformer, data: Any) -> None:
+    expected = clone(transformer).fit(data).transform(data)
+    np.testing.assert_array_equal(clone(transformer).fit_transform(data), expected)
+
+
+@every_model
+def test_scores_are_probabilities_one_for_each_row(prototype: Model) -> None:
+    scores = fitted(prototype).predict_score(X)
+    assert scores.shape == (200,)
+    assert scores.dtype == np.float64
+    assert np.all((scores > 0) & (scores < 1))
+    assert roc_auc(y, scores) > 0.6
+
+
+@every_model
+def test_two_fits_of_one_seed_are_equal(prototype: Model) -> None:
+    np.testing.assert_array_equal(fitted(prototype).predict_score(X), fitted(prototype).predict_score(X))
+
+
+@every_model
+def test_a_second_fit_forgets_the_first(prototype: Model) -> None:
+    model = fitted(prototype)
+    model.predict_score(X)
+    model.fit(X, 1 - y)
+    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, 1 - y).predict_score(X))
+
+
+@every_model
+def test_cross_validation_scores_each_row_by_a_model_that_did_not_see_it(prototype: Model) -> None:
+    result = prototype.cross_validate(X, y, FOLDS, roc_auc)
+    assert result.out_of_fold.shape == (2, 200)
+    scores = []
+    for number, (rows, judged) in enumerate(FOLDS):
+        model = clone(prototype).set_params(**result.parameters).fit(X[rows], y[rows])
+        expected = model.predict_score(X[judged])
+        np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
+        scores.append(roc_auc(y[judged], expected))
+    assert result.score == pytest.approx(np.mean(scores))
+
+
+@every_model
+def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jobs(prototype: Model) -> None:
+    before = repr(prototype)
+    one, two = (prototype.cross_validate(X, y, FOLDS, roc_auc, jobs) for jobs in (1, 2))
+    assert repr(prototype) == before
+    with pytest.raises(NotFittedError):
+        prototype.check_is_fitted()
+    assert (one.score, one.parameters) == (two.score, two.parameters)
+    np.testing.assert_array_equal(one.out_of_fold, two.out_of_fold)
+
+
+def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_loss() -> None:
+    model = LgbClassifier(num_rounds=1, learning_rate=0.2, num_leaves=4)
+    rounds = model.cross_validate(X, y, FOLDS, roc_auc).parameters["num_rounds"]
+
+    def loss(rounds: int) -> float:
+        copies = [clone(model).set_params(num_rounds=rounds).fit(X[rows], y[rows]) for rows, _ in FOLDS]
+        pairs = zip(copies, FOLDS, strict=True)
+        return float(np.mean([log_loss(y[judged], copy.predict_score(X[judged])) for copy, (_, judged) in pairs]))
+
+    assert 2 < rounds < MAX_ROUNDS / 2
+    assert loss(rounds) < min(loss(rounds + step) for step in (-2, -1, 1, 20))
+
+
+def test_cross_validation_refuses_folds_that_do_not_make_up_whole_repeats() -> None:
+    with pytest.raises(ValueError, match="reshape"):
+        MODELS[1].cross_validate(X, y, FOLDS[:2], roc_auc)
+
+
+def test_the_number_of_trees_is_the_number_of_rounds() -> None:
+    model = LgbClassifier(num_rounds=7).fit(X, y)
+    assert model.text_.count("\nTree=") == 7
+
+
+def test_another_seed_makes_another_model() -> None:
+    first, second = (LgbClassifier(num_rounds=5, bagging_fraction=0.5, seed=seed).fit(X, y) for seed in (1, 2))
+    assert np.any(first.predict_score(X) != second.predict_score(X))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_monotone_score_never_goes_the_other_way(sign: int) -> None:
+    model = LgbClassifier(num_rounds=30, min_data_in_leaf=3, monotone=(0, sign, 0, 0)).fit(X, y)
+    free = LgbClassifier(num_rounds=30, min_data_in_leaf=3).fit(X, y)
+    grid = np.repeat(X[:20, None], 50, axis=1)
+    grid[:, :, 1] = np.linspace(-3, 3, 50)
+
+    def steps(model: LgbClassifier) -> np.ndarray:
+        return np.diff(model.predict_score(grid.reshape(-1, 4)).reshape(20, 50), axis=1) * sign
+
+    assert steps(free).min() < 0
+    assert steps(model).min() >= 0
+
+
+def test_a_category_is_split_by_its_values_and_not_by_their_order() -> None:
+    codes = np.tile(np.arange(6.0), 150)[:, None]
+    odd = codes[:, 0] % 2
+    parameters = {"num_rounds": 1, "num_leaves": 2, "learning_rate": 1.0, "cat_smooth": 1.0}
+    by_value = LgbClassifier(**parameters, categorical=(0,)).fit(codes, odd).predict_score(codes)
+    by_order = LgbClassifier(**parameters).fit(codes, odd).predict_score(codes)
+    assert roc_auc(odd, by_value) == 1
+    assert roc_auc(odd, by_order) < 1
+
+
+def test_missing_values_are_learnt_from() -> None:
+    gaps = X.copy()
+    gaps[y == 1, 1] = np.nan
+    scores = LgbClassifier(num_rounds=10).fit(gaps, y).predict_score(gaps)
+    assert np.all(np.isfinite(scores))
+    assert roc_auc(y, scores) > 0.99
+
+
+def test_a_matrix_of_another_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="columns"):
+        fitted(MODELS[0]).predict_score(X[:, :3])
+
+
+def test_a_decision_is_1_from_the_threshold_on() -> None:
+    model = LogisticRegression()
+    scores = np.array([0.2, 0.3, 0.5])
+    assert model.answer(scores)["result"].tolist() == [0, 0, 1]
+    model.threshold_ = 0.3
+    answer = model.answer(scores)
+    assert answer["result"].tolist() == [0, 1, 1]
+    assert answer["result"].dtype == np.int64
+    assert answer["probability"].tolist() == [0.2, 0.3, 0.5]
+
+
+def test_a_threshold_survives_pickling() -> None:
+    model = fitted(MODELS[0])
+    model.threshold_ = 0.25
+    stream = io.BytesIO()
+    joblib.dump(model, stream)
+    stream.seek(0)
+    copy: Classifier = joblib.load(stream)
+    assert copy.threshold_ == 0.25
+
+
+def test_an_unknown_parameter_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="LogisticRegression has no parameter depth; it has C"):
+        LogisticRegression().set_params(depth=3)

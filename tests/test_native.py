@@ -1,0 +1,192 @@
+"""LightGBM's own C library against the package."""
+
+import gc
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from src.models import native
+from src.models.lightgbm import LgbClassifier
+from src.models.native import NativeBooster, PackageBooster, library_path, library_version, open_booster
+
+ROOT = Path(__file__).parent.parent
+generator = np.random.default_rng(5)
+X = np.column_stack([generator.normal(size=(300, 3)), generator.integers(0, 8, 300)])
+X[generator.random(X.shape) < 0.1] = np.nan
+y = (np.nan_to_num(X[:, 0]) + (X[:, 3] % 2 == 0) + generator.normal(size=300) > 0.5).astype(float)
+
+
+@pytest.fixture(scope="module")
+def model() -> LgbClassifier:
+    return LgbClassifier(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def reference(model: LgbClassifier) -> lightgbm.Booster:
+    return lightgbm.Booster(model_str=model.text_)
+
+
+@pytest.fixture(scope="module")
+def booster(model: LgbClassifier) -> native.Booster:
+    return open_booster(model.text_)
+
+
+cells = st.floats() | st.integers(-2, 12).map(float) | st.sampled_from([np.nan, -0.0, 5e-324, 1e-36, 1e300, 2.0**31])
+
+
+def test_the_library_of_the_installed_package_is_used(booster: native.Booster) -> None:
+    path = library_path()
+    assert path is not None
+    assert path.is_relative_to(Path(lightgbm.__file__).parent)
+    assert isinstance(booster, NativeBooster)
+    assert library_version() == lightgbm.__version__
+
+
+@settings(deadline=None)
+@given(matrix=arrays(np.float64, st.tuples(st.integers(1, 5), st.just(4)), elements=cells))
+def test_any_rows_are_predicted_as_by_the_package_to_the_last_bit(
+    booster: native.Booster, reference: lightgbm.Booster, matrix: np.ndarray
+) -> None:
+    expected = reference.predict(matrix)
+    assert booster.predict(matrix).tobytes() == expected.tobytes()
+    for row, value in zip(matrix, expected, strict=True):
+        assert booster.predict(row[None]).tolist() == [value]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_matrix_and_its_single_rows_are_predicted_as_by_the_package(
+    model: LgbClassifier, reference: lightgbm.Booster, threads: int
+) -> None:
+    booster = open_booster(model.text_, threads)
+    expected = reference.predict(X)
+    assert len(set(expected)) > 100
+    assert booster.predict(X).tobytes() == expected.tobytes()
+    assert np.concatenate([booster.predict(X[[row]]) for row in range(300)]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [np.asfortranarray(X), X[::2], np.repeat(X, 2, axis=1)[:, ::2], X[5:6], np.asfortranarray(X[5:6]), X[:0]],
+)
+def test_the_layout_of_a_matrix_does_not_matter(
+    booster: native.Booster, reference: lightgbm.Booster, matrix: np.ndarray
+) -> None:
+    np.testing.assert_array_equal(booster.predict(matrix), reference.predict(matrix))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
+def test_other_numbers_are_converted(
+    booster: native.Booster, reference: lightgbm.Booster, dtype: type[np.generic]
+) -> None:
+    matrix = np.nan_to_num(X).astype(dtype)
+    expected = reference.predict(matrix.astype(np.float64))
+    np.testing.assert_array_equal(booster.predict(matrix), expected)
+    np.testing.assert_array_equal(booster.predict(matrix[:1]), expected[:1])
+
+
+def test_no_rows_give_no_predictions(booster: native.Booster) -> None:
+    assert booster.predict(np.empty((0, 4))).shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 3), (5, 5), (1, 5), (4,), (0, 3), (1, 1, 4)])
+def test_a_matrix_of_another_shape_is_refused(booster: native.Booster, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="4 columns"):
+        booster.predict(np.zeros(shape))
+
+
+def test_an_answer_is_not_overwritten_by_the_next(booster: native.Booster) -> None:
+    first = booster.predict(X[:1])
+    before = first.tolist()
+    booster.predict(X[1:2])
+    assert first.tolist() == before
+
+
+def test_many_threads_on_one_booster_get_right_answers(booster: native.Booster, reference: lightgbm.Booster) -> None:
+    expected = reference.predict(X)
+
+    def predict(worker: int) -> bool:
+        rows = np.random.default_rng(worker).integers(0, 300, 200)
+        singles = all(booster.predict(X[[row]])[0] == expected[row] for row in rows)
+        return singles and np.array_equal(booster.predict(X[rows]), expected[rows])
+
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(predict, range(48)))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_boosters_that_come_and_go_free_their_memory_while_others_predict(
+    model: LgbClassifier, booster: native.Booster, reference: lightgbm.Booster
+) -> None:
+    expected = reference.predict(X)
+
+    def come_and_go(times: int) -> bool:
+        for _ in range(times):
+            passing = open_booster(model.text_)
+            if passing.predict(X[:1])[0] != expected[0] or not np.array_equal(passing.predict(X), expected):
+                return False
+        return True
+
+    def predict(times: int) -> bool:
+        return all(booster.predict(X[[row % 300]])[0] == expected[row % 300] for row in range(times))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(come_and_go, [20] * 4))
+        gc.collect()
+        before = resident()
+        tasks = [pool.submit(come_and_go, 100) for _ in range(3)] + [pool.submit(predict, 5000)]
+        assert all(task.result() for task in tasks)
+        gc.collect()
+        assert resident() - before < 100 * len(model.text_)  # of 300 that were opened
+
+
+def test_without_the_library_the_package_does_the_same(
+    model: LgbClassifier, booster: native.Booster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "library_path", lambda: None)
+    fallback = open_booster(model.text_)
+    assert isinstance(fallback, PackageBooster)
+    for matrix in (X, X[:1], X[:0]):
+        assert fallback.predict(matrix).tobytes() == booster.predict(matrix).tobytes()
+
+
+def test_without_the_package_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: None)
+    assert library_path() is None
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.8])
+def test_a_model_that_is_cut_off_is_refused(model: LgbClassifier, share: float) -> None:
+    with pytest.raises(ValueError, match="not a whole LightGBM model"):
+        open_booster(model.text_[: int(len(model.text_) * share)])
+
+
+def test_a_text_that_is_no_model_is_refused_with_the_library_s_reason() -> None:
+    with pytest.raises(RuntimeError, match=r"^LightGBM: Model file doesn't specify the number of classes"):
+        open_booster("tree\nversion=v4\n\nend of trees\n")
+
+
+def test_a_process_that_only_predicts_imports_no_heavy_package(model: LgbClassifier, tmp_path: Path) -> None:
+    joblib.dump(model, tmp_path / "model.pkl")
+    program = (
+        "import sys, joblib, numpy as np\n"
+        "model = joblib.load(sys.argv[1])\n"
+        "print(repr(float(model.predict_score(np.zeros((1, 4)))[0])), model.predict_score(np.zeros((3, 4))).shape)\n"
+        "print(sorted({'lightgbm', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model.pkl")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{float(model.predict_score(np.zeros((1, 4)))[0])!r} (3,)", "[]"]

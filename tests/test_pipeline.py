@@ -1,0 +1,67 @@
+"""Pipeline: transformers in a row."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.errors import InvalidRecordsError, NotFittedError
+from src.pipeline import Pipeline
+from src.transformers import OneHot, RecordEncoder, Standardize
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category, Integer
+
+FEATURES = (
+    Category(name="colour", description="", values=("red", "green", "blue")),
+    Integer(name="age", description="", low=0, high=120),
+)
+RECORDS = [{"colour": "red", "age": 1}, {"colour": "blue", "age": 3}]
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline((RecordEncoder(FEATURES), OneHot((0,)), Standardize()))
+
+
+def test_each_step_is_fed_with_what_the_one_before_made(pipeline: Pipeline) -> None:
+    assert pipeline.fit_transform(RECORDS).tolist() == [[-1, 1, -1], [1, -1, 1]]
+
+
+def test_fit_then_transform_is_fit_transform(pipeline: Pipeline) -> None:
+    expected = pipeline.fit_transform(RECORDS)
+    np.testing.assert_array_equal(pipeline.fit(RECORDS).transform(RECORDS), expected)
+
+
+def test_transform_uses_what_was_learnt_from_other_rows(pipeline: Pipeline) -> None:
+    pipeline.fit(RECORDS)
+    assert pipeline.transform([{"colour": "green", "age": 2}]).tolist() == [[0, -1, -1]]
+
+
+def test_a_pipeline_may_be_a_step_of_another() -> None:
+    nested = Pipeline((Pipeline((RecordEncoder(FEATURES), OneHot((0,)))), Standardize()))
+    assert nested.fit_transform(RECORDS).tolist() == [[-1, 1, -1], [1, -1, 1]]
+
+
+def test_it_is_fitted_when_its_steps_are(pipeline: Pipeline) -> None:
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        pipeline.check_is_fitted()
+    pipeline.fit(RECORDS).check_is_fitted()
+    with pytest.raises(NotFittedError, match="This Standardize is not fitted yet"):
+        Pipeline((*pipeline.steps[:2], Standardize())).check_is_fitted()
+
+
+def test_records_at_fault_are_named_through_the_pipeline(pipeline: Pipeline) -> None:
+    with pytest.raises(InvalidRecordsError) as caught:
+        pipeline.fit(RECORDS).transform([*RECORDS, {"colour": "red"}])
+    assert caught.value.rows == [2]
+
+
+def test_the_pipelines_of_the_credit_model_and_of_its_baseline_encode_all_real_records(
+    credit: UseCase, records: list[dict[str, Any]]
+) -> None:
+    model, baseline = (credit.pipeline(algorithm).fit(records) for algorithm in (credit.algorithm, credit.baseline))
+    assert model.transform(records).shape == (1000, len(credit.algorithm.model.get_params()["monotone"]))
+    standardised = baseline.transform(records)
+    assert standardised.shape[1] > 20
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(standardised.std(axis=0), 1)

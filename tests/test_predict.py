@@ -1,0 +1,153 @@
+"""make_prediction: answers in the order of the records, faults by position."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from src.datasets.reader import read_table
+from src.errors import InvalidRecordsError, NothingToPredictError
+from src.predict import make_prediction, measure
+from src.registry import Artifact
+from src.use_cases.declaration import UseCase
+
+# what may go wrong with a record, each keeping the rest of it
+FAULTS = (
+    lambda record: {**record, "age": "35"},
+    lambda record: {**record, "age": True},
+    lambda record: {**record, "age": float("nan")},
+    lambda record: {**record, "amount": 10**400},
+    lambda record: {**record, "purpose": "gambling"},
+    lambda record: {**record, "purpose": None},
+    lambda record: {**record, "purpose": []},
+    lambda record: {**record, "default": 1},
+    lambda record: {name: value for name, value in record.items() if name != "job"},
+    lambda record: {},
+)
+
+
+def test_an_answer_has_a_decision_and_a_probability_for_each_record(artifact, records):
+    prediction = make_prediction(artifact, records[:50])
+    assert set(prediction.columns) == {"result", "probability"}
+    assert prediction.columns["probability"].tolist() == prediction.scores.tolist()
+    assert list(prediction.good) == list(range(50))
+    assert list(prediction.faulty) == []
+    assert all(0 < probability < 1 for probability in prediction.scores)
+
+
+def test_the_decision_is_1_from_the_models_threshold_on(artifact, records):
+    prediction = make_prediction(artifact, records)
+    threshold = artifact.manifest["threshold"]
+    assert 0 < threshold < 0.5  # a missed default costs five times a refused good loan
+    assert prediction.columns["result"].tolist() == [int(score >= threshold) for score in prediction.scores]
+    assert set(prediction.columns["result"].tolist()) == {0, 1}
+
+
+@given(st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_record_is_answered_the_same_alone_and_among_others(artifact, records, data):
+    positions = data.draw(st.lists(st.integers(0, len(records) - 1), min_size=1, max_size=30))
+    together = make_prediction(artifact, [records[position] for position in positions]).scores
+    alone = [make_prediction(artifact, [records[position]]).scores[0] for position in positions]
+    assert together.tolist() == alone
+
+
+def test_the_order_of_a_records_keys_does_not_matter(artifact, record):
+    backwards = dict(reversed(record.items()))
+    assert list(backwards) != list(record)
+    assert make_prediction(artifact, [backwards]).scores == make_prediction(artifact, [record]).scores
+
+
+def test_records_are_not_changed(artifact, record):
+    given_record = dict(record)
+    make_prediction(artifact, [given_record], partial=True)
+    assert given_record == record
+
+
+def test_nothing_to_predict_is_an_error(artifact):
+    with pytest.raises(NothingToPredictError):
+        make_prediction(artifact, [])
+
+
+@pytest.mark.parametrize("spoil", FAULTS)
+def test_a_record_at_fault_is_refused_with_its_position(artifact, record, spoil):
+    with pytest.raises(InvalidRecordsError) as error:
+        make_prediction(artifact, [record, spoil(record), record, spoil(record)])
+    assert error.value.rows == [1, 3]
+
+
+@given(st.lists(st.sampled_from([None, *FAULTS]), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_a_partial_answer_has_none_exactly_where_a_record_is_at_fault(artifact, records, faults):
+    sent = [fault(record) if fault else record for fault, record in zip(faults, records, strict=False)]
+    prediction = make_prediction(artifact, sent, partial=True)
+    good = [position for position, fault in enumerate(faults) if fault is None]
+    assert list(prediction.good) == good
+    assert list(prediction.faulty) == [position for position, fault in enumerate(faults) if fault]
+    assert len(prediction.scores) == len(good)
+    expected: list[Any] = [None] * len(sent)
+    for position in good:
+        expected[position] = make_prediction(artifact, [records[position]]).scores[0]
+    assert list(prediction.columns["probability"]) == expected
+    assert [result is None for result in prediction.columns["result"]] == [fault is not None for fault in faults]
+
+
+def test_a_partial_answer_without_a_good_record_is_all_none(artifact, record):
+    prediction = make_prediction(artifact, [{}, {**record, "age": -1}], partial=True)
+    assert prediction.columns == {"result": [None, None], "probability": [None, None]}
+    assert prediction.faulty == [0, 1]
+    assert len(prediction.scores) == 0
+
+
+@pytest.mark.parametrize("outcome", [0, 3, "1", None, 1.5, float("nan"), True, [1]])
+def test_an_outcome_that_is_not_allowed_is_a_fault_of_its_record(artifact, record, outcome):
+    with pytest.raises(InvalidRecordsError) as error:
+        make_prediction(artifact, [record, record, {}], target=[1, outcome, 2])
+    assert error.value.rows == [1, 2]
+    prediction = make_prediction(artifact, [record, record, {}], target=[1, outcome, 2], partial=True)
+    assert list(prediction.good) == [0]
+
+
+def test_known_outcomes_do_not_change_an_answer(artifact, records):
+    known = make_prediction(artifact, records[:20], target=[1, 2] * 10)
+    assert known.scores.tolist() == make_prediction(artifact, records[:20]).scores.tolist()
+
+
+def test_the_metric_is_of_scores_and_not_of_decisions(artifact: Artifact, credit: UseCase, records):
+    target = [1 + (position % 3 == 0) for position in range(len(records))]
+    prediction = make_prediction(artifact, records, target=target)
+    ones = [value == 2 for value in target]
+    auc = measure(artifact, credit.task, prediction, target)
+    assert auc == pytest.approx(roc_auc_score(ones, prediction.scores), abs=1e-12)
+    assert auc != pytest.approx(roc_auc_score(ones, prediction.columns["result"]), abs=1e-3)
+
+
+def test_the_metric_is_of_the_good_records(artifact, credit, records):
+    target = [1, 2] * 10
+    whole = measure(artifact, credit.task, make_prediction(artifact, records[:20], target=target), target)
+    spoiled = [{}, *records[:20], {}]
+    among_faults = [2, *target, None]
+    prediction = make_prediction(artifact, spoiled, target=among_faults, partial=True)
+    assert measure(artifact, credit.task, prediction, among_faults) == whole
+
+
+def test_the_metric_of_one_class_or_of_no_record_is_none(artifact, credit, records):
+    one_class = make_prediction(artifact, records[:5], target=[1] * 5)
+    assert measure(artifact, credit.task, one_class, [1] * 5) is None
+    nobody = make_prediction(artifact, [{}], target=[1], partial=True)
+    assert measure(artifact, credit.task, nobody, [1]) is None
+
+
+def test_the_loaded_model_scores_the_hold_out_as_its_manifest_says(artifact, trained, credit):
+    content = trained.read(artifact.model_id, "test.csv", artifact.manifest)
+    table = read_table(io.BytesIO(content), "test.csv", credit.features, credit.target.feature)
+    prediction = make_prediction(artifact, table.records, target=table.target)
+    auc = measure(artifact, credit.task, prediction, table.target)
+    assert auc == artifact.manifest["metrics"]["hold_out"]["roc_auc"]
+    assert np.mean(prediction.columns["result"] == np.array(table.target) - 1) == pytest.approx(
+        artifact.manifest["metrics"]["hold_out"]["accuracy"]
+    )

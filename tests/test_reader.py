@@ -1,0 +1,394 @@
+"""The reader: CSV and XLSX files to records, with every fault named by its place."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from src.datasets import reader
+from src.datasets.reader import Table, file_kind_is_known, read_table, read_training_table, write_csv
+from src.errors import InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category, Integer, Number
+
+AGE = Integer(name="age", description="", low=0, high=120)
+HOUSING = Category(name="housing", description="", values=("own", "for, free", 'the "other"', "1"))
+INCOME = Number(name="income", description="", low=-1e300, high=1e300, missing=True)
+FEATURES = (AGE, HOUSING, INCOME)
+TARGET = Integer(name="default", description="", low=1, high=2)
+COLUMNS = ["age", "housing", "income", "default"]
+FIRST = {"age": 35, "housing": "own", "income": 1.5}
+records_and_targets = st.lists(
+    st.tuples(
+        st.integers(0, 120),
+        st.sampled_from(HOUSING.values),
+        st.none() | st.integers(-(2**53), 2**53) | st.integers(-1000, 1000).map(lambda eighths: eighths / 8),
+        st.integers(1, 2),
+    ),
+    max_size=5,
+)
+
+
+def csv(*lines: str) -> io.BytesIO:
+    return io.BytesIO("\n".join(lines).encode())
+
+
+def xlsx(*sheets: Sequence[Sequence[Any]]) -> io.BytesIO:
+    """A workbook with a sheet of rows for each argument."""
+    workbook = Workbook()
+    workbook.remove(workbook.active)
+    for rows in sheets:
+        sheet = workbook.create_sheet()
+        for row in rows:
+            sheet.append(row)
+    stream = io.BytesIO()
+    workbook.save(stream)
+    stream.seek(0)
+    return stream
+
+
+def read(stream: io.BytesIO, max_rows: int | None = None) -> Table:
+    return read_table(stream, "loans.csv", FEATURES, TARGET, max_rows)
+
+
+def refused(stream: io.BytesIO, *, check: bool = False) -> str:
+    """The whole message with which a file is refused."""
+    with pytest.raises(InvalidTableError) as caught:
+        read(stream).check(*((FEATURES, TARGET) if check else ((), None)))
+    return str(caught.value)
+
+
+HEADER = "age,housing,income,default"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        csv(HEADER, "35,own,1.5,1", "36,1,,2"),
+        csv(HEADER, "35,own,1.5,1", "36,1,,2", "", ",,,", ""),
+        csv("\ufeff" + HEADER, "35,own,1.5,1", "36,1,,2"),
+        csv(HEADER + "\r\n35,own,1.5,1\r\n36,1,,2\r\n"),
+        csv(HEADER + "\r35,own,1.5,1\r36,1,,2\r"),
+        csv(HEADER + ",", "35,own,1.5,1,", "36,1,,2,"),
+        csv("income,default,age,housing", "1.5,1,35,own", ",2,36,1"),
+        csv('"age","housing","income","default"', '"35","own","1.5","1"', '36,"1","",2'),
+        xlsx([COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2]]),
+        xlsx([COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2], [], [None, ""]]),
+        xlsx([[*COLUMNS, None], [35, "own", 1.5, 1, None], [36, "1", None, 2]]),
+        xlsx([], [COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2]], []),
+        xlsx([[HEADER], ["35,own,1.5,1"], ["36,1,,2"]]),
+        xlsx([[HEADER, None], ['35,"own",1.5,1'], ["36,1,,2", None, ""], []]),
+    ],
+)
+def test_every_form_of_a_table_gives_the_same_records(stream: io.BytesIO) -> None:
+    table = read(stream)
+    assert table.records == [FIRST, {"age": 36, "housing": "1", "income": None}]
+    assert table.target == [1, 2]
+    table.check(FEATURES, TARGET)
+
+
+def test_the_target_column_may_be_left_out() -> None:
+    table = read(csv("age,housing,income", "35,own,1.5"))
+    assert table.records == [FIRST]
+    assert table.target is None
+
+
+def test_a_header_alone_is_a_table_without_rows() -> None:
+    assert read(csv(HEADER)).records == []
+
+
+def test_the_bank_s_export_may_quote_a_comma() -> None:
+    assert read(xlsx([[HEADER], ['35,"for, free",,1']])).records[0]["housing"] == "for, free"
+
+
+def test_rows_beyond_the_size_that_a_sheet_claims_are_read() -> None:
+    original = xlsx([COLUMNS, *[[35, "own", 1.5, 1]] * 3])
+    changed = io.BytesIO()
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(changed, "w") as copy:
+        for entry in source.infolist():
+            copy.writestr(entry, source.read(entry).replace(b'<dimension ref="A1:D4"', b'<dimension ref="A1:B2"'))
+    assert b'ref="A1:B2"' in zipfile.ZipFile(changed).read("xl/worksheets/sheet1.xml")
+    changed.seek(0)
+    assert read(changed).records == [FIRST] * 3
+
+
+@settings(deadline=None)
+@given(rows=records_and_targets)
+def test_what_was_written_as_csv_is_read_back(rows: list[tuple[Any, ...]]) -> None:
+    written = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    table = read(io.BytesIO(write_csv(COLUMNS, written).encode()))
+    assert with_target(table) == written
+    table.check(FEATURES, TARGET)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=records_and_targets)
+def test_what_was_written_as_xlsx_is_read_back(rows: list[tuple[Any, ...]]) -> None:
+    table = read(xlsx([COLUMNS, *rows]))
+    assert with_target(table) == [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    table.check(FEATURES, TARGET)
+
+
+def with_target(table: Table) -> list[dict[str, Any]]:
+    assert table.target is not None
+    return [{**record, "default": value} for record, value in zip(table.records, table.target, strict=True)]
+
+
+@settings(deadline=None)
+@given(content=st.binary(max_size=60) | st.binary(max_size=60).map(lambda rest: b"PK\x03\x04" + rest))
+def test_any_bytes_are_read_or_refused_for_a_reason(content: bytes) -> None:
+    with pytest.raises(TabserveError, match=r"column is missing|neither CSV|not well-formed"):
+        read(io.BytesIO(content))
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.lists(st.text(max_size=6) | st.none() | st.integers() | st.booleans(), max_size=5), max_size=4),
+)
+def test_rows_of_any_cells_are_all_read_or_refused(rows: list[list[Any]]) -> None:
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    text = io.StringIO()
+    reader.csv.writer(text).writerows([COLUMNS, *cells])
+    try:
+        table = read(io.BytesIO(text.getvalue().encode()))
+    except (InvalidTableError, UnsupportedFileError):
+        return
+    blank = [not any(row) for row in cells]
+    assert len(table.records) == len(blank) - [*blank[::-1], False].index(False)
+
+
+def test_missing_unknown_and_repeated_columns_are_all_named() -> None:
+    assert refused(csv("housing,Age,default,default,")) == (
+        "loans.csv: 3 fault(s)\n"
+        "  column 'age': This column is missing.\n"
+        "  column 'Age': There is no such column; there are: age, housing, income, default.\n"
+        "  column 'default': This column is there more than once."
+    )
+
+
+def test_a_column_whose_values_may_be_missing_may_be_left_out() -> None:
+    table = read(csv("housing,age", "own,30"))
+    table.check(FEATURES, TARGET)
+    assert table.records == [{"housing": "own", "age": 30}]
+
+
+@pytest.mark.parametrize("stream", [csv(""), csv("", HEADER), xlsx([]), xlsx([[], COLUMNS])])
+def test_a_file_without_a_header_misses_its_columns(stream: io.BytesIO) -> None:
+    assert "column 'age': This column is missing." in refused(stream)
+
+
+def test_a_column_without_a_name_is_unknown() -> None:
+    assert "column '': There is no such column" in refused(csv("age,housing,,income", "35,own,7,1.5"))
+
+
+@pytest.mark.parametrize(
+    ("line", "cells"), [("35,own,1.5", 3), ("35,own,1.5,1,9", 5), ("35,own,1.5,1,,9", 6), ("35", 1), ("", 0)]
+)
+def test_a_csv_row_of_another_width_is_named(line: str, cells: int) -> None:
+    message = refused(csv(HEADER, "35,own,1.5,1", line, "35,own,1.5,1"))
+    assert "1 fault(s)" in message
+    assert "row 3:" in message
+    assert f"The row has {cells} cells and the header 4." in message
+
+
+def test_a_bank_s_export_row_of_another_width_is_named() -> None:
+    message = refused(xlsx([[HEADER], ["35,own,1.5,1"], ["35,own"]]))
+    assert message.startswith("loans.csv, sheet 'Sheet': 1 fault(s)")
+    assert "row 3:" in message
+    assert "The row has 2 cells and the header 4." in message
+
+
+def test_a_value_beyond_the_columns_of_a_sheet_is_not_dropped() -> None:
+    assert "row 2: " in refused(xlsx([COLUMNS, [35, "own", 1.5, 1, None, "x"]]))
+
+
+def test_a_value_beside_the_bank_s_export_is_not_dropped() -> None:
+    message = refused(xlsx([[HEADER], ["35,own,1.5,1"], ["35,own,1.5,1", "x"]]))
+    assert "row 3, column 'second': 'x': Only the first column may hold values." in message
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ['35,own,1.5,"1', '35,"own"x,1.5,1', "35,own\n,1.5,1"],
+)
+def test_a_cell_of_the_bank_s_export_that_cannot_be_split_is_named(cell: str) -> None:
+    message = refused(xlsx([[HEADER], ["35,own,1.5,1"], [cell]]))
+    assert f"row 3, column 'first': {cell!r}: Not values joined by commas" in message
+
+
+def test_a_header_of_the_bank_s_export_that_cannot_be_split_is_named() -> None:
+    assert "row 1, column 'first': 'age,\"housing': Not values" in refused(xlsx([['age,"housing'], ["35,own"]]))
+
+
+def test_an_empty_row_within_a_sheet_is_not_dropped() -> None:
+    message = refused(xlsx([COLUMNS, [35, "own", 1.5, 1], [], [35, "own", 1.5, 1]]), check=True)
+    assert "row 3, column 'age': None: Field may not be null." in message
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ([35.5, "own", 1, 1], "column 'age': 35.5: Not a valid integer."),
+        ([True, "own", 1, 1], "column 'age': True: Not a valid integer."),
+        (["35", "own", 1, 1], "column 'age': '35': Not a valid integer."),
+        ([None, "own", 1, 1], "column 'age': None: Field may not be null."),
+        ([121, "own", 1, 1], "column 'age': 121: Must be between 0 and 120."),
+        ([35, 1, 1, 1], "column 'housing': 1: Must be one of: own, for, free, the \"other\", 1."),
+        ([35, "Own", 1, 1], "column 'housing': 'Own': Must be one of: "),
+        ([35, "own", "much", 1], "column 'income': 'much': Not a valid number."),
+        ([35, "own", "#N/A", 1], "column 'income': '#N/A': Not a valid number."),
+        ([35, "own", 1, 3], "column 'default': 3: Must be between 1 and 2."),
+        ([35, "own", 1, None], "column 'default': None: Field may not be null."),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_sheet_row_and_column(row: list[Any], fault: str) -> None:
+    message = refused(xlsx([COLUMNS, [35, "own", 1, 1], row]), check=True)
+    assert message.startswith(f"loans.csv, sheet 'Sheet': 1 fault(s)\n  row 3, {fault}")
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("35 ,own,1,1", "column 'age': '35 ': Not a valid integer."),
+        ("35.5,own,1,1", "column 'age': 35.5: Not a valid integer."),
+        ("35, own,1,1", "column 'housing': ' own': Must be one of: "),
+        ("35,own,NA,1", "column 'income': 'NA': Not a valid number."),
+        ("35,own,nan,1", "column 'income': 'nan': Not a valid number."),
+        ("35,own,1e400,1", "column 'income': inf: Must be between -1e+300 and 1e+300."),
+        ("35,own,1,", "column 'default': None: Field may not be null."),
+    ],
+)
+def test_a_wrong_text_is_named_and_not_repaired(line: str, fault: str) -> None:
+    message = refused(csv(HEADER, "35,own,1,1", line), check=True)
+    assert message.startswith(f"loans.csv: 1 fault(s)\n  row 3, {fault}")
+
+
+def test_the_first_ten_faults_are_listed_in_the_order_of_rows_with_their_number() -> None:
+    lines = refused(csv(HEADER, *["x,own,1,9"] * 30), check=True).splitlines()
+    assert lines[0] == "loans.csv: 60 fault(s)"
+    assert [line.split(",")[0] for line in lines[1:-1]] == [f"  row {row}" for row in range(2, 7) for _ in range(2)]
+    assert lines[-1] == "  ... and 50 more"
+
+
+def test_what_a_client_is_told_repeats_no_value() -> None:
+    with pytest.raises(InvalidTableError) as caught:
+        read(csv(HEADER, "secret,own,1,1")).check(FEATURES, TARGET)
+    assert caught.value.by_column() == {"age": ["Row 2: Not a valid integer."]}
+
+
+def test_data_on_several_sheets_is_refused_by_name() -> None:
+    assert refused(xlsx([COLUMNS], [["x"]])) == (
+        "loans.csv: 2 fault(s)\n"
+        "  column 'Sheet': One sheet is read, and 2 hold data.\n"
+        "  column 'Sheet1': One sheet is read, and 2 hold data."
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n\xff",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",  # XLS
+        HEADER.encode("utf-16"),
+        (HEADER + "\n35,f\u00fcr,1,1").encode("latin-1"),
+        b"age,housing\0",
+        b"PK\x03\x04",
+        xlsx([COLUMNS]).getvalue()[:-100],
+    ],
+)
+def test_a_file_that_is_neither_csv_nor_xlsx_is_refused(content: bytes) -> None:
+    with pytest.raises(UnsupportedFileError, match="neither CSV"):
+        read(io.BytesIO(content))
+
+
+def test_an_archive_that_is_no_workbook_is_refused() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("word/document.xml", "<x/>")
+    stream.seek(0)
+    with pytest.raises(UnsupportedFileError, match="neither CSV"):
+        read(stream)
+
+
+def test_a_sheet_that_is_broken_further_down_is_refused() -> None:
+    original, changed = xlsx([COLUMNS, [35, "own", 1, 1]]), io.BytesIO()
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(changed, "w") as copy:
+        for entry in source.infolist():
+            copy.writestr(entry, source.read(entry).replace(b"</sheetData>", b"</sheet"))
+    changed.seek(0)
+    with pytest.raises(UnsupportedFileError, match="neither CSV"):
+        read(changed)
+
+
+@pytest.mark.parametrize("line", ['35,own,1,"1', '35,"own"x,1,1'])
+def test_a_quote_out_of_place_is_refused(line: str) -> None:
+    with pytest.raises(UnsupportedFileError, match="quote"):
+        read(csv(HEADER, line))
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b"\0" * 3_000_000)
+    assert len(stream.getvalue()) < 10_000
+    stream.seek(0)
+    monkeypatch.setattr(reader, "MAX_UNPACKED", 2_000_000)
+    with pytest.raises(UnsupportedFileError, match="unpacks to more than 2 MB"):
+        read(stream)
+
+
+@pytest.mark.parametrize("end", [[], ["", ",,,", ""]])
+def test_as_many_rows_as_allowed_are_read_and_one_more_is_refused(end: list[str]) -> None:
+    lines = [HEADER, *["35,own,1.5,1"] * 3, *end]
+    assert len(read(csv(*lines), max_rows=3).records) == 3
+    with pytest.raises(TooManyRowsError, match="More than 2 rows"):
+        read(csv(*lines), max_rows=2)
+
+
+def test_training_needs_the_target(tmp_path: Path) -> None:
+    path = tmp_path / "loans.csv"
+    path.write_text("age,housing,income\n35,own,1\n")
+    with pytest.raises(
+        InvalidTableError, match=r"^loans.csv: 1 fault\(s\)\n  column 'default': This column is missing"
+    ):
+        read_training_table(path, FEATURES, TARGET)
+
+
+def test_training_needs_rows(tmp_path: Path) -> None:
+    path = tmp_path / "loans.csv"
+    path.write_text(HEADER)
+    with pytest.raises(InvalidTableError, match="There is no row below the header"):
+        read_training_table(path, FEATURES, TARGET)
+
+
+def test_training_refuses_wrong_values(tmp_path: Path) -> None:
+    path = tmp_path / "loans.csv"
+    path.write_text(f"{HEADER}\n35,own,1,1\n35,rent,1,0\n")
+    with pytest.raises(InvalidTableError, match="2 fault") as caught:
+        read_training_table(path, FEATURES, TARGET)
+    assert [(fault.row, fault.column, fault.value) for fault in caught.value.faults] == [
+        (3, "housing", "rent"),
+        (3, "default", 0),
+    ]
+
+
+def test_the_real_data_are_the_same_in_the_bank_s_own_form(credit: UseCase, tmp_path: Path) -> None:
+    target = credit.target.feature
+    table = read_training_table(credit.path, credit.features, target)
+    columns = [*table.records[0], target.name]
+    rows = [row.values() for row in with_target(table)]
+    path = tmp_path / "export.xlsx"
+    path.write_bytes(xlsx([[",".join(columns)], *([",".join(map(str, row))] for row in rows)]).getvalue())
+    exported = read_training_table(path, credit.features, target)
+    assert (exported.records, exported.target) == (table.records, table.target)
+
+
+@pytest.mark.parametrize(("name", "known"), [("a.csv", True), ("A.XLSX", True), ("a.xls", False), ("csv", False)])
+def test_the_kind_of_a_file_is_seen_from_its_name(name: str, known: bool) -> None:
+    assert file_kind_is_known(name) == known

@@ -1,0 +1,603 @@
+"""The registry: names, saving, verification, aliases."""
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import src.registry
+from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
+from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
+from tests.artifacts import change_byte, copy_of, edit_manifest
+
+GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"
+NO_IDS = (
+    "",
+    "latest",
+    "credit",
+    "../models",
+    "..",
+    "/etc/passwd",
+    f"../{GOOD_ID}",
+    f"{GOOD_ID}/..",
+    f"{GOOD_ID}/manifest.json",
+    f"{GOOD_ID}\n",
+    f"{GOOD_ID}\0",
+    f" {GOOD_ID}",
+    f"{GOOD_ID} ",
+    GOOD_ID.upper(),
+    GOOD_ID.replace("1795287600", "١٧٩٥٢٨٧٦٠٠"),  # Arabic-Indic digits
+    GOOD_ID.replace("1795287600", "１７９５２８７６００"),  # full-width digits  # noqa: RUF001
+    GOOD_ID.replace("credit", "сredit"),  # a Cyrillic letter  # noqa: RUF001
+    GOOD_ID.replace("1795287600", "-1795287600"),
+    GOOD_ID.replace("1795287600", "1e9"),
+    GOOD_ID.replace(".123456", ""),
+    GOOD_ID.replace("v1.0.0", "v1.0"),
+    GOOD_ID.replace("credit", "c" * 300),
+)
+once_per_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+
+
+def ids_are(registry: Registry, *model_ids: str) -> None:
+    """Make folders that hold nothing but a manifest."""
+    for model_id in model_ids:
+        (registry.folder / model_id).mkdir(parents=True)
+        (registry.folder / model_id / MANIFEST).write_text("{}")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "none yet")
+
+
+@pytest.fixture
+def model_id(registry: Registry) -> str:
+    return registry.latest("credit")
+
+
+def reason(registry: Registry, model_id: str) -> str:
+    """Why an artifact is refused; it never says where the registry is."""
+    with pytest.raises(BrokenArtifactError) as refused:
+        registry.load(model_id)
+    assert refused.value.model_id == model_id
+    assert "/" not in str(refused.value)
+    return refused.value.reason
+
+
+# names
+
+
+def test_a_model_id_is_its_parts():
+    assert ModelId.parse(GOOD_ID) == ModelId("credit", "lightgbm", "1.0.0", "1795287600.123456")
+
+
+@given(st.from_regex(src.registry._MODEL_ID, fullmatch=True))
+def test_every_model_id_is_written_as_it_was_read(text):
+    assert str(ModelId.parse(text)) == text
+
+
+@given(st.text())
+def test_no_random_text_is_a_model_id(text):
+    assert ModelId.parse(text) is None
+
+
+@given(st.integers(0, len(GOOD_ID)), st.characters(exclude_characters="abcdefghijklmnopqrstuvwxyz0123456789_-."))
+def test_a_model_id_with_a_foreign_character_in_it_is_none(position, character):
+    assert ModelId.parse(GOOD_ID[:position] + character + GOOD_ID[position:]) is None
+
+
+@pytest.mark.parametrize("name", NO_IDS)
+def test_a_name_that_is_no_model_id_is_unknown_without_touching_the_disk(name):
+    class NoDisk:
+        def __truediv__(self, name: str) -> Path:
+            raise AssertionError("the disk was touched")
+
+    registry = Registry(NoDisk())
+    for method in (registry.check_exists, registry.manifest, registry.load, registry.delete):
+        with pytest.raises(UnknownModelError):
+            method(name)
+    with pytest.raises(UnknownModelError):
+        registry.promote(name)
+
+
+def test_a_model_id_that_is_not_there_is_unknown(registry):
+    with pytest.raises(UnknownModelError):
+        registry.load(GOOD_ID)
+
+
+def test_an_unknown_names_error_does_not_repeat_it(registry):
+    with pytest.raises(UnknownModelError) as error:
+        registry.load("../../secret")
+    assert "secret" not in str(error.value)
+
+
+# list and latest
+
+
+def test_models_are_listed_newest_first_by_timestamp_as_a_number(empty):
+    oldest = "credit-lightgbm_v0.10.0-999999999.900000"  # nine digits: as a text it would be the last
+    middle = "credit-lightgbm_v0.9.0-1000000000.000000"
+    newest = "credit-lightgbm_v0.10.0-1000000000.000001"
+    ids_are(empty, middle, newest, oldest)
+    assert empty.list() == [newest, middle, oldest]
+    assert empty.latest("credit") == newest
+
+
+def test_nine_seconds_are_before_ten(empty):
+    ids_are(empty, "credit-a_v1.0.0-9.900000", "credit-a_v1.0.0-10.100000")
+    assert empty.latest("credit") == "credit-a_v1.0.0-10.100000"
+
+
+def test_the_version_does_not_decide_what_is_latest(empty):
+    ids_are(empty, "credit-a_v0.10.0-5.000000", "credit-a_v0.9.0-6.000000")
+    assert empty.latest("credit") == "credit-a_v0.9.0-6.000000"
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 999_999)), min_size=1, max_size=8, unique=True))
+@settings(max_examples=20, deadline=None)
+def test_the_latest_has_the_largest_timestamp(tmp_path_factory, times):
+    registry = Registry(tmp_path_factory.mktemp("models"))
+    ids_are(registry, *(f"credit-a_v1.0.0-{seconds}.{micros:06d}" for seconds, micros in times))
+    seconds, micros = max(times)
+    assert registry.latest("credit") == f"credit-a_v1.0.0-{seconds}.{micros:06d}"
+
+
+def test_a_list_can_be_of_one_use_case(empty):
+    ids_are(empty, "credit-a_v1.0.0-1.000000", "bikes-a_v1.0.0-2.000000")
+    assert empty.list("credit") == ["credit-a_v1.0.0-1.000000"]
+    assert len(empty.list()) == 2
+
+
+def test_an_artifact_without_a_manifest_does_not_exist(registry, model_id):
+    (registry.folder / model_id / MANIFEST).unlink()
+    assert registry.list() == []
+    for method in (registry.load, registry.manifest, registry.promote, registry.delete):
+        with pytest.raises(UnknownModelError):
+            method(model_id)
+
+
+def test_other_things_in_the_folder_are_no_models(registry, model_id):
+    (registry.folder / "notes.txt").write_text("")
+    (registry.folder / GOOD_ID).write_text("a file, not a folder")
+    ids_are(registry, "backup of models")
+    assert registry.list() == [model_id]
+
+
+def test_a_registry_whose_folder_is_not_there_is_empty(empty):
+    assert empty.list() == []
+    assert empty.champion("credit") is None
+    with pytest.raises(NoModelError, match="no credit model yet"):
+        empty.latest("credit")
+
+
+def test_the_environment_names_folder_and_key(tmp_path):
+    named = Registry.from_environment({"MODEL_REGISTRY": str(tmp_path), "MODEL_SIGNING_KEY": "secret"})
+    assert named.folder == tmp_path
+    ids_are(named, GOOD_ID)
+    edit_manifest(named, GOOD_ID, protocol=src.registry.PROTOCOL, model_id=GOOD_ID)
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        named.manifest(GOOD_ID)
+    assert Registry.from_environment({}).folder == Path("models")
+
+
+# saving and deleting
+
+
+def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
+    new = copy_of(registry)
+    loaded = registry.load(new)
+    assert loaded.model_id == new == registry.latest("credit")
+    X = artifact.pipeline.transform([record])
+    assert loaded.model.predict_score(X).tolist() == artifact.model.predict_score(X).tolist()
+    assert loaded.target.transform([1, 2]).tolist() == [0.0, 1.0]
+    assert loaded.features == artifact.features
+    registry.load(new)
+
+
+def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
+    manifest = registry.manifest(model_id)
+    folder = registry.folder / model_id
+    assert manifest["protocol"] == src.registry.PROTOCOL
+    assert manifest["files"] == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE)
+    }
+    assert {path.name for path in folder.iterdir()} == {*manifest["files"], MANIFEST}
+
+
+@pytest.mark.parametrize("failing", range(5))  # four files and the manifest
+def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, failing):
+    written = []
+    write = src.registry._write
+
+    def fail_at_last(path: Path, content: bytes) -> None:
+        if len(written) == failing:
+            write(path, content[: len(content) // 2])
+            raise OSError("disk full")
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr("src.registry._write", fail_at_last)
+    with pytest.raises(OSError, match="disk full"):
+        copy_of(registry)
+    assert len(written) == failing
+    assert not any(path.name == MANIFEST for path in written)
+    assert registry.list() == [model_id]
+    registry.load(model_id)
+
+
+def test_the_manifest_appears_last_and_by_renaming(registry, model_id, monkeypatch):
+    rename = Path.replace
+    moments = []
+
+    def watch(self: Path, target: Path) -> Path:
+        moments.append((target.name, registry.list(), sorted(path.name for path in self.parent.iterdir())))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", watch)
+    new = copy_of(registry)
+    ((name, listed, files),) = moments
+    assert name == MANIFEST
+    assert listed == [model_id]
+    assert {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE} < set(files)
+    assert MANIFEST not in files
+    assert registry.list() == [new, model_id]
+
+
+def test_a_second_artifact_of_the_same_name_changes_nothing(registry, model_id):
+    before = (registry.folder / model_id / MANIFEST).read_bytes()
+    with pytest.raises(FileExistsError):
+        copy_of(registry, model_id, seed=7)
+    assert (registry.folder / model_id / MANIFEST).read_bytes() == before
+
+
+def test_a_manifest_that_is_not_json_is_not_saved(registry, model_id):
+    with pytest.raises(ValueError, match="JSON"):
+        copy_of(registry, seed=float("nan"))
+    assert registry.list() == [model_id]
+
+
+def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
+    def killed(folder: Path) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("src.registry.shutil.rmtree", killed)
+    with pytest.raises(InterruptedError):
+        registry.delete(model_id)
+    assert registry.list() == []
+    assert {path.name for path in (registry.folder / model_id).iterdir()} == {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE}
+
+
+def test_a_deleted_artifact_is_gone(registry, model_id):
+    new = copy_of(registry)
+    registry.delete(new)
+    assert registry.list() == [model_id]
+    assert not (registry.folder / new).exists()
+    with pytest.raises(UnknownModelError):
+        registry.delete(new)
+
+
+def test_a_broken_artifact_can_be_deleted(registry, model_id):
+    (registry.folder / model_id / MANIFEST).write_text("not JSON")
+    registry.delete(model_id)
+    assert registry.list() == []
+
+
+def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(registry, model_id):
+    abandoned, running, whole = (f"credit-a_v1.0.0-{second}.000000" for second in (1, 2, 3))
+    for name in (abandoned, running, "something else"):
+        (registry.folder / name).mkdir()
+        (registry.folder / name / PIPELINE).write_bytes(b"")
+    ids_are(registry, whole)
+    long_ago = time.time() - ABANDONED_AFTER - 60
+    for name in (abandoned, whole, model_id, "something else"):
+        os.utime(registry.folder / name, (long_ago, long_ago))
+    new = copy_of(registry)
+    left = {path.name for path in registry.folder.iterdir()}
+    assert left == {running, whole, model_id, new, "something else"}
+
+
+# verification
+
+
+@pytest.mark.parametrize("name", [PIPELINE, MODEL])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@once_per_example
+def test_one_changed_bit_of_a_pickle_is_refused(registry, name, position, bit):
+    model_id = registry.latest("credit")
+    path = registry.folder / model_id / name
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[int(position * len(content))] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    try:
+        assert reason(registry, model_id) == f"its file {name} is not the one that training wrote"
+    finally:
+        path.write_bytes(whole)
+    registry.load(model_id)
+
+
+@pytest.mark.parametrize("name", [PIPELINE, MODEL])
+def test_a_missing_pickle_is_refused(registry, model_id, name):
+    (registry.folder / model_id / name).unlink()
+    assert reason(registry, model_id) == f"its file {name} is missing"
+
+
+@pytest.mark.parametrize("name", [PIPELINE, MODEL])
+def test_an_emptied_pickle_is_refused(registry, model_id, name):
+    (registry.folder / model_id / name).write_bytes(b"")
+    assert name in reason(registry, model_id)
+
+
+@pytest.mark.parametrize("name", [TRAIN_TABLE, TEST_TABLE])
+@pytest.mark.parametrize("harm", [change_byte, lambda path: path.write_bytes(b"")], ids=["changed", "emptied"])
+def test_an_artifact_with_a_harmed_table_is_refused(registry, model_id, name, harm):
+    harm(registry.folder / model_id / name)
+    assert reason(registry, model_id) == f"its file {name} is not the one that training wrote"
+
+
+def test_an_artifact_without_its_test_table_is_refused(registry, model_id):
+    (registry.folder / model_id / TEST_TABLE).unlink()
+    assert reason(registry, model_id) == f"its file {TEST_TABLE} is missing"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_manifest_with_one_byte_changed_is_refused(registry, model_id, data):
+    path = registry.folder / model_id / "manifest.json"
+    whole = path.read_bytes()
+    position = data.draw(st.integers(0, len(whole) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[position]))
+    path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
+    try:
+        reason(registry, model_id)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_an_artifact_without_its_training_table_is_whole(registry, model_id):
+    (registry.folder / model_id / TRAIN_TABLE).unlink()
+    assert registry.load(model_id).model_id == model_id
+
+
+class Malicious:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("name", [PIPELINE, MODEL])
+def test_a_swapped_pickle_is_never_unpickled(registry, model_id, tmp_path, name):
+    trace = tmp_path / "executed"
+    harmful = pickle.dumps(Malicious(trace))
+    (registry.folder / model_id / name).write_bytes(harmful)
+    reason(registry, model_id)
+    assert not trace.exists()
+    pickle.loads(harmful)
+    assert trace.exists()  # it would have been
+
+
+def test_a_swapped_pickle_whose_digest_was_changed_too_is_never_unpickled_where_a_key_is_set(registry, tmp_path):
+    signed = Registry(registry.folder, "key")
+    model_id = copy_of(signed)
+    trace = tmp_path / "executed"
+    harmful = pickle.dumps(Malicious(trace))
+    (signed.folder / model_id / MODEL).write_bytes(harmful)
+    digests = {**signed.manifest(model_id)["files"], MODEL: hashlib.sha256(harmful).hexdigest()}
+    edit_manifest(signed, model_id, files=digests)
+    assert "not signed with this service's key" in reason(signed, model_id)
+    assert not trace.exists()
+
+
+def test_one_runs_pipeline_cannot_stand_beside_anothers_model(registry, model_id):
+    other = "credit-lightgbm_v1.0.0-1.000000"
+    pipeline = pickle.dumps("another run's pipeline")
+    registry.save({PIPELINE: pipeline, MODEL: pickle.dumps(None)}, {"model_id": other})
+    (registry.folder / model_id / PIPELINE).write_bytes(pipeline)
+    assert PIPELINE in reason(registry, model_id)
+
+
+def test_an_unpickling_that_fails_is_a_refusal(registry, model_id):
+    harmful = b"not a pickle"
+    (registry.folder / model_id / MODEL).write_bytes(harmful)
+    digests = {**registry.manifest(model_id)["files"], MODEL: hashlib.sha256(harmful).hexdigest()}
+    edit_manifest(registry, model_id, files=digests)
+    assert "cannot be loaded" in reason(registry, model_id)
+
+
+@pytest.mark.parametrize("library", ["scikit-learn", "lightgbm"])
+@pytest.mark.parametrize("version", ["0.0.1", None])
+def test_an_artifact_of_another_library_version_is_refused(registry, model_id, monkeypatch, library, version):
+    libraries = registry.manifest(model_id)["libraries"]
+    installed = libraries[library]
+    edit_manifest(registry, model_id, libraries={**libraries, library: version})
+    monkeypatch.setattr("joblib.load", lambda file: pytest.fail("unpickled before it was verified"))
+    assert reason(registry, model_id) == f"it was written with {library} {version} and this service has {installed}"
+
+
+@pytest.mark.parametrize("protocol", [0, 2, "1", None])
+def test_an_artifact_of_another_protocol_is_refused(registry, model_id, protocol):
+    edit_manifest(registry, model_id, protocol=protocol)
+    assert reason(registry, model_id) == f"its protocol is {protocol!r} and this program's 1"
+
+
+def test_a_manifest_of_another_model_is_refused(registry, model_id):
+    edit_manifest(registry, model_id, model_id=GOOD_ID)
+    assert reason(registry, model_id) == "its manifest belongs to another model"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"5", b"null", b'"text"', b"{}", b'{"protocol": 1}', b"\xff\xfe", b"[" * 100_000]
+)
+def test_a_manifest_that_is_none_is_refused(registry, model_id, content):
+    (registry.folder / model_id / MANIFEST).write_bytes(content)
+    assert reason(registry, model_id) == "its manifest cannot be read"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(["files", "libraries", "hmac", "example", "protocol", "model_id"]), json_values)
+@example("files", {"\0": ""})
+@example("files", None)
+@example("libraries", [])
+@once_per_example
+def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, value):
+    model_id = registry.latest("credit")
+    path = registry.folder / model_id / MANIFEST
+    whole = path.read_bytes()
+    edit_manifest(registry, model_id, **{name: value})
+    try:
+        with suppress(BrokenArtifactError):
+            registry.load(model_id)
+            assert name in ("hmac", "example") or value == json.loads(whole)[name]
+    finally:
+        path.write_bytes(whole)
+
+
+# signatures
+
+
+def test_a_signed_artifact_loads_with_its_key(registry):
+    signed = Registry(registry.folder, "key")
+    model_id = copy_of(signed)
+    signed.load(model_id)
+    assert signed.load(model_id).model_id == model_id
+
+
+def test_a_signed_artifact_loads_where_no_key_is_set(registry):
+    model_id = copy_of(Registry(registry.folder, "key"))
+    assert registry.load(model_id).model_id == model_id
+
+
+def test_an_unsigned_artifact_is_refused_where_a_key_is_set(registry, model_id):
+    assert reason(Registry(registry.folder, "key"), model_id) == "its manifest is not signed with this service's key"
+
+
+def test_another_key_is_refused(registry):
+    model_id = copy_of(Registry(registry.folder, "key"))
+    assert "not signed" in reason(Registry(registry.folder, "other key"), model_id)
+
+
+@pytest.mark.parametrize("signature", ["", "0" * 64, None, 5, "é", ["é"]])
+def test_a_forged_signature_is_refused(registry, signature):
+    signed = Registry(registry.folder, "key")
+    model_id = copy_of(signed)
+    edit_manifest(signed, model_id, hmac=signature)
+    assert "not signed" in reason(signed, model_id)
+
+
+def test_a_changed_metric_breaks_the_signature(registry):
+    signed = Registry(registry.folder, "key")
+    model_id = copy_of(signed)
+    metrics = signed.manifest(model_id)["metrics"]
+    metrics["hold_out"]["roc_auc"] = 0.99
+    edit_manifest(signed, model_id, metrics=metrics)
+    assert "not signed" in reason(signed, model_id)
+
+
+@given(st.randoms(use_true_random=False))
+@once_per_example
+def test_one_changed_byte_of_a_signed_manifest_is_refused_or_means_the_same(registry, generator: random.Random):
+    signed = Registry(registry.folder, "key")
+    model_id = next((one for one in signed.list() if one == GOOD_ID), None) or copy_of(signed, GOOD_ID)
+    path = signed.folder / model_id / MANIFEST
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[generator.randrange(len(content))] = generator.randrange(256)
+    path.write_bytes(bytes(content))
+    try:
+        with suppress(BrokenArtifactError):
+            assert signed.manifest(model_id) == json.loads(whole)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_the_key_is_not_in_the_manifest(registry):
+    model_id = copy_of(Registry(registry.folder, "a secret key"))
+    assert b"a secret key" not in (registry.folder / model_id / MANIFEST).read_bytes()
+
+
+# champions
+
+
+def test_there_is_no_champion_until_one_is_promoted(registry, model_id):
+    assert registry.champion("credit") is None
+    assert not registry.is_champion(model_id)
+
+
+def test_a_promoted_model_is_its_use_cases_champion_until_another_is(registry, model_id):
+    new = copy_of(registry)
+    registry.promote(model_id)
+    assert registry.champion("credit") == model_id
+    assert registry.is_champion(model_id)
+    registry.promote(new)
+    assert registry.champion("credit") == new
+    assert not registry.is_champion(model_id)
+
+
+def test_each_use_case_has_a_champion_of_its_own(registry, model_id):
+    other = "bikes-lightgbm_v1.0.0-1.000000"
+    ids_are(registry, other)
+    registry.promote(model_id)
+    registry.promote(other)
+    assert registry.champion("credit") == model_id
+    assert registry.champion("bikes") == other
+
+
+def test_a_champion_is_kept_by_the_folder_and_not_by_the_object(registry, model_id):
+    registry.promote(model_id)
+    assert Registry(registry.folder).champion("credit") == model_id
+
+
+def test_a_deleted_model_is_champion_no_more(registry, model_id):
+    new = copy_of(registry)
+    registry.promote(new)
+    registry.delete(new)
+    assert registry.champion("credit") is None
+
+
+def test_deleting_another_model_leaves_the_champion(registry, model_id):
+    new = copy_of(registry)
+    registry.promote(model_id)
+    registry.delete(new)
+    assert registry.champion("credit") == model_id
+
+
+def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypatch):
+    registry.promote(model_id)
+    new = copy_of(registry)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("src.registry._write", full)
+    with pytest.raises(OSError, match="disk full"):
+        registry.promote(new)
+    assert registry.champion("credit") == model_id
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "5", "null", '{"credit": 5}', '{"credit": ["x"]}'])
+def test_a_file_of_champions_that_is_none_names_none(registry, model_id, content):
+    (registry.folder / "champions.json").write_text(content)
+    assert registry.champion("credit") is None
+    assert not registry.is_champion(model_id)
+    registry.promote(model_id)
+    assert registry.champion("credit") == model_id

@@ -1,0 +1,206 @@
+"""Schemas: they accept what the encoder accepts, and say what is wrong without repeating it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.schemas import (
+    LONGEST_NAME,
+    MOST_FIELDS,
+    MOST_ROWS,
+    field_errors,
+    public_manifest,
+    record_json_schema,
+    record_schema,
+    row_errors,
+)
+from src.errors import InvalidRecordsError
+from src.registry import Artifact
+from src.transformers import RecordEncoder
+from src.use_cases import get_use_case
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category, Feature, Integer, Number, OrderedCategory
+
+EVERY_KIND: tuple[Feature, ...] = tuple(
+    feature
+    for missing, prefix in ((False, "needed"), (True, "optional"))
+    for feature in (
+        Category(name=f"{prefix}_category", description="c", values=("a", "b", "é", "None", "1"), missing=missing),
+        OrderedCategory(name=f"{prefix}_order", description="o", values=("low", "high"), missing=missing),
+        Number(name=f"{prefix}_number", description="n", low=-0.5, high=1e9, missing=missing),
+        Integer(name=f"{prefix}_integer", description="i", low=-3, high=40, missing=missing),
+        Number(name=f"{prefix}_huge", description="h", low=-1.7e308, high=1.7e308, missing=missing),
+    )
+)
+FEATURE_SETS = {"credit": get_use_case("credit").features, "every kind": EVERY_KIND}
+SPECIAL = [
+    *(0, -0.0, 1, 1.0, 35, 35.0, 35.5, -1, 40, 40.0, 41, 1e9, 1e9 + 1, 1e-320, 1e308, -1e308, 1.8e307, 2**53 + 1),
+    *(2**63, 2**64, 2**70, -(2**70), 10**400, float("nan"), float("inf"), float("-inf"), True, False, None),
+    *("", " ", "35", "35.0", "nan", "NaN", "null", "None", "true", "1", "é", "e\u0301", "\x00", "\ud800", "🚲"),
+    *([], [1], {}, {"a": 1}, [None], [[]]),
+]
+SCALARS = st.one_of(
+    st.sampled_from([value for value in SPECIAL if not isinstance(value, (list, dict))]),
+    st.booleans(),
+    st.integers(),
+    st.integers(-5, 130),
+    st.floats(),
+    st.integers(-5, 130).map(float),
+    st.text(max_size=5),
+)
+JSON = st.one_of(
+    st.sampled_from(SPECIAL),
+    SCALARS,
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner)),
+)
+
+
+def valid_values(feature: Feature) -> st.SearchStrategy[Any]:
+    if isinstance(feature, Category):
+        values: st.SearchStrategy[Any] = st.sampled_from(feature.values)
+    elif isinstance(feature, Integer):
+        whole = st.integers(int(feature.low), int(feature.high))
+        values = whole | whole.map(float)
+    else:
+        assert isinstance(feature, Number)
+        values = st.floats(feature.low, feature.high)
+    return values | st.none() if feature.missing else values
+
+
+def near_valid_values(feature: Feature) -> st.SearchStrategy[Any]:
+    if isinstance(feature, Category):
+        changes = [str.upper, str.title, lambda text: f" {text}", lambda text: f"{text} ", lambda text: text[:-1], list]
+        return st.builds(lambda text, change: change(text), st.sampled_from(feature.values), st.sampled_from(changes))
+    assert isinstance(feature, Number)
+    low, high = feature.low, feature.high
+    return st.sampled_from([low, high, low - 1, high + 1, low + 0.5, high - 0.5, str(low), [low], float(high)])
+
+
+@st.composite
+def records(draw: st.DrawFn, features: tuple[Feature, ...]) -> dict[str, Any]:
+    """A valid record to which up to three things were done."""
+    record = {feature.name: draw(valid_values(feature)) for feature in features}
+    for feature in features:
+        if feature.missing and draw(st.booleans()):
+            del record[feature.name]
+    for _ in range(draw(st.integers(0, 3))):
+        feature = draw(st.sampled_from(features))
+        change = draw(st.sampled_from(["drop", "add", "any", "near", "valid"]))
+        if change == "drop":
+            record.pop(feature.name, None)
+        elif change == "add":
+            near = st.sampled_from([feature.name.upper(), f"{feature.name} ", "__class__", "_schema", "a.b"])
+            record[draw(near | st.text(max_size=5))] = draw(JSON)
+        else:
+            values = {"any": JSON, "near": near_valid_values(feature), "valid": valid_values(feature)}[change]
+            record[feature.name] = draw(values)
+    return record
+
+
+def encoder_accepts(features: tuple[Feature, ...], record: dict[str, Any]) -> bool:
+    try:
+        matrix = RecordEncoder(features).fit().transform([record])
+    except InvalidRecordsError:
+        return False
+    assert matrix.shape == (1, len(features))
+    return True
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_the_encoder_accepts_a_record_exactly_when_the_schema_does(name: str) -> None:
+    features = FEATURE_SETS[name]
+    schema = record_schema(features)
+    seen = set()
+
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(records(features))
+    def check(record: dict[str, Any]) -> None:
+        accepted = encoder_accepts(features, record)
+        seen.add(accepted)
+        assert (not schema.validate(record)) == accepted
+        assert (not field_errors(schema, record)) == accepted
+
+    check()
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_the_schema_accepts_every_special_value_in_every_field_exactly_when_the_encoder_does(name: str) -> None:
+    features = FEATURE_SETS[name]
+    schema = record_schema(features)
+    valid = {feature.name: valid_example(feature) for feature in features}
+    assert encoder_accepts(features, valid)
+    for feature in features:
+        for value in SPECIAL:
+            record = {**valid, feature.name: value}
+            assert (not schema.validate(record)) == encoder_accepts(features, record), (feature.name, value)
+
+
+def valid_example(feature: Feature) -> Any:
+    if isinstance(feature, Category):
+        return feature.values[0]
+    assert isinstance(feature, Number)
+    return max(1, feature.low)
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_the_documented_json_schema_accepts_what_the_encoder_accepts(name: str, credit: UseCase) -> None:
+    features = FEATURE_SETS[name]
+    example = {feature.name: valid_example(feature) for feature in features}
+    document = record_json_schema(replace(credit, features=features, example=example))
+    jsonschema.Draft202012Validator.check_schema(document)
+    validator = jsonschema.Draft202012Validator(document)
+
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(records(features).filter(lambda record: "NaN" not in json.dumps(record)))  # NaN is no JSON
+    def check(record: dict[str, Any]) -> None:
+        assert validator.is_valid(record) == encoder_accepts(features, record)
+
+    check()
+
+
+def test_a_problem_is_named_by_field_with_what_would_do(credit: UseCase) -> None:
+    record = {**credit.example, "housing": "castle", "age": "x", "amount": 0, "dependents": None, "colour": "red"}
+    del record["job"]
+    assert field_errors(record_schema(credit.features), record) == {
+        "housing": ["Must be one of: for free, own, rent."],
+        "age": ["Not a valid integer."],
+        "amount": ["Must be between 1 and 1000000."],
+        "dependents": ["Field may not be null."],
+        "job": ["Missing data for required field."],
+        "colour": ["Unknown field."],
+    }
+
+
+def test_known_fields_at_fault_are_named_before_unknown_ones_and_there_are_not_too_many(credit: UseCase) -> None:
+    record = {f"unknown {number}": 1 for number in range(1000)} | dict(credit.example) | {"age": "x"}
+    errors = field_errors(record_schema(credit.features), record)
+    assert next(iter(errors)) == "age"
+    assert len(errors) == MOST_FIELDS
+
+
+def test_a_long_name_is_cut_and_one_that_is_not_unicode_can_be_written(credit: UseCase) -> None:
+    record = {**credit.example, "x" * 10_000: 1, "\ud800": 1}
+    errors = field_errors(record_schema(credit.features), record)
+    assert set(errors) == {"x" * LONGEST_NAME, "?"}
+    assert json.dumps(errors, ensure_ascii=False).encode()
+
+
+def test_the_first_hundred_rows_at_fault_are_named_and_all_are_counted(credit: UseCase) -> None:
+    faulty = {**credit.example, "age": "x"}
+    errors = row_errors(record_schema(credit.features), [faulty] * 250, range(50, 250))
+    assert list(errors["rows"]) == [str(row) for row in range(50, 50 + MOST_ROWS)]
+    assert errors["count"] == 200
+    assert errors["rows"]["50"] == {"age": ["Not a valid integer."]}
+
+
+def test_clients_see_how_good_a_model_is_but_not_its_files_or_signature(artifact: Artifact) -> None:
+    public = public_manifest({**artifact.manifest, "hmac": "secret"})
+    assert public["metrics"] == artifact.manifest["metrics"]
+    assert public["model_id"] == artifact.model_id
+    assert not public.keys() & {"files", "hmac", "trials", "data", "commit"}

@@ -1,0 +1,383 @@
+"""ModelStore: which model answers."""
+
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from api import serving
+from api.serving import KEPT_MODELS, ModelStore
+from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
+from src.predict import make_prediction
+from src.registry import Artifact, Registry
+from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
+
+ALIASES = ("credit", "latest", "champion")
+
+
+class CountingRegistry(Registry):
+    """Counts how often each model was loaded."""
+
+    def __init__(self, folder: Path, signing_key: str | None = None) -> None:
+        super().__init__(folder, signing_key)
+        self.loads: Counter[str] = Counter()
+
+    def load(self, model_id: str) -> Artifact:
+        self.loads[model_id] += 1
+        return super().load(model_id)
+
+
+@pytest.fixture
+def counting(registry: Registry) -> CountingRegistry:
+    return CountingRegistry(registry.folder)
+
+
+@pytest.fixture
+def store(counting: CountingRegistry) -> ModelStore:
+    return ModelStore(counting, "credit")
+
+
+@pytest.fixture
+def model_id(registry: Registry) -> str:
+    return registry.latest("credit")
+
+
+@pytest.fixture
+def always_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is resolved anew each time it is asked for."""
+    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+
+
+@pytest.fixture
+def never_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "RECHECK_AFTER", 3600)
+
+
+def break_model(registry: Registry, model_id: str) -> None:
+    change_byte(registry.folder / model_id / "model.pkl")
+
+
+# loading and keeping
+
+
+def test_nothing_is_loaded_before_it_is_asked_for(counting, store):
+    assert counting.loads.total() == 0
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_model_is_loaded_once_by_whatever_name_it_is_asked_for(counting, store, model_id):
+    counting.promote(model_id)
+    served = {id(store.get(name)) for name in (*ALIASES, model_id) * 3}
+    assert len(served) == 1
+    assert counting.loads == {model_id: 1}
+
+
+def test_threads_that_ask_for_an_alias_at_once_load_its_model_once(counting, store, model_id):
+    together = threading.Barrier(8)
+    served = []
+
+    def ask() -> None:
+        together.wait()
+        served.append(store.get("credit").model_id)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert served == [model_id] * 8
+    assert counting.loads == {model_id: 1}
+
+
+@pytest.mark.usefixtures("never_recheck")
+def test_an_alias_keeps_its_model_until_it_is_rechecked(counting, store, model_id):
+    store.get("credit")
+    new = copy_of(counting)
+    assert store.get("credit").model_id == model_id
+    assert store.get(new).model_id == new  # asked for by id, it is there at once
+
+
+def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up(counting, store, model_id):
+    ids = [model_id, *(copy_of(counting) for _ in range(KEPT_MODELS))]
+    for one in ids[:KEPT_MODELS] * 2:
+        assert store.get(one).model_id == one
+    assert set(counting.loads.values()) == {1}
+    store.get(ids[0])  # now ids[1] was used the longest ago
+    store.get(ids[-1])
+    store.get(ids[0])
+    assert counting.loads[ids[0]] == 1
+    store.get(ids[1])
+    assert counting.loads[ids[1]] == 2
+
+
+def test_a_model_that_is_served_predicts(store, record):
+    assert 0 < make_prediction(store.get("credit"), [record]).scores[0] < 1
+
+
+# names
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_an_alias_without_a_champion_means_the_latest(counting, store, model_id, name):
+    new = copy_of(counting)
+    assert store.get(name).model_id == new
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nothing", "../models", "/etc/passwd", "CREDIT", "credit\0", "champions.json", "bikes2", "\u0661"]
+)
+def test_a_name_that_means_nothing_is_unknown(counting, store, name):
+    with pytest.raises(UnknownModelError):
+        store.get(name)
+    assert counting.loads.total() == 0
+
+
+def test_a_model_id_that_is_not_there_is_unknown(store):
+    with pytest.raises(UnknownModelError):
+        store.get("credit-lightgbm_v1.0.0-1.000000")
+
+
+def test_a_model_of_no_declared_use_case_is_unknown(counting, store):
+    other = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000")
+    with pytest.raises(UnknownModelError):
+        store.get(other)
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_use_case_without_a_model_says_so(tmp_path, name):
+    with pytest.raises(NoModelError, match="no credit model yet"):
+        ModelStore(Registry(tmp_path / "none yet"), "credit").get(name)
+
+
+def test_a_first_model_is_served_as_soon_as_there_is_one(counting, tmp_path, model_id):
+    empty = Registry(tmp_path / "none yet")
+    store = ModelStore(empty, "credit")
+    with pytest.raises(NoModelError):
+        store.get("credit")
+    shutil.copytree(counting.folder / model_id, empty.folder / model_id)
+    assert store.get("credit").model_id == model_id
+
+
+# new models, champions, deletion
+
+
+@pytest.mark.usefixtures("always_recheck")
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_newly_saved_model_is_served_without_a_restart(counting, store, model_id, name):
+    assert store.get(name).model_id == model_id
+    new = copy_of(counting)
+    assert store.get(name).model_id == new
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_an_older_model_that_is_saved_later_changes_nothing(counting, store, model_id):
+    copy_of(counting, f"credit-lightgbm_v9.0.0-{OLD}")
+    assert store.get("credit").model_id == model_id
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_promotion_moves_what_the_use_case_serves_and_not_what_is_latest(counting, store, model_id):
+    new = copy_of(counting)
+    assert store.get("credit").model_id == new
+    counting.promote(model_id)
+    assert {name: store.get(name).model_id for name in ALIASES} == {
+        "credit": model_id,
+        "champion": model_id,
+        "latest": new,
+    }
+    counting.promote(new)
+    assert store.get("credit").model_id == new
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_deleted_champion_gives_way_to_the_latest(counting, store, model_id):
+    new = copy_of(counting)
+    counting.promote(model_id)
+    assert store.get("champion").model_id == model_id
+    counting.delete(model_id)
+    assert store.get("champion").model_id == new
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_deleted_model_is_unknown_though_it_was_loaded(counting, store, model_id):
+    new = copy_of(counting)
+    assert store.get(new).model_id == store.get("credit").model_id == new
+    counting.delete(new)
+    with pytest.raises(UnknownModelError):
+        store.get(new)
+    assert store.get("credit").model_id == model_id
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_use_case_whose_models_were_all_deleted_has_none(counting, store, model_id):
+    store.get("credit")
+    counting.delete(model_id)
+    with pytest.raises(NoModelError):
+        store.get("credit")
+
+
+# broken artifacts
+
+
+@pytest.mark.usefixtures("always_recheck")
+@pytest.mark.parametrize("name", ALIASES)
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_where_the_newest_is_broken_the_next_answers(counting, store, model_id, name, loaded_before):
+    if loaded_before:
+        store.get(name)
+    broken = copy_of(counting, f"credit-lightgbm_v1.0.0-{NEW}")
+    break_model(counting, broken)
+    assert store.get(name).model_id == model_id
+    assert store.get(name).model_id == model_id
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_broken_model_is_refused_by_id_with_the_reason_and_the_others_work(counting, store, model_id):
+    broken = copy_of(counting)
+    break_model(counting, broken)
+    for _ in range(2):
+        with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
+            store.get(broken)
+    assert store.get(model_id).model_id == model_id
+    models, missing = store.readiness()
+    assert models["credit"] == model_id
+    assert "credit" not in missing
+
+
+def test_a_repaired_model_is_served(counting, store):
+    broken = copy_of(counting)
+    break_model(counting, broken)
+    with pytest.raises(BrokenArtifactError):
+        store.get(broken)
+    break_model(counting, broken)  # the same bit again
+    assert store.get(broken).model_id == broken
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_what_is_served_stays_when_its_file_is_harmed_later(counting, store, model_id):
+    store.get("credit")
+    break_model(counting, model_id)
+    assert store.get("credit").model_id == model_id
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_broken_champion_leaves_what_was_served(counting, store, model_id):
+    oldest = copy_of(counting, f"credit-lightgbm_v1.0.0-{OLD}")
+    newest = copy_of(counting)
+    counting.promote(oldest)
+    assert store.get("credit").model_id == oldest
+    counting.promote(model_id)
+    break_model(counting, model_id)
+    assert store.get("credit").model_id == oldest
+    assert store.get("latest").model_id == newest
+
+
+def test_a_broken_champion_that_was_never_served_is_refused_and_nothing_stands_in(counting, store, model_id):
+    copy_of(counting)
+    counting.promote(model_id)
+    break_model(counting, model_id)
+    with pytest.raises(BrokenArtifactError) as error:
+        store.get("credit")
+    assert error.value.model_id == model_id
+
+
+def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, store, model_id):
+    newest = copy_of(counting)
+    break_model(counting, model_id)
+    break_model(counting, newest)
+    with pytest.raises(BrokenArtifactError) as error:
+        store.get("credit")
+    assert error.value.model_id == newest
+    models, missing = store.readiness()
+    assert "credit" not in models
+    assert newest in missing["credit"]
+
+
+def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, store, model_id):
+    copy_of(counting)
+    counting.promote(model_id)
+    shutil.rmtree(counting.folder / model_id)
+    with pytest.raises(BrokenArtifactError, match="not there any more"):
+        store.get("credit")
+
+
+@pytest.mark.parametrize("changes", [{"example": {}}, {"example": {"age": "old"}}])
+def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, store, model_id, changes):
+    edit_manifest(counting, model_id, **changes)
+    with pytest.raises(BrokenArtifactError, match="cannot answer its own example"):
+        store.get(model_id)
+
+
+def test_unsigned_models_are_refused_where_a_key_is_set(registry, model_id):
+    store = ModelStore(Registry(registry.folder, "key"), "credit")
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        store.get("credit")
+
+
+def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, registry, model_id, record):
+    broken = copy_of(registry)
+    break_model(registry, broken)
+    refused = client.post(f"/output/{broken}", json=record)
+    assert refused.status_code == 503
+    assert "not the one that training wrote" in refused.json["detail"]
+    assert str(registry.folder) not in refused.text
+    for name in (model_id, "credit"):
+        answer = client.post(f"/output/{name}", json=record)
+        assert answer.status_code == 200
+        assert answer.json["model"] == model_id
+    assert client.get("/ready").json.get("models", {}).get("credit") == model_id
+
+
+# threads
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_threads_never_see_an_error_while_models_come_and_go(registry, record, model_id):
+    store = ModelStore(registry, "credit")
+    store.get("credit")
+    stop, failures, answers = threading.Event(), [], Counter()
+
+    def hammer(name: str) -> None:
+        while not stop.is_set():
+            try:
+                artifact = store.get(name)
+                make_prediction(artifact, [record])
+                answers[artifact.model_id] += 1
+            except Exception as error:
+                failures.append(error)
+            time.sleep(0.001)  # lets the other threads have the interpreter
+
+    def hammer_ids() -> None:
+        while not stop.is_set():
+            for one in registry.list():
+                try:
+                    assert store.get(one).model_id == one
+                except TabserveError:
+                    pass  # deleted meanwhile
+                except Exception as error:
+                    failures.append(error)
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=hammer, args=(name,)) for name in (*ALIASES, model_id)]
+    threads.append(threading.Thread(target=hammer_ids))
+    for thread in threads:
+        thread.start()
+    try:
+        previous = copy_of(registry)
+        for round_ in range(15):
+            new = copy_of(registry)
+            if round_ % 3 == 0:
+                registry.promote(new)
+            if round_ % 5 == 0:
+                break_model(registry, copy_of(registry))
+            registry.delete(previous)
+            previous = new
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(answers) > 1  # models did change under the threads

@@ -1,0 +1,457 @@
+"""Training: what it learns from, what it saves, and that a training which does not end well saves nothing."""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
+
+import src.registry
+import src.train_pipeline
+from api.serving import ModelStore
+from src.errors import FailedGatesError
+from src.evaluation import SmallestMetric
+from src.models.lightgbm import LgbClassifier
+from src.registry import Artifact, Registry
+from src.train_pipeline import Candidate, Plan, fit, main, read, run_training, split
+from src.use_cases.declaration import UseCase
+from tests.artifacts import copy_of
+from tests.conftest import ROOT
+
+WRITES = 5  # of a saving: four files and the manifest
+
+
+def predictions(artifact: Artifact, records: list[Mapping[str, Any]]) -> list[float]:
+    return artifact.model.predict_score(artifact.pipeline.transform(records)).tolist()
+
+
+def newest(registry: Registry) -> Artifact:
+    return registry.load(registry.latest("credit"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "none yet")
+
+
+@pytest.fixture
+def data(credit: UseCase, tmp_path: Path) -> Path:
+    """A copy of the data, as CSV."""
+    path = tmp_path / "data.csv"
+    read(credit, credit.path).to_csv(path, index=False)
+    return path
+
+
+# the same again
+
+
+def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_last_bit(
+    credit, empty, artifact, records
+):
+    run_training(credit, empty, credit.path, Plan(trials=2, seed=42, jobs=3))
+    assert predictions(newest(empty), records) == predictions(artifact, records)
+    again, before = newest(empty).manifest, artifact.manifest
+    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "gates", "baseline"):
+        assert again[same] == before[same]
+
+
+def test_a_training_with_another_seed_is_another(credit, empty, artifact, records, trained):
+    run_training(credit, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
+    other = newest(empty)
+    assert other.manifest["seed"] == 43
+    assert other.manifest["trials"][0]["parameters"] != artifact.manifest["trials"][0]["parameters"]
+    assert predictions(other, records) != predictions(artifact, records)
+    hold_outs = [
+        registry.read(one.model_id, "test.csv", one.manifest) for registry, one in ((empty, other), (trained, artifact))
+    ]
+    assert hold_outs[0] != hold_outs[1]
+
+
+# what it learns from
+
+
+def test_the_split_is_70_to_30_stratified_and_loses_no_row(credit, artifact, trained):
+    whole = read(credit, credit.path)
+    rows, defaults = {}, {}
+    for name in ("train.csv", "test.csv"):
+        text = trained.read(artifact.model_id, name, artifact.manifest).decode()
+        header, *rows[name] = csv.reader(text.splitlines())
+        assert header == [*(feature.name for feature in credit.features), "default"]
+        defaults[name] = sum(row[-1] == "2" for row in rows[name])
+    assert {name: len(part) for name, part in rows.items()} == {"train.csv": 700, "test.csv": 300}
+    assert defaults == {"train.csv": 210, "test.csv": 90}
+    header, *every = csv.reader(whole.to_csv(index=False).splitlines())
+    assert Counter(map(tuple, rows["train.csv"] + rows["test.csv"])) == Counter(map(tuple, every))
+
+
+def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty, artifact, data):
+    table = pd.read_csv(data, keep_default_na=False)
+    _, hold_out = credit.task.split(table["default"].to_numpy() - 1.0, 0.3, 42)
+    for name, value in credit.example.items():  # the outcome stays: the stratified split looks at it
+        table.loc[hold_out, name] = value
+    table.to_csv(data, index=False)
+
+    manifest = run_training(dataclasses.replace(credit, gates=()), empty, data, Plan(trials=2, seed=42))
+    before, after = artifact.manifest, newest(empty)
+    assert after.model.text_ == artifact.model.text_
+    for same in ("parameters", "trials", "threshold"):
+        assert after.manifest[same] == before[same]
+    for part in ("train", "cross_validation"):
+        assert manifest["metrics"][part] == before["metrics"][part]
+    assert manifest["metrics"]["hold_out"]["roc_auc"] == 0.5  # all its rows are the same now
+
+
+def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
+    train, _, _ = split(credit, read(credit, credit.path), 42)
+    candidate = fit(credit, credit.baseline, train, Plan(trials=1, seed=42, jobs=1))
+    y, scores = np.tile(train.y, len(candidate.out_of_fold)), candidate.out_of_fold.ravel()
+
+    def cost(threshold: float) -> float:
+        return 5 * np.sum((y == 1) & (scores < threshold)) + np.sum((y == 0) & (scores >= threshold))
+
+    assert cost(candidate.model.threshold_) == min(cost(threshold) for threshold in [*scores, 1.1])
+    # and those scores are of rows that their model had not seen
+    X = candidate.pipeline.transform(train.table.drop(columns="default"))
+    seen = roc_auc_score(train.y, candidate.model.predict_score(X))
+    assert all(roc_auc_score(train.y, repeat) < seen - 0.01 for repeat in candidate.out_of_fold)
+    assert candidate.out_of_fold.shape[1] == 700
+
+
+def test_the_score_is_a_probability_and_bent_by_no_weights(artifact, records):
+    assert np.mean(predictions(artifact, records)) == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_best_trial_is_the_one_that_was_fitted(artifact):
+    trials = artifact.manifest["trials"]
+    best = max(trials, key=lambda trial: trial["score"])
+    assert best["parameters"].items() <= artifact.manifest["parameters"].items()
+    # LightGBM leaves out a round in which nothing is worth splitting
+    assert 0 < artifact.model.text_.count("Tree=") <= best["parameters"]["num_rounds"]
+
+
+# what it saves
+
+
+def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit, trained):
+    text = (trained.folder / artifact.model_id / "manifest.json").read_text()
+    manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    assert manifest["protocol"] == 1
+    assert manifest["model_id"] == artifact.model_id
+    assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
+    assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
+    assert manifest["version"] == src.__version__
+    assert manifest["python"] == sys.version.split()[0]
+    assert manifest["threads"] == 1
+    created = datetime.fromisoformat(manifest["created"])
+    assert created.utcoffset() == timedelta(0)
+    assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001
+    assert created < datetime.now(UTC)
+    assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
+    assert set(manifest["libraries"]) == {"lightgbm", "scikit-learn"}
+    assert [feature["name"] for feature in manifest["features"]] == [feature.name for feature in credit.features]
+    assert manifest["target"]["name"] == "default"
+    assert manifest["example"] == credit.example
+
+
+def test_a_manifest_names_the_commit_where_there_is_a_repository(artifact):
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", artifact.manifest["commit"])
+
+
+def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, credit):
+    manifest = artifact.manifest
+    assert len(manifest["trials"]) == 2
+    for trial in manifest["trials"]:
+        assert trial["parameters"].keys() == {*credit.algorithm.search_space, "num_rounds"}
+        assert 0.5 < trial["score"] < 1
+    names = {"roc_auc", "gini", "pr_auc", "ks", "brier", "log_loss"}
+    names |= {"accuracy", "precision", "recall", "f1", "expected_cost"}
+    for metrics in (manifest["metrics"], manifest["baseline"]["metrics"]):
+        assert metrics.keys() == {"train", "cross_validation", "hold_out"}
+        assert all(part.keys() == names for part in metrics.values())
+    assert set(manifest["thresholds"]) == {"cost", "half", "roc_balanced"}
+    assert manifest["threshold"] == manifest["thresholds"]["cost"]["threshold"]
+    assert manifest["thresholds"]["half"]["threshold"] == 0.5
+    low, high = manifest["intervals"]["roc_auc"]
+    assert low < manifest["metrics"]["hold_out"]["roc_auc"] < high
+    assert len(manifest["gates"]) == len(credit.gates)
+    for gate in manifest["gates"]:
+        assert gate.keys() == {"gate", "value", "bound", "passed"}
+        assert gate["passed"] is True
+
+
+def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_became(credit, empty, data, monkeypatch):
+    read_data = data.read_bytes()
+
+    def edit_the_file_and_fit(*arguments: Any) -> Candidate:
+        data.write_text("something else")
+        return fit(*arguments)
+
+    monkeypatch.setattr("src.train_pipeline.fit", edit_the_file_and_fit)
+    fast = dataclasses.replace(credit, algorithm=credit.baseline, gates=())
+    manifest = run_training(fast, empty, data, Plan(trials=1, seed=42))
+    assert data.read_bytes() != read_data
+    assert manifest["data"]["sha256"] == hashlib.sha256(read_data).hexdigest()
+
+
+# what it does not save
+
+
+def test_a_candidate_that_fails_a_gate_is_not_registered_and_the_gate_is_named(credit, registry, monkeypatch):
+    before = registry.list()
+    gates = (SmallestMetric("roc_auc", 0.5), SmallestMetric("accuracy", 1.01))
+    strict = dataclasses.replace(credit, algorithm=credit.baseline, gates=gates)
+    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: strict)
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
+    result = CliRunner().invoke(main, ["--trials", "1", "--jobs", "1"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "not registered; it failed: smallest hold-out accuracy." in result.stderr
+    assert "FAILED" in result.stdout
+    assert registry.list() == before
+
+
+def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
+    strict = dataclasses.replace(
+        credit, algorithm=credit.baseline, gates=(SmallestMetric("roc_auc", 0.99), SmallestMetric("roc_auc", 0.01))
+    )
+    with pytest.raises(FailedGatesError) as error:
+        run_training(strict, empty, credit.path, Plan(trials=1, seed=42))
+    assert [gate["passed"] for gate in error.value.manifest["gates"]] == [False, True]
+    assert empty.list() == []
+    assert not empty.folder.exists()
+
+
+# the command
+
+
+def test_the_module_trains_prints_its_metrics_and_saves_what_another_process_loads(tmp_path, artifact, records):
+    done = run(["-m", "src.train_pipeline", "--trials", "2", "--jobs", "1"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for printed in ("Metrics", "roc_auc", "hold-out", "gap", "Gates", "passed", "threshold"):
+        assert printed in done.stdout
+    saved = newest(Registry(tmp_path))
+    assert f"saved: {saved.model_id}\n" in done.stdout
+    assert predictions(saved, records) == predictions(artifact, records)
+
+
+def test_the_script_runs_as_a_file(tmp_path):
+    done = run(["src/train_pipeline.py", "--version"], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tabserve, version {src.__version__}\n", "")
+
+
+def test_a_data_file_that_does_not_fit_is_named_with_row_column_and_value(tmp_path, data):
+    installed = Path(sys.executable).with_name("tabserve-train")
+    if not installed.exists():
+        pytest.skip("tabserve-train is not installed here; the test before this one runs the script")
+    lines = data.read_text().splitlines()
+    lines[2] = lines[2].replace("radio/tv", "gambling")
+    data.write_text("\n".join(lines))
+    assert "gambling" in lines[2]
+    done = run([str(installed), "--data", str(data)], tmp_path / "models")
+    assert done.returncode == 1
+    assert "row 3, column 'purpose': 'gambling': Must be one of: business, " in done.stderr
+    assert "data.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Registry(tmp_path / "models").list() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--use-case", "nothing"], ["--trials", "0"], ["--seed", "-1"], ["--jobs", "0"], ["--data", "no such file"]],
+)
+def test_what_cannot_be_meant_is_a_usage_error(arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path))
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command, or Python with these arguments, on a registry."""
+    if not Path(command[0]).is_absolute():
+        command = [sys.executable, *command]
+    environment = {**os.environ, "MODEL_REGISTRY": str(folder)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+# Trainings that are stopped. They run in processes of their own, forked from one that has imported everything.
+
+
+def in_a_process(function: Callable[..., None], *arguments: Any) -> int:
+    """Run a function of this module in a process of its own; how that ended."""
+    process = CONTEXT.Process(target=function, args=arguments)
+    process.start()
+    process.join(120)
+    status = process.exitcode
+    process.kill()
+    process.join()
+    process.close()
+    assert status is not None, "the process did not end"
+    return status
+
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
+
+
+def send(number: signal.Signals) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.kill(os.getpid(), number)
+
+
+def stopped_while_tuning(folder: Path, number: signal.Signals, output: Path) -> NoReturn:
+    """The command; the signal comes during the second trial."""
+    cross_validate = LgbClassifier.cross_validate
+    calls = []
+
+    def stop(self: LgbClassifier, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            send(number)
+        return cross_validate(self, *arguments)
+
+    LgbClassifier.cross_validate = stop
+    command(folder, output, "--trials", "3", "--jobs", "1")
+
+
+def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> NoReturn:
+    """The command with the fast baseline for a model; the signal comes when the second file is half written."""
+    credit = src.train_pipeline.get_use_case("credit")
+    fast = dataclasses.replace(credit, algorithm=credit.baseline, gates=())
+    src.train_pipeline.get_use_case = lambda name: fast
+    stop_writing(2, number)
+    command(folder, output, "--trials", "1", "--jobs", "1")
+
+
+def command(folder: Path, output: Path, *arguments: str) -> NoReturn:
+    os.environ["MODEL_REGISTRY"] = str(folder)
+    with output.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        main(arguments)
+
+
+def stop_writing(failing: int, number: signal.Signals) -> None:
+    write = src.registry._write
+    calls = []
+
+    def stop(path: Path, content: bytes) -> None:
+        calls.append(path)
+        if len(calls) == failing:
+            write(path, content[: len(content) // 2])
+            send(number)
+        write(path, content)
+
+    src.registry._write = stop
+
+
+def save_and_stop(folder: Path, failing: int, number: signal.Signals) -> None:
+    """Save a model that was trained before; the signal comes when a file is half written."""
+    stop_writing(failing, number)
+    copy_of(Registry(folder))
+
+
+def save_and_be_killed_at_the_renaming(folder: Path, done: bool) -> None:
+    rename = Path.replace
+
+    def kill(self: Path, target: Path) -> None:
+        if done:
+            rename(self, target)
+        send(signal.SIGKILL)
+
+    Path.replace = kill
+    copy_of(Registry(folder))
+
+
+def delete_and_be_killed(folder: Path, model_id: str) -> None:
+    src.registry.shutil.rmtree = lambda folder: send(signal.SIGKILL)
+    Registry(folder).delete(model_id)
+
+
+@pytest.fixture
+def unharmed(registry: Registry, records: list[Mapping[str, Any]]):
+    """Check that a registry lists, loads and serves what it did at the beginning of the test, and can be saved to."""
+    model_id = registry.latest("credit")
+    expected = predictions(registry.load(model_id), records)
+
+    def check() -> None:
+        assert registry.list() == [model_id]
+        registry.load(model_id)
+        assert predictions(registry.load(model_id), records) == expected
+        served = ModelStore(registry, "credit")
+        assert [served.get(name).model_id for name in ("credit", "latest", "champion", model_id)] == [model_id] * 4
+        after = copy_of(registry, "credit-lightgbm_v1.0.0-9999999999.000000")
+        assert registry.list() == [after, model_id]
+
+    return check
+
+
+def test_ctrl_c_while_tuning_says_so_and_saves_nothing(registry, unharmed, tmp_path):
+    output = tmp_path / "output"
+    assert in_a_process(stopped_while_tuning, registry.folder, signal.SIGINT, output) == 1
+    assert "Interrupted after 1 of 3 trials; nothing was saved." in output.read_text()
+    assert "Traceback" not in output.read_text()
+    assert len(list(registry.folder.iterdir())) == 1
+    unharmed()
+
+
+def test_ctrl_c_while_saving_says_so_and_saves_nothing(registry, unharmed, tmp_path):
+    output = tmp_path / "output"
+    assert in_a_process(stopped_while_saving, registry.folder, signal.SIGINT, output) == 1
+    assert "Aborted!" in output.read_text()
+    unharmed()
+
+
+@pytest.mark.parametrize("training", [stopped_while_tuning, stopped_while_saving])
+def test_a_training_that_is_killed_leaves_the_registry_as_it_was(registry, unharmed, tmp_path, training):
+    assert in_a_process(training, registry.folder, signal.SIGKILL, tmp_path / "output") == -signal.SIGKILL
+    unharmed()
+
+
+@pytest.mark.parametrize("failing", range(1, WRITES + 1))
+def test_a_saving_that_is_killed_in_any_write_leaves_the_registry_as_it_was(registry, unharmed, failing):
+    assert in_a_process(save_and_stop, registry.folder, failing, signal.SIGKILL) == -signal.SIGKILL
+    assert len(list(registry.folder.iterdir())) == 2  # it had begun
+    unharmed()
+
+
+def test_a_saving_makes_no_more_writes_than_those(registry):
+    assert in_a_process(save_and_stop, registry.folder, WRITES + 1, signal.SIGKILL) == 0
+    assert len(registry.list()) == 2
+
+
+def test_a_saving_that_is_killed_before_the_manifest_is_renamed_leaves_the_registry_as_it_was(registry, unharmed):
+    assert in_a_process(save_and_be_killed_at_the_renaming, registry.folder, False) == -signal.SIGKILL
+    unharmed()
+
+
+def test_a_saving_that_is_killed_after_the_manifest_is_renamed_has_saved_a_whole_model(registry):
+    assert in_a_process(save_and_be_killed_at_the_renaming, registry.folder, True) == -signal.SIGKILL
+    assert len(registry.list()) == 2
+    registry.load(registry.latest("credit"))
+
+
+def test_a_deletion_that_is_killed_has_deleted_that_model_and_no_other(registry, unharmed):
+    new = copy_of(registry)
+    assert in_a_process(delete_and_be_killed, registry.folder, new) == -signal.SIGKILL
+    assert (registry.folder / new).exists()
+    unharmed()

@@ -1,0 +1,190 @@
+"""Transformers: from records to a matrix, and from a target column to numbers."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from src.errors import InvalidRecordsError, InvalidTargetError
+from src.transformers import OneHot, Quotients, RecordEncoder, RemapTarget, Standardize, Target
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category, Integer, Number
+
+FEATURES = (
+    Category(name="colour", description="", values=("red", "green")),
+    Integer(name="age", description="", low=0, high=120, missing=True),
+    Category(name="shape", description="", values=("round", "flat"), missing=True),
+)
+GOOD = {"colour": "green", "age": 35, "shape": "round"}
+LABEL = Integer(name="label", description="", low=1, high=3)
+valid = st.fixed_dictionaries(
+    {"colour": st.sampled_from(["red", "green"])},
+    optional={
+        "age": st.none() | st.integers(0, 120) | st.integers(0, 120).map(float),
+        "shape": st.sampled_from([None, "round", "flat"]),
+    },
+)
+
+
+@pytest.fixture
+def encoder() -> RecordEncoder:
+    return RecordEncoder(FEATURES).fit()
+
+
+def test_records_become_a_matrix_in_the_features_order(encoder: RecordEncoder) -> None:
+    matrix = encoder.transform([{"shape": "flat", "age": 3, "colour": "red"}, GOOD])
+    assert matrix.dtype == np.float64
+    assert matrix.tolist() == [[0, 3, 1], [1, 35, 0]]
+
+
+def test_no_records_become_a_matrix_without_rows(encoder: RecordEncoder) -> None:
+    assert encoder.transform([]).shape == (0, 3)
+
+
+def test_a_value_that_may_be_missing_may_be_null_or_left_out(encoder: RecordEncoder) -> None:
+    matrix = encoder.transform([{"colour": "red"}, {"colour": "red", "age": None}, {"colour": "red", "shape": "flat"}])
+    np.testing.assert_array_equal(matrix, [[0, np.nan, np.nan], [0, np.nan, np.nan], [0, np.nan, 1]])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"age": 1, "shape": "flat"},
+        {**GOOD, "extra": 1},
+        {"colour": "red", "extra": None},
+        {"colour": "red", "age": 1, "extra": None},
+        {"age": 1, "shape": "flat", "extra": 2},
+        {**GOOD, "colour": None},
+        {**GOOD, "colour": []},
+        {**GOOD, "age": True},
+        {1: 2},
+        None,
+        3,
+        "abc",
+        "green",
+        ["colour", "age", "shape"],
+        [GOOD],
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused_with_its_position(encoder: RecordEncoder, wrong: Any) -> None:
+    with pytest.raises(InvalidRecordsError, match=r"^2 record\(s\) .* position 1\.$") as caught:
+        encoder.transform([GOOD, wrong, GOOD, wrong])
+    assert caught.value.rows == [1, 3]
+
+
+@settings(deadline=None)
+@given(records=st.lists(valid, max_size=5))
+def test_a_data_frame_gives_the_same_matrix_as_its_records(records: list[dict[str, Any]]) -> None:
+    encoder = RecordEncoder(FEATURES).fit()
+    frame = pd.DataFrame(records, columns=["shape", "age", "colour"])
+    np.testing.assert_array_equal(encoder.transform(frame), encoder.transform(records))
+
+
+def test_real_records_and_their_data_frame_give_the_same_matrix(credit: UseCase, records: list[dict[str, Any]]) -> None:
+    encoder = RecordEncoder(credit.features).fit()
+    matrix = encoder.transform(records)
+    assert matrix.shape == (1000, 20)
+    np.testing.assert_array_equal(matrix, encoder.transform(pd.DataFrame(records)))
+
+
+@pytest.mark.parametrize("column", ["colour", "age"])
+def test_a_data_frame_with_a_column_of_another_name_is_refused(encoder: RecordEncoder, column: str) -> None:
+    with pytest.raises(InvalidRecordsError):
+        encoder.transform(pd.DataFrame([GOOD, GOOD]).rename(columns={column: "other"}))
+
+
+def test_an_empty_cell_is_refused_where_nothing_may_be_missing(encoder: RecordEncoder) -> None:
+    with pytest.raises(InvalidRecordsError) as caught:
+        encoder.transform(pd.DataFrame([GOOD, {**GOOD, "colour": np.nan}]))
+    assert caught.value.rows == [1]
+
+
+def test_each_code_seen_gets_a_column_after_the_others() -> None:
+    X = np.array([[2.0, 7.0], [0.0, 8.0], [2.0, 9.0]])
+    assert OneHot((0,)).fit_transform(X).tolist() == [[7, 0, 1], [8, 1, 0], [9, 0, 1]]
+
+
+def test_a_code_that_was_not_seen_and_a_missing_one_are_in_no_column() -> None:
+    one_hot = OneHot((0,)).fit(np.array([[0.0], [2.0], [np.nan]]))
+    assert one_hot.transform(np.array([[1.0], [np.nan], [2.0]])).tolist() == [[0, 0], [0, 0], [0, 1]]
+
+
+@settings(deadline=None)
+@given(X=arrays(np.float64, (6, 3), elements=st.integers(0, 3).map(float)))
+def test_one_hot_columns_sum_to_one_for_each_category_that_was_seen(X: np.ndarray) -> None:
+    made = OneHot((0, 2)).fit_transform(X)
+    assert made[:, 0].tolist() == X[:, 1].tolist()
+    assert made[:, 1:].sum(axis=1).tolist() == [2.0] * 6
+
+
+def test_quotients_become_new_columns_after_the_others() -> None:
+    X = np.array([[6.0, 3.0, 2.0], [1.0, 0.0, 4.0], [0.0, 0.0, 1.0], [math.nan, 2.0, 8.0]])
+    expected = [[2.0, 1.5], [math.inf, 0.0], [math.nan, 0.0], [math.nan, 0.25]]
+    made = Quotients(((0, 1), (1, 2))).fit_transform(X)
+    np.testing.assert_array_equal(made, np.hstack([X, expected]))
+
+
+def test_one_hot_of_no_column_changes_nothing() -> None:
+    X = np.array([[1.0, np.nan]])
+    np.testing.assert_array_equal(OneHot(()).fit_transform(X), X)
+
+
+@settings(deadline=None)
+@given(X=arrays(np.float64, (8, 2), elements=st.floats(-1e6, 1e6)))
+def test_standardised_columns_have_mean_0_and_deviation_1_or_are_constant(X: np.ndarray) -> None:
+    made = Standardize().fit_transform(X)
+    for before, after in zip(X.T, made.T, strict=True):
+        if np.all(before == before[0]):
+            np.testing.assert_allclose(after, 0, atol=1e-8)
+        elif np.ptp(before) > 1e-3:
+            assert np.mean(after) == pytest.approx(0, abs=1e-6)
+            assert np.std(after) == pytest.approx(1)
+        assert np.all(np.isfinite(after))
+
+
+def test_a_constant_column_stays_zero_although_its_mean_is_rounded() -> None:
+    assert np.abs(Standardize().fit_transform(np.full((3, 1), 0.1))).max() < 1e-12
+
+
+def test_a_missing_value_is_standardised_to_the_mean_of_the_others() -> None:
+    assert Standardize().fit_transform(np.array([[1.0], [np.nan], [3.0]])).tolist() == [[-1], [0], [1]]
+
+
+def test_a_target_becomes_numbers() -> None:
+    assert Target(LABEL).fit_transform([3, 1, 2.0]).tolist() == [3, 1, 2]
+
+
+def test_labels_become_the_classes_they_stand_for() -> None:
+    y = RemapTarget(LABEL, {1: 0, 2: 1, 3: 1}).fit_transform([3, 1, 2.0])
+    assert y.dtype == np.float64
+    assert y.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("target", [Target(LABEL), RemapTarget(LABEL, {1: 0, 2: 1, 3: 1})])
+@pytest.mark.parametrize("wrong", [0, 4, "1", None, True, 1.5])
+def test_a_target_value_that_is_not_allowed_is_refused(target: Target, wrong: Any) -> None:
+    with pytest.raises(InvalidTargetError, match="The target 'label': "):
+        target.fit([1]).transform([1, wrong])
+
+
+def test_a_label_without_a_class_is_refused() -> None:
+    with pytest.raises(InvalidTargetError, match="'label' allows a value that has no class"):
+        RemapTarget(LABEL, {1: 0, 2: 1}).fit_transform([1, 3])
+
+
+@settings(deadline=None)
+@given(value=st.floats() | st.integers() | st.none())
+def test_a_number_target_takes_what_its_feature_takes(value: Any) -> None:
+    feature = Number(name="count", description="", low=0, high=1000)
+    try:
+        Target(feature).fit().transform([value])
+        taken = True
+    except InvalidTargetError:
+        taken = False
+    assert taken == (feature.problem(value) is None)

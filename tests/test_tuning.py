@@ -1,0 +1,151 @@
+"""Bayesian optimisation of parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.errors import InterruptedTrainingError
+from src.models.base import CrossValidation
+from src.tuning import BayesianSearch, Dimension, Flag, Real, Trial, Whole, best_of
+
+SPACE: dict[str, Dimension] = {"x": Real(-5.0, 5.0), "y": Real(0.001, 10.0, log=True)}
+
+
+def judged(score: float) -> CrossValidation:
+    return CrossValidation(score, np.empty((0, 0)))
+
+
+def hill(parameters: Mapping[str, Any]) -> CrossValidation:
+    """Highest, 0, at x = 2 and y = 0.1."""
+    return judged(-((parameters["x"] - 2) ** 2) - (np.log10(parameters["y"]) + 1) ** 2)
+
+
+def parameters_of(trials: list[Trial]) -> list[Mapping[str, Any]]:
+    return [trial.parameters for trial in trials]
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:
+    first, again, other = (BayesianSearch(SPACE, 3, 2, seed).run(hill) for seed in (1, 1, 2))
+    assert parameters_of(first) == parameters_of(again)
+    assert all(one != two for one, two in zip(parameters_of(first), parameters_of(other), strict=True))
+
+
+def test_every_trial_is_kept_in_the_order_in_which_it_was_made() -> None:
+    seen = []
+
+    def objective(parameters: Mapping[str, Any]) -> CrossValidation:
+        seen.append((parameters, hill(parameters)))
+        return seen[-1][1]
+
+    trials = BayesianSearch(SPACE, 4, 3, 0).run(objective)
+    assert [(trial.parameters, trial.cross_validation) for trial in trials] == seen
+    assert len(seen) == 7
+
+
+@pytest.mark.parametrize(("initial_points", "iterations"), [(1, 0), (3, 0), (1, 2)])
+def test_there_are_as_many_trials_as_asked_for(initial_points: int, iterations: int) -> None:
+    trials = BayesianSearch(SPACE, initial_points, iterations, 0).run(hill)
+    assert len(trials) == initial_points + iterations
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_search_comes_nearer_to_the_best_than_its_initial_points(seed: int) -> None:
+    trials = BayesianSearch(SPACE, 5, 12, seed).run(hill)
+    first = best_of(trials[:5]).cross_validation.score
+    best = best_of(trials)
+    assert best.cross_validation.score > first
+    assert best.parameters["x"] == pytest.approx(2, abs=0.7)  # of -5 to 5
+    assert 0.02 < best.parameters["y"] < 0.5  # of 0.001 to 10
+
+
+def test_it_searches_flags_and_whole_numbers_too() -> None:
+    space: dict[str, Dimension] = {"flag": Flag(), "whole": Whole(1, 100, log=True)}
+    trials = BayesianSearch(space, 5, 3, 3).run(
+        lambda parameters: judged(float(parameters["flag"]) - abs(parameters["whole"] - 10) / 100)
+    )
+    assert {type(parameters["flag"]) for parameters in parameters_of(trials)} == {bool}
+    assert {type(parameters["whole"]) for parameters in parameters_of(trials)} == {int}
+    assert best_of(trials).parameters["flag"] is True
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    low=st.floats(1e-3, 1), width=st.floats(0, 100), whole=st.integers(1, 50), log=st.booleans(), seed=st.integers(0, 9)
+)
+def test_parameters_stay_within_their_bounds(low: float, width: float, whole: int, log: bool, seed: int) -> None:
+    space: dict[str, Dimension] = {
+        "real": Real(low, low + width, log=log),
+        "whole": Whole(whole, whole + 7, log=log),
+        "flag": Flag(),
+    }
+    for parameters in parameters_of(BayesianSearch(space, 5, 0, seed).run(lambda parameters: judged(0.0))):
+        assert low <= parameters["real"] <= low + width
+        assert whole <= parameters["whole"] <= whole + 7
+        assert isinstance(parameters["flag"], bool)
+
+
+@settings(deadline=None)
+@given(low=st.floats(1e-9, 1e9), factor=st.floats(1, 1e6), share=st.floats(0, 1), log=st.booleans())
+def test_every_position_between_the_bounds_is_a_value_between_them(
+    low: float, factor: float, share: float, log: bool
+) -> None:
+    dimension = Real(low, low * factor, log=log)
+    start, end = dimension.bounds
+    assert dimension.low <= dimension.value(min(start + share * (end - start), end)) <= dimension.high
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_both_bounds_can_be_reached(log: bool) -> None:
+    real, whole = Real(0.3, 0.7, log=log), Whole(4, 24, log=log)
+    assert [real.value(position) for position in real.bounds] == [0.3, 0.7]
+    assert [whole.value(position) for position in whole.bounds] == [4, 24]
+    assert [Flag().value(position) for position in Flag().bounds] == [False, True]
+
+
+def test_a_logarithmic_scale_spends_as_many_points_on_each_power_of_ten() -> None:
+    trials = BayesianSearch({"x": Real(0.001, 1000.0, log=True)}, 300, 0, 5).run(lambda parameters: judged(0.0))
+    powers = np.floor(np.log10([parameters["x"] for parameters in parameters_of(trials)]))
+    assert np.unique(powers).tolist() == [-3, -2, -1, 0, 1, 2]
+    assert np.unique(powers, return_counts=True)[1].min() > 25
+
+
+def test_progress_is_told_of_each_trial_and_the_best_so_far() -> None:
+    scores = iter([0.2, 0.5, 0.5, 0.1])
+    told: list[tuple[int, float, float]] = []
+
+    def progress(number: int, trial: Trial, best: Trial) -> None:
+        told.append((number, trial.cross_validation.score, best.cross_validation.score))
+
+    BayesianSearch(SPACE, 4, 0, 0).run(lambda parameters: judged(next(scores)), progress)
+    assert told == [(1, 0.2, 0.2), (2, 0.5, 0.5), (3, 0.5, 0.5), (4, 0.1, 0.5)]
+
+
+def test_the_earliest_of_equally_good_trials_is_the_best() -> None:
+    trials = [Trial({"x": number}, judged(score)) for number, score in enumerate([0.1, 0.5, 0.5])]
+    assert best_of(trials).parameters == {"x": 1}
+
+
+@pytest.mark.parametrize("done", [0, 2, 4])
+def test_an_interrupted_search_says_how_far_it_got(done: int) -> None:
+    results = iter([judged(0.1)] * done)
+
+    def objective(parameters: Mapping[str, Any]) -> CrossValidation:
+        result = next(results, None)
+        if result is None:
+            raise KeyboardInterrupt
+        return result
+
+    with pytest.raises(InterruptedTrainingError, match=f"^Interrupted after {done} of 5 trials; nothing was saved"):
+        BayesianSearch(SPACE, 2, 3, 0).run(objective)
+
+
+def test_an_error_of_the_objective_is_not_hidden() -> None:
+    def objective(parameters: Mapping[str, Any]) -> CrossValidation:
+        raise ValueError("no such column")
+
+    with pytest.raises(ValueError, match="no such column"):
+        BayesianSearch(SPACE, 2, 0, 0).run(objective)

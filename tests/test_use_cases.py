@@ -1,0 +1,262 @@
+"""Use cases: the declaration, the credit use case, and that a further one costs one file."""
+
+import dataclasses
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from openpyxl import load_workbook
+from sklearn.base import clone
+
+import src.use_cases
+from api.app import create_app
+from api.config import Settings
+from src.datasets.reader import read_training_table
+from src.errors import InvalidUseCaseError, UnknownUseCaseError
+from src.predict import make_prediction
+from src.registry import Artifact, Registry
+from src.train_pipeline import Plan, run_training
+from src.use_cases import all_use_cases, get_use_case
+from src.use_cases.declaration import UseCase, columns_of, signature
+from src.use_cases.features import Category, OrderedCategory
+
+AS_CLIENTS_SEND_IT = {
+    **{"checking_balance": "< 0 DM", "months_loan_duration": 47, "credit_history": "repaid", "purpose": "car (new)"},
+    **{"amount": 10722, "savings_balance": "< 100 DM", "employment_length": "0 - 1 yrs", "installment_rate": 1},
+    **{"personal_status": "female", "other_debtors": "none", "residence_history": 1, "property": "real estate"},
+    **{"age": 35, "installment_plan": "none", "housing": "own", "existing_credits": 1, "dependents": 1},
+    **{"telephone": "yes", "foreign_worker": "yes", "job": "unskilled resident"},
+}
+IN_THE_BANKS_ORDER = [
+    *["checking_balance", "months_loan_duration", "credit_history", "purpose", "amount", "savings_balance"],
+    *["employment_length", "installment_rate", "personal_status", "other_debtors", "residence_history", "property"],
+    *["age", "installment_plan", "housing", "existing_credits", "default", "dependents", "telephone"],
+    *["foreign_worker", "job"],
+]
+NATURAL_ORDER = {
+    "checking_balance": ["< 0 DM", "1 - 200 DM", "> 200 DM"],
+    "savings_balance": ["< 100 DM", "101 - 500 DM", "501 - 1000 DM", "> 1000 DM"],
+    "employment_length": ["unemployed", "0 - 1 yrs", "1 - 4 yrs", "4 - 7 yrs", "> 7 yrs"],
+}
+UMBRELLA = '''
+"""Whether someone will need an umbrella."""
+
+from src.evaluation import Classification, CostMatrix, SmallestMetric
+from src.models.lightgbm import LgbClassifier
+from src.models.linear import LogisticRegression
+from src.transformers import OneHot, RemapTarget, Standardize
+from src.tuning import Real
+from src.use_cases.declaration import Algorithm, UseCase, columns_of
+from src.use_cases.features import Category, Number
+
+FEATURES = (
+    Category(name="sky", description="Colour of the sky", values=("blue", "grey")),
+    Number(name="wind", description="Wind, in m/s", low=0, high=100, missing=True),
+)
+USE_CASE = UseCase(
+    name="umbrella",
+    title="Umbrella",
+    description="Will it rain?",
+    task=Classification(cost=CostMatrix(missed=2, false_alarm=1)),
+    source="umbrella.csv",
+    features=FEATURES,
+    target=RemapTarget(Category(name="rain", description="Rain", values=("no", "yes")), classes={"no": 0, "yes": 1}),
+    algorithm=Algorithm(
+        name="lightgbm",
+        model=LgbClassifier(num_leaves=3, categorical=columns_of(FEATURES, Category)),
+        search_space={"learning_rate": Real(0.1, 0.5, log=True)},
+    ),
+    baseline=Algorithm(
+        name="logistic",
+        model=LogisticRegression(),
+        transformers=(OneHot(columns_of(FEATURES, Category)), Standardize()),
+    ),
+    gates=(SmallestMetric("roc_auc", 0.5),),
+    example={"sky": "grey", "wind": 3.5},
+)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose modules are use cases, too."""
+    monkeypatch.setattr(src.use_cases, "__path__", [*src.use_cases.__path__, str(tmp_path)])
+    before = set(sys.modules)
+    all_use_cases.cache_clear()
+    importlib.invalidate_caches()
+    yield tmp_path
+    all_use_cases.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.startswith("src.use_cases."):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def table(credit: UseCase) -> Any:
+    return read_training_table(credit.path, credit.features, credit.target.feature)
+
+
+def test_use_cases_are_found_by_name() -> None:
+    assert get_use_case("credit").name == "credit"
+    assert list(all_use_cases()) == sorted(all_use_cases())
+
+
+@pytest.mark.parametrize("name", ["", "Credit", "declaration", "../credit"])
+def test_an_unknown_name_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(UnknownUseCaseError, match=r"There is no such use case; there are: .*credit"):
+        get_use_case(name)
+
+
+def test_a_further_use_case_costs_one_file(folder: Path) -> None:
+    (folder / "umbrella.py").write_text(UMBRELLA)
+    lines = ["wind,sky,rain"]
+    generator = np.random.default_rng(0)
+    for _ in range(120):
+        grey = generator.random() < 0.5
+        rain = generator.random() < (0.8 if grey else 0.2)
+        lines.append(f"{generator.integers(20) or ''},{'grey' if grey else 'blue'},{'yes' if rain else 'no'}")
+    data, registry = folder / "umbrella.csv", Registry(folder / "models")
+    data.write_text("\n".join(lines))
+
+    manifest = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1))
+    client = create_app(Settings(model_registry=registry.folder, default_use_case="umbrella")).test_client()
+    answer = client.post("/output/umbrella", json=[{"sky": "grey", "wind": 3.5}, {"sky": "blue"}])
+    assert answer.status_code == 200
+    assert answer.json["model"] == manifest["model_id"]
+    grey, blue = answer.json["probability"]
+    assert blue < 0.5 < grey
+    assert client.post("/output/umbrella", json={"sky": "green", "wind": 1}).json["errors"] == {
+        "sky": ["Must be one of: blue, grey."]
+    }
+
+
+def test_two_files_cannot_declare_the_same_use_case(folder: Path) -> None:
+    (folder / "parasol.py").write_text(UMBRELLA)
+    with pytest.raises(InvalidUseCaseError, match=r"parasol.py declares the use case 'umbrella'"):
+        all_use_cases()
+
+
+def test_a_module_that_declares_nothing_is_no_use_case(folder: Path) -> None:
+    (folder / "helpers.py").write_text("ANSWER = 42\n")
+    assert "helpers" not in all_use_cases()
+    assert "credit" in all_use_cases()
+
+
+@pytest.mark.parametrize(
+    ("example", "problem"),
+    [
+        ({"age": "35"}, "age: Not a valid integer."),
+        ({"age": None}, "age: Field may not be null."),
+        ({"purpose": "gambling"}, "purpose: Must be one of"),
+        ({"shoe_size": 43}, ""),
+        ({"default": 1}, ""),
+    ],
+)
+def test_an_example_that_would_be_refused_when_sent_is_refused(
+    credit: UseCase, example: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidUseCaseError, match=rf"^credit: the example does not fit the features\. {problem}"):
+        dataclasses.replace(credit, example={**credit.example, **example})
+
+
+def test_an_example_without_a_feature_is_refused(credit: UseCase) -> None:
+    with pytest.raises(InvalidUseCaseError, match="age: Field may not be null"):
+        dataclasses.replace(credit, example={name: value for name, value in credit.example.items() if name != "age"})
+
+
+@pytest.mark.parametrize("repeated", [0, None])
+def test_two_columns_cannot_share_a_name(credit: UseCase, repeated: int | None) -> None:
+    column = credit.target.feature if repeated is None else credit.features[repeated]
+    with pytest.raises(InvalidUseCaseError, match="credit: two columns share a name"):
+        dataclasses.replace(credit, features=(*credit.features, column))
+
+
+def test_the_signature_of_a_use_case_is_its_features_and_target_as_plain_data(credit: UseCase) -> None:
+    described = signature(credit.features, credit.target)
+    assert [feature["name"] for feature in described["features"]] == [feature.name for feature in credit.features]
+    assert described["features"][0]["kind"] == "OrderedCategory"
+    assert described["features"][1] == {
+        "name": "months_loan_duration",
+        "kind": "Integer",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 120,
+        "description": "Duration of the loan, in months",
+    }
+    assert described["target"]["name"] == "default"
+
+
+def test_the_record_that_clients_send_today_is_accepted(credit: UseCase) -> None:
+    row = credit.pipeline(credit.algorithm).fit([AS_CLIENTS_SEND_IT]).transform([AS_CLIENTS_SEND_IT])
+    assert row.shape[0] == 1
+    assert dict(credit.example) == AS_CLIENTS_SEND_IT
+
+
+@pytest.mark.parametrize("name", NATURAL_ORDER)
+def test_categories_with_a_natural_order_are_encoded_in_it(credit: UseCase, name: str) -> None:
+    (feature,) = (feature for feature in credit.features if feature.name == name)
+    codes = [feature.encoder()(value) for value in NATURAL_ORDER[name]]
+    assert codes == sorted(codes)
+    assert len(set(codes)) == len(codes)
+    assert isinstance(feature, OrderedCategory)
+
+
+def test_only_categories_without_an_order_are_categorical_for_the_model(credit: UseCase) -> None:
+    columns = columns_of(credit.features, Category)
+    assert credit.algorithm.model.get_params()["categorical"] == columns
+    names = {credit.features[column].name for column in columns}
+    assert "purpose" in names
+    assert not names & NATURAL_ORDER.keys()
+    assert all(credit.features[column].monotone == 0 for column in columns)
+
+
+def test_the_real_data_stand_in_the_banks_order(credit: UseCase) -> None:
+    (sheet,) = load_workbook(credit.path).worksheets
+    assert [cell.value for cell in sheet[1]] == IN_THE_BANKS_ORDER
+    assert sheet.max_row == 1001
+
+
+def test_the_real_data_fit_the_declaration_and_use_every_value_of_it(credit: UseCase, table: Any) -> None:
+    assert len(table.records) == 1000
+    assert Counter(table.target) == {1: 700, 2: 300}
+    for feature in credit.features:
+        seen = {record[feature.name] for record in table.records}
+        assert [value for value in seen if feature.problem(value)] == []
+        if isinstance(feature, Category):
+            assert seen == set(feature.values), feature.name
+
+
+def test_a_default_is_class_1(credit: UseCase, table: Any) -> None:
+    y = clone(credit.target).fit_transform(table.target)
+    assert y.sum() == 300
+    assert y[table.target.index(2)] == 1
+
+
+def test_every_feature_of_the_credit_model_is_described(credit: UseCase) -> None:
+    descriptions = [feature.description for feature in (*credit.features, credit.target.feature)]
+    assert min(map(len, descriptions)) > 10
+    assert len(set(descriptions)) == len(descriptions)
+
+
+def test_what_is_searched_for_are_parameters_of_the_model(credit: UseCase) -> None:
+    for algorithm in (credit.algorithm, credit.baseline):
+        assert algorithm.search_space.keys() <= algorithm.model.get_params().keys()
+
+
+def test_the_credit_model_keeps_the_promises_of_its_features(
+    credit: UseCase, artifact: Artifact, records: list[dict[str, Any]]
+) -> None:
+    promised = [feature for feature in credit.features if feature.monotone]
+    assert {feature.name for feature in promised} >= {"checking_balance", "savings_balance", "installment_rate"}
+    for feature in promised:
+        values = feature.values if isinstance(feature, Category) else range(feature.low, feature.high + 1)
+        scores = [
+            make_prediction(artifact, [{**record, feature.name: value} for record in records[:200]]).scores
+            for value in values
+        ]
+        assert np.all(np.diff(scores, axis=0) * feature.monotone >= 0), feature.name

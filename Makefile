@@ -1,0 +1,60 @@
+# Everything here needs Python 3.11 or newer and make; the environment is made in .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL_REGISTRY ?= models
+export MODEL_REGISTRY
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train serve test lint format bench accuracy integration lock clean
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: .venv/ready  ## make the environment
+
+.venv/ready: requirements-dev.txt setup.py
+	@$(PYTHON) -c 'import sys; sys.exit("Tabserve needs Python 3.11 or newer. Name one: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -c 'import lightgbm' || { echo 'LightGBM cannot be loaded. If libgomp.so.1 is missing: apt-get install libgomp1'; exit 1; }
+	touch $@
+
+train: setup  ## train the credit model
+	$(BIN)/python -m src.train_pipeline
+
+serve: setup  ## serve on http://localhost:8080, for this machine only; trains first when there is no model
+	@$(BIN)/flask models list | grep -q . || $(MAKE) --no-print-directory train
+	@echo "Tabserve listens on http://localhost:$${PORT:-8080}, for this machine only; Ctrl-C stops it."
+	@HOST=127.0.0.1 exec $(BIN)/gunicorn application
+
+test: setup  ## run all tests
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term
+
+lint: setup  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## measure speed and memory; writes benchmarks/RESULTS.md (needs wrk)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.run
+
+accuracy: setup  ## measure how good tuning is on the credit data; writes benchmarks/ACCURACY.md
+	$(BIN)/python -m benchmarks.accuracy
+
+integration: setup  ## check a running service against the latest model's hold-out
+	$(BIN)/python -m tests.integration
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-strip-extras
+lock: setup  ## pin the requirements anew
+	$(LOCK) --upgrade requirements.in --output-file requirements.txt
+	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
+	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt
+
+clean:  ## remove the environment and what tools left; models stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info

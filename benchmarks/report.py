@@ -1,0 +1,189 @@
+"""The Markdown report."""
+
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.services import DRIVER_CORE, SERVER_CORE, Service
+
+Figures = Mapping[str, float]
+BUSY = 0.7  # load average from which on other work disturbs the measurement
+PACKAGES = (
+    *("tabserve", "flask", "werkzeug", "apiflask", "gunicorn", "orjson", "numpy", "lightgbm", "pandas"),
+    *("fastapi", "pydantic", "uvicorn", "uvloop", "httptools"),
+)
+
+
+def write_report(
+    services: Mapping[str, Service],
+    rounds: Mapping[str, Sequence[Figures]],
+    timings: Figures,
+    model: str,
+    command: str,
+    load_before: float,
+) -> str:
+    """All that was measured, as Markdown.
+
+    Parameters
+    ----------
+    services : mapping
+        Those compared, by short name.
+    rounds : mapping
+        Figures of each round, by the services' names; medians are taken here.
+    timings : mapping
+        In-process microseconds.
+    model : str
+        Which model answered.
+    command : str
+        How to do it again.
+    load_before : float
+        The machine's load average before the run; what else ran makes noise.
+    """
+    medians = {name: _medians(figures) for name, figures in rounds.items()}
+    titles = {name: service.title for name, service in services.items()}
+    number = len(rounds["service"])
+    busy = load_before > BUSY
+    return "\n\n".join(
+        [
+            "# Benchmark",
+            f"Made by `{command}` (`make bench`) on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Each service has one "
+            f"worker on one core, and wrk (1 thread) drives it from another; medians of {number} interleaved round(s), "
+            "each with a fresh process. Ratios are what carries over between machines. Before anything was timed, the "
+            "answers to all records were compared with `lightgbm.Booster.predict`: equal to the last bit.",
+            "The floor is an empty Flask route that parses the JSON with Flask's own means. The tutorial is the usual "
+            "service: FastAPI, a pydantic record, and for each request a DataFrame whose text columns become "
+            'categories by `astype("category")`, on the same LightGBM model, loaded at import; its faster variant '
+            "fixes the categories beforehand.",
+            *([f"**The machine was busy (load average {load_before:.1f}): do not trust these figures.**"] * busy),
+            "## Targets",
+            _targets(medians, timings),
+            "## One row in each request",
+            "8 keep-alive connections, 200 different records in turn. CPU: the worker's own time for a request, which "
+            "other work on the machine disturbs less.",
+            _one_row(titles, medians, rounds),
+            "## Lists",
+            "One keep-alive connection, one list after another.",
+            _lists(titles, medians),
+            "## Memory and start",
+            "Memory of the worker process in MB: after the one-row requests, and after the lists. RSS counts all its "
+            "pages; PSS counts those that it shares with gunicorn's master, which imports libraries before it forks, "
+            "by half. Start: from the command to the first 200 of `/ready`. Replacement: from the death of a worker to "
+            "the first 200 of the one that gunicorn forks in its place.",
+            _memory(titles, medians),
+            "## In process",
+            "Medians in microseconds; one record, a model of 150 trees, no sockets. The WSGI callables are called as a "
+            "server would, the service with the model named below.",
+            _in_process(timings),
+            "## Made with",
+            _environment(model, load_before),
+        ]
+    ).replace("\n\n\n", "\n\n")
+
+
+def _medians(rounds: Sequence[Figures]) -> Figures:
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+
+
+def _targets(medians: Mapping[str, Figures], timings: Figures) -> str:
+    service, floor, tutorial = medians["service"], medians["floor"], medians["tutorial"]
+    targets = [
+        ("one-row requests/s, of the floor's", service["requests"] / floor["requests"], "at least", 0.8),
+        ("one-row requests/s, of the tutorial's", service["requests"] / tutorial["requests"], "at least", 20),
+        ("rows/s in lists of 1,000, of the tutorial's", service["rows_1000"] / tutorial["rows_1000"], "at least", 2),
+        ("record to probability in process, µs", timings["record_to_probability"], "at most", 15),
+        ("memory of a worker that served JSON (RSS), MB", service["rss_mb"], "at most", 110),
+        ("worker ready after its start (replacement), s", service["replacement_seconds"], "at most", 1.5),
+    ]
+    rows = [
+        (what, f"{value:.3g}", f"{bound} {limit}", "yes" if (value >= limit) == (bound == "at least") else "**no**")
+        for what, value, bound, limit in targets
+    ]
+    return _table(("target", "measured", "wanted", "reached"), rows)
+
+
+def _one_row(titles: Mapping[str, str], medians: Mapping[str, Figures], rounds: Mapping[str, Sequence[Figures]]) -> str:
+    rows = []
+    for name, title in titles.items():
+        figures = medians[name]
+        each = [one["requests"] for one in rounds[name]]
+        rows.append(
+            (
+                title,
+                f"{figures['requests']:,.0f}",
+                f"{min(each):,.0f} to {max(each):,.0f}",
+                f"{figures['p50_ms']:.2f}",
+                f"{figures['p99_ms']:.2f}",
+                f"{figures['cpu_us']:,.0f}",
+                f"{figures['requests'] / medians['floor']['requests']:.2f}",
+                f"{figures['requests'] / medians['tutorial']['requests']:.1f}",
+            )
+        )
+    return _table(("service", "requests/s", "rounds", "p50 ms", "p99 ms", "CPU µs", "x floor", "x tutorial"), rows)
+
+
+def _lists(titles: Mapping[str, str], medians: Mapping[str, Figures]) -> str:
+    rows = []
+    for name, title in titles.items():
+        if "rows_1000" in medians[name]:
+            cells = [title]
+            for column in ("rows_1000", "rows_10000"):
+                figure = medians[name][column]
+                cells += [f"{figure:,.0f}", f"{figure / medians['tutorial'][column]:.1f}"]
+            rows.append(cells)
+    return _table(("service", "rows/s, lists of 1,000", "x tutorial", "rows/s, lists of 10,000", "x tutorial"), rows)
+
+
+def _memory(titles: Mapping[str, str], medians: Mapping[str, Figures]) -> str:
+    columns = ("rss_mb", "pss_mb", "rss_after_lists_mb", "start_seconds", "replacement_seconds")
+    rows = [
+        (title, *(_optional(medians[name].get(column), 2 if column.endswith("seconds") else 0) for column in columns))
+        for name, title in titles.items()
+    ]
+    return _table(("service", "RSS", "PSS", "RSS after lists", "start s", "replacement s"), rows)
+
+
+def _optional(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _in_process(timings: Figures) -> str:
+    titles = {
+        "orjson": "`orjson.loads` of a record",
+        "encode": "encode it",
+        "predict": "predict it, 150 trees",
+        "record_to_probability": "record to probability: encode and predict, 150 trees",
+        "make_prediction": "`make_prediction`, the served model",
+        "wsgi_service": "WSGI callable: Tabserve, `/output/credit`",
+        "wsgi_floor": "WSGI callable: floor",
+        "wsgi_floor_orjson": "WSGI callable: floor with orjson and a plain Response",
+    }
+    return _table(("what", "µs"), [(title, f"{timings[name]:.1f}") for name, title in titles.items()])
+
+
+def _environment(model: str, load_before: float) -> str:
+    cpu = next((line.split(":")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True)  # exits with 1 after telling its version
+    rows = [
+        ("machine", f"{os.cpu_count()} cores, {cpu.strip()}; load average before the run {load_before:.2f}"),
+        ("cores", f"services on {SERVER_CORE}, wrk on {DRIVER_CORE}"),
+        ("system", f"{platform.system()} {platform.release()}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}"),
+        ("model", model),
+        ("Python", platform.python_version()),
+        ("wrk", (wrk.stdout + wrk.stderr).split(" [")[0].removeprefix("wrk ")),
+        *((package, version(package)) for package in PACKAGES),
+    ]
+    return _table(("what", "which"), rows)
+
+
+def _lines(path: str) -> Sequence[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

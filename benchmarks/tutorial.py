@@ -16,7 +16,7 @@ import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel, Field, create_model
 
-from src.use_cases.credit import FEATURES
+from src.use_cases.credit import FEATURES, QUOTIENTS
 from src.use_cases.features import Category
 
 THRESHOLD = float(os.environ["TUTORIAL_THRESHOLD"])
@@ -71,8 +71,11 @@ def careful_list(records: list[Applicant]) -> dict[str, list[float]]:
 
 
 def frame(records: list[BaseModel]) -> pd.DataFrame:
-    """Records as a table."""
-    return pd.DataFrame([record.model_dump() for record in records])
+    """Records as a table, with the quotients that the model was trained on."""
+    table = pd.DataFrame([record.model_dump() for record in records])
+    for numerator, denominator in QUOTIENTS.pairs:
+        table[f"quotient_{numerator}"] = table[FEATURES[numerator].name] / table[FEATURES[denominator].name]
+    return table
 
 
 def categories_found(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Production server settings: `gunicorn application`, from this folder."""
 
+import gc
 import logging
 import os
 from contextlib import suppress
@@ -75,3 +76,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 def post_worker_init(worker: Any) -> None:
     """Load the models before the first request; what is missing is said by /ready."""
     worker.wsgi.extensions["models"].readiness()
+    # What is loaded by now stays: the garbage collector need not look through it again, nor after every few requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)

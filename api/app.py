@@ -1,5 +1,8 @@
 """The application factory."""
 
+from collections.abc import Callable
+from typing import Any
+
 from apiflask import APIFlask
 
 import src
@@ -8,6 +11,14 @@ from api.config import Settings
 from api.controller import blueprint
 from api.serving import ModelStore
 from src.registry import Registry
+
+
+class Service(APIFlask):
+    """APIFlask for views that are plain functions: none is awaited, so none is looked at before each request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is."""
+        return func
 
 
 def create_app(settings: Settings | None = None) -> APIFlask:
@@ -19,7 +30,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         By default, those of the environment.
     """
     settings = settings or Settings.from_environment()
-    app = APIFlask(__name__, title="Tabserve", version=src.__version__, docs_path=None)
+    app = Service(__name__, title="Tabserve", version=src.__version__, docs_path=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_content_length
     app.url_map.strict_slashes = False

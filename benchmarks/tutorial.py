@@ -16,7 +16,7 @@ import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel, Field, create_model
 
-from src.use_cases.credit import FEATURES, QUOTIENTS
+from src.use_cases.credit import DERIVED, FEATURES
 from src.use_cases.features import Category
 
 THRESHOLD = float(os.environ["TUTORIAL_THRESHOLD"])
@@ -73,8 +73,8 @@ def careful_list(records: list[Applicant]) -> dict[str, list[float]]:
 def frame(records: list[BaseModel]) -> pd.DataFrame:
     """Records as a table, with the quotients that the model was trained on."""
     table = pd.DataFrame([record.model_dump() for record in records])
-    for numerator, denominator in QUOTIENTS.pairs:
-        table[f"quotient_{numerator}"] = table[FEATURES[numerator].name] / table[FEATURES[denominator].name]
+    for column in DERIVED:
+        table[column.name] = table[column.numerator] / table[column.denominator]
     return table
 
 

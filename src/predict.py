@@ -1,8 +1,7 @@
 """make_prediction: from records to an answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +11,12 @@ from src.evaluation import Task
 from src.registry import Artifact
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The answer to a list of records.
 
     Parameters
     ----------
-    columns : dict
+    columns : dict of list
         `result` and what goes with it; each has one entry for each record, None for one at fault.
     scores : ndarray, shape (n_good_rows,)
         The scores behind the answers.
@@ -26,7 +24,7 @@ class Prediction:
         Positions of the records that were predicted and of those that could not be.
     """
 
-    columns: dict[str, Any]
+    columns: dict[str, list[Any]]
     scores: Vector
     good: Sequence[int]
     faulty: Sequence[int]
@@ -58,22 +56,28 @@ def make_prediction(
     if not records:
         raise NothingToPredictError
     check = artifact.target.feature.problem
-    faulty = {position for position, value in enumerate(target or ()) if check(value)}
+    faulty = [] if target is None else [position for position, value in enumerate(target) if check(value)]
     try:
         matrix = artifact.pipeline.transform(records)
     except InvalidRecordsError as error:
-        faulty |= set(error.rows)
-    good: Sequence[int] = range(len(records))
+        faulty = sorted({*faulty, *error.rows})
     if faulty:
         if not partial:
-            raise InvalidRecordsError(sorted(faulty))
-        good = [position for position in good if position not in faulty]
-        matrix = artifact.pipeline.transform([records[position] for position in good])
-    scores = artifact.model.predict_score(matrix) if len(matrix) else np.empty(0)
-    columns: dict[str, Any] = dict(artifact.model.answer(scores))
-    if faulty:
-        columns = {name: _spread(column, good, len(records)) for name, column in columns.items()}
-    return Prediction(columns, scores, good, sorted(faulty))
+            raise InvalidRecordsError(faulty)
+        return _predict_others(artifact, records, faulty)
+    scores = artifact.model.predict_score(matrix)
+    return Prediction(artifact.model.answer(scores), scores, range(len(records)), faulty)
+
+
+def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Sequence[int]) -> Prediction:
+    """Predict the records that are not at fault, and leave the others' places empty."""
+    good = sorted(set(range(len(records))).difference(faulty))
+    matrix = artifact.pipeline.transform([records[position] for position in good])
+    scores = artifact.model.predict_score(matrix) if good else np.empty(0)
+    columns = artifact.model.answer(scores)
+    return Prediction(
+        {name: _spread(column, good, len(records)) for name, column in columns.items()}, scores, good, faulty
+    )
 
 
 def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequence[Any]) -> float | None:
@@ -90,9 +94,9 @@ def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequ
     return value if np.isfinite(value) else None
 
 
-def _spread(column: Any, good: Sequence[int], length: int) -> list[Any]:
+def _spread(column: list[Any], good: Sequence[int], length: int) -> list[Any]:
     """Values at their records' positions, None elsewhere."""
     values: list[Any] = [None] * length
-    for position, value in zip(good, column.tolist(), strict=True):
+    for position, value in zip(good, column, strict=True):
         values[position] = value
     return values

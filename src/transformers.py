@@ -9,7 +9,7 @@ import numpy as np
 from src.aliases import Matrix, Record, Records, Vector
 from src.base import Estimator
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.use_cases.features import Feature
+from src.use_cases.features import Feature, Quotient
 
 
 class Transformer(Estimator, ABC):
@@ -44,22 +44,29 @@ class RecordEncoder(Transformer):
     Parameters
     ----------
     features : tuple of Feature
-        The columns of the matrix, in its order.
+        The first columns of the matrix, in its order.
+    derived : tuple of Quotient
+        The columns after them.
 
     Attributes
     ----------
     encoders_ : list of (str, callable)
         Name of each feature and its way from a value to a number.
+    quotients_ : list of (int, int)
+        Positions of each quotient's numerator and denominator.
     absent_ : dict
         The features that a record may leave out, each with None.
     """
 
-    def __init__(self, features: tuple[Feature, ...]) -> None:
+    def __init__(self, features: tuple[Feature, ...], derived: tuple[Quotient, ...] = ()) -> None:
         self.features = features
+        self.derived = derived
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups; the declaration says all there is to learn, so `X` is not read."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
+        position = {feature.name: position for position, feature in enumerate(self.features)}
+        self.quotients_ = [(position[one.numerator], position[one.denominator]) for one in self.derived]
         self.absent_ = {feature.name: None for feature in self.features if feature.missing}
         return self
 
@@ -73,7 +80,7 @@ class RecordEncoder(Transformer):
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features)
+        ndarray of float64, shape (n_rows, n_features + n_derived)
 
         Raises
         ------
@@ -91,12 +98,15 @@ class RecordEncoder(Transformer):
                     record = {**self.absent_, **record}
                     if len(record) != width:
                         raise KeyError
-                rows.append([encode(record[name]) for name, encode in encoders])
+                row = [encode(record[name]) for name, encode in encoders]
+                for numerator, denominator in self.quotients_:
+                    row.append(row[numerator] / row[denominator])
+                rows.append(row)
             except (KeyError, TypeError, ValueError):
                 faulty.append(position)
         if faulty:
             raise InvalidRecordsError(faulty)
-        return np.array(rows, dtype=np.float64).reshape(-1, width)
+        return np.array(rows, dtype=np.float64).reshape(-1, width + len(self.quotients_))
 
 
 def _records(X: Records) -> Sequence[Record]:
@@ -105,36 +115,6 @@ def _records(X: Records) -> Sequence[Record]:
     # pandas writes a missing value as NaN, and turns a column of whole numbers with a gap into floats
     cells = X.astype(object)
     return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
-
-
-class Quotients(Transformer):
-    """More columns: some columns divided by others.
-
-    Parameters
-    ----------
-    pairs : tuple of (int, int)
-        Numerator and denominator of each new column. A quotient by zero is infinite, and 0 / 0 missing (NaN).
-
-    Attributes
-    ----------
-    numerators_, denominators_ : ndarray of int, shape (n_pairs,)
-        The pairs, unzipped.
-    """
-
-    def __init__(self, pairs: tuple[tuple[int, int], ...]) -> None:
-        self.pairs = pairs
-
-    def fit(self, X: Matrix, y: Any = None) -> Self:
-        """Unzip the pairs; nothing is learnt from `X`."""
-        self.numerators_, self.denominators_ = np.transpose(self.pairs)
-        return self
-
-    def transform(self, X: Matrix) -> Matrix:
-        """A (n_rows, n_columns + n_pairs) matrix, the quotients being the last columns."""
-        self.check_is_fitted()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotients = X.take(self.numerators_, 1) / X.take(self.denominators_, 1)
-        return np.concatenate((X, quotients), axis=1)
 
 
 class OneHot(Transformer):

@@ -1,6 +1,5 @@
 """Transformers: from records to a matrix, and from a target column to numbers."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.transformers import OneHot, Quotients, RecordEncoder, RemapTarget, Standardize, Target
+from src.transformers import OneHot, RecordEncoder, RemapTarget, Standardize, Target
 from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Integer, Number
+from src.use_cases.features import Category, Integer, Number, Quotient
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
@@ -123,11 +122,15 @@ def test_one_hot_columns_sum_to_one_for_each_category_that_was_seen(X: np.ndarra
     assert made[:, 1:].sum(axis=1).tolist() == [2.0] * 6
 
 
-def test_quotients_become_new_columns_after_the_others() -> None:
-    X = np.array([[6.0, 3.0, 2.0], [1.0, 0.0, 4.0], [0.0, 0.0, 1.0], [math.nan, 2.0, 8.0]])
-    expected = [[2.0, 1.5], [math.inf, 0.0], [math.nan, 0.0], [math.nan, 0.25]]
-    made = Quotients(((0, 1), (1, 2))).fit_transform(X)
-    np.testing.assert_array_equal(made, np.hstack([X, expected]))
+def test_quotients_become_columns_after_the_features() -> None:
+    amount = Number(name="amount", description="", low=0, high=1e6, missing=True)
+    months = Integer(name="months", description="", low=1, high=120)
+    instalment = Quotient(name="instalment", description="", numerator="amount", denominator="months")
+    encoder = RecordEncoder((amount, months), (instalment,)).fit()
+    records = [{"amount": 100.0, "months": 8}, {"amount": None, "months": 2}]
+    np.testing.assert_array_equal(encoder.transform(records), [[100.0, 8.0, 12.5], [np.nan, 2.0, np.nan]])
+    np.testing.assert_array_equal(encoder.transform(pd.DataFrame(records)), encoder.transform(records))
+    assert encoder.transform([]).shape == (0, 3)
 
 
 def test_one_hot_of_no_column_changes_nothing() -> None:

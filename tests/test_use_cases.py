@@ -260,3 +260,27 @@ def test_the_credit_model_keeps_the_promises_of_its_features(
             for value in values
         ]
         assert np.all(np.diff(scores, axis=0) * feature.monotone >= 0), feature.name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "age"},
+        {"name": "default"},
+        {"numerator": "housing"},
+        {"denominator": "housing"},
+        {"denominator": "nothing"},
+    ],
+)
+def test_a_quotient_that_cannot_be_computed_is_refused(credit: UseCase, changes: dict[str, str]) -> None:
+    (first, *_) = credit.derived
+    with pytest.raises(InvalidUseCaseError):
+        dataclasses.replace(credit, derived=(dataclasses.replace(first, **changes),))
+
+
+def test_a_quotient_by_a_number_that_may_be_zero_is_refused(credit: UseCase) -> None:
+    features = tuple(
+        dataclasses.replace(feature, low=0) if feature.name == "age" else feature for feature in credit.features
+    )
+    with pytest.raises(InvalidUseCaseError, match="above 0"):
+        dataclasses.replace(credit, features=features)

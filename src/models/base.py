@@ -61,8 +61,8 @@ class Model(Estimator, ABC):
         """
 
     @abstractmethod
-    def answer(self, scores: Vector) -> dict[str, npt.NDArray[Any]]:
-        """The columns of an answer: `result` and whatever goes with it, each of shape (n_rows,)."""
+    def answer(self, scores: Vector) -> dict[str, list[Any]]:
+        """The columns of an answer: `result` and whatever goes with it, each with one plain value for each row."""
 
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
@@ -93,10 +93,11 @@ class Model(Estimator, ABC):
 class Classifier(Model):
     """A model of two classes: its score is the probability of class 1, and the decision is 1 from a threshold on."""
 
-    def answer(self, scores: Vector) -> dict[str, npt.NDArray[Any]]:
+    def answer(self, scores: Vector) -> dict[str, list[Any]]:
         """The decisions (0 or 1) as `result`, the scores as `probability`; the threshold is 0.5 until one is chosen."""
         threshold = 0.5 if self.threshold_ is None else self.threshold_
-        return {"result": (scores >= threshold).astype(np.int64), "probability": scores}
+        probability = scores.tolist()
+        return {"result": [int(score >= threshold) for score in probability], "probability": probability}
 
 
 def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], scores: Sequence[Vector]) -> float:

@@ -132,10 +132,10 @@ class NativeBooster:
             raise ValueError(
                 f"The model needs a matrix with {self.n_features} columns, not one of shape {matrix.shape}."
             )
-        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
         return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix)
 
     def _predict_rows(self, matrix: Matrix) -> Vector:
+        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
         result = np.empty(len(matrix), dtype=np.float64)
         written = ctypes.c_int64()
         self._call(

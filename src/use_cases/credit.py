@@ -7,9 +7,9 @@ wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correc
 from src.evaluation import BaselineMargin, Classification, CostMatrix, LargestGap, SmallestMetric
 from src.models.lightgbm import SEARCH_SPACE, LgbClassifier
 from src.models.linear import LogisticRegression
-from src.transformers import OneHot, Quotients, RemapTarget, Standardize
-from src.use_cases.declaration import Algorithm, UseCase, columns_of, position_of
-from src.use_cases.features import Category, Integer, OrderedCategory
+from src.transformers import OneHot, RemapTarget, Standardize
+from src.use_cases.declaration import Algorithm, UseCase, columns_of
+from src.use_cases.features import Category, Integer, OrderedCategory, Quotient
 
 FEATURES = (
     OrderedCategory(
@@ -112,15 +112,25 @@ FEATURES = (
     ),
 )
 
-AMOUNT, MONTHS, AGE = (position_of(FEATURES, name) for name in ("amount", "months_loan_duration", "age"))
+DERIVED = (
+    Quotient(
+        name="instalment",
+        description="What is to be paid each month, in Deutsche Mark",
+        numerator="amount",
+        denominator="months_loan_duration",
+    ),
+    Quotient(
+        name="duration_for_age",
+        description="How long the loan is for someone of that age, in months for each year",
+        numerator="months_loan_duration",
+        denominator="age",
+    ),
+)
 
-# What is to be paid each month, and how long the loan is for someone of that age.
-QUOTIENTS = Quotients(((AMOUNT, MONTHS), (MONTHS, AGE)))
-
-# For each column of the matrix. Duration and age are held with all else equal, their quotients too; as a longer loan
-# has smaller instalments, the features themselves promise nothing.
-MONOTONE = [*(feature.monotone for feature in FEATURES), 0, 0]
-MONOTONE[MONTHS], MONOTONE[AGE] = 1, -1
+# Duration and age are held with all else equal, the quotients too. As a longer loan has smaller instalments, the
+# features themselves promise nothing.
+MONOTONE = {column.name: column.monotone for column in (*FEATURES, *DERIVED)}
+MONOTONE |= {"months_loan_duration": 1, "age": -1}
 
 USE_CASE = UseCase(
     name="credit",
@@ -129,6 +139,7 @@ USE_CASE = UseCase(
     task=Classification(cost=CostMatrix(missed=5, false_alarm=1)),  # UCI's own cost matrix
     source="credit.xlsx",
     features=FEATURES,
+    derived=DERIVED,
     target=RemapTarget(
         Integer(name="default", description="How the loan ended: 1 repaid, 2 defaulted", low=1, high=2),
         classes={1: 0, 2: 1},
@@ -137,9 +148,8 @@ USE_CASE = UseCase(
         name="lightgbm",
         model=LgbClassifier(
             categorical=columns_of(FEATURES, Category),
-            monotone=tuple(MONOTONE),
+            monotone=tuple(MONOTONE.values()),
         ),
-        transformers=(QUOTIENTS,),
         search_space=SEARCH_SPACE,
     ),
     baseline=Algorithm(

@@ -13,7 +13,7 @@ from src.pipeline import Pipeline
 from src.registry import ModelId
 from src.transformers import RecordEncoder, Target, Transformer
 from src.tuning import Dimension
-from src.use_cases.features import Feature
+from src.use_cases.features import Feature, Number, Quotient
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
@@ -56,6 +56,8 @@ class UseCase:
         File in `src/datasets` that is trained on when no other is given.
     features : tuple of Feature
         The input columns, in the model's order.
+    derived : tuple of Quotient
+        Columns that are computed from features, after theirs.
     target : Target
         The column to predict.
     algorithm : Algorithm
@@ -84,6 +86,7 @@ class UseCase:
     baseline: Algorithm
     gates: tuple[Gate, ...]
     example: Record
+    derived: tuple[Quotient, ...] = ()
 
     def __post_init__(self) -> None:
         for algorithm in (self.algorithm, self.baseline):
@@ -92,8 +95,14 @@ class UseCase:
                     f"A model_id cannot hold '{self.name}' and '{algorithm.name}': use lower-case letters and digits."
                 )
         columns = [feature.name for feature in (*self.features, self.target.feature)]
+        columns += [column.name for column in self.derived]
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
+        numbers = {feature.name: feature for feature in self.features if isinstance(feature, Number)}
+        for column in self.derived:
+            divisor = numbers.get(column.denominator)
+            if column.numerator not in numbers or divisor is None or divisor.low <= 0:
+                raise InvalidUseCaseError(f"'{column.name}' must divide a number by a number that is above 0.")
         problems = [
             f"{feature.name}: {problem}"
             for feature in self.features
@@ -109,17 +118,12 @@ class UseCase:
 
     def pipeline(self, algorithm: Algorithm) -> Pipeline:
         """An unfitted pipeline from records to the matrix of an algorithm."""
-        return Pipeline((RecordEncoder(self.features), *algorithm.transformers))
+        return Pipeline((RecordEncoder(self.features, self.derived), *algorithm.transformers))
 
 
 def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int, ...]:
     """Positions of the features that are of exactly this kind: an ordered category is not a `Category` here."""
     return tuple(position for position, feature in enumerate(features) if type(feature) is kind)
-
-
-def position_of(features: tuple[Feature, ...], name: str) -> int:
-    """Position of the feature of that name."""
-    return [feature.name for feature in features].index(name)
 
 
 def signature(features: tuple[Feature, ...], target: Target) -> dict[str, Any]:

@@ -176,5 +176,26 @@ class Integer(Number):
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quotient:
+    """A column that clients do not send: one feature divided by another.
+
+    Parameters
+    ----------
+    name, description : str
+        As of a feature.
+    numerator, denominator : str
+        Names of two numbers; the denominator's lower bound must be above 0.
+    monotone : int
+        As of a feature.
+    """
+
+    name: str
+    description: str
+    numerator: str
+    denominator: str
+    monotone: int = 0
+
+
 def _encode_optional(encode: Callable[[Any], float], value: Any) -> float:
     return math.nan if value is None else encode(value)

@@ -3,8 +3,9 @@
 import logging
 
 from api.app import create_app
+from api.config import Settings
 
-application = create_app()
+application = create_app(Settings.at_start())
 
 if __name__ == "__main__":
     settings = application.extensions["settings"]

@@ -41,7 +41,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             client.sendall(head.encode("latin-1") + answer.get_data())
 
 
-settings = Settings.from_environment()
+settings = Settings.at_start()
 cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
 
 bind = f"{settings.host}:{settings.port}"

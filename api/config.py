@@ -1,6 +1,7 @@
 """Every setting of the service: its default, what it means, and what it may be."""
 
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -99,3 +100,11 @@ class Settings:
                 except ValueError:
                     raise InvalidSettingError(name, setting.metadata["expected"]) from None
         return cls(**values)
+
+    @classmethod
+    def at_start(cls) -> "Settings":
+        """The environment's settings; a value that cannot be used ends the process with one line and no traceback."""
+        try:
+            return cls.from_environment()
+        except InvalidSettingError as error:
+            sys.exit(str(error))

@@ -1,6 +1,9 @@
 """Settings: defaults, the environment, refusals, and that each is documented."""
 
+import os
 import re
+import subprocess
+import sys
 import traceback
 from dataclasses import Field, fields
 from pathlib import Path
@@ -122,3 +125,12 @@ def test_the_readme_documents_no_setting_that_is_not_there() -> None:
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
 def test_every_setting_says_what_it_means(setting: Field[Any]) -> None:
     assert re.fullmatch(r"[A-Z].+\.", setting.metadata["meaning"])
+
+
+@pytest.mark.parametrize("command", [["application.py"], ["-m", "gunicorn", "application"]])
+def test_a_server_with_an_unusable_setting_ends_with_one_line(command: list[str]) -> None:
+    environment = {**os.environ, "PORT": MARKER}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    assert done.returncode != 0
+    (line,) = done.stderr.decode().splitlines()
+    assert line == "The environment variable PORT cannot be used as it is: it must be a port number from 1 to 65535."

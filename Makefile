@@ -14,7 +14,7 @@ setup: .venv/ready  ## make the environment
 
 .venv/ready: requirements-dev.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit("Tabserve needs Python 3.11 or newer. Name one: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@$(BIN)/python -c 'import lightgbm' || { echo 'LightGBM cannot be loaded. If libgomp.so.1 is missing: apt-get install libgomp1'; exit 1; }
@@ -24,7 +24,7 @@ train: setup  ## train the credit model
 	$(BIN)/python -m src.train_pipeline
 
 serve: setup  ## serve on http://localhost:8080, for this machine only; trains first when there is no model
-	@$(BIN)/flask models list | grep -q . || $(MAKE) --no-print-directory train
+	@$(BIN)/flask models latest || $(MAKE) --no-print-directory train
 	@echo "Tabserve listens on http://localhost:$${PORT:-8080}, for this machine only; Ctrl-C stops it."
 	@HOST=127.0.0.1 exec $(BIN)/gunicorn application
 

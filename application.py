@@ -1,13 +1,26 @@
 """WSGI entry point (`gunicorn application`); run as a script, the development server."""
 
 import logging
+from typing import Any
+
+from werkzeug.serving import WSGIRequestHandler
 
 from api.app import create_app
 from api.config import Settings
 
 application = create_app(Settings.at_start())
 
+
+class QuietRequestHandler(WSGIRequestHandler):
+    """The development server's handler, which repeats no request: not in the log, and not in the page of an error."""
+
+    error_message_format = "%(code)d"
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the parameter's name is werkzeug's
+        """Say nothing: requests that fail unexpectedly are logged by the application."""
+
+
 if __name__ == "__main__":
     settings = application.extensions["settings"]
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    application.run(host="127.0.0.1", port=settings.port)
+    application.run(host="127.0.0.1", port=settings.port, request_handler=QuietRequestHandler)

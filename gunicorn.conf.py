@@ -3,30 +3,46 @@
 import gc
 import logging
 import os
+import struct
+import sys
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from socket import socket
+from socket import SO_RCVTIMEO, SOL_SOCKET, socket
 from typing import Any
 
-# Imported here, before the workers are forked, and used nowhere in this file: libraries' code and not the service's.
-# A worker then shares their memory and is ready in a fraction of a second, when it replaces another too. That is not
-# preload_app: a Booster that was loaded before a fork hangs in OpenMP, so models are loaded after it.
+# Imported here, before the workers are forked, though not used in this file: a worker then shares the libraries' memory
+# and is ready in a fraction of a second, when it replaces another too. That is not preload_app: a Booster that was
+# loaded before a fork hangs in OpenMP, so models are loaded after it. The settings bring the use cases along, too: new
+# code needs a restart, a reload (SIGHUP) would mix it with the old.
 import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
+from gunicorn.glogging import Logger
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.config import Settings
 
+READ_TIMEOUT = 10  # seconds for which a client that has begun a request may send nothing
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, but for requests that are no HTTP: gunicorn would repeat them in its answer and in the log.
+    """gthread, but for two things.
 
-    A record whose Content-Length is too small is one: what is left of it is taken for the next request.
+    Requests that are no HTTP are not repeated in the answer and in the log. A record whose Content-Length is too small
+    is one: what is left of it is taken for the next request.
+
+    A client that stops in the middle of a request is let go: gthread would wait for it for ever, and a few such clients
+    would hold all threads. The limit is the kernel's (SO_RCVTIMEO), since gunicorn sets Python's own back.
     """
+
+    def handle(self, conn: Any) -> Any:
+        if not conn.initialized:
+            limit = struct.pack("ll", READ_TIMEOUT, 0)  # a timeval
+            conn.sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+        return super().handle(conn)
 
     def handle_error(self, req: Any, client: socket, addr: Any, exc: Exception) -> None:
         from api.errors import problem
@@ -39,6 +55,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         head = f"HTTP/1.1 {answer.status}\r\n{answer.headers}"
         with suppress(OSError):
             client.sendall(head.encode("latin-1") + answer.get_data())
+
+
+class Log(Logger):  # type: ignore[misc]
+    """gunicorn's log without tracebacks, which hold paths and may quote a request."""
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        from api.errors import traced
+
+        error = sys.exc_info()[1]
+        self.error(f"{msg} (%s)", *args, traced(error) if error else "no error")
 
 
 settings = Settings.at_start()
@@ -58,6 +84,7 @@ preload_app = False  # see above
 control_socket_disable = True  # no second way in, and no file outside the folders we know
 accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps one
 errorlog = "-"
+logger_class = Log
 gunicorns_level = "INFO" if settings.log_level == "DEBUG" else settings.log_level  # its DEBUG lines quote requests
 loglevel = gunicorns_level.lower()
 logconfig_dict = {

@@ -4,8 +4,8 @@ import json
 
 import click
 
-from api.config import Settings
-from src.errors import TabserveError
+from api.config import DEFAULT_USE_CASE, Settings
+from src.errors import BrokenArtifactError, NoModelError, TabserveError
 from src.registry import Registry
 from src.use_cases import all_use_cases
 
@@ -33,9 +33,26 @@ def models(context: click.Context) -> None:
 @click.pass_obj
 def list_(registry: Registry, use_case: str | None) -> None:
     """Print the model_ids, newest first, champions marked."""
+    champions = {registry.champion(name) for name in all_use_cases()}
     for model_id in registry.list(use_case):
-        mark = "  champion" if registry.is_champion(model_id) else ""
+        mark = "  champion" if model_id in champions else ""
         click.echo(f"{model_id}{mark}")
+
+
+@models.command()
+@click.option("--use-case", type=click.Choice(list(all_use_cases())), default=DEFAULT_USE_CASE, show_default=True)
+@click.pass_obj
+def latest(registry: Registry, use_case: str) -> None:
+    """Print the model_id of the newest model that can be loaded; exit with 1 when there is none."""
+    for model_id in registry.list(use_case):
+        try:
+            registry.load(model_id)
+        except BrokenArtifactError as error:
+            click.echo(str(error), err=True)
+        else:
+            click.echo(model_id)
+            return
+    raise NoModelError(use_case)
 
 
 @models.command()

@@ -11,6 +11,7 @@ from src.errors import InvalidSettingError
 from src.registry import DEFAULT_FOLDER, parse_folder, parse_key
 from src.use_cases import all_use_cases
 
+DEFAULT_USE_CASE = "credit"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -57,7 +58,7 @@ class Settings:
         parse_key,
     )
     default_use_case: str = _setting(
-        "credit",
+        DEFAULT_USE_CASE,
         "The use case that `latest`, `champion` and `/predict` mean.",
         f"the name of a use case: {', '.join(all_use_cases())}",
         _one_of(all_use_cases()),

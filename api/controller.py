@@ -120,8 +120,9 @@ def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
     artifact = _store().get(model_id)
     body = _parsed(_bytes())
+    partial = _partial()
     if type(body) is not dict:
-        return _answer(artifact, Table.of(_list(body)))
+        return _answer(artifact, Table.of(_list(body)), partial)
     try:
         prediction = make_prediction(artifact, [body])
     except InvalidRecordsError:
@@ -142,12 +143,12 @@ def outputs(model_id: str) -> Response:
     body = _bytes()
     if not body:
         content = _store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
-        return _answer(artifact, read_table(io.BytesIO(content), TEST_TABLE, artifact.features, target))
+        return _answer(artifact, read_table(io.BytesIO(content), TEST_TABLE, artifact.features, target), _partial())
     records = _list(_parsed(body))
     if not any(target.name in record for record in records):
-        return _answer(artifact, Table.of(records))
+        return _answer(artifact, Table.of(records), _partial())
     features = [{key: value for key, value in record.items() if key != target.name} for record in records]
-    return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]))
+    return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]), _partial())
 
 
 @blueprint.post("/outputs_upload/<model_id>")
@@ -164,13 +165,13 @@ def outputs_upload(model_id: str) -> Response:
     settings = _settings()
     stream = io.BytesIO(file.read())
     table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
-    return _answer(artifact, table, as_csv=request.accept_mimetypes.best == "text/csv")
+    return _answer(artifact, table, _partial(), as_csv=_wants_csv())
 
 
-def _answer(artifact: Artifact, table: Table, *, as_csv: bool = False) -> Response:
+def _answer(artifact: Artifact, table: Table, partial: bool, *, as_csv: bool = False) -> Response:
     """Predict a table and answer in the order of its rows."""
     try:
-        prediction = make_prediction(artifact, table.records, target=table.target, partial=_partial())
+        prediction = make_prediction(artifact, table.records, target=table.target, partial=partial)
     except InvalidRecordsError as error:
         raise InvalidFieldsError(_row_errors(artifact, table, error.rows)) from None
     if as_csv:
@@ -253,6 +254,10 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data.decode())
     except (ValueError, RecursionError):
         raise BadRequestError("The body is not JSON.") from None
+
+
+def _wants_csv() -> bool:
+    return request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv"
 
 
 def _partial() -> bool:

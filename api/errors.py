@@ -53,6 +53,16 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
 }
 
 
+def traced(error: BaseException) -> str:
+    """What a log may say of an error: its class and the places it came through.
+
+    Not its message, which may quote a record, and no paths.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {places}"
+
+
 def problem(status: int, detail: str, by_field: Any = None, headers: Any = None) -> Response:
     """A problem+json answer."""
     body: dict[str, Any] = {
@@ -94,10 +104,13 @@ def init_app(app: APIFlask) -> None:
         by_field = {field: messages for fields in error.detail.values() for field, messages in fields.items()}
         return problem(error.status_code, "Some parameters are invalid; see errors.", by_field, error.headers)
 
+    @app.errorhandler(BlockingIOError)
+    def slow_transfer(error: BlockingIOError) -> Response:
+        # what a read from a socket raises that was given a time limit (see gunicorn.conf.py)
+        detail = "The request did not arrive in time."
+        return problem(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})
+
     @app.errorhandler(Exception)
     def unexpected_error(error: Exception) -> Response:
-        # neither the message, which may quote a record, nor paths: the class and the places it came through
-        frames = traceback.extract_tb(error.__traceback__)
-        places = " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames[-6:])
-        logger.error("unexpected %s at %s", type(error).__name__, places)
+        logger.error("unexpected %s", traced(error))
         return problem(500, "Something went wrong here; it has been logged.")

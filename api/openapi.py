@@ -34,11 +34,14 @@ def init_app(app: APIFlask, default_use_case: str) -> None:
         schemas = spec["components"]["schemas"]
         schemas |= {names[name]: record_json_schema(use_case) for name, use_case in use_cases.items()}
         schemas["Record"] = _any_of([_reference(name) for name in names.values()])
+        labelled = {f"Labelled{names[name]}": use_case for name, use_case in use_cases.items()}
+        schemas |= {name: record_json_schema(use_case, labelled=True) for name, use_case in labelled.items()}
+        schemas["LabelledRecord"] = _any_of([_reference(name) for name in labelled])
         example = dict(use_cases[default_use_case].example)
         bodies = {
             "/predict": _json_body(_one_or_many(_reference(names[default_use_case])), example),
             "/output/{model_id}": _json_body(_one_or_many(_reference("Record")), example),
-            "/outputs/{model_id}": {**_json_body(_many(_reference("Record")), [example]), "required": False},
+            "/outputs/{model_id}": {**_json_body(_many(_reference("LabelledRecord")), [example]), "required": False},
             "/outputs_upload/{model_id}": {
                 "required": True,
                 "content": {"multipart/form-data": {"schema": _upload(default_use_case)}},
@@ -48,6 +51,8 @@ def init_app(app: APIFlask, default_use_case: str) -> None:
             operation = spec["paths"][path]["post"]
             operation["requestBody"] = body
             operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
+        answers = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
+        answers["text/csv"] = {"schema": {"type": "string", "description": "The table with the answer's columns"}}
         for path, item in spec["paths"].items():
             if "{model_id}" in path:
                 for operation in item.values():

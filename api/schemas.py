@@ -67,13 +67,14 @@ def _printable(name: object) -> str:
     return str(name)[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 
-def record_json_schema(use_case: UseCase) -> dict[str, Any]:
-    """A use case's record as JSON Schema, for the OpenAPI document."""
+def record_json_schema(use_case: UseCase, *, labelled: bool = False) -> dict[str, Any]:
+    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it may hold the target column."""
+    columns = [*use_case.features, *([use_case.target.feature] if labelled else [])]
     return {
         "type": "object",
         "title": use_case.title,
         "description": use_case.description,
-        "properties": {feature.name: feature.json_schema() for feature in use_case.features},
+        "properties": {feature.name: feature.json_schema() for feature in columns},
         "required": [feature.name for feature in use_case.features if not feature.missing],
         "additionalProperties": False,
         "example": dict(use_case.example),

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -92,31 +93,43 @@ class ModelStore:
             assert before
             return before.artifact
         try:
-            artifact = self._newest_usable(name, before)
-            self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER)
-            return artifact
+            artifact = self._newest_usable(name)
+        except BrokenArtifactError:
+            if before is None:
+                raise
+            artifact = before.artifact
         finally:
             self._lock.release()
+        self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER)
+        return artifact
 
-    def _newest_usable(self, name: str, before: _Resolved | None) -> Artifact:
+    def _newest_usable(self, name: str) -> Artifact:
         use_case = name if name in all_use_cases() else self.default_use_case
-        champion = None if name == "latest" else self.registry.champion(use_case)
         refused: BrokenArtifactError | None = None
-        # a champion was chosen by somebody: no other model stands in for it
-        for model_id in [champion] if champion else self.registry.list(use_case):
+        for model_id in self._candidates(use_case, latest=name == "latest"):
             try:
                 return self._load(model_id)
             except BrokenArtifactError as error:
                 reason = error
             except UnknownModelError:  # a champion whose folder was taken away, or a model deleted this moment
                 reason = BrokenArtifactError(model_id, "it is not there any more")
+            self._report(reason)
             refused = refused or reason
-            if str(reason) not in self._reported:  # it is found anew every second
-                self._reported.add(str(reason))
-                logger.error("%s", reason)
-        if before and refused:
-            return before.artifact
         raise refused or NoModelError(use_case)
+
+    def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
+        """The model_ids that may answer, best first. A champion was chosen by somebody: no other stands in for it."""
+        try:
+            champion = None if latest else self.registry.champion(use_case)
+        except BrokenArtifactError as error:
+            self._report(error)
+            raise
+        return [champion] if champion else self.registry.list(use_case)
+
+    def _report(self, error: BrokenArtifactError) -> None:
+        if str(error) not in self._reported:  # it is found anew every second
+            self._reported.add(str(error))
+            logger.error("%s", error)
 
     def _load_warm(self, model_id: str) -> Artifact:
         artifact = self.registry.load(model_id)

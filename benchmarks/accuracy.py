@@ -98,7 +98,7 @@ def main() -> None:
 
 def repeated_scores(use_case: UseCase, algorithm: Algorithm, whole: Part) -> Vector:
     """AUC of fixed parameters on each fold of 10 x 5-fold cross-validation."""
-    X = use_case.pipeline(algorithm).fit_transform(whole.table.drop(columns=use_case.target.feature.name))
+    X = clone(use_case.pipeline(algorithm)).fit_transform(whole.table.drop(columns=use_case.target.feature.name))
     return fold_scores(algorithm.model, X, whole.y, use_case.task.folds(whole.y, 5, 10, SEED))
 
 

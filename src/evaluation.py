@@ -47,7 +47,18 @@ def roc_auc(y: Vector, scores: Vector) -> float:
 
 
 def average_precision(y: Vector, scores: Vector) -> float:
-    """Area under the precision-recall curve as mean precision at each 1, ties taken together; NaN without a 1."""
+    """Area under the precision-recall curve as mean precision at each 1, ties taken together.
+
+    Parameters
+    ----------
+    y : ndarray of 0 and 1, shape (n_rows,)
+    scores : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    float
+        NaN without a 1.
+    """
     thresholds, inverse = np.unique(-scores, return_inverse=True)
     if not np.any(y == 1):
         return float("nan")
@@ -58,7 +69,18 @@ def average_precision(y: Vector, scores: Vector) -> float:
 
 
 def kolmogorov_smirnov(y: Vector, scores: Vector) -> float:
-    """Largest distance between the two classes' score distributions; NaN when a class is absent."""
+    """Largest distance between the two classes' score distributions.
+
+    Parameters
+    ----------
+    y : ndarray of 0 and 1, shape (n_rows,)
+    scores : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    float
+        NaN when a class is absent.
+    """
     if not np.any(y == 0) or not np.any(y == 1):
         return float("nan")
     at = np.unique(scores)
@@ -82,13 +104,33 @@ class CostMatrix:
     false_alarm: float
 
     def expected(self, y: Vector, decisions: Vector) -> float:
-        """Mean cost of a row."""
+        """Mean cost of a row.
+
+        Parameters
+        ----------
+        y, decisions : ndarray of 0 and 1, shape (n_rows,)
+
+        Returns
+        -------
+        float
+            In the unit of the two costs.
+        """
         return float(np.mean(np.where(y == 1, self.missed * (decisions == 0), self.false_alarm * (decisions == 1))))
 
     def cheapest_threshold(self, y: Vector, scores: Vector) -> float:
         """The threshold with the smallest cost on the given rows.
 
         Between two neighbouring scores every threshold costs the same; the middle is taken.
+
+        Parameters
+        ----------
+        y : ndarray of 0 and 1, shape (n_rows,)
+        scores : ndarray of probabilities, shape (n_rows,)
+
+        Returns
+        -------
+        float
+            From 0 to just above 1; a score that reaches it is taken for a 1.
         """
         order = np.argsort(scores, kind="stable")
         ascending, labels = scores[order], y[order]
@@ -117,23 +159,96 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
-        """All metrics of the given rows, by name; those of decisions only when there is a threshold."""
+        """All metrics of the given rows.
+
+        Parameters
+        ----------
+        y, scores : ndarray, shape (n_rows,)
+            Targets and the model's scores.
+        threshold : float, optional
+            Where decisions are cut; without it the metrics of decisions are left out.
+
+        Returns
+        -------
+        dict of float
+            By the metrics' names, the headline among them.
+        """
 
     def decision_metrics(self, y: Vector, scores: Vector, threshold: float) -> Metrics:
-        """The metrics that depend on a threshold; none where nothing is decided."""
+        """The metrics that depend on a threshold.
+
+        Parameters
+        ----------
+        y, scores : ndarray, shape (n_rows,)
+            Targets and the model's scores.
+        threshold : float
+            Where decisions are cut.
+
+        Returns
+        -------
+        dict of float
+            By the metrics' names; empty where nothing is decided.
+        """
         return {}
 
     @abstractmethod
     def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
-        """Folds of repeated cross-validation; `splits` consecutive ones judge each row once."""
+        """Folds of repeated cross-validation.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+        splits : int
+            Folds of one repeat, which together judge each row once.
+        repeats : int
+            How often the rows are dealt out anew.
+        seed : int
+            Seed of the dealing.
+
+        Returns
+        -------
+        list of (ndarray, ndarray)
+            Row numbers to fit on and to judge by: `splits` times `repeats` folds, repeat after repeat.
+        """
 
     @abstractmethod
     def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
-        """Row numbers, ascending, of the training part and of the hold-out."""
+        """Part the rows into those to train on and the hold-out.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+        hold_out : float
+            The hold-out's share of the rows, between 0 and 1.
+        seed : int
+            Seed of the drawing.
+
+        Returns
+        -------
+        tuple of (ndarray, ndarray)
+            Row numbers, ascending, of the training part and of the hold-out.
+
+        Raises
+        ------
+        TooFewRowsError
+            When there are too few rows to be split, tuned on and judged.
+        """
 
     @abstractmethod
     def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
-        """Thresholds by how they were chosen, from out-of-fold scores; the first is the one to decide by."""
+        """Choose thresholds from out-of-fold scores.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+        out_of_fold : ndarray, shape (n_repeats, n_rows)
+            The score of each row by a model that did not see it, once for each repeat.
+
+        Returns
+        -------
+        dict of float
+            By how they were chosen; the first is the one to decide by, and none means that nothing is decided.
+        """
 
 
 @dataclass(frozen=True)
@@ -226,6 +341,11 @@ def bootstrap_interval(
         How many samples to draw.
     level : float
         Coverage of the interval.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Lower and upper end.
     """
     generator = np.random.default_rng(seed)
     draws = (generator.integers(0, len(y), len(y)) for _ in range(samples))
@@ -236,7 +356,19 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate found."""
+    """What a gate found.
+
+    Parameters
+    ----------
+    gate : str
+        What was demanded, in words.
+    value : float
+        What the candidate has.
+    bound : float
+        The gate's limit.
+    passed : bool
+        Whether the value keeps to the bound.
+    """
 
     gate: str
     value: float
@@ -261,7 +393,17 @@ class Gate(ABC):
 
     @abstractmethod
     def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
-        """Compare metrics by part (train, cross_validation, hold_out) with the bound."""
+        """Compare a candidate with the bound.
+
+        Parameters
+        ----------
+        candidate, baseline : mapping of str to dict
+            Metrics of each part: train, cross_validation, hold_out.
+
+        Returns
+        -------
+        Verdict
+        """
 
 
 class SmallestMetric(Gate):
@@ -294,5 +436,17 @@ class BaselineMargin(Gate):
 def judge(
     gates: tuple[Gate, ...], candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]
 ) -> list[dict[str, Any]]:
-    """Every gate's verdict as plain data; a NaN passes nothing."""
+    """Ask every gate; a NaN passes nothing.
+
+    Parameters
+    ----------
+    gates : tuple of Gate
+    candidate, baseline : mapping of str to dict
+        Metrics of each part: train, cross_validation, hold_out.
+
+    Returns
+    -------
+    list of dict
+        Each gate's verdict as plain data.
+    """
     return [asdict(gate.judge(candidate, baseline)) for gate in gates]

@@ -46,6 +46,10 @@ def make_prediction(
     partial : bool
         Whether to answer the good records when others are at fault.
 
+    Returns
+    -------
+    Prediction
+
     Raises
     ------
     NothingToPredictError
@@ -81,12 +85,28 @@ def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Seque
 
 
 def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequence[Any]) -> float | None:
-    """The task's headline metric on the predicted records; None where it is undefined, as an AUC of one class is.
+    """The task's headline metric on the predicted records.
 
     Parameters
     ----------
+    artifact : Artifact
+        The model that predicted.
+    task : Task
+        What it is measured by.
+    prediction : Prediction
+        What it answered.
     target : sequence
         Outcome of each record, the faulty ones included.
+
+    Returns
+    -------
+    float or None
+        None where it is undefined, as an AUC of one class is.
+
+    Raises
+    ------
+    InvalidTargetError
+        When the outcome of a predicted record is not allowed.
     """
     if not len(prediction.good):
         return None

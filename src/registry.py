@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 PROTOCOL = 1  # raised whenever an older program could not read what a newer one writes
 MANIFEST = "manifest.json"
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
-LOADED_FILES = (PIPELINE, MODEL)
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
+RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
-CHAMPIONS = "champions.json"
+CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 DEFAULT_FOLDER = Path("models")
 
 _PARTS = {  # what every reader of a manifest may rely on
@@ -180,18 +180,33 @@ class Registry:
         return ids[0]
 
     def champion(self, use_case: str) -> str | None:
-        """The model_id that was made the use case's champion, if any was."""
-        return self._champions().get(use_case)
+        """The model_id that was made the use case's champion, if any was.
 
-    def is_champion(self, model_id: str) -> bool:
-        """Whether an artifact is its use case's champion."""
-        return model_id in self._champions().values()
+        Raises
+        ------
+        BrokenArtifactError
+            When that cannot be read: no other model may stand in for a champion.
+        """
+        try:
+            text = self._champion_file(use_case).read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            text = ""
+        if ModelId.parse(text) is None:
+            raise BrokenArtifactError(f"The champion of {use_case}", "its name cannot be read; promote a model again")
+        return text
 
     def promote(self, model_id: str) -> None:
-        """Make an artifact the champion of its use case."""
+        """Make an artifact the champion of its use case.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        """
         self.check_exists(model_id)
-        champions = {**self._champions(), _parts(model_id).use_case: model_id}
-        _write_atomically(self.folder / CHAMPIONS, json.dumps(champions, indent=2).encode())
+        _write_atomically(self._champion_file(_parts(model_id).use_case), model_id.encode())
 
     def check_exists(self, model_id: str) -> None:
         """Raise `UnknownModelError` unless there is such an artifact; no disk access for a name that is no model_id."""
@@ -203,12 +218,8 @@ class Registry:
             return [path.name for path in self.folder.iterdir()]
         return []
 
-    def _champions(self) -> dict[str, str]:
-        with suppress(FileNotFoundError, ValueError):
-            champions = json.loads((self.folder / CHAMPIONS).read_bytes())
-            if isinstance(champions, dict):
-                return {use_case: model_id for use_case, model_id in champions.items() if isinstance(model_id, str)}
-        return {}
+    def _champion_file(self, use_case: str) -> Path:
+        return self.folder / f"{use_case}{CHAMPION_SUFFIX}"
 
     # writing
 
@@ -248,9 +259,9 @@ class Registry:
         """Delete an artifact, its manifest first; its title of champion goes with it."""
         self.check_exists(model_id)
         use_case = _parts(model_id).use_case
-        if self.is_champion(model_id):
-            others = {name: champion for name, champion in self._champions().items() if name != use_case}
-            _write_atomically(self.folder / CHAMPIONS, json.dumps(others, indent=2).encode())
+        with suppress(BrokenArtifactError):
+            if self.champion(use_case) == model_id:
+                self._champion_file(use_case).unlink()
         (self.folder / model_id / MANIFEST).unlink()
         shutil.rmtree(self.folder / model_id)
 
@@ -343,13 +354,14 @@ class Registry:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that a pickle depends on."""
-    return {name: version(name) for name in PINNED_LIBRARIES}
+    """Versions of the libraries that a model depends on."""
+    return {name: version(name) for name in RECORDED_LIBRARIES}
 
 
 def _check_versions(model_id: str, manifest: Mapping[str, Any]) -> None:
     written = manifest["libraries"]
-    for name, installed in library_versions().items():
+    for name in PINNED_LIBRARIES:
+        installed = version(name)
         if written.get(name) != installed:
             raise BrokenArtifactError(
                 model_id, f"it was written with {name} {written.get(name)} and this service has {installed}"

@@ -149,7 +149,7 @@ def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part
 
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
     """Fit the pipeline, tune, and fit the model with the best parameters: all of it on the training part alone."""
-    pipeline = use_case.pipeline(algorithm)
+    pipeline = clone(use_case.pipeline(algorithm))  # the declaration's own steps stay unfitted
     X = pipeline.fit_transform(features_of(use_case, train))
     folds = use_case.task.folds(train.y, SPLITS, REPEATS, plan.seed)
     prototype = clone(algorithm.model)
@@ -209,7 +209,7 @@ def identify(use_case: UseCase, candidate: Candidate, digest: str, n_rows: int, 
         "data": {"sha256": digest, "rows": n_rows},
         "seed": plan.seed,
         "threads": 1,
-        **signature(use_case.features, use_case.target),
+        **signature(use_case),
         "example": dict(use_case.example),
     }
 

@@ -17,11 +17,34 @@ class Transformer(Estimator, ABC):
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from `X` and return self."""
+        """Learn from data.
+
+        Parameters
+        ----------
+        X : list, DataFrame or ndarray
+            n_rows records, values of the target column, or rows of a matrix.
+        y : ndarray, optional
+            Targets, shape (n_rows,), for a step that learns from them.
+
+        Returns
+        -------
+        Transformer
+            Itself.
+        """
 
     @abstractmethod
     def transform(self, X: Any) -> Any:
-        """Change `X` by what was learnt.
+        """Change data by what was learnt.
+
+        Parameters
+        ----------
+        X : list, DataFrame or ndarray
+            As for `fit`, the number of rows apart.
+
+        Returns
+        -------
+        ndarray of float64
+            A matrix, or the numbers of a target column; rows keep their order.
 
         Raises
         ------
@@ -30,7 +53,20 @@ class Transformer(Estimator, ABC):
         """
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """`fit`, then `transform` the same data."""
+        """`fit`, then `transform` the same data.
+
+        Parameters
+        ----------
+        X : list, DataFrame or ndarray
+            As for `fit`.
+        y : ndarray, optional
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of float64
+            As from `transform`.
+        """
         return self.fit(X, y).transform(X)
 
 

@@ -27,6 +27,11 @@ class Dimension(ABC):
         Its smallest and largest value.
     log : bool
         Whether to search on a logarithmic scale.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When `low` is above `high`, or a logarithmic scale does not start above 0.
     """
 
     low: float
@@ -43,7 +48,18 @@ class Dimension(ABC):
         return (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
 
     def value(self, position: float) -> Any:
-        """The parameter at a position on the scale that is searched."""
+        """The parameter at a position.
+
+        Parameters
+        ----------
+        position : float
+            On the scale that is searched, within `bounds`.
+
+        Returns
+        -------
+        float, int or bool
+            As the dimension's kind demands.
+        """
         return self._typed(math.exp(position) if self.log else position)
 
     @abstractmethod
@@ -76,7 +92,15 @@ class Flag(Dimension):
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the search and how good it was."""
+    """One point of the search and how good it was.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The point: a value for each parameter of the search space.
+    cross_validation : CrossValidation
+        Of a model with these parameters.
+    """
 
     parameters: Mapping[str, Any]
     cross_validation: "CrossValidation"
@@ -167,5 +191,15 @@ def _thrifty_acquisition() -> "AcquisitionFunction":
 
 
 def best_of(trials: list[Trial]) -> Trial:
-    """The trial with the highest score; the earliest of equals."""
+    """The trial with the highest score; the earliest of equals.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        At least one.
+
+    Returns
+    -------
+    Trial
+    """
     return max(trials, key=lambda trial: trial.cross_validation.score)

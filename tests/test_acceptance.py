@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -496,3 +496,30 @@ def test_eight_connections_at_once_get_their_own_answers(
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(client, range(8))) == [None] * 8
+
+
+def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, tmp_path: Path) -> None:
+    configuration = tmp_path / "quick.conf.py"
+    configuration.write_text(
+        "from runpy import run_path\n"
+        f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'quick'}}))\n"
+        "Worker.handle.__globals__['READ_TIMEOUT'] = 1\n"
+    )
+    environment = {
+        "MODEL_REGISTRY": str(trained.folder),
+        "WEB_CONCURRENCY": "1",
+        "GUNICORN_CMD_ARGS": f"--config {configuration}",
+    }
+    with running_server(tmp_path / "log.txt", environment) as server, ExitStack() as stalled:
+        address = server.url.removeprefix("http://").split(":")
+        clients = []
+        for head in [b"GET /hea", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"] * 4:
+            client = stalled.enter_context(socket.create_connection((address[0], int(address[1])), timeout=30))
+            client.sendall(head)
+            clients.append(client)
+        with closing(connect(server)) as patient:
+            assert ask(patient, "GET", "/health")[0] == 200
+        answers = [client.recv(4096) for client in clients]
+        assert {answer.partition(b"\r\n")[0] for answer in answers[1::2]} == {b"HTTP/1.1 400 BAD REQUEST"}
+        assert answers[0::2] == [b""] * 4
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()

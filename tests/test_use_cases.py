@@ -20,7 +20,7 @@ from src.datasets.reader import read_training_table
 from src.errors import InvalidUseCaseError, UnknownUseCaseError
 from src.predict import make_prediction
 from src.registry import Artifact, Registry
-from src.train_pipeline import Plan, run_training
+from src.train_pipeline import Part, Plan, fit, read, run_training, score, split
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import UseCase, columns_of, signature
 from src.use_cases.features import Category, OrderedCategory
@@ -177,7 +177,7 @@ def test_two_columns_cannot_share_a_name(credit: UseCase, repeated: int | None) 
 
 
 def test_the_signature_of_a_use_case_is_its_features_and_target_as_plain_data(credit: UseCase) -> None:
-    described = signature(credit.features, credit.target)
+    described = signature(credit)
     assert [feature["name"] for feature in described["features"]] == [feature.name for feature in credit.features]
     assert described["features"][0]["kind"] == "OrderedCategory"
     assert described["features"][1] == {
@@ -284,3 +284,13 @@ def test_a_quotient_by_a_number_that_may_be_zero_is_refused(credit: UseCase) -> 
     )
     with pytest.raises(InvalidUseCaseError, match="above 0"):
         dataclasses.replace(credit, features=features)
+
+
+def test_fitting_again_changes_no_earlier_candidate(credit: UseCase) -> None:
+    table = read(credit, credit.path)
+    train, test, _ = split(credit, table, 42)
+    first = fit(credit, credit.baseline, train, Plan())
+    before = score(credit, first, test)
+    fit(credit, credit.baseline, Part(train.table[:300], train.y[:300]), Plan())
+    assert score(credit, first, test).tolist() == before.tolist()
+    assert not any(hasattr(step, "mean_") for step in credit.baseline.transformers)

@@ -54,11 +54,37 @@ class Table:
 
     @classmethod
     def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
-        """Records that came from no file."""
+        """Records that came from no file.
+
+        Parameters
+        ----------
+        records : sequence of mapping
+            n_rows records.
+        target : list, optional
+            The n_rows values of the target column.
+
+        Returns
+        -------
+        Table
+            Without columns; its rows are counted from 0.
+        """
         return cls("the list", [], records, target, 0)
 
     def check(self, features: Sequence[Feature], target: Feature | None) -> None:
-        """Raise `InvalidTableError` with every value that does not fit its column."""
+        """Check every value.
+
+        Parameters
+        ----------
+        features : sequence of Feature
+            The columns of the records.
+        target : Feature or None
+            The target column; None when its values do not matter.
+
+        Raises
+        ------
+        InvalidTableError
+            With every value that does not fit its column.
+        """
         faults = [
             Fault(feature.name, problem, row, record.get(feature.name))
             for row, record in enumerate(self.records, self.first_row)
@@ -78,12 +104,26 @@ class Table:
 def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
     """Read and check a file to train on: all columns there, the target too, every value allowed.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+    features : sequence of Feature
+        The columns that are predicted from.
+    target : Feature
+        The column to predict.
+
+    Returns
+    -------
+    Table
+        With at least one record and with its target.
+
     Raises
     ------
     InvalidTableError
         With file, sheet, row, column and value of the first faults.
     UnsupportedFileError
-        For a file that is neither CSV nor XLSX.
+        As of `read_table`.
     """
     with path.open("rb") as stream:
         table = read_table(stream, path.name, features, target)
@@ -106,17 +146,25 @@ def read_table(
         What to read; an XLSX file needs one that can seek.
     name : str
         What errors call the file.
-    features, target : Feature
-        The columns.
+    features : sequence of Feature
+        The columns that are predicted from.
+    target : Feature
+        The column to predict.
     max_rows : int, optional
         Refuse more rows than this.
+
+    Returns
+    -------
+    Table
+        Its values are typed and not checked.
 
     Raises
     ------
     InvalidTableError
-        When a column is missing, unknown or there twice, or a row has another number of cells than the header.
+        When a column is missing, unknown or there twice, a row has another number of cells than the header, a cell of
+        the bank's export cannot be split, or several sheets hold data.
     UnsupportedFileError
-        When it is neither CSV nor XLSX.
+        When it is neither CSV nor XLSX, is malformed, or is an XLSX file beyond the limits of this module.
     TooManyRowsError
         When there are more than `max_rows`.
     """
@@ -268,12 +316,40 @@ def _check_width(place: str, body: Sequence[Cells], width: int, *, ragged: bool)
 
 
 def file_kind_is_known(name: str) -> bool:
-    """Whether a file's name ends as a CSV or XLSX file's does."""
+    """Whether a file's name ends as a CSV or XLSX file's does.
+
+    Parameters
+    ----------
+    name : str
+        Upper and lower case are the same.
+
+    Returns
+    -------
+    bool
+    """
     return re.search(r"\.(csv|xlsx)$", name, re.IGNORECASE) is not None
 
 
 def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
-    """Records as CSV text; what is missing becomes an empty cell."""
+    """Records as CSV text; what is missing becomes an empty cell.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The header, in this order.
+    records : iterable of mapping
+        The rows; all keys must be columns.
+
+    Returns
+    -------
+    str
+        Lines end in a line feed.
+
+    Raises
+    ------
+    ValueError
+        When a record has a key that is no column.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

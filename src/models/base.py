@@ -48,11 +48,31 @@ class Model(Estimator, ABC):
 
     @abstractmethod
     def fit(self, X: Matrix, y: Vector) -> Self:
-        """Learn from a (n_rows, n_columns) matrix and its (n_rows,) targets; return self."""
+        """Learn from a matrix and its targets.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_rows, n_columns)
+        y : ndarray, shape (n_rows,)
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
 
     @abstractmethod
     def predict_score(self, X: Matrix) -> Vector:
-        """Score of each row, shape (n_rows,): a probability for a classifier, a value for a regressor.
+        """Score each row.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_rows, n_columns)
+
+        Returns
+        -------
+        ndarray, shape (n_rows,)
+            A probability for a classifier, a value for a regressor.
 
         Raises
         ------
@@ -62,7 +82,17 @@ class Model(Estimator, ABC):
 
     @abstractmethod
     def answer(self, scores: Vector) -> dict[str, list[Any]]:
-        """The columns of an answer: `result` and whatever goes with it, each with one plain value for each row."""
+        """Turn scores into an answer.
+
+        Parameters
+        ----------
+        scores : ndarray, shape (n_rows,)
+
+        Returns
+        -------
+        dict of list
+            The answer's columns, `result` and whatever goes with it; each has one plain value for each row.
+        """
 
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
@@ -79,6 +109,10 @@ class Model(Estimator, ABC):
             Of targets and scores; higher is better.
         jobs : int
             How many folds to work on at once.
+
+        Returns
+        -------
+        CrossValidation
         """
 
         def fit_and_score(fold: Fold) -> Vector:
@@ -101,12 +135,41 @@ class Classifier(Model):
 
 
 def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], scores: Sequence[Vector]) -> float:
-    """The metric's mean over folds."""
+    """The metric's mean over folds.
+
+    Parameters
+    ----------
+    metric : callable
+        Of targets and scores.
+    y : ndarray, shape (n_rows,)
+    folds : sequence of (ndarray, ndarray)
+        Row numbers; the second parts were scored.
+    scores : sequence of ndarray
+        Each fold's scores, in the order of its second part.
+
+    Returns
+    -------
+    float
+    """
     return float(np.mean([metric(y[rows], fold_scores) for (_, rows), fold_scores in zip(folds, scores, strict=True)]))
 
 
 def gather(folds: Sequence[Fold], scores: Sequence[Vector], n_rows: int) -> Matrix:
-    """Scores of folds put where their rows are: shape (n_repeats, n_rows)."""
+    """Put scores of folds where their rows are.
+
+    Parameters
+    ----------
+    folds : sequence of (ndarray, ndarray)
+        Row numbers; the second parts of consecutive folds make up whole repeats.
+    scores : sequence of ndarray
+        Each fold's scores, in the order of its second part.
+    n_rows : int
+        Rows of one repeat.
+
+    Returns
+    -------
+    ndarray, shape (n_repeats, n_rows)
+    """
     rows = np.concatenate([rows for _, rows in folds]).reshape(-1, n_rows)
     result = np.empty(rows.shape)
     np.put_along_axis(result, rows, np.concatenate(list(scores)).reshape(-1, n_rows), axis=1)

@@ -15,6 +15,11 @@ class LogisticRegression(Classifier):
     ----------
     C : float
         Inverse strength of the penalty.
+
+    Attributes
+    ----------
+    estimator_ : sklearn.linear_model.LogisticRegression
+        The fitted model.
     """
 
     def __init__(self, C: float = 1.0) -> None:

@@ -13,7 +13,6 @@ import os
 import threading
 import weakref
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +30,17 @@ class Booster(Protocol):
     """What predicts from a LightGBM model's text."""
 
     def predict(self, matrix: Matrix) -> Vector:
-        """Predictions of a (n_rows, n_features) matrix: shape (n_rows,)."""
+        """Predictions of a matrix.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+        """
 
 
 def open_booster(text: str, threads: int | None = None) -> Booster:
@@ -45,10 +54,16 @@ def open_booster(text: str, threads: int | None = None) -> Booster:
         Threads for matrices of many rows; by default `OMP_NUM_THREADS`, else one: LightGBM with more threads than
         CPUs granted is many times slower.
 
+    Returns
+    -------
+    Booster
+
     Raises
     ------
     ValueError
         For a text that is cut off: the library would abort the whole process.
+    RuntimeError
+        When the C library refuses the text.
     """
     if "\nend of trees\n" not in text:
         raise ValueError("This is not a whole LightGBM model: its text ends before its trees do.")
@@ -97,6 +112,16 @@ class NativeBooster:
         The model.
     threads : int
         OpenMP threads for matrices of many rows.
+
+    Attributes
+    ----------
+    n_features : int
+        Columns that a matrix must have.
+
+    Raises
+    ------
+    RuntimeError
+        When the library refuses the text.
     """
 
     def __init__(self, library: ctypes.CDLL, text: str, threads: int) -> None:
@@ -127,6 +152,8 @@ class NativeBooster:
         ------
         ValueError
             When the matrix has another number of columns: the library would read past its end.
+        RuntimeError
+            When the library fails.
         """
         if matrix.ndim != 2 or matrix.shape[1] != self.n_features:
             raise ValueError(
@@ -206,7 +233,15 @@ class _RowPredictor:
 
 
 class PackageBooster:
-    """The same model in the lightgbm package, for installations whose C library is elsewhere."""
+    """The same model in the lightgbm package, for installations whose C library is elsewhere.
+
+    Parameters
+    ----------
+    text : str
+        The model.
+    threads : int
+        Threads for matrices of many rows.
+    """
 
     def __init__(self, text: str, threads: int) -> None:
         import lightgbm
@@ -215,10 +250,15 @@ class PackageBooster:
         self._threads = threads
 
     def predict(self, matrix: Matrix) -> Vector:
-        """Predictions of a (n_rows, n_features) matrix: shape (n_rows,)."""
+        """Predictions of a matrix.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+        """
         return np.asarray(self._booster.predict(matrix, num_threads=self._threads), dtype=np.float64)
-
-
-def library_version() -> str:
-    """Version of the installed LightGBM, without importing it."""
-    return version("lightgbm")

@@ -1,7 +1,7 @@
 """UseCase: one prediction problem, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ class UseCase:
         return DATASETS / self.source
 
     def pipeline(self, algorithm: Algorithm) -> Pipeline:
-        """An unfitted pipeline from records to the matrix of an algorithm."""
+        """A pipeline from records to the matrix of an algorithm; its steps are the declaration's: clone it to fit."""
         return Pipeline((RecordEncoder(self.features, self.derived), *algorithm.transformers))
 
 
@@ -126,11 +126,14 @@ def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int,
     return tuple(position for position, feature in enumerate(features) if type(feature) is kind)
 
 
-def signature(features: tuple[Feature, ...], target: Target) -> dict[str, Any]:
-    """Features and target as plain data, for a manifest."""
+def signature(use_case: UseCase) -> dict[str, Any]:
+    """Features, derived columns and target as plain data, for a manifest."""
+    target = use_case.target.feature
     return {
         "features": [
-            {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()} for feature in features
+            {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()}
+            for feature in use_case.features
         ],
-        "target": {"name": target.feature.name, **target.feature.json_schema()},
+        "derived": [asdict(column) for column in use_case.derived],
+        "target": {"name": target.name, **target.json_schema()},
     }

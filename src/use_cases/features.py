@@ -56,13 +56,35 @@ class Feature(ABC):
         """Type and limits as JSON Schema."""
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value, in a sentence that does not repeat it; None when nothing is."""
+        """What is wrong with a value.
+
+        Parameters
+        ----------
+        value : object
+            Of any type, as clients may send any.
+
+        Returns
+        -------
+        str or None
+            A sentence that does not repeat the value; None when nothing is wrong.
+        """
         if value is None:
             return None if self.missing else NULL_PROBLEM
         return self._problem(value)
 
     def parse(self, text: str) -> Any:
-        """The value that a text cell stands for: the text itself when it stands for nothing else."""
+        """The value that a text cell stands for.
+
+        Parameters
+        ----------
+        text : str
+            The whole cell.
+
+        Returns
+        -------
+        str, int, float or None
+            None for an empty cell; the text itself when it stands for nothing else. It may still have a problem.
+        """
         return text if text else None
 
     def json_schema(self) -> dict[str, Any]:
@@ -83,6 +105,11 @@ class Category(Feature):
     ----------
     values : tuple of str
         The allowed values; each is encoded as its position. Any other is rejected.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When there is no value, an empty one, or one that is there twice.
     """
 
     values: tuple[str, ...]
@@ -119,6 +146,11 @@ class Number(Feature):
     ----------
     low, high : float
         The smallest and largest allowed value.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When a bound is not finite, or the lower one is above the other.
     """
 
     low: float

@@ -70,7 +70,7 @@ class Log(Logger):  # type: ignore[misc]
 settings = Settings.at_start()
 cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
 
-bind = f"{settings.host}:{settings.port}"
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency or cpus  # a prediction is pure computation: more workers than CPUs only wait
 worker_class = Worker  # gthread: keep-alive connections wait in the main thread and cost no worker thread
 threads = 4  # so that a large file does not hold up the short requests of its worker

@@ -43,4 +43,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     errors.init_app(app)
     openapi.init_app(app, settings.default_use_case)
     app.register_blueprint(blueprint)
+    if settings.cors_origins:
+        from flask_cors import CORS
+
+        CORS(app, origins=list(settings.cors_origins))
     return app

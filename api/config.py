@@ -1,9 +1,11 @@
 """Every setting of the service: its default, what it means, and what it may be."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,11 @@ def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     return parse
 
 
-def _text(text: str) -> str:
-    if not text:
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(","))
+    if not all(re.fullmatch(r"https?://[a-zA-Z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
         raise ValueError
-    return text
+    return origins
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,14 @@ class Settings:
     host: str = _setting(
         "0.0.0.0",  # noqa: S104 - a container's port is reached from outside
         "Address that gunicorn listens on; the development server always takes 127.0.0.1.",
-        "an address of this machine",
-        _text,
+        "an IP address of this machine",
+        lambda text: str(ip_address(text)),
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins, separated by commas, whose pages may call the service from a browser. None: no other than its own.",
+        "origins such as https://example.org, separated by commas",
+        _origins,
     )
     port: int = _setting(8080, "Port to listen on.", "a port number from 1 to 65535", _port)
 

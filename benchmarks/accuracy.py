@@ -25,7 +25,7 @@ from src.evaluation import bootstrap_interval, roc_auc
 from src.models.base import Fold, Model
 from src.models.lightgbm import LgbClassifier
 from src.registry import library_versions
-from src.train_pipeline import Part, Plan, fit, read, score, split
+from src.train_pipeline import Part, Plan, features_of, fit, read, score, split
 from src.use_cases import get_use_case
 from src.use_cases.declaration import Algorithm, UseCase
 
@@ -82,6 +82,10 @@ def main() -> None:
             for name, algorithm in algorithms.items()
         ),
         "",
+        "The tuned parameters of the first column were chosen on 70 % of the rows that it is measured on, and the",
+        "encoding, the quotients and the bounds of the search by looking at all of them: it is what these parameters",
+        "can do at best. The second column tunes anew in each fold: it is what the procedure does.",
+        "",
         f"Hold-out of the default training (300 rows): {roc_auc(test.y, hold_out):.4f}, "
         f"95 % bootstrap interval {low:.4f} to {high:.4f}.",
         "",
@@ -98,7 +102,7 @@ def main() -> None:
 
 def repeated_scores(use_case: UseCase, algorithm: Algorithm, whole: Part) -> Vector:
     """AUC of fixed parameters on each fold of 10 x 5-fold cross-validation."""
-    X = clone(use_case.pipeline(algorithm)).fit_transform(whole.table.drop(columns=use_case.target.feature.name))
+    X = clone(use_case.pipeline(algorithm)).fit_transform(features_of(use_case, whole))
     return fold_scores(algorithm.model, X, whole.y, use_case.task.folds(whole.y, 5, 10, SEED))
 
 
@@ -107,8 +111,13 @@ def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> 
     scores = []
     for rows, judged in use_case.task.folds(whole.y, 5, 1, SEED):
         inner, outer = (Part(whole.table.iloc[part].reset_index(drop=True), whole.y[part]) for part in (rows, judged))
-        candidate = fit(use_case, algorithm, inner, plan)
-        scores.append(roc_auc(outer.y, score(use_case, candidate, outer)))
+        if algorithm.search_space:
+            predicted = score(use_case, fit(use_case, algorithm, inner, plan), outer)
+        else:  # nothing to tune: not the number of trees, either
+            pipeline = clone(use_case.pipeline(algorithm))
+            model = clone(algorithm.model).fit(pipeline.fit_transform(features_of(use_case, inner)), inner.y)
+            predicted = model.predict_score(pipeline.transform(features_of(use_case, outer)))
+        scores.append(roc_auc(outer.y, predicted))
     return float(np.mean(scores))
 
 

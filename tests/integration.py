@@ -10,6 +10,7 @@ import http.client
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,10 @@ class Client:
         if parts.scheme != "http" or not parts.hostname:
             raise click.ClickException(f"The URL must look like http://localhost:8080, not {url}.")
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
     def call(self, method: str, path: str, content: Any = None) -> Any:
         """The answer's JSON; a failure ends the check with the service's own words."""
@@ -67,14 +72,14 @@ def main(url: str, test_csv: Path | None) -> None:
     table = read_training_table(test_csv, use_case.features, use_case.target.feature)
     y = use_case.target.fit_transform(table.target)
 
-    client = Client(url)
-    expected = client.call("GET", f"/models/{model_id}")["metrics"]["hold_out"]["roc_auc"]
-    one_by_one, seconds = [], []
-    for record in table.records:
-        started = time.perf_counter()
-        one_by_one += client.call("POST", f"/output/{model_id}", record)["probability"]
-        seconds.append(time.perf_counter() - started)
-    batch = client.call("POST", f"/outputs/{model_id}", table.records)["probability"]
+    with closing(Client(url)) as client:
+        expected = client.call("GET", f"/models/{model_id}")["metrics"]["hold_out"]["roc_auc"]
+        one_by_one, seconds = [], []
+        for record in table.records:
+            started = time.perf_counter()
+            one_by_one += client.call("POST", f"/output/{model_id}", record)["probability"]
+            seconds.append(time.perf_counter() - started)
+        batch = client.call("POST", f"/outputs/{model_id}", table.records)["probability"]
 
     auc = roc_auc(y, np.array(one_by_one))
     latency = ", ".join(f"p{p} {np.percentile(seconds, p) * 1000:.2f} ms" for p in PERCENTILES)

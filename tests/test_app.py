@@ -215,3 +215,23 @@ def test_the_record_is_documented_with_allowed_values_bounds_and_meaning(
             assert isinstance(feature, Number)
             assert described["type"] == "integer"
             assert (described["minimum"], described["maximum"]) == (feature.low, feature.high)
+
+
+def test_pages_of_other_origins_may_call_only_when_they_are_named(trained: Registry, record: dict[str, Any]) -> None:
+    ours, theirs = "https://forms.example.org", "https://example.com"
+    closed = create_app(Settings(model_registry=trained.folder)).test_client()
+    opened = create_app(Settings(model_registry=trained.folder, cors_origins=(ours,))).test_client()
+    allowed = "Access-Control-Allow-Origin"
+    assert allowed not in closed.post("/predict", json=record, headers={"Origin": ours}).headers
+    assert allowed not in opened.post("/predict", json=record, headers={"Origin": theirs}).headers
+    assert opened.post("/predict", json=record, headers={"Origin": ours}).headers[allowed] == ours
+    preflight = opened.options(
+        "/predict",
+        headers={
+            "Origin": ours,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        },
+    )
+    assert preflight.headers[allowed] == ours
+    assert "content-type" in preflight.headers["Access-Control-Allow-Headers"]

@@ -27,6 +27,7 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
         log_level="INFO",
         web_concurrency=None,
         host="0.0.0.0",
+        cors_origins=(),
         port=8080,
     )
 
@@ -39,7 +40,11 @@ VALID = {
     "MAX_ROWS": ("7", 7),
     "LOG_LEVEL": ("WARNING", "WARNING"),
     "WEB_CONCURRENCY": ("3", 3),
-    "HOST": ("127.0.0.1", "127.0.0.1"),
+    "HOST": ("::1", "::1"),
+    "CORS_ORIGINS": (
+        "https://a.example.org, http://localhost:3000",
+        ("https://a.example.org", "http://localhost:3000"),
+    ),
     "PORT": ("65535", 65535),
 }
 
@@ -80,7 +85,10 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("LOG_LEVEL", MARKER, "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("WEB_CONCURRENCY", MARKER, "a whole number above 0"),
         ("WEB_CONCURRENCY", "", "a whole number above 0"),
-        ("HOST", "", "an address of this machine"),
+        ("CORS_ORIGINS", "*", "origins such as"),
+        ("CORS_ORIGINS", "example.org", "origins such as"),
+        ("HOST", "localhost:80", "IP address of this machine"),
+        ("HOST", "", "IP address of this machine"),
         ("PORT", "0", "a port number from 1 to 65535"),
         ("PORT", "65536", "a port number from 1 to 65535"),
         ("PORT", f"tcp://{MARKER}:80", "a port number from 1 to 65535"),
@@ -110,7 +118,7 @@ def documented() -> dict[str, str]:
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
 def test_every_setting_is_in_the_readme_with_its_default(setting: Field[Any]) -> None:
     cell = documented()[setting.name.upper()]
-    if setting.default is None:
+    if setting.default in (None, ()):
         assert cell
         assert "`" not in cell, "there is no default, so the table must show no value"
     else:

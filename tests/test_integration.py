@@ -1,0 +1,96 @@
+"""The integration script against real servers: one that is right, and ones that are not."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from click.testing import CliRunner, Result
+
+from src.registry import Registry
+from tests.conftest import Server
+from tests.integration import main
+
+
+def run(url: str, registry: Registry, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--url", url, *arguments], env={"MODEL_REGISTRY": str(registry.folder)})
+
+
+@contextmanager
+def altered(server: Server, alter: Callable[[str, Any], Any]) -> Iterator[str]:
+    """A server that passes requests on and changes the answers."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer in one piece: in two, each would wait for an acknowledgement
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+            with urlopen(Request(server.url + self.path, body, method=self.command), timeout=30) as response:
+                content = json.dumps(alter(self.path, json.load(response))).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def test_a_service_that_answers_as_trained_passes(server: Server, trained: Registry) -> None:
+    result = run(server.url, trained)
+    assert result.exit_code == 0, result.output
+    manifest = trained.manifest(trained.latest("credit"))
+    assert f"AUC       {manifest['metrics']['hold_out']['roc_auc']:.4f}" in result.output
+    assert f"Gini      {manifest['metrics']['hold_out']['gini']:.4f}" in result.output
+    assert "p99" in result.output
+
+
+def test_a_batch_that_disagrees_with_its_rows_fails(server: Server, trained: Registry) -> None:
+    def alter(path: str, answer: Any) -> Any:
+        if path.startswith("/outputs/"):
+            answer["probability"][7] += 1e-12
+        return answer
+
+    with altered(server, alter) as url:
+        result = run(url, trained)
+    assert result.exit_code == 1
+    assert "disagree on 1 rows" in result.output
+
+
+@pytest.mark.parametrize(("above", "exit_code"), [(0.0009, 0), (0.0011, 1)])
+def test_an_auc_below_the_manifests_fails(server: Server, trained: Registry, above: float, exit_code: int) -> None:
+    def alter(path: str, answer: Any) -> Any:
+        if path.startswith("/models/"):
+            answer["metrics"]["hold_out"]["roc_auc"] += above
+        return answer
+
+    with altered(server, alter) as url:
+        result = run(url, trained)
+    assert result.exit_code == exit_code
+    assert ("the AUC is below the manifest's" in result.output) == bool(exit_code)
+
+
+def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Registry, tmp_path: Path) -> None:
+    refused = run("http://127.0.0.1:9", trained)
+    assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
+    assert "no usable answer" in refused.output
+    assert "must look like" in run("localhost:8080", trained).output
+    stray = shutil.copy(trained.folder / trained.latest("credit") / "test.csv", tmp_path)
+    assert "must lie in its artifact's folder" in run(server.url, trained, "--test-csv", str(stray)).output

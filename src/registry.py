@@ -51,7 +51,17 @@ _MODEL_ID = re.compile(
 
 @dataclass(frozen=True)
 class ModelId:
-    """The parts of a model_id, e.g. `credit-lightgbm_v1.0.0-1795287600.123456`."""
+    """The parts of a model_id, e.g. `credit-lightgbm_v1.0.0-1795287600.123456`.
+
+    Parameters
+    ----------
+    use_case, algorithm : str
+        What was trained, and how.
+    version : str
+        Of the program that trained it.
+    timestamp : str
+        Unix time in seconds, with six decimals.
+    """
 
     use_case: str
     algorithm: str
@@ -60,7 +70,18 @@ class ModelId:
 
     @classmethod
     def parse(cls, text: str) -> "ModelId | None":
-        """The parts, or None for a text that is no model_id."""
+        """Take a text apart.
+
+        Parameters
+        ----------
+        text : str
+            Anything, perhaps from a URL.
+
+        Returns
+        -------
+        ModelId or None
+            None for a text that is no model_id.
+        """
         match = _MODEL_ID.fullmatch(text)
         return cls(**match.groupdict()) if match else None
 
@@ -156,7 +177,18 @@ class Registry:
     # names
 
     def list(self, use_case: str | None = None) -> "list[str]":
-        """The model_ids of all artifacts or of one use case's, newest first."""
+        """List artifacts.
+
+        Parameters
+        ----------
+        use_case : str, optional
+            Only this one's.
+
+        Returns
+        -------
+        list of str
+            model_ids, newest first.
+        """
         ids = [
             model_id
             for name in self._names()
@@ -209,7 +241,18 @@ class Registry:
         _write_atomically(self._champion_file(_parts(model_id).use_case), model_id.encode())
 
     def check_exists(self, model_id: str) -> None:
-        """Raise `UnknownModelError` unless there is such an artifact; no disk access for a name that is no model_id."""
+        """Refuse a name that no artifact has; for one that is no model_id without touching the disk.
+
+        Parameters
+        ----------
+        model_id : str
+            Anything, perhaps from a URL.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        """
         if ModelId.parse(model_id) is None or not (self.folder / model_id / MANIFEST).is_file():
             raise UnknownModelError
 
@@ -237,6 +280,15 @@ class Registry:
         -------
         str
             The model_id.
+
+        Raises
+        ------
+        UnknownModelError
+            When the model_id is none: it would never be listed.
+        FileExistsError
+            When there is such an artifact already.
+        ValueError
+            When the manifest cannot be JSON, as with NaN.
         """
         model_id = str(manifest["model_id"])
         _parts(model_id)  # a name that would never be listed is refused before anything is written
@@ -256,7 +308,13 @@ class Registry:
         return model_id
 
     def delete(self, model_id: str) -> None:
-        """Delete an artifact, its manifest first; its title of champion goes with it."""
+        """Delete an artifact, its manifest first; its title of champion goes with it.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        """
         self.check_exists(model_id)
         use_case = _parts(model_id).use_case
         with suppress(BrokenArtifactError):
@@ -319,7 +377,27 @@ class Registry:
         return Artifact(manifest, pipeline, target, model)
 
     def read(self, model_id: str, name: str, manifest: Mapping[str, Any]) -> bytes:
-        """Content of one of an artifact's files, its digest verified."""
+        """Read one of an artifact's files.
+
+        Parameters
+        ----------
+        model_id : str
+            The artifact.
+        name : str
+            The file.
+        manifest : mapping
+            The artifact's, with the digest that the file must have.
+
+        Returns
+        -------
+        bytes
+            The file's content, verified.
+
+        Raises
+        ------
+        BrokenArtifactError
+            When the file is missing or is not the one that training wrote.
+        """
         try:
             content = (self.folder / model_id / name).read_bytes()
         except (OSError, ValueError):  # ValueError for a name that no file can have

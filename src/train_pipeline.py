@@ -63,7 +63,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Part:
-    """The training part or the hold-out: the rows, and the target as numbers."""
+    """The training part or the hold-out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        n_rows rows: the features and, as its last column, the target.
+    y : ndarray, shape (n_rows,)
+        The target as numbers.
+    """
 
     table: pd.DataFrame
     y: Vector
@@ -71,13 +79,29 @@ class Part:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An algorithm's outcome: a pipeline and a model fitted on the training part, and how they were chosen."""
+    """An algorithm's outcome.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        What was fitted.
+    pipeline : Pipeline
+        Fitted on the training part, as is the model.
+    model : Model
+        With the best trial's parameters, and its threshold.
+    trials : sequence of Trial
+        All points that were tried.
+    out_of_fold : ndarray, shape (n_repeats, n_training_rows)
+        The best trial's scores of rows that its models did not see.
+    thresholds : mapping
+        Thresholds by how they were chosen; the first is the model's.
+    """
 
     algorithm: Algorithm
     pipeline: Pipeline
     model: Model
     trials: Sequence[Trial]
-    out_of_fold: Matrix  # (n_repeats, n_training_rows)
+    out_of_fold: Matrix
     thresholds: Mapping[str, float]
 
 
@@ -132,13 +156,55 @@ def run_training(use_case: UseCase, registry: Registry, data: Path, plan: Plan) 
 
 
 def read(use_case: UseCase, data: Path) -> pd.DataFrame:
-    """The checked table, the target as its last column."""
+    """Read a data file and check all of it.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose columns it must have.
+    data : Path
+        CSV or XLSX.
+
+    Returns
+    -------
+    DataFrame
+        The features and, as its last column, the target as it stands in the file.
+
+    Raises
+    ------
+    InvalidTableError
+        With the place of everything that does not fit.
+    UnsupportedFileError
+        When the file is neither CSV nor XLSX.
+    """
     table = read_training_table(data, use_case.features, use_case.target.feature)
     return pd.DataFrame(table.records).assign(**{use_case.target.feature.name: table.target})
 
 
 def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part, Target]:
-    """The training part, the hold-out, and the target's transformer; nothing was fitted on features yet."""
+    """Part the rows, before anything is fitted on features.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Says how rows are parted.
+    table : DataFrame
+        What `read` gave.
+    seed : int
+        Of the drawing.
+
+    Returns
+    -------
+    train, test : Part
+        The training part and the hold-out.
+    target : Target
+        The fitted transformer of the target column.
+
+    Raises
+    ------
+    TooFewRowsError
+        When a class has too few rows.
+    """
     target = clone(use_case.target)
     y = target.fit_transform(list(table[target.feature.name]))
     train, test = (
@@ -148,7 +214,29 @@ def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part
 
 
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
-    """Fit the pipeline, tune, and fit the model with the best parameters: all of it on the training part alone."""
+    """Fit the pipeline, tune, and fit the model with the best parameters: all of it on the training part alone.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Says what is tuned for and how the threshold is chosen.
+    algorithm : Algorithm
+        What to fit; left unfitted itself.
+    train : Part
+        The training part.
+    plan : Plan
+        Number of trials, seed and jobs.
+
+    Returns
+    -------
+    Candidate
+        The fitted pipeline and model, and how they were chosen.
+
+    Raises
+    ------
+    InterruptedTrainingError
+        On Ctrl-C while tuning.
+    """
     pipeline = clone(use_case.pipeline(algorithm))  # the declaration's own steps stay unfitted
     X = pipeline.fit_transform(features_of(use_case, train))
     folds = use_case.task.folds(train.y, SPLITS, REPEATS, plan.seed)
@@ -173,7 +261,13 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
 
 
 def evaluate(use_case: UseCase, candidate: Candidate, train: Part, test: Part) -> dict[str, Metrics]:
-    """Metrics on the training part, out of fold (the mean over repeats) and on the hold-out."""
+    """Measure a candidate.
+
+    Returns
+    -------
+    dict
+        Metrics by part: on the training part, out of fold (the mean over repeats) and on the hold-out.
+    """
     measure, threshold = use_case.task.metrics, candidate.model.threshold_
     repeats = [measure(train.y, scores, threshold) for scores in candidate.out_of_fold]
     return {

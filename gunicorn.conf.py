@@ -58,7 +58,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 class Log(Logger):  # type: ignore[misc]
-    """gunicorn's log without tracebacks, which hold paths and may quote a request."""
+    """gunicorn's log without tracebacks, which hold paths and may quote a request, and without hidden work."""
+
+    def access(self, *args: Any) -> None:
+        if self.cfg.accesslog:  # gunicorn makes each request's line, if only to drop it, once there is a logconfig_dict
+            super().access(*args)
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
         from api.errors import traced

@@ -142,7 +142,7 @@ class RecordEncoder(Transformer):
                 faulty.append(position)
         if faulty:
             raise InvalidRecordsError(faulty)
-        return np.array(rows, dtype=np.float64).reshape(-1, width + len(self.quotients_))
+        return np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.quotients_)))
 
 
 def _records(X: Records) -> Sequence[Record]:

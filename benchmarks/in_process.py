@@ -88,6 +88,9 @@ def main() -> None:
         "encode": median_us(transform, lists, options.repeats),
         "predict": median_us(predict, matrices, options.repeats),
         "record_to_probability": median_us(lambda one: predict(transform(one))[0], lists, options.repeats),
+        "same_record_to_probability": median_us(
+            lambda one: predict(transform(one))[0], lists[:1] * len(lists), options.repeats
+        ),
         "make_prediction": median_us(lambda one: make_prediction(artifact, one), lists, options.repeats),
     }
     callables = {

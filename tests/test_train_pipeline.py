@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -165,7 +166,8 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001
     assert created < datetime.now(UTC)
     assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
-    assert set(manifest["libraries"]) == {"lightgbm", "scikit-learn"}
+    assert manifest["libraries"].keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
+    assert manifest["libraries"] == {name: version(name) for name in manifest["libraries"]}
     assert [feature["name"] for feature in manifest["features"]] == [feature.name for feature in credit.features]
     assert manifest["target"]["name"] == "default"
     assert manifest["example"] == credit.example

@@ -44,8 +44,6 @@ from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
 
-logger = logging.getLogger(__name__)
-
 HOLD_OUT_SHARE = 0.3
 SPLITS, REPEATS = 10, 2  # one pass over the folds ranks trials by noise
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses

@@ -1,6 +1,5 @@
 """Tuning: Bayesian optimisation of a model's parameters by cross-validation."""
 
-import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from bayes_opt.acquisition import AcquisitionFunction
 
     from src.models.base import CrossValidation
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from api.errors import PROBLEM_TYPE, STATUS, BadRequestError, InvalidFieldsError
 from src.errors import Fault, TabserveError
 from tests.conftest import ROOT
 
-SECRET = "Grete Muster, 35, /home/grete/loan.xlsx"
+SECRET = "Grete Muster, 35, /srv/grete/loan.xlsx"
 
 # raised where tables are read to train on, or turned into one of STATUS before a client could see them
 NOT_FOR_CLIENTS = {

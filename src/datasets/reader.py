@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,6 +104,8 @@ class Table:
 def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
     """Read and check a file to train on: all columns there, the target too, every value allowed.
 
+    No default stands in for a missing value here: it is meant for questions, not for what is learnt from.
+
     Parameters
     ----------
     path : Path
@@ -125,6 +127,7 @@ def read_training_table(path: Path, features: Sequence[Feature], target: Feature
     UnsupportedFileError
         As of `read_table`.
     """
+    features = [replace(feature, default=None) for feature in features]
     with path.open("rb") as stream:
         table = read_table(stream, path.name, features, target)
     if table.target is None:
@@ -270,7 +273,7 @@ def _columns(place: str, header: Cells, features: Sequence[Feature], target: Fea
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
         names.pop()
-    required = [feature.name for feature in features if not feature.missing]
+    required = [feature.name for feature in features if not feature.optional]
     allowed = [*(feature.name for feature in features), target.name]
     faults = [Fault(name, "This column is missing.") for name in required if name not in names]
     faults += [

@@ -1,0 +1,118 @@
+"""The bikes use case: how many bikes are rented in an hour.
+
+The data are the UCI Bike Sharing data (see `src/datasets/PROVENANCE.md`).
+"""
+
+from src.evaluation import LargestGap, Regression, SmallestMetric
+from src.models.lightgbm import LgbCountRegressor
+from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from src.transformers import MinMax, OneHot, Target
+from src.tuning import Real, Whole
+from src.use_cases.declaration import Algorithm, UseCase
+from src.use_cases.features import CyclicInteger, Grouping, Integer, OrderedCategory
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+YEARS = (2011, 2012)
+
+FEATURES = (
+    CyclicInteger(name="hour", description="Hour of the day, 0 to 23; 24 is taken for 0", low=0, high=24),
+    OrderedCategory(name="weekday", description="Day of the week", values=WEEKDAYS),
+    OrderedCategory(name="month", description="Month", values=MONTHS),
+    OrderedCategory(
+        name="weather",
+        description="Cloudy: mist, too; Rainy: light rain or snow; Stormy: heavy rain, thunderstorm or snow",
+        values=("Clear", "Cloudy", "Rainy", "Stormy"),
+    ),
+    Integer(
+        name="year",
+        description="Year; the newest when left out",
+        low=YEARS[0],
+        high=YEARS[-1],
+        default=YEARS[-1],
+    ),
+)
+HOUR, WEEKDAY, MONTH = 0, 1, 2  # columns of the matrix
+
+DERIVED = (
+    Grouping(
+        name="season",
+        description="Season of the year",
+        category="month",
+        groups={
+            "winter": ("December", "January", "February"),
+            "spring": ("March", "April", "May"),
+            "summer": ("June", "July", "August"),
+            "autumn": ("September", "October", "November"),
+        },
+    ),
+    Grouping(
+        name="weekend",
+        description="Is it Saturday or Sunday?",
+        category="weekday",
+        groups={"no": WEEKDAYS[:5], "yes": WEEKDAYS[5:]},
+    ),
+)
+
+LINEAR = Algorithm(
+    name="LinearRegression",
+    model=LinearRegression(floor=0),
+    transformers=(OneHot((HOUR, WEEKDAY, MONTH)), MinMax()),
+)
+
+USE_CASE = UseCase(
+    name="bikes",
+    title="Bike rentals",
+    description="How many bikes are rented in an hour?",
+    task=Regression(),
+    source="bikes.csv",
+    features=FEATURES,
+    derived=DERIVED,
+    target=Target(Integer(name="count", description="Bikes rented in that hour", low=0, high=1_000_000)),
+    algorithms=(
+        # with its hours as one number, a line cannot follow the day: it shows what the other encodings are worth
+        Algorithm(name="Lasso", model=Lasso(floor=0), transformers=(MinMax(),)),
+        Algorithm(
+            name="SVR",
+            model=SVR(C=100, gamma=1, epsilon=20, floor=0),
+            transformers=(OneHot((HOUR,)), MinMax()),
+        ),
+        LINEAR,
+        Algorithm(
+            name="DecisionTreeRegressor",
+            model=DecisionTreeRegressor(),
+            search_space={"max_depth": Whole(4, 24), "min_samples_leaf": Whole(1, 50, log=True)},
+        ),
+        Algorithm(
+            name="LGBMRegressor",
+            model=LgbCountRegressor(),
+            search_space={
+                "num_leaves": Whole(16, 63, log=True),
+                "min_data_in_leaf": Whole(5, 40, log=True),
+                "feature_fraction_bynode": Real(0.4, 1.0),
+                "bagging_fraction": Real(0.5, 1.0),
+                "lambda_l2": Real(0.1, 50.0, log=True),
+                "learning_rate": Real(0.1, 0.2, log=True),
+            },
+        ),
+    ),
+    baseline=LINEAR,
+    gates=(SmallestMetric("r2", 0.2), LargestGap("r2", 0.1)),
+    example={"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"},
+    splits=4,
+    repeats=1,
+    chronological=True,
+)

@@ -9,7 +9,7 @@ import numpy as np
 from src.aliases import Matrix, Record, Records, Vector
 from src.base import Estimator
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.use_cases.features import Feature, Quotient
+from src.use_cases.features import DerivedColumn, Feature
 
 
 class Transformer(Estimator, ABC):
@@ -81,29 +81,28 @@ class RecordEncoder(Transformer):
     ----------
     features : tuple of Feature
         The first columns of the matrix, in its order.
-    derived : tuple of Quotient
+    derived : tuple of DerivedColumn
         The columns after them.
 
     Attributes
     ----------
     encoders_ : list of (str, callable)
         Name of each feature and its way from a value to a number.
-    quotients_ : list of (int, int)
-        Positions of each quotient's numerator and denominator.
+    computers_ : list of callable
+        Each derived column's way from an encoded row to its number.
     absent_ : dict
         The features that a record may leave out, each with None.
     """
 
-    def __init__(self, features: tuple[Feature, ...], derived: tuple[Quotient, ...] = ()) -> None:
+    def __init__(self, features: tuple[Feature, ...], derived: tuple[DerivedColumn, ...] = ()) -> None:
         self.features = features
         self.derived = derived
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups; the declaration says all there is to learn, so `X` is not read."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
-        position = {feature.name: position for position, feature in enumerate(self.features)}
-        self.quotients_ = [(position[one.numerator], position[one.denominator]) for one in self.derived]
-        self.absent_ = {feature.name: None for feature in self.features if feature.missing}
+        self.computers_ = [column.computer(self.features) for column in self.derived]
+        self.absent_ = {feature.name: None for feature in self.features if feature.optional}
         return self
 
     def transform(self, X: Records) -> Matrix:
@@ -135,14 +134,14 @@ class RecordEncoder(Transformer):
                     if len(record) != width:
                         raise KeyError
                 row = [encode(record[name]) for name, encode in encoders]
-                for numerator, denominator in self.quotients_:
-                    row.append(row[numerator] / row[denominator])
+                for compute in self.computers_:
+                    row.append(compute(row))
                 rows.append(row)
             except (KeyError, TypeError, ValueError):
                 faulty.append(position)
         if faulty:
             raise InvalidRecordsError(faulty)
-        return np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.quotients_)))
+        return np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.computers_)))
 
 
 def _records(X: Records) -> Sequence[Record]:
@@ -183,6 +182,28 @@ class OneHot(Transformer):
         others = np.delete(X, self.columns, axis=1)
         levels = [X[:, [i]] == levels for i, levels in zip(self.columns, self.levels_, strict=True)]
         return np.hstack([others, *levels]).astype(np.float64)
+
+
+class MinMax(Transformer):
+    """Every column to the range from 0 to 1; a missing value becomes 0.
+
+    Attributes
+    ----------
+    low_, range_ : ndarray, shape (n_columns,)
+        Smallest value of each column, and its distance to the largest; the range of a constant column is 1.
+    """
+
+    def fit(self, X: Matrix, y: Any = None) -> Self:
+        """Measure the columns of a (n_rows, n_columns) matrix."""
+        self.low_: Vector = np.nanmin(X, axis=0)
+        distance = np.nanmax(X, axis=0) - self.low_
+        self.range_: Vector = np.where(distance > 0, distance, 1.0)
+        return self
+
+    def transform(self, X: Matrix) -> Matrix:
+        """The scaled matrix, of the same shape; rows that `fit` did not see may leave the range."""
+        self.check_is_fitted()
+        return np.nan_to_num((X - self.low_) / self.range_, nan=0.0)
 
 
 class Standardize(Transformer):

@@ -9,16 +9,18 @@ takes it.
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from src.errors import InvalidUseCaseError
 
 NULL_PROBLEM = "Field may not be null."
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+
+Encoder: TypeAlias = Callable[[Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Feature(ABC):
         What it means, for someone who fills in a form.
     missing : bool
         Whether a value may be missing (null, an empty cell, or no such key); missing values reach the model as NaN.
+    default : object, optional
+        What a missing value stands for; a feature that has one may be missing, but for training.
     monotone : int
         1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
         For models that can promise it.
@@ -41,10 +45,20 @@ class Feature(ABC):
     name: str
     description: str
     missing: bool = False
+    default: Any = None
     monotone: int = 0
 
+    def __post_init__(self) -> None:
+        if self.default is not None and self._problem(self.default):
+            raise InvalidUseCaseError(f"The default of '{self.name}' is not among its values.")
+
+    @property
+    def optional(self) -> bool:
+        """Whether a record may do without it."""
+        return self.missing or self.default is not None
+
     @abstractmethod
-    def encoder(self) -> Callable[[Any], float]:
+    def encoder(self) -> Encoder:
         """A picklable function from a valid value to its number; KeyError, TypeError or ValueError for any other."""
 
     @abstractmethod
@@ -69,7 +83,7 @@ class Feature(ABC):
             A sentence that does not repeat the value; None when nothing is wrong.
         """
         if value is None:
-            return None if self.missing else NULL_PROBLEM
+            return None if self.optional else NULL_PROBLEM
         return self._problem(value)
 
     def parse(self, text: str) -> Any:
@@ -90,10 +104,12 @@ class Feature(ABC):
     def json_schema(self) -> dict[str, Any]:
         """The feature as JSON Schema (draft 2020-12, as in OpenAPI 3.1)."""
         schema = self._json_schema()
-        if self.missing:
+        if self.optional:
             schema["type"] = [schema["type"], "null"]
             if "enum" in schema:
                 schema["enum"] = [*schema["enum"], None]
+        if self.default is not None:
+            schema["default"] = self.default
         return {**schema, "description": self.description}
 
 
@@ -117,11 +133,12 @@ class Category(Feature):
     def __post_init__(self) -> None:
         if len(set(self.values)) < len(self.values) or not self.values or not all(self.values):
             raise InvalidUseCaseError(f"The values of '{self.name}' must be different texts, none of them empty.")
+        super().__post_init__()
 
-    def encoder(self) -> Callable[[Any], float]:
+    def encoder(self) -> Encoder:
         codes: dict[str | None, float] = {value: float(code) for code, value in enumerate(self.values)}
-        if self.missing:
-            codes[None] = math.nan
+        if self.optional:
+            codes[None] = math.nan if self.default is None else codes[self.default]
         return codes.__getitem__
 
     def _problem(self, value: Any) -> str | None:
@@ -159,10 +176,13 @@ class Number(Feature):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise InvalidUseCaseError(f"'{self.name}' needs two finite bounds, the lower one first.")
+        super().__post_init__()
 
-    def encoder(self) -> Callable[[Any], float]:
+    def encoder(self) -> Encoder:
         encode = partial(self._encode, self.low, self.high)
-        return partial(_encode_optional, encode) if self.missing else encode
+        if not self.optional:
+            return encode
+        return partial(_encode_optional, encode, math.nan if self.default is None else encode(self.default))
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -209,25 +229,107 @@ class Integer(Number):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quotient:
-    """A column that clients do not send: one feature divided by another.
+class CyclicInteger(Integer):
+    """Whole numbers on a circle, such as the hours of a day: `high` is taken for `low`."""
+
+    @staticmethod
+    def _encode(low: float, high: float, value: Any) -> float:
+        number = Integer._encode(low, high, value)
+        return low if number == high else number
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedColumn(ABC):
+    """A column that clients do not send: it is computed from features.
 
     Parameters
     ----------
     name, description : str
         As of a feature.
-    numerator, denominator : str
-        Names of two numbers; the denominator's lower bound must be above 0.
     monotone : int
         As of a feature.
     """
 
     name: str
     description: str
-    numerator: str
-    denominator: str
     monotone: int = 0
 
+    @abstractmethod
+    def check(self, features: Mapping[str, Feature]) -> None:
+        """Raise `InvalidUseCaseError` unless the features, by name, are such that the column can be computed."""
 
-def _encode_optional(encode: Callable[[Any], float], value: Any) -> float:
-    return math.nan if value is None else encode(value)
+    @abstractmethod
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        """A picklable function from a row, in the features' order and encoded, to the column's number."""
+
+    def declaration(self) -> dict[str, Any]:
+        """The column as plain data."""
+        return {"kind": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quotient(DerivedColumn):
+    """One feature divided by another.
+
+    Parameters
+    ----------
+    numerator, denominator : str
+        Names of two numbers; the denominator's lower bound must be above 0.
+    """
+
+    numerator: str
+    denominator: str
+
+    def check(self, features: Mapping[str, Feature]) -> None:
+        numerator, divisor = features.get(self.numerator), features.get(self.denominator)
+        if not isinstance(numerator, Number) or not isinstance(divisor, Number) or divisor.low <= 0:
+            raise InvalidUseCaseError(f"'{self.name}' must divide a number by a number that is above 0.")
+
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        position = _positions(features)
+        return partial(_divide, position[self.numerator], position[self.denominator])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping(DerivedColumn):
+    """The group that a category belongs to; it is encoded as the group's position.
+
+    Parameters
+    ----------
+    category : str
+        Name of a category.
+    groups : mapping of str to tuple of str
+        The values of each group; every value of the category is in exactly one.
+    """
+
+    category: str
+    groups: Mapping[str, tuple[str, ...]]
+
+    def check(self, features: Mapping[str, Feature]) -> None:
+        category = features.get(self.category)
+        grouped = [value for values in self.groups.values() for value in values]
+        if not isinstance(category, Category) or sorted(grouped) != sorted(category.values):
+            raise InvalidUseCaseError(f"'{self.name}' must have each value of a category in exactly one group.")
+
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        position = _positions(features)[self.category]
+        encode = features[position].encoder()
+        groups = enumerate(self.groups.values())
+        codes = {encode(value): float(code) for code, values in groups for value in values}
+        return partial(_look_up, codes, position)
+
+
+def _encode_optional(encode: Encoder, default: float, value: Any) -> float:
+    return default if value is None else encode(value)
+
+
+def _positions(features: Sequence[Feature]) -> dict[str, int]:
+    return {feature.name: position for position, feature in enumerate(features)}
+
+
+def _divide(numerator: int, denominator: int, row: Sequence[float]) -> float:
+    return row[numerator] / row[denominator]
+
+
+def _look_up(codes: Mapping[float, float], position: int, row: Sequence[float]) -> float:
+    return codes.get(row[position], math.nan)  # a missing category has no group

@@ -15,8 +15,9 @@ from src.errors import TooFewRowsError
 from src.models.base import Fold, Metric
 
 Metrics: TypeAlias = dict[str, float]
-TRAIN, CROSS_VALIDATION, HOLD_OUT = "train", "cross_validation", "hold_out"
+TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", "hold_out", "chronological"
 SMALLEST_CLASS = 20  # rows: of fewer, ten folds of seventy per cent would not all hold one
+SMALLEST_TABLE = 50  # rows of a regression: fewer leave no fold on which an R² means anything
 _SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
 
 
@@ -86,6 +87,23 @@ def kolmogorov_smirnov(y: Vector, scores: Vector) -> float:
     at = np.unique(scores)
     shares = [np.searchsorted(np.sort(scores[y == label]), at, side="right") / np.sum(y == label) for label in (0, 1)]
     return float(np.max(np.abs(shares[0] - shares[1])))
+
+
+def r2(y: Vector, scores: Vector) -> float:
+    """Coefficient of determination: the share of the targets' variance that the scores explain.
+
+    Parameters
+    ----------
+    y, scores : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    float
+        1 for scores that are right, 0 for the mean of `y`, below 0 for worse; NaN when the targets do not vary.
+    """
+    varies = len(y) and np.max(y) > np.min(y)  # rounding gives constant targets a variance, too
+    variance = float(np.sum((y - np.mean(y)) ** 2)) if varies else 0.0
+    return 1 - float(np.sum((y - scores) ** 2)) / variance if variance else float("nan")
 
 
 @dataclass(frozen=True)
@@ -305,7 +323,7 @@ class Classification(Task):
         from sklearn.model_selection import train_test_split
 
         if min(np.sum(y == 0), np.sum(y == 1)) < SMALLEST_CLASS:
-            raise TooFewRowsError(SMALLEST_CLASS)
+            raise TooFewRowsError("each class", SMALLEST_CLASS)
         train, test = train_test_split(np.arange(len(y)), test_size=hold_out, stratify=y, random_state=seed)
         return np.sort(train), np.sort(test)
 
@@ -321,6 +339,42 @@ class Classification(Task):
             "half": 0.5,
             "roc_balanced": balanced.cheapest_threshold(repeated, scores),
         }
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """A number."""
+
+    headline = "r2"
+    answer_name = "r2_score"
+
+    @property
+    def metric(self) -> Metric:
+        return r2
+
+    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
+        return {
+            "r2": r2(y, scores),
+            "rmse": float(np.sqrt(np.mean((scores - y) ** 2))),
+            "mae": float(np.mean(np.abs(scores - y))),
+        }
+
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        from sklearn.model_selection import RepeatedKFold
+
+        return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
+
+    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
+        from sklearn.model_selection import train_test_split
+
+        if len(y) < SMALLEST_TABLE:
+            raise TooFewRowsError("a regression", SMALLEST_TABLE)
+        train, test = train_test_split(np.arange(len(y)), test_size=hold_out, random_state=seed)
+        return np.sort(train), np.sort(test)
+
+    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
+        """None: nothing is decided."""
+        return {}
 
 
 def bootstrap_interval(

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ class BayesianSearch:
     def run(
         self,
         objective: Callable[[Mapping[str, Any]], "CrossValidation"],
-        progress: Callable[[int, Trial, Trial], None] = lambda number, trial, best: None,
+        progress: Callable[[Sequence[Trial]], None] = lambda trials: None,
     ) -> list[Trial]:
         """Search for the parameters with the highest score.
 
@@ -136,7 +136,7 @@ class BayesianSearch:
         objective : callable
             Cross-validates a model with the given parameters.
         progress : callable
-            Told after each trial: its number from 1, itself, and the best so far.
+            Told after each trial: all trials so far.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class BayesianSearch:
                 parameters = {name: self.search_space[name].value(float(point[name])) for name in names}
                 trials.append(Trial(parameters, objective(parameters)))
                 optimizer.register(params=point, target=trials[-1].cross_validation.score)
-                progress(number, trials[-1], best_of(trials))
+                progress(trials)
         except KeyboardInterrupt:
             raise InterruptedTrainingError(len(trials), self.initial_points + self.iterations) from None
         return trials
@@ -187,12 +187,12 @@ def _thrifty_acquisition() -> "AcquisitionFunction":
     return ThriftyUpperConfidenceBound(kappa=2.576)
 
 
-def best_of(trials: list[Trial]) -> Trial:
+def best_of(trials: Sequence[Trial]) -> Trial:
     """The trial with the highest score; the earliest of equals.
 
     Parameters
     ----------
-    trials : list of Trial
+    trials : sequence of Trial
         At least one.
 
     Returns

@@ -134,6 +134,14 @@ class Classifier(Model):
         return {"result": [int(score >= threshold) for score in probability], "probability": probability}
 
 
+class Regressor(Model):
+    """A model of a number: its score is its answer."""
+
+    def answer(self, scores: Vector) -> dict[str, list[Any]]:
+        """The scores as `result`."""
+        return {"result": scores.tolist()}
+
+
 def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], scores: Sequence[Vector]) -> float:
     """The metric's mean over folds.
 

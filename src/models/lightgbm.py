@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from src.aliases import Matrix, Vector
-from src.models.base import Classifier, CrossValidation, Fold, Metric, Model, gather, mean_metric
+from src.models.base import Classifier, CrossValidation, Fold, Metric, Model, Regressor, gather, mean_metric
 from src.models.native import Booster, open_booster
 from src.tuning import Dimension, Flag, Real, Whole
 
@@ -132,11 +132,12 @@ class LgbModel(Model):
         with ThreadPoolExecutor(jobs, initializer=_silence_this_thread) as pool:
             while len(losses) < MAX_ROUNDS and len(losses) - _best_rounds(losses) < PATIENCE:
                 losses = np.vstack([losses, np.transpose(list(pool.map(_grow, boosters)))])
-        rounds = _best_rounds(losses)
-        scores = [
-            np.asarray(booster.predict(X[judged], num_iteration=rounds, num_threads=1))
-            for booster, (_, judged) in zip(boosters, folds, strict=True)
-        ]
+            rounds = _best_rounds(losses)
+
+            def score(booster: "lightgbm.Booster", fold: Fold) -> Vector:
+                return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=1))
+
+            scores = list(pool.map(score, boosters, folds))
         return CrossValidation(
             mean_metric(metric, y, folds, scores), gather(folds, scores, len(y)), {"num_rounds": rounds}
         )
@@ -170,6 +171,19 @@ class LgbClassifier(LgbModel, Classifier):
 
     objective = "binary"
     stopping_metric = "binary_logloss"
+
+
+class LgbRegressor(LgbModel, Regressor):
+    """LightGBM for a number; squared errors are minimised."""
+
+    objective = "regression"
+    stopping_metric = "l2"
+
+
+class LgbCountRegressor(LgbRegressor):
+    """LightGBM for counts: a Poisson regression, whose scores are never negative."""
+
+    objective = "poisson"
 
 
 _OWN_PARAMETERS = frozenset({"num_rounds", "categorical", "monotone"})

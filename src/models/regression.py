@@ -1,0 +1,135 @@
+"""Regressors by scikit-learn, which is imported when one is fitted or loaded."""
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from src.aliases import Matrix, Vector
+from src.models.base import Regressor
+
+
+class ScikitRegressor(Regressor):
+    """A regressor of scikit-learn behind this project's interface.
+
+    The parameters have scikit-learn's own names and meanings, but for `floor`:
+
+    Parameters
+    ----------
+    floor : float, optional
+        The smallest score there can be: what is below is raised to it, as a linear model may predict -3 of something
+        that is counted.
+
+    Attributes
+    ----------
+    estimator_ : sklearn.base.RegressorMixin
+        The fitted estimator.
+    """
+
+    floor: float | None = None
+
+    @abstractmethod
+    def _estimator(self) -> Any:
+        """A new estimator with this model's parameters."""
+
+    def fit(self, X: Matrix, y: Vector) -> Self:
+        """Fit the estimator to a (n_rows, n_columns) matrix and its targets."""
+        self.estimator_ = self._estimator().fit(X, y)
+        return self
+
+    def predict_score(self, X: Matrix) -> Vector:
+        self.check_is_fitted()
+        scores: Vector = self.estimator_.predict(X)
+        return scores if self.floor is None else np.maximum(scores, self.floor)
+
+
+class LinearRegression(ScikitRegressor):
+    """Ordinary least squares.
+
+    Parameters
+    ----------
+    floor : float, optional
+        The smallest score there can be.
+    """
+
+    def __init__(self, floor: float | None = None) -> None:
+        self.floor = floor
+
+    def _estimator(self) -> Any:
+        from sklearn import linear_model
+
+        return linear_model.LinearRegression()
+
+
+class Lasso(ScikitRegressor):
+    """Linear regression with an L1 penalty, on scaled columns.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty.
+    floor : float, optional
+        The smallest score there can be.
+    """
+
+    def __init__(self, alpha: float = 1.0, floor: float | None = None) -> None:
+        self.alpha = alpha
+        self.floor = floor
+
+    def _estimator(self) -> Any:
+        from sklearn import linear_model
+
+        return linear_model.Lasso(alpha=self.alpha)
+
+
+class SVR(ScikitRegressor):
+    """Support-vector regression with a Gaussian kernel, on scaled columns.
+
+    Parameters
+    ----------
+    C : float
+        Inverse strength of the penalty.
+    gamma : float
+        Inverse width of the kernel.
+    epsilon : float
+        Errors up to this size, in the target's unit, cost nothing; fewer rows are then support vectors.
+    floor : float, optional
+        The smallest score there can be.
+    """
+
+    def __init__(self, C: float = 1.0, gamma: float = 1.0, epsilon: float = 0.1, floor: float | None = None) -> None:
+        self.C = C
+        self.gamma = gamma
+        self.epsilon = epsilon
+        self.floor = floor
+
+    def _estimator(self) -> Any:
+        from sklearn import svm
+
+        return svm.SVR(C=self.C, gamma=self.gamma, epsilon=self.epsilon, cache_size=500)  # MB; fitting is faster
+
+
+class DecisionTreeRegressor(ScikitRegressor):
+    """A regression tree; its scores stay within the targets it has seen.
+
+    Parameters
+    ----------
+    max_depth : int
+        How many questions at most lead to a leaf.
+    min_samples_leaf : int
+        Rows that a leaf needs at least.
+    seed : int
+        Of the choice among equally good questions.
+    """
+
+    def __init__(self, max_depth: int = 10, min_samples_leaf: int = 5, seed: int = 0) -> None:
+        self.max_depth = max_depth
+        self.min_samples_leaf = min_samples_leaf
+        self.seed = seed
+
+    def _estimator(self) -> Any:
+        from sklearn import tree
+
+        return tree.DecisionTreeRegressor(
+            max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf, random_state=self.seed
+        )

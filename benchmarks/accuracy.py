@@ -47,20 +47,19 @@ def main() -> None:
     use_case = get_use_case("credit")
     plan = Plan()
     table = read(use_case, use_case.path)
-    train, test, target = split(use_case, table, plan.seed)
-    whole = Part(table, target.transform(list(table[target.feature.name])))
+    whole, train, test, _ = split(use_case, table, plan.seed)
     defaults = replace(
-        use_case.algorithm,
+        use_case.algorithms[0],
         name="defaults",
-        model=LgbClassifier(categorical=use_case.algorithm.model.get_params()["categorical"]),
+        model=LgbClassifier(categorical=use_case.algorithms[0].model.get_params()["categorical"]),
         search_space={},
     )
 
     started = time.perf_counter()
-    tuned = fit(use_case, use_case.algorithm, train, plan)
+    tuned = fit(use_case, use_case.algorithms[0], train, plan)
     seconds = time.perf_counter() - started
     algorithms = {
-        "LightGBM, tuned": replace(use_case.algorithm, model=tuned.model),
+        "LightGBM, tuned": replace(use_case.algorithms[0], model=tuned.model),
         "LightGBM, defaults": defaults,
         "logistic baseline": use_case.baseline,
     }
@@ -93,7 +92,7 @@ def main() -> None:
         "",
         *(
             f"- `{name}`: {tuned.model.get_params()[name]:.4g}"
-            for name in ("num_rounds", *use_case.algorithm.search_space)
+            for name in ("num_rounds", *use_case.algorithms[0].search_space)
         ),
     ]
     OUTPUT.write_text("\n".join(lines) + "\n")

@@ -37,6 +37,13 @@ class UnknownUseCaseError(TabserveError):
         super().__init__(f"There is no such use case; there are: {', '.join(known)}.")
 
 
+class UnknownAlgorithmError(TabserveError):
+    """A use case has no algorithm of that name."""
+
+    def __init__(self, use_case: str, known: Sequence[str]) -> None:
+        super().__init__(f"{use_case} has no such algorithm; there are: {', '.join(known)}.")
+
+
 class InvalidUseCaseError(TabserveError):
     """A use-case file declares something that cannot work."""
 
@@ -56,10 +63,18 @@ class InvalidRecordsError(TabserveError):
 
 
 class TooFewRowsError(TabserveError):
-    """A table that is too small to be split, tuned on and judged."""
+    """A table that is too small to be split, tuned on and judged.
 
-    def __init__(self, needed: int) -> None:
-        super().__init__(f"There are too few rows to train on: each class needs at least {needed}.")
+    Parameters
+    ----------
+    of : str
+        What there is too little of.
+    needed : int
+        How many rows it takes.
+    """
+
+    def __init__(self, of: str, needed: int) -> None:
+        super().__init__(f"There are too few rows to train on: {of} needs at least {needed}.")
 
 
 class InvalidTargetError(TabserveError):
@@ -137,11 +152,10 @@ class UnknownModelError(TabserveError):
 
 
 class NoModelError(TabserveError):
-    """A use case has no model yet."""
+    """A use case has no model yet, or none by the given algorithm."""
 
-    def __init__(self, use_case: str) -> None:
-        super().__init__(f"There is no {use_case} model yet; train one.")
-        self.use_case = use_case
+    def __init__(self, use_case: str, algorithm: str | None = None) -> None:
+        super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
 
 
 class BrokenArtifactError(TabserveError):
@@ -162,18 +176,26 @@ class BrokenArtifactError(TabserveError):
 
 
 class FailedGatesError(TabserveError):
-    """A candidate that did not pass its gates and was therefore not registered.
+    """Candidates that did not pass their gates and were therefore not registered.
 
     Parameters
     ----------
-    manifest : mapping
-        The manifest that it would have had, verdicts included.
+    manifests : sequence of mapping
+        Manifests of all candidates of the training, those that passed and were registered among them.
     """
 
-    def __init__(self, manifest: Mapping[str, Any]) -> None:
-        failed = ", ".join(gate["gate"] for gate in manifest["gates"] if not gate["passed"])
-        super().__init__(f"The candidate was not registered; it failed: {failed}.")
-        self.manifest = manifest
+    def __init__(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        failed = {
+            manifest["algorithm"]: [gate["gate"] for gate in manifest["gates"] if not gate["passed"]]
+            for manifest in manifests
+        }
+        reasons = [
+            f"{algorithm} was not registered; it failed: {', '.join(gates)}."
+            for algorithm, gates in failed.items()
+            if gates
+        ]
+        super().__init__(" ".join(reasons))
+        self.manifests = list(manifests)
 
 
 class InterruptedTrainingError(TabserveError):

@@ -35,15 +35,15 @@ CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 DEFAULT_FOLDER = Path("models")
 
 _PARTS = {  # what every reader of a manifest may rely on
-    **dict.fromkeys(("use_case", "algorithm", "version", "created", "python"), str),
-    **dict.fromkeys(("files", "libraries", "parameters", "metrics", "baseline", "intervals", "thresholds"), dict),
+    **dict.fromkeys(("use_case", "algorithm", "baseline", "version", "created", "python"), str),
+    **dict.fromkeys(("files", "libraries", "parameters", "metrics", "comparison", "intervals", "thresholds"), dict),
     **dict.fromkeys(("target", "example"), dict),
     **dict.fromkeys(("features", "gates", "trials"), list),
     "threshold": float | None,
 }
 
 _MODEL_ID = re.compile(
-    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-z][a-z0-9-]{0,49})"
+    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
     r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
     re.ASCII,
 )
@@ -176,13 +176,13 @@ class Registry:
 
     # names
 
-    def list(self, use_case: str | None = None) -> "list[str]":
+    def list(self, use_case: str | None = None, algorithm: str | None = None) -> "list[str]":
         """List artifacts.
 
         Parameters
         ----------
-        use_case : str, optional
-            Only this one's.
+        use_case, algorithm : str, optional
+            Only those of this use case and of this algorithm.
 
         Returns
         -------
@@ -194,21 +194,22 @@ class Registry:
             for name in self._names()
             if (model_id := ModelId.parse(name))
             and use_case in (None, model_id.use_case)
+            and algorithm in (None, model_id.algorithm)
             and (self.folder / name / MANIFEST).is_file()
         ]
         return [str(model_id) for model_id in sorted(ids, key=lambda one: one.age_key, reverse=True)]
 
-    def latest(self, use_case: str) -> str:
-        """The newest model_id of a use case.
+    def latest(self, use_case: str, algorithm: str | None = None) -> str:
+        """The newest model_id of a use case, or of one of its algorithms.
 
         Raises
         ------
         NoModelError
             When there is none.
         """
-        ids = self.list(use_case)
+        ids = self.list(use_case, algorithm)
         if not ids:
-            raise NoModelError(use_case)
+            raise NoModelError(use_case, algorithm)
         return ids[0]
 
     def champion(self, use_case: str) -> str | None:
@@ -335,16 +336,18 @@ class Registry:
     # reading
 
     def manifest(self, model_id: str) -> dict[str, Any]:
-        """An artifact's manifest, its protocol and signature verified.
+        """An artifact's manifest, verified; its files are not looked at.
 
         Raises
         ------
         UnknownModelError
             When there is no such artifact.
         BrokenArtifactError
-            When the manifest cannot be trusted.
+            When the manifest is not the one that training wrote.
         """
-        return self._manifest(model_id)[0]
+        manifest, written = self._manifest(model_id)
+        _check_as_written(model_id, manifest, written)
+        return manifest
 
     def load(self, model_id: str) -> Artifact:
         """Verify an artifact, then unpickle exactly the bytes that were verified.
@@ -360,8 +363,7 @@ class Registry:
 
         manifest, written = self._manifest(model_id)
         _check_versions(model_id, manifest)
-        if not _is_as_written(manifest, written):
-            raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
+        _check_as_written(model_id, manifest, written)
         content = {
             name: self.read(model_id, name, manifest)
             for name in manifest["files"]
@@ -450,12 +452,12 @@ def _serialized(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2, allow_nan=False).encode()
 
 
-def _is_as_written(manifest: Mapping[str, Any], written: bytes) -> bool:
-    """Whether a manifest is, to the byte, the one that `save` wrote."""
-    try:
-        return manifest.get("digest") == _digest(manifest) and written == _serialized(manifest)
-    except ValueError:  # a NaN, which is never written
-        return False
+def _check_as_written(model_id: str, manifest: Mapping[str, Any], written: bytes) -> None:
+    """Refuse a manifest that is not, to the byte, the one that `save` wrote."""
+    with suppress(ValueError):  # for a NaN, which is never written
+        if manifest.get("digest") == _digest(manifest) and written == _serialized(manifest):
+            return
+    raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
 
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sklearn.base import clone
 
@@ -35,7 +35,7 @@ from src import __version__
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
 from src.errors import FailedGatesError, TabserveError
-from src.evaluation import CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics, bootstrap_interval, judge
+from src.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics, bootstrap_interval, judge
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
 from src.registry import MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
@@ -45,23 +45,36 @@ from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
 
 HOLD_OUT_SHARE = 0.3
-SPLITS, REPEATS = 10, 2  # one pass over the folds ranks trials by noise
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training is run; see `run_training`."""
+    """How a training is run.
+
+    The same data, seed, number of trials and versions give the same models, whatever the number of jobs.
+
+    Parameters
+    ----------
+    trials : int
+        Points of its search space that each algorithm tries.
+    seed : int
+        Of the split, the folds and the search.
+    jobs : int
+        Folds worked on at once.
+    progress : callable
+        Told the algorithm, its trials so far and how many there will be: before the first and after each.
+    """
 
     trials: int = 30
     seed: int = 42
     jobs: int = field(default_factory=joblib.cpu_count)
-    progress: Callable[[int, Trial, Trial], None] = lambda number, trial, best: None
+    progress: Callable[[Algorithm, Sequence[Trial], int], None] = lambda algorithm, trials, total: None
 
 
 @dataclass(frozen=True)
 class Part:
-    """The training part or the hold-out.
+    """Some rows of the table, such as the training part or the hold-out.
 
     Parameters
     ----------
@@ -73,6 +86,10 @@ class Part:
 
     table: pd.DataFrame
     y: Vector
+
+    def take(self, rows: Any) -> "Part":
+        """Some of the rows, by their numbers or as a slice."""
+        return Part(self.table.iloc[rows].reset_index(drop=True), self.y[rows])
 
 
 @dataclass(frozen=True)
@@ -103,8 +120,10 @@ class Candidate:
     thresholds: Mapping[str, float]
 
 
-def run_training(use_case: UseCase, registry: Registry, data: Path, plan: Plan) -> dict[str, Any]:
-    """Train a use case's model and register it if it passes the gates.
+def run_training(
+    use_case: UseCase, registry: Registry, data: Path, plan: Plan, algorithms: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Train a use case's models and register those that pass the gates.
 
     Parameters
     ----------
@@ -115,42 +134,62 @@ def run_training(use_case: UseCase, registry: Registry, data: Path, plan: Plan) 
     data : Path
         CSV or XLSX file with the use case's columns.
     plan : Plan
-        Number of trials, seed, folds worked on at once, and who is told of each trial. The same data, plan and
-        versions give the same model, whatever the number of jobs.
+        How to train.
+    algorithms : sequence of str
+        Names of the algorithms to train; by default, all that the use case has.
 
     Returns
     -------
-    dict
-        The manifest of the saved model.
+    list of dict
+        The manifests of the saved models, the best by cross-validation first: it has the newest model_id, and so
+        answers for the use case unless a champion does.
 
     Raises
     ------
+    UnknownAlgorithmError
+        When the use case has no such algorithm.
     InvalidTableError
         When the data do not fit the use case.
     FailedGatesError
-        When the candidate is not good enough; nothing is saved.
+        When a candidate is not good enough; the others are saved.
     InterruptedTrainingError
         On Ctrl-C; nothing is saved.
     """
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while the model is tuned
+    chosen = {name: use_case.algorithm(name) for name in algorithms} or {one.name: one for one in use_case.algorithms}
+    entrants = {one.name: one for one in (*chosen.values(), use_case.baseline)}
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
     table = read(use_case, data)
-    train, test, target = split(use_case, table, plan.seed)
-    candidate = fit(use_case, use_case.algorithm, train, plan)
-    baseline = fit(use_case, use_case.baseline, train, plan)
-    metrics = evaluate(use_case, candidate, train, test)
-    baseline_metrics = evaluate(use_case, baseline, train, test)
-    gates = judge(use_case.gates, metrics, baseline_metrics)
-    manifest = {
-        **identify(use_case, candidate, digest, len(table), plan),
-        **explain_choice(use_case, candidate, train, test, plan),
-        "metrics": metrics,
-        "baseline": {"algorithm": baseline.algorithm.name, "metrics": baseline_metrics},
-        "gates": gates,
+    whole, train, test, target = split(use_case, table, plan.seed)
+    candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
+    scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
+    metrics = {
+        name: evaluate(use_case, candidate, whole, train, test, scores[name]) for name, candidate in candidates.items()
     }
-    if not all(gate["passed"] for gate in gates):
-        raise FailedGatesError(manifest)
-    registry.save(pack(candidate, target, train, test), manifest)
-    return manifest
+    by_score = sorted(chosen.values(), key=lambda one: metrics[one.name][CROSS_VALIDATION][use_case.task.headline])
+    now = time.time_ns() // 1000
+    manifests = [
+        {
+            **identify(use_case, algorithm, now + place, digest, len(table), plan),
+            **explain_choice(use_case, candidates[algorithm.name], train, test, scores[algorithm.name], plan),
+            "metrics": metrics[algorithm.name],
+            "baseline": use_case.baseline.name,
+            "comparison": metrics,
+            "gates": judge(use_case.gates, metrics[algorithm.name], metrics[use_case.baseline.name]),
+        }
+        for place, algorithm in enumerate(by_score)
+    ]
+    manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
+    for manifest in manifests:
+        if has_passed(manifest):
+            registry.save(pack(candidates[manifest["algorithm"]], target, train, test), manifest)
+    if not all(map(has_passed, manifests)):
+        raise FailedGatesError(manifests)
+    return manifests
+
+
+def has_passed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a candidate passed all its gates."""
+    return all(gate["passed"] for gate in manifest["gates"])
 
 
 def read(use_case: UseCase, data: Path) -> pd.DataFrame:
@@ -179,7 +218,7 @@ def read(use_case: UseCase, data: Path) -> pd.DataFrame:
     return pd.DataFrame(table.records).assign(**{use_case.target.feature.name: table.target})
 
 
-def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part, Target]:
+def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part, Part, Target]:
     """Part the rows, before anything is fitted on features.
 
     Parameters
@@ -193,22 +232,20 @@ def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part
 
     Returns
     -------
-    train, test : Part
-        The training part and the hold-out.
+    whole, train, test : Part
+        All rows, the training part and the hold-out, each in the table's order.
     target : Target
         The fitted transformer of the target column.
 
     Raises
     ------
     TooFewRowsError
-        When a class has too few rows.
+        When there are too few rows, or too few of a class.
     """
     target = clone(use_case.target)
-    y = target.fit_transform(list(table[target.feature.name]))
-    train, test = (
-        Part(table.iloc[rows].reset_index(drop=True), y[rows]) for rows in use_case.task.split(y, HOLD_OUT_SHARE, seed)
-    )
-    return train, test, target
+    whole = Part(table, target.fit_transform(list(table[target.feature.name])))
+    train, test = (whole.take(rows) for rows in use_case.task.split(whole.y, HOLD_OUT_SHARE, seed))
+    return whole, train, test, target
 
 
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
@@ -237,7 +274,7 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     """
     pipeline = clone(use_case.pipeline(algorithm))  # the declaration's own steps stay unfitted
     X = pipeline.fit_transform(features_of(use_case, train))
-    folds = use_case.task.folds(train.y, SPLITS, REPEATS, plan.seed)
+    folds = use_case.task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
     prototype = clone(algorithm.model)
 
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
@@ -245,12 +282,15 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
         result: CrossValidation = model.cross_validate(X, train.y, folds, use_case.task.metric, plan.jobs)
         return result
 
+    total = plan.trials if algorithm.search_space else 1
+    plan.progress(algorithm, [], total)
     if algorithm.search_space:
-        initial = max(1, round(plan.trials * INITIAL_SHARE))
-        search = BayesianSearch(algorithm.search_space, initial, plan.trials - initial, plan.seed)
-        trials = search.run(cross_validate, plan.progress)
+        initial = max(1, round(total * INITIAL_SHARE))
+        search = BayesianSearch(algorithm.search_space, initial, total - initial, plan.seed)
+        trials = search.run(cross_validate, lambda trials: plan.progress(algorithm, trials, total))
     else:
         trials = [Trial({}, cross_validate({}))]
+        plan.progress(algorithm, trials, total)
     best = best_of(trials)
     model = prototype.set_params(**best.parameters, **best.cross_validation.parameters).fit(X, train.y)
     thresholds = use_case.task.thresholds(train.y, best.cross_validation.out_of_fold)
@@ -258,21 +298,42 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     return Candidate(algorithm, pipeline, model, trials, best.cross_validation.out_of_fold, thresholds)
 
 
-def evaluate(use_case: UseCase, candidate: Candidate, train: Part, test: Part) -> dict[str, Metrics]:
+def evaluate(
+    use_case: UseCase, candidate: Candidate, whole: Part, train: Part, test: Part, hold_out_scores: Vector
+) -> dict[str, Metrics]:
     """Measure a candidate.
 
     Returns
     -------
     dict
-        Metrics by part: on the training part, out of fold (the mean over repeats) and on the hold-out.
+        Metrics by part: on the training part, out of fold (the mean over repeats), on the hold-out and, where rows
+        stand in the order of time, on the last of them by a model of the first.
     """
     measure, threshold = use_case.task.metrics, candidate.model.threshold_
     repeats = [measure(train.y, scores, threshold) for scores in candidate.out_of_fold]
-    return {
+    metrics = {
         TRAIN: measure(train.y, score(use_case, candidate, train), threshold),
         CROSS_VALIDATION: {name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
-        HOLD_OUT: measure(test.y, score(use_case, candidate, test), threshold),
+        HOLD_OUT: measure(test.y, hold_out_scores, threshold),
     }
+    if use_case.chronological:
+        past, future = split_by_time(whole)
+        of_the_past = refit(use_case, candidate, past)
+        metrics[CHRONOLOGICAL] = measure(future.y, score(use_case, of_the_past, future), threshold)
+    return metrics
+
+
+def split_by_time(whole: Part) -> tuple[Part, Part]:
+    """The first rows, as many as are trained on, and the rest."""
+    cut = round(len(whole.y) * (1 - HOLD_OUT_SHARE))
+    return whole.take(slice(cut)), whole.take(slice(cut, None))
+
+
+def refit(use_case: UseCase, candidate: Candidate, part: Part) -> Candidate:
+    """The candidate with pipeline and model fitted anew on other rows, its parameters as they were chosen."""
+    pipeline = clone(candidate.pipeline)
+    X = pipeline.fit_transform(features_of(use_case, part))
+    return replace(candidate, pipeline=pipeline, model=clone(candidate.model).fit(X, part.y))
 
 
 def score(use_case: UseCase, candidate: Candidate, part: Part) -> Vector:
@@ -285,17 +346,18 @@ def features_of(use_case: UseCase, part: Part) -> pd.DataFrame:
     return part.table.drop(columns=use_case.target.feature.name)
 
 
-def identify(use_case: UseCase, candidate: Candidate, digest: str, n_rows: int, plan: Plan) -> dict[str, Any]:
-    """What the model is and what it was made from, for the manifest."""
-    now = time.time()
-    name = candidate.algorithm.name
+def identify(
+    use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_rows: int, plan: Plan
+) -> dict[str, Any]:
+    """What the model is and what it was made from, for the manifest; `now` is Unix time in microseconds."""
+    seconds, microseconds = divmod(now, 10**6)  # not a float: it would make two ids of one moment equal
     return {
-        "model_id": str(ModelId(use_case.name, name, __version__, f"{now:.6f}")),
+        "model_id": str(ModelId(use_case.name, algorithm.name, __version__, f"{seconds}.{microseconds:06}")),
         "use_case": use_case.name,
-        "algorithm": name,
+        "algorithm": algorithm.name,
         "version": __version__,
         "commit": commit(),
-        "created": datetime.fromtimestamp(now, UTC).isoformat(),
+        "created": datetime.fromtimestamp(now / 10**6, UTC).isoformat(),
         "python": platform.python_version(),
         "libraries": library_versions(),
         "data": {"sha256": digest, "rows": n_rows},
@@ -306,10 +368,12 @@ def identify(use_case: UseCase, candidate: Candidate, digest: str, n_rows: int, 
     }
 
 
-def explain_choice(use_case: UseCase, candidate: Candidate, train: Part, test: Part, plan: Plan) -> dict[str, Any]:
+def explain_choice(
+    use_case: UseCase, candidate: Candidate, train: Part, test: Part, hold_out_scores: Vector, plan: Plan
+) -> dict[str, Any]:
     """How the model was chosen and how sure its hold-out metric is, for the manifest."""
-    task, scores = use_case.task, score(use_case, candidate, test)
-    interval = bootstrap_interval(test.y, scores, task.metric, plan.seed)
+    task = use_case.task
+    interval = bootstrap_interval(test.y, hold_out_scores, task.metric, plan.seed)
     return {
         "parameters": candidate.model.get_params(),
         "trials": [
@@ -327,7 +391,7 @@ def explain_choice(use_case: UseCase, candidate: Candidate, train: Part, test: P
                 CROSS_VALIDATION: task.decision_metrics(
                     np.tile(train.y, len(candidate.out_of_fold)), candidate.out_of_fold.ravel(), threshold
                 ),
-                HOLD_OUT: task.decision_metrics(test.y, scores, threshold),
+                HOLD_OUT: task.decision_metrics(test.y, hold_out_scores, threshold),
             }
             for name, threshold in candidate.thresholds.items()
         },
@@ -362,28 +426,58 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def metrics_table(manifest: Mapping[str, Any]) -> Table:
-    """Metrics of the candidate by part, the baseline's cross-validation and hold-out beside them."""
-    table = Table(title="Metrics", title_justify="left")
-    parts = [manifest["metrics"][part] for part in (TRAIN, CROSS_VALIDATION, HOLD_OUT)]
-    parts += [manifest["baseline"]["metrics"][part] for part in (CROSS_VALIDATION, HOLD_OUT)]
-    table.add_column("", no_wrap=True)
-    for heading in ("train", "CV", "hold-out", "gap", "baseline CV", "baseline hold-out"):
-        table.add_column(heading, justify="right")
-    for name in parts[0]:
-        train, out_of_fold, hold_out, *baseline = [part[name] for part in parts]
-        values = (train, out_of_fold, hold_out, train - hold_out, *baseline)
-        table.add_row(name, *(f"{value:.3f}" for value in values))
+HEADINGS = {CROSS_VALIDATION: "CV", HOLD_OUT: "hold-out", CHRONOLOGICAL: "by time"}  # short: 80 columns
+
+
+def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
+    """Each metric of each algorithm by part, best algorithm first, the baseline among them."""
+    comparison, baseline = manifests[0]["comparison"], manifests[0]["baseline"]
+    names = dict.fromkeys([*(manifest["algorithm"] for manifest in manifests), *comparison])
+    parts = list(comparison[baseline])
+    table = Table("metric", title="Metrics", title_justify="left")
+    table.add_column("algorithm", no_wrap=True)
+    for heading in (*parts, "gap"):
+        table.add_column(HEADINGS.get(heading, heading), justify="right")
+    for metric in comparison[baseline][TRAIN]:
+        for place, name in enumerate(names):
+            by_part = {part: metrics[metric] for part, metrics in comparison[name].items()}
+            values = (*by_part.values(), by_part[TRAIN] - by_part[HOLD_OUT])
+            label = f"{name}*" if name == baseline else name
+            table.add_row("" if place else metric, label, *(f"{value:.3f}"[:7] for value in values))
+        table.add_section()
+    table.caption = "* the baseline"
     return table
 
 
-def gates_table(manifest: Mapping[str, Any]) -> Table:
+def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
     """The gates' verdicts."""
-    table = Table("gate", "value", "bound", "verdict", title="Gates", title_justify="left")
-    for gate in manifest["gates"]:
-        verdict = "passed" if gate["passed"] else "FAILED"
-        table.add_row(gate["gate"], f"{gate['value']:.3f}", f"{gate['bound']:.3f}", verdict)
+    table = Table("algorithm", "gate", "value", "bound", "verdict", title="Gates", title_justify="left")
+    for manifest in manifests:
+        for place, gate in enumerate(manifest["gates"]):
+            verdict = "passed" if gate["passed"] else "FAILED"
+            name = "" if place else manifest["algorithm"]
+            table.add_row(name, gate["gate"], f"{gate['value']:.3f}", f"{gate['bound']:.3f}", verdict)
     return table
+
+
+def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+    """Print how good the candidates are, what was saved, and which model answers now."""
+    console.print(metrics_table(manifests), gates_table(manifests))
+    for manifest in manifests:
+        for metric, (low, high) in manifest["intervals"].items():
+            console.print(f"{manifest['algorithm']}: 95 % interval of the hold-out {metric} {low:.3f} to {high:.3f}")
+        for choice, outcome in manifest["thresholds"].items():
+            chosen = " (chosen)" if choice == manifest["threshold_choice"] else ""
+            console.print(f"{manifest['algorithm']}: threshold by {choice} {outcome['threshold']:.3f}{chosen}")
+    saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
+    for model_id in saved:
+        console.print(f"saved: {model_id}", soft_wrap=True)
+    use_case = manifests[0]["use_case"]
+    champion = registry.champion(use_case)
+    if champion:
+        console.print(f"{use_case} is answered by its champion: {champion}", soft_wrap=True)
+    elif saved:
+        console.print(f"{use_case} is answered by: {saved[0]}", soft_wrap=True)
 
 
 @click.command()
@@ -411,36 +505,35 @@ def gates_table(manifest: Mapping[str, Any]) -> Table:
     help="The same seed gives the same model.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Folds to work on at once.  [default: the CPUs granted]")
+@click.option("--algorithm", "algorithms", multiple=True, help="Train only this; may be repeated.  [default: all]")
 @click.version_option(__version__, prog_name="tabserve")
-def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None) -> None:
-    """Train a model on a table, tune it, and register it if it passes its gates."""
+def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None, algorithms: Sequence[str]) -> None:
+    """Train models on a table, tune them, and register those that pass their gates."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console()
     use_case = get_use_case(name)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
+        registry = Registry.from_environment()
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task("tuning", total=trials)
+            bars: dict[str, TaskID] = {}
 
-            def progress(number: int, trial: Trial, best: Trial) -> None:
-                scores = f"score {trial.cross_validation.score:.4f}, best {best.cross_validation.score:.4f}"
-                bar.update(task, completed=number, description=f"trial {number}: {scores}")
+            def progress(algorithm: Algorithm, trials: Sequence[Trial], total: int) -> None:
+                if algorithm.name not in bars:
+                    bars[algorithm.name] = bar.add_task(algorithm.name, total=total)
+                if trials:
+                    best = best_of(trials).cross_validation.score
+                    label = f"{algorithm.name}: score {trials[-1].cross_validation.score:.4f}, best {best:.4f}"
+                    bar.update(bars[algorithm.name], completed=len(trials), description=label)
 
             plan = Plan(trials, seed, jobs or joblib.cpu_count(), progress)
-            registry = Registry.from_environment()
-            manifest = run_training(use_case, registry, data or use_case.path, plan)
+            manifests = run_training(use_case, registry, data or use_case.path, plan, algorithms)
     except FailedGatesError as error:
-        console.print(metrics_table(error.manifest), gates_table(error.manifest))
+        show(console, registry, error.manifests)
         raise click.ClickException(str(error)) from None
     except TabserveError as error:
         raise click.ClickException(str(error)) from None
-    low, high = manifest["intervals"][use_case.task.headline]
-    console.print(metrics_table(manifest), gates_table(manifest))
-    console.print(f"95 % interval of the hold-out {use_case.task.headline}: {low:.3f} to {high:.3f}")
-    for choice, outcome in manifest["thresholds"].items():
-        chosen = " (chosen)" if choice == manifest["threshold_choice"] else ""
-        console.print(f"threshold by {choice}: {outcome['threshold']:.3f}{chosen}")
-    console.print(f"saved: {manifest['model_id']}", soft_wrap=True)
+    show(console, registry, manifests)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -22,17 +22,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from sklearn.metrics import roc_auc_score
+from sklearn.base import clone
+from sklearn.metrics import r2_score, roc_auc_score
 
 import src.registry
 import src.train_pipeline
 from api.serving import ModelStore
-from src.errors import FailedGatesError
+from src.errors import FailedGatesError, UnknownAlgorithmError
 from src.evaluation import SmallestMetric
 from src.models.lightgbm import LgbClassifier
-from src.registry import Artifact, Registry
+from src.registry import Artifact, ModelId, Registry
 from src.train_pipeline import Candidate, Plan, fit, main, read, run_training, split
-from src.use_cases.declaration import UseCase
+from src.tuning import Trial
+from src.use_cases.declaration import Algorithm, UseCase
 from tests.artifacts import copy_of
 from tests.conftest import ROOT
 
@@ -69,7 +71,7 @@ def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_la
     run_training(credit, empty, credit.path, Plan(trials=2, seed=42, jobs=3))
     assert predictions(newest(empty), records) == predictions(artifact, records)
     again, before = newest(empty).manifest, artifact.manifest
-    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "gates", "baseline"):
+    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "gates", "comparison"):
         assert again[same] == before[same]
 
 
@@ -109,7 +111,7 @@ def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty,
         table.loc[hold_out, name] = value
     table.to_csv(data, index=False)
 
-    manifest = run_training(dataclasses.replace(credit, gates=()), empty, data, Plan(trials=2, seed=42))
+    (manifest,) = run_training(dataclasses.replace(credit, gates=()), empty, data, Plan(trials=2, seed=42))
     before, after = artifact.manifest, newest(empty)
     assert after.model.text_ == artifact.model.text_
     for same in ("parameters", "trials", "threshold"):
@@ -120,7 +122,7 @@ def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty,
 
 
 def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
-    train, _, _ = split(credit, read(credit, credit.path), 42)
+    _, train, _, _ = split(credit, read(credit, credit.path), 42)
     candidate = fit(credit, credit.baseline, train, Plan(trials=1, seed=42, jobs=1))
     y, scores = np.tile(train.y, len(candidate.out_of_fold)), candidate.out_of_fold.ravel()
 
@@ -183,11 +185,14 @@ def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, c
     manifest = artifact.manifest
     assert len(manifest["trials"]) == 2
     for trial in manifest["trials"]:
-        assert trial["parameters"].keys() == {*credit.algorithm.search_space, "num_rounds"}
+        assert trial["parameters"].keys() == {*credit.algorithms[0].search_space, "num_rounds"}
         assert 0.5 < trial["score"] < 1
     names = {"roc_auc", "gini", "pr_auc", "ks", "brier", "log_loss"}
     names |= {"accuracy", "precision", "recall", "f1", "expected_cost"}
-    for metrics in (manifest["metrics"], manifest["baseline"]["metrics"]):
+    assert manifest["baseline"] == "logistic"
+    assert manifest["comparison"].keys() == {"lightgbm", "logistic"}
+    assert manifest["comparison"]["lightgbm"] == manifest["metrics"]
+    for metrics in manifest["comparison"].values():
         assert metrics.keys() == {"train", "cross_validation", "hold_out"}
         assert all(part.keys() == names for part in metrics.values())
     assert set(manifest["thresholds"]) == {"cost", "half", "roc_balanced"}
@@ -209,10 +214,143 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
         return fit(*arguments)
 
     monkeypatch.setattr("src.train_pipeline.fit", edit_the_file_and_fit)
-    fast = dataclasses.replace(credit, algorithm=credit.baseline, gates=())
-    manifest = run_training(fast, empty, data, Plan(trials=1, seed=42))
+    fast = dataclasses.replace(credit, algorithms=(credit.baseline,), gates=())
+    (manifest,) = run_training(fast, empty, data, Plan(trials=1, seed=42))
     assert data.read_bytes() != read_data
     assert manifest["data"]["sha256"] == hashlib.sha256(read_data).hexdigest()
+
+
+# several algorithms
+
+
+@pytest.fixture(scope="module")
+def quick(bikes: UseCase) -> UseCase:
+    """The bikes use case without gates, and without the algorithm that takes long."""
+    algorithms = tuple(algorithm for algorithm in bikes.algorithms if algorithm.name != "SVR")
+    return dataclasses.replace(bikes, algorithms=algorithms, gates=())
+
+
+def test_all_algorithms_are_saved_and_the_best_of_cross_validation_is_the_newest(bikes, trained):
+    manifests = [trained.manifest(model_id) for model_id in trained.list("bikes")]
+    assert {manifest["algorithm"] for manifest in manifests} == {algorithm.name for algorithm in bikes.algorithms}
+    scores = [manifest["metrics"]["cross_validation"]["r2"] for manifest in manifests]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > scores[-1]
+    for manifest in manifests:
+        assert re.fullmatch(r"bikes-[A-Za-z]+_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
+        assert manifest["comparison"].keys() == {algorithm.name for algorithm in bikes.algorithms}
+        assert manifest["comparison"][manifest["algorithm"]] == manifest["metrics"]
+        for metrics in manifest["comparison"].values():
+            assert metrics.keys() == {"train", "cross_validation", "hold_out", "chronological"}
+            assert all(part.keys() == {"r2", "rmse", "mae"} for part in metrics.values())
+        assert manifest["baseline"] == "LinearRegression"
+        assert (manifest["threshold"], manifest["thresholds"]) == (None, {})
+        assert len(manifest["trials"]) == (2 if bikes.algorithm(manifest["algorithm"]).search_space else 1)
+
+
+def test_all_models_of_one_training_are_judged_by_the_same_hold_out(bikes, trained):
+    ids = trained.list("bikes")
+    hold_outs = {trained.read(model_id, "test.csv", trained.manifest(model_id)) for model_id in ids}
+    assert len(ids) == len(bikes.algorithms)
+    assert len(hold_outs) == 1
+
+
+def test_a_saved_regressor_scores_the_hold_out_as_its_manifest_says(bikes, trained):
+    for model_id in trained.list("bikes"):
+        saved = trained.load(model_id)
+        table = pd.read_csv(trained.folder / model_id / "test.csv")
+        y = table.pop("count").to_numpy(dtype=float)
+        scores = saved.model.predict_score(saved.pipeline.transform(table))
+        assert r2_score(y, scores) == pytest.approx(saved.manifest["metrics"]["hold_out"]["r2"], abs=1e-12)
+        assert scores.min() >= 0
+
+
+def test_the_metrics_by_time_are_of_the_last_rows_by_a_model_of_the_first(bikes, some_bikes, trained):
+    manifest = trained.manifest(trained.latest("bikes", "Lasso"))
+    table = read(bikes, some_bikes)
+    cut = round(0.7 * len(table))
+    past, future = (part.drop(columns="count") for part in (table[:cut], table[cut:]))
+    lasso = bikes.algorithm("Lasso")
+    pipeline = clone(bikes.pipeline(lasso))
+    model = clone(lasso.model).fit(pipeline.fit_transform(past), table["count"][:cut].to_numpy(dtype=float))
+    expected = r2_score(table["count"][cut:], model.predict_score(pipeline.transform(future)))
+    assert manifest["metrics"]["chronological"]["r2"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
+    told: list[tuple[str, int, int]] = []
+
+    def progress(algorithm: Algorithm, trials: Sequence[Trial], total: int) -> None:
+        told.append((algorithm.name, len(trials), total))
+
+    plan = Plan(trials=2, jobs=1, progress=progress)
+    manifests = run_training(quick, empty, some_bikes, plan, ["lasso", "DecisionTreeRegressor"])
+    assert [manifest["algorithm"] for manifest in manifests] == ["DecisionTreeRegressor", "Lasso"]
+    assert empty.list() == [manifest["model_id"] for manifest in manifests]
+    # the baseline is fitted to compare with, and not saved
+    assert manifests[0]["comparison"].keys() == {"Lasso", "DecisionTreeRegressor", "LinearRegression"}
+    assert told == [
+        *[("Lasso", 0, 1), ("Lasso", 1, 1)],
+        *[("DecisionTreeRegressor", done, 2) for done in range(3)],
+        *[("LinearRegression", 0, 1), ("LinearRegression", 1, 1)],
+    ]
+
+
+def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some_bikes):
+    with pytest.raises(UnknownAlgorithmError, match=r"^bikes has no such algorithm; there are: Lasso, "):
+        run_training(quick, empty, some_bikes, Plan(), ["Ridge"])
+    assert not empty.folder.exists()
+
+
+def test_the_best_is_saved_first_and_none_that_is_worse_is_ever_the_newest(quick, empty, some_bikes, monkeypatch):
+    newest_after_each: list[str] = []
+    save = Registry.save
+
+    def save_and_look(self: Registry, *arguments: Any) -> str:
+        model_id = save(self, *arguments)
+        newest_after_each.append(self.latest("bikes"))
+        return model_id
+
+    monkeypatch.setattr(Registry, "save", save_and_look)
+    best, *_ = run_training(quick, empty, some_bikes, Plan(trials=1))
+    assert newest_after_each == [best["model_id"]] * len(quick.algorithms)
+
+
+def test_those_that_pass_are_saved_though_others_fail(quick, empty, some_bikes):
+    strict = dataclasses.replace(quick, gates=(SmallestMetric("r2", 0.5),))
+    with pytest.raises(
+        FailedGatesError, match=r"^Lasso was not registered; it failed: smallest hold-out r2\.$"
+    ) as error:
+        run_training(strict, empty, some_bikes, Plan(trials=1), ["Lasso", "LinearRegression"])
+    assert [manifest["algorithm"] for manifest in error.value.manifests] == ["LinearRegression", "Lasso"]
+    assert [ModelId.parse(model_id).algorithm for model_id in empty.list()] == ["LinearRegression"]
+
+
+def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_bikes, registry, monkeypatch):
+    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: quick)
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
+    arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
+    result = CliRunner().invoke(main, [*arguments, "--algorithm", "lgbmregressor"])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    heading = next(line for line in lines if "by" in line)
+    for word in ("metric", "algorithm", "train", "CV", "hold-out", "by", "time", "gap"):
+        assert word in heading
+    assert sum("LGBMRegressor" in line for line in lines) == 3  # once for each metric
+    assert sum("LinearRegression*" in line for line in lines) == 3
+    assert f"bikes is answered by: {registry.latest('bikes', 'LGBMRegressor')}\n" in result.stdout
+
+    champion = registry.latest("bikes", "SVR")
+    registry.promote(champion)
+    result = CliRunner().invoke(main, arguments)
+    assert f"bikes is answered by its champion: {champion}\n" in result.stdout
+
+
+def test_an_unknown_algorithm_is_a_line_and_exit_status_1(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none"))
+    result = CliRunner().invoke(main, ["--algorithm", "Ridge"])
+    assert (result.exit_code, result.stderr) == (1, "Error: credit has no such algorithm; there are: lightgbm.\n")
+    assert not (tmp_path / "none").exists()
 
 
 # what it does not save
@@ -221,7 +359,7 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
 def test_a_candidate_that_fails_a_gate_is_not_registered_and_the_gate_is_named(credit, registry, monkeypatch):
     before = registry.list()
     gates = (SmallestMetric("roc_auc", 0.5), SmallestMetric("accuracy", 1.01))
-    strict = dataclasses.replace(credit, algorithm=credit.baseline, gates=gates)
+    strict = dataclasses.replace(credit, algorithms=(credit.baseline,), gates=gates)
     monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: strict)
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
     result = CliRunner().invoke(main, ["--trials", "1", "--jobs", "1"])
@@ -234,11 +372,11 @@ def test_a_candidate_that_fails_a_gate_is_not_registered_and_the_gate_is_named(c
 
 def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
     strict = dataclasses.replace(
-        credit, algorithm=credit.baseline, gates=(SmallestMetric("roc_auc", 0.99), SmallestMetric("roc_auc", 0.01))
+        credit, algorithms=(credit.baseline,), gates=(SmallestMetric("roc_auc", 0.99), SmallestMetric("roc_auc", 0.01))
     )
     with pytest.raises(FailedGatesError) as error:
         run_training(strict, empty, credit.path, Plan(trials=1, seed=42))
-    assert [gate["passed"] for gate in error.value.manifest["gates"]] == [False, True]
+    assert [gate["passed"] for gate in error.value.manifests[0]["gates"]] == [False, True]
     assert empty.list() == []
     assert not empty.folder.exists()
 
@@ -340,7 +478,7 @@ def stopped_while_tuning(folder: Path, number: signal.Signals, output: Path) -> 
 def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> NoReturn:
     """The command with the fast baseline for a model; the signal comes when the second file is half written."""
     credit = src.train_pipeline.get_use_case("credit")
-    fast = dataclasses.replace(credit, algorithm=credit.baseline, gates=())
+    fast = dataclasses.replace(credit, algorithms=(credit.baseline,), gates=())
     src.train_pipeline.get_use_case = lambda name: fast
     stop_writing(2, number)
     command(folder, output, "--trials", "1", "--jobs", "1")
@@ -392,17 +530,17 @@ def delete_and_be_killed(folder: Path, model_id: str) -> None:
 @pytest.fixture
 def unharmed(registry: Registry, records: list[Mapping[str, Any]]):
     """Check that a registry lists, loads and serves what it did at the beginning of the test, and can be saved to."""
-    model_id = registry.latest("credit")
+    before, model_id = registry.list(), registry.latest("credit")
     expected = predictions(registry.load(model_id), records)
 
     def check() -> None:
-        assert registry.list() == [model_id]
+        assert registry.list() == before
         registry.load(model_id)
         assert predictions(registry.load(model_id), records) == expected
         served = ModelStore(registry, "credit")
         assert [served.get(name).model_id for name in ("credit", "latest", "champion", model_id)] == [model_id] * 4
         after = copy_of(registry, "credit-lightgbm_v1.0.0-9999999999.000000")
-        assert registry.list() == [after, model_id]
+        assert registry.list() == [after, *before]
 
     return check
 
@@ -412,7 +550,7 @@ def test_ctrl_c_while_tuning_says_so_and_saves_nothing(registry, unharmed, tmp_p
     assert in_a_process(stopped_while_tuning, registry.folder, signal.SIGINT, output) == 1
     assert "Interrupted after 1 of 3 trials; nothing was saved." in output.read_text()
     assert "Traceback" not in output.read_text()
-    assert len(list(registry.folder.iterdir())) == 1
+    assert sorted(path.name for path in registry.folder.iterdir()) == sorted(registry.list())
     unharmed()
 
 
@@ -432,13 +570,13 @@ def test_a_training_that_is_killed_leaves_the_registry_as_it_was(registry, unhar
 @pytest.mark.parametrize("failing", range(1, WRITES + 1))
 def test_a_saving_that_is_killed_in_any_write_leaves_the_registry_as_it_was(registry, unharmed, failing):
     assert in_a_process(save_and_stop, registry.folder, failing, signal.SIGKILL) == -signal.SIGKILL
-    assert len(list(registry.folder.iterdir())) == 2  # it had begun
+    assert len(list(registry.folder.iterdir())) == len(registry.list()) + 1  # it had begun
     unharmed()
 
 
 def test_a_saving_makes_no_more_writes_than_those(registry):
     assert in_a_process(save_and_stop, registry.folder, WRITES + 1, signal.SIGKILL) == 0
-    assert len(registry.list()) == 2
+    assert len(registry.list("credit")) == 2
 
 
 def test_a_saving_that_is_killed_before_the_manifest_is_renamed_leaves_the_registry_as_it_was(registry, unharmed):
@@ -448,7 +586,7 @@ def test_a_saving_that_is_killed_before_the_manifest_is_renamed_leaves_the_regis
 
 def test_a_saving_that_is_killed_after_the_manifest_is_renamed_has_saved_a_whole_model(registry):
     assert in_a_process(save_and_be_killed_at_the_renaming, registry.folder, True) == -signal.SIGKILL
-    assert len(registry.list()) == 2
+    assert len(registry.list("credit")) == 2
     registry.load(registry.latest("credit"))
 
 

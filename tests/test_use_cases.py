@@ -17,7 +17,7 @@ import src.use_cases
 from api.app import create_app
 from api.config import Settings
 from src.datasets.reader import read_training_table
-from src.errors import InvalidUseCaseError, UnknownUseCaseError
+from src.errors import InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
 from src.predict import make_prediction
 from src.registry import Artifact, Registry
 from src.train_pipeline import Part, Plan, fit, read, run_training, score, split
@@ -66,10 +66,12 @@ USE_CASE = UseCase(
     source="umbrella.csv",
     features=FEATURES,
     target=RemapTarget(Category(name="rain", description="Rain", values=("no", "yes")), classes={"no": 0, "yes": 1}),
-    algorithm=Algorithm(
-        name="lightgbm",
-        model=LgbClassifier(num_leaves=3, categorical=columns_of(FEATURES, Category)),
-        search_space={"learning_rate": Real(0.1, 0.5, log=True)},
+    algorithms=(
+        Algorithm(
+            name="lightgbm",
+            model=LgbClassifier(num_leaves=3, categorical=columns_of(FEATURES, Category)),
+            search_space={"learning_rate": Real(0.1, 0.5, log=True)},
+        ),
     ),
     baseline=Algorithm(
         name="logistic",
@@ -123,8 +125,9 @@ def test_a_further_use_case_costs_one_file(folder: Path) -> None:
     data, registry = folder / "umbrella.csv", Registry(folder / "models")
     data.write_text("\n".join(lines))
 
-    manifest = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1))
-    client = create_app(Settings(model_registry=registry.folder, default_use_case="umbrella")).test_client()
+    (manifest,) = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1))
+    settings = Settings(model_registry=registry.folder, auth_required=False, default_use_case="umbrella")
+    client = create_app(settings).test_client()
     answer = client.post("/output/umbrella", json=[{"sky": "grey", "wind": 3.5}, {"sky": "blue"}])
     assert answer.status_code == 200
     assert answer.json["model"] == manifest["model_id"]
@@ -192,7 +195,7 @@ def test_the_signature_of_a_use_case_is_its_features_and_target_as_plain_data(cr
 
 
 def test_the_record_that_clients_send_today_is_accepted(credit: UseCase) -> None:
-    row = credit.pipeline(credit.algorithm).fit([AS_CLIENTS_SEND_IT]).transform([AS_CLIENTS_SEND_IT])
+    row = credit.pipeline(credit.algorithms[0]).fit([AS_CLIENTS_SEND_IT]).transform([AS_CLIENTS_SEND_IT])
     assert row.shape[0] == 1
     assert dict(credit.example) == AS_CLIENTS_SEND_IT
 
@@ -208,7 +211,7 @@ def test_categories_with_a_natural_order_are_encoded_in_it(credit: UseCase, name
 
 def test_only_categories_without_an_order_are_categorical_for_the_model(credit: UseCase) -> None:
     columns = columns_of(credit.features, Category)
-    assert credit.algorithm.model.get_params()["categorical"] == columns
+    assert credit.algorithms[0].model.get_params()["categorical"] == columns
     names = {credit.features[column].name for column in columns}
     assert "purpose" in names
     assert not names & NATURAL_ORDER.keys()
@@ -244,7 +247,7 @@ def test_every_feature_of_the_credit_model_is_described(credit: UseCase) -> None
 
 
 def test_what_is_searched_for_are_parameters_of_the_model(credit: UseCase) -> None:
-    for algorithm in (credit.algorithm, credit.baseline):
+    for algorithm in (credit.algorithms[0], credit.baseline):
         assert algorithm.search_space.keys() <= algorithm.model.get_params().keys()
 
 
@@ -288,9 +291,102 @@ def test_a_quotient_by_a_number_that_may_be_zero_is_refused(credit: UseCase) -> 
 
 def test_fitting_again_changes_no_earlier_candidate(credit: UseCase) -> None:
     table = read(credit, credit.path)
-    train, test, _ = split(credit, table, 42)
+    _, train, test, _ = split(credit, table, 42)
     first = fit(credit, credit.baseline, train, Plan())
     before = score(credit, first, test)
     fit(credit, credit.baseline, Part(train.table[:300], train.y[:300]), Plan())
     assert score(credit, first, test).tolist() == before.tolist()
     assert not any(hasattr(step, "mean_") for step in credit.baseline.transformers)
+
+
+# bikes
+
+HOURS = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
+
+
+@pytest.fixture(scope="module")
+def hours(bikes: UseCase) -> Any:
+    return read_training_table(bikes.path, bikes.features, bikes.target.feature)
+
+
+def test_the_real_hours_fit_the_declaration_and_use_every_value_of_it(bikes: UseCase, hours: Any) -> None:
+    assert len(hours.records) == 17_379
+    assert sum(hours.target) == 3_292_679
+    for feature in bikes.features:
+        seen = {record[feature.name] for record in hours.records}
+        expected = set(feature.values) if isinstance(feature, Category) else None
+        if feature.name == "hour":
+            expected = set(range(24))
+        elif feature.name == "year":
+            expected = {2011, 2012}
+        assert seen == expected, feature.name
+
+
+def test_the_first_hour_of_2011_was_on_a_saturday(hours: Any) -> None:
+    first = {"hour": 0, "weekday": "Saturday", "month": "January", "weather": "Clear", "year": 2011}
+    assert hours.records[0] == first
+    assert hours.target[0] == 16
+
+
+def test_the_real_hours_stand_in_the_order_of_time(bikes: UseCase, hours: Any) -> None:
+    months = get_use_case("bikes").features[2].values
+    moments = [(record["year"], months.index(record["month"])) for record in hours.records]
+    assert moments == sorted(moments)
+    assert bikes.chronological
+
+
+@pytest.mark.parametrize(
+    ("changes", "season", "weekend"),
+    [
+        ({}, "summer", "no"),
+        ({"month": "December", "weekday": "Saturday"}, "winter", "yes"),
+        ({"month": "February", "weekday": "Sunday"}, "winter", "yes"),
+        ({"month": "March", "weekday": "Monday"}, "spring", "no"),
+        ({"month": "November", "weekday": "Thursday"}, "autumn", "no"),
+    ],
+)
+def test_season_and_weekend_are_derived(bikes: UseCase, changes: dict[str, Any], season: str, weekend: str) -> None:
+    encoder = bikes.pipeline(bikes.baseline).steps[0].fit()
+    *_, season_code, weekend_code = encoder.transform([{**HOURS, **changes}])[0]
+    groups = {column.name: list(column.groups) for column in bikes.derived}
+    assert groups["season"][int(season_code)] == season
+    assert groups["weekend"][int(weekend_code)] == weekend
+
+
+def test_hour_24_is_hour_0_and_a_year_that_is_left_out_is_the_newest(bikes: UseCase) -> None:
+    encoder = bikes.pipeline(bikes.baseline).steps[0].fit()
+    plain, same = encoder.transform([{**HOURS, "hour": 0, "year": 2012}, {**HOURS, "hour": 24}]).tolist()
+    assert plain == same
+    assert plain != encoder.transform([{**HOURS, "hour": 0, "year": 2011}]).tolist()[0]
+
+
+def test_no_bikes_model_predicts_a_negative_count(trained: Registry, hours: Any) -> None:
+    for model_id in trained.list("bikes"):
+        prediction = make_prediction(trained.load(model_id), hours.records[:2000])
+        assert min(prediction.columns["result"]) >= 0, model_id
+
+
+def test_what_is_searched_for_are_parameters_of_the_bikes_models(bikes: UseCase) -> None:
+    searched = [algorithm for algorithm in bikes.algorithms if algorithm.search_space]
+    assert {algorithm.name for algorithm in searched} == {"DecisionTreeRegressor", "LGBMRegressor"}
+    for algorithm in searched:
+        assert algorithm.search_space.keys() <= algorithm.model.get_params().keys()
+
+
+def test_algorithms_are_found_whatever_the_case_of_their_names(bikes: UseCase) -> None:
+    assert bikes.algorithm("lgbmregressor") is bikes.algorithm("LGBMRegressor")
+    with pytest.raises(UnknownAlgorithmError, match="bikes has no such algorithm; there are: Lasso, SVR, "):
+        bikes.algorithm("lightgbm")
+
+
+def test_two_algorithms_cannot_share_a_name(bikes: UseCase) -> None:
+    again = dataclasses.replace(bikes.algorithms[0], name=bikes.algorithms[0].name.upper())
+    for algorithms in ((*bikes.algorithms, again), ()):
+        with pytest.raises(InvalidUseCaseError, match="bikes needs an algorithm, and each needs a name of its own"):
+            dataclasses.replace(bikes, algorithms=algorithms)
+
+
+def test_an_algorithms_name_must_fit_into_a_model_id(bikes: UseCase) -> None:
+    wrong = dataclasses.replace(bikes.algorithms[0], name="LGBM/Regressor")
+    with pytest.raises(InvalidUseCaseError, match="A model_id cannot hold 'bikes' and 'LGBM/Regressor'"):
+        dataclasses.replace(bikes, algorithms=(wrong,))

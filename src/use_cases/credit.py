@@ -144,13 +144,15 @@ USE_CASE = UseCase(
         Integer(name="default", description="How the loan ended: 1 repaid, 2 defaulted", low=1, high=2),
         classes={1: 0, 2: 1},
     ),
-    algorithm=Algorithm(
-        name="lightgbm",
-        model=LgbClassifier(
-            categorical=columns_of(FEATURES, Category),
-            monotone=tuple(MONOTONE.values()),
+    algorithms=(
+        Algorithm(
+            name="lightgbm",
+            model=LgbClassifier(
+                categorical=columns_of(FEATURES, Category),
+                monotone=tuple(MONOTONE.values()),
+            ),
+            search_space=SEARCH_SPACE,
         ),
-        search_space=SEARCH_SPACE,
     ),
     baseline=Algorithm(
         name="logistic",

@@ -1,19 +1,19 @@
 """UseCase: one prediction problem, as data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src.aliases import Record
-from src.errors import InvalidUseCaseError
+from src.errors import InvalidUseCaseError, UnknownAlgorithmError
 from src.evaluation import Gate, Task
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.registry import ModelId
 from src.transformers import RecordEncoder, Target, Transformer
 from src.tuning import Dimension
-from src.use_cases.features import Feature, Number, Quotient
+from src.use_cases.features import DerivedColumn, Feature
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
@@ -25,7 +25,7 @@ class Algorithm:
     Parameters
     ----------
     name : str
-        Lower-case letters, digits and hyphens; part of the model_id.
+        Letters, digits and hyphens; part of the model_id.
     model : Model
         Unfitted, with the parameters that are not searched for.
     transformers : tuple of Transformer
@@ -56,23 +56,30 @@ class UseCase:
         File in `src/datasets` that is trained on when no other is given.
     features : tuple of Feature
         The input columns, in the model's order.
-    derived : tuple of Quotient
+    derived : tuple of DerivedColumn
         Columns that are computed from features, after theirs.
     target : Target
         The column to predict.
-    algorithm : Algorithm
-        How it is predicted.
+    algorithms : tuple of Algorithm
+        The ways to predict it that compete, at least one.
     baseline : Algorithm
-        The simple way that the gates compare with.
+        The simple way that the gates compare with; it may be one of the algorithms.
     gates : tuple of Gate
         What a candidate must reach to be registered.
     example : mapping
         A record that works when sent.
+    splits, repeats : int
+        Folds of cross-validation, and how often the rows are dealt out to them: few rows need many of both, since one
+        pass ranks trials by noise; many rows need neither.
+    chronological : bool
+        Whether the rows of the data stand in the order of time; a model is then also judged by fitting it on the first
+        of them and scoring the last.
 
     Raises
     ------
     InvalidUseCaseError
-        When the example does not fit the features, or two columns share a name.
+        When the example does not fit the features, two columns or algorithms share a name, or a derived column cannot
+        be computed.
     """
 
     name: str
@@ -82,39 +89,57 @@ class UseCase:
     source: str
     features: tuple[Feature, ...]
     target: Target
-    algorithm: Algorithm
+    algorithms: tuple[Algorithm, ...]
     baseline: Algorithm
     gates: tuple[Gate, ...]
     example: Record
-    derived: tuple[Quotient, ...] = ()
+    derived: tuple[DerivedColumn, ...] = ()
+    splits: int = 10
+    repeats: int = 2
+    chronological: bool = False
 
     def __post_init__(self) -> None:
-        for algorithm in (self.algorithm, self.baseline):
+        for algorithm in (*self.algorithms, self.baseline):
             if ModelId.parse(str(ModelId(self.name, algorithm.name, "1.0.0", "1.000000"))) is None:
                 raise InvalidUseCaseError(
-                    f"A model_id cannot hold '{self.name}' and '{algorithm.name}': use lower-case letters and digits."
+                    f"A model_id cannot hold '{self.name}' and '{algorithm.name}': use letters and digits, those of "
+                    "the use case in lower case."
                 )
+        names = {algorithm.name.lower() for algorithm in self.algorithms}  # folders, whose case may not count
+        if not names or len(names) < len(self.algorithms):
+            raise InvalidUseCaseError(f"{self.name} needs an algorithm, and each needs a name of its own.")
         columns = [feature.name for feature in (*self.features, self.target.feature)]
         columns += [column.name for column in self.derived]
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
-        numbers = {feature.name: feature for feature in self.features if isinstance(feature, Number)}
+        by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:
-            divisor = numbers.get(column.denominator)
-            if column.numerator not in numbers or divisor is None or divisor.low <= 0:
-                raise InvalidUseCaseError(f"'{column.name}' must divide a number by a number that is above 0.")
+            column.check(by_name)
         problems = [
             f"{feature.name}: {problem}"
             for feature in self.features
             if (problem := feature.problem(self.example.get(feature.name)))
         ]
-        if problems or self.example.keys() - {feature.name for feature in self.features}:
+        if problems or self.example.keys() - by_name.keys():
             raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
 
     @property
     def path(self) -> Path:
         """The data file that ships with the project."""
         return DATASETS / self.source
+
+    def algorithm(self, name: str) -> Algorithm:
+        """The algorithm of that name, upper and lower case being the same.
+
+        Raises
+        ------
+        UnknownAlgorithmError
+            With the names there are.
+        """
+        for algorithm in self.algorithms:
+            if algorithm.name.lower() == name.lower():
+                return algorithm
+        raise UnknownAlgorithmError(self.name, [algorithm.name for algorithm in self.algorithms])
 
     def pipeline(self, algorithm: Algorithm) -> Pipeline:
         """A pipeline from records to the matrix of an algorithm; its steps are the declaration's: clone it to fit."""
@@ -134,6 +159,6 @@ def signature(use_case: UseCase) -> dict[str, Any]:
             {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()}
             for feature in use_case.features
         ],
-        "derived": [asdict(column) for column in use_case.derived],
+        "derived": [column.declaration() for column in use_case.derived],
         "target": {"name": target.name, **target.json_schema()},
     }

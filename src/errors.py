@@ -77,6 +77,13 @@ class TooFewRowsError(TabserveError):
         super().__init__(f"There are too few rows to train on: {of} needs at least {needed}.")
 
 
+class UniformTargetError(TabserveError):
+    """A target with too little variety to be learnt."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"The target '{target}' has the same value in all rows, or in all rows of a fold.")
+
+
 class InvalidTargetError(TabserveError):
     """The target column holds values that its declaration does not allow."""
 

@@ -34,7 +34,7 @@ from sklearn.base import clone
 from src import __version__
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
-from src.errors import FailedGatesError, TabserveError
+from src.errors import FailedGatesError, TabserveError, UniformTargetError
 from src.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics, bootstrap_interval, judge
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
@@ -150,6 +150,8 @@ def run_training(
         When the use case has no such algorithm.
     InvalidTableError
         When the data do not fit the use case.
+    TooFewRowsError, UniformTargetError
+        When there is too little to learn from.
     FailedGatesError
         When a candidate is not good enough; the others are saved.
     InterruptedTrainingError
@@ -269,6 +271,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
 
     Raises
     ------
+    UniformTargetError
+        When some fold holds only one value of the target, so that nothing can be judged by it.
     InterruptedTrainingError
         On Ctrl-C while tuning.
     """
@@ -280,6 +284,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
         model = clone(prototype).set_params(**parameters)
         result: CrossValidation = model.cross_validate(X, train.y, folds, use_case.task.metric, plan.jobs)
+        if np.isnan(result.score):
+            raise UniformTargetError(use_case.target.feature.name)
         return result
 
     total = plan.trials if algorithm.search_space else 1
@@ -346,9 +352,7 @@ def features_of(use_case: UseCase, part: Part) -> pd.DataFrame:
     return part.table.drop(columns=use_case.target.feature.name)
 
 
-def identify(
-    use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_rows: int, plan: Plan
-) -> dict[str, Any]:
+def identify(use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_rows: int, plan: Plan) -> dict[str, Any]:
     """What the model is and what it was made from, for the manifest; `now` is Unix time in microseconds."""
     seconds, microseconds = divmod(now, 10**6)  # not a float: it would make two ids of one moment equal
     return {

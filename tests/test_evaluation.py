@@ -18,11 +18,14 @@ from src.evaluation import (
     CostMatrix,
     Gate,
     LargestGap,
+    Regression,
     SmallestMetric,
+    Task,
     average_precision,
     bootstrap_interval,
     judge,
     kolmogorov_smirnov,
+    r2,
     roc_auc,
 )
 
@@ -179,6 +182,11 @@ def test_samples_without_both_classes_are_left_out(metric: Callable[..., float])
     assert bootstrap_interval(y, scores, metric, seed=0, samples=100) == (1, 1)
 
 
+def test_samples_of_equal_targets_are_left_out() -> None:
+    y = np.array([0.1, 0.1, 0.1, 0.4])
+    assert bootstrap_interval(y, y, r2, seed=0, samples=100) == (1, 1)
+
+
 def metrics(train: float, out_of_fold: float, hold_out: float) -> dict[str, dict[str, float]]:
     return {TRAIN: {"auc": train}, CROSS_VALIDATION: {"auc": out_of_fold}, HOLD_OUT: {"auc": hold_out}}
 
@@ -225,7 +233,7 @@ def test_a_split_is_stratified_and_parts_all_rows(zeros: int, ones: int, seed: i
     train, test = TASK.split(y, 0.3, seed)
     assert sorted([*train, *test]) == list(range(len(y)))
     assert len(test) == pytest.approx(0.3 * len(y), abs=1)
-    assert np.sum(y[test]) == pytest.approx(0.3 * ones, abs=1)
+    assert np.sum(y[test]) == pytest.approx(len(test) * ones / len(y), abs=1)
     for part, again in zip((train, test), TASK.split(y, 0.3, seed), strict=True):
         assert np.all(np.diff(part) > 0)
         np.testing.assert_array_equal(part, again)
@@ -249,3 +257,105 @@ def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:
 def test_too_few_rows_of_a_class_are_refused_before_anything_is_fitted(zeros: int, ones: int) -> None:
     with pytest.raises(TooFewRowsError, match="each class needs at least 20"):
         TASK.split(np.repeat([0.0, 1.0], [zeros, ones]), 0.3, 0)
+
+
+# regression
+
+NUMBERS = Regression()
+number = st.integers(-800, 800).map(lambda eighths: eighths / 8) | st.floats(-1e6, 1e6)
+numbers = st.lists(st.tuples(number, number), min_size=2, max_size=30).map(lambda pairs: tuple(np.array(pairs).T))
+varied_numbers = numbers.filter(lambda rows: np.ptp(rows[0]) > 1e-3)
+
+
+@settings(deadline=None)
+@given(rows=varied_numbers)
+def test_the_metrics_of_numbers_are_scikit_learn_s(rows: Rows) -> None:
+    assert r2(*rows) == pytest.approx(sklearn_metrics.r2_score(*rows), rel=1e-9, abs=1e-9)
+    assert NUMBERS.metrics(*rows) == {
+        "r2": r2(*rows),
+        "rmse": pytest.approx(sklearn_metrics.root_mean_squared_error(*rows)),
+        "mae": pytest.approx(sklearn_metrics.mean_absolute_error(*rows)),
+    }
+
+
+@settings(deadline=None)
+@given(rows=varied_numbers)
+def test_right_scores_explain_all_of_the_variance_and_the_mean_none(rows: Rows) -> None:
+    y, _ = rows
+    assert r2(y, y) == 1
+    assert r2(y, np.full(len(y), np.mean(y))) == pytest.approx(0, abs=1e-9)
+    assert r2(y, 2 * np.mean(y) - y) == pytest.approx(-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 0.7, 1e-200])  # some means of equal floats are rounded
+@pytest.mark.parametrize("length", [1, 3, 10])
+def test_targets_that_do_not_vary_have_no_r2(value: float, length: int) -> None:
+    y = np.full(length, value)
+    assert np.isnan(r2(y, np.arange(length) + 1.0))
+    assert np.isnan(r2(y, y))
+    values = NUMBERS.metrics(y, y + 2)
+    assert np.isnan(values["r2"])
+    assert (values["rmse"], values["mae"]) == pytest.approx((2, 2))
+
+
+def test_no_targets_have_no_r2() -> None:
+    assert np.isnan(r2(np.array([]), np.array([])))
+
+
+def test_targets_whose_variance_is_too_small_for_floats_have_no_r2() -> None:
+    assert np.isnan(r2(np.array([0.0, 5e-324]), np.array([0.0, 1.0])))
+
+
+def test_numbers_are_not_decided() -> None:
+    y, scores = np.array([0.0, 1.0, 3.0]), np.array([0.5, 1.5, 2.0])
+    assert NUMBERS.metrics(y, scores, 0.5) == NUMBERS.metrics(y, scores)
+    assert NUMBERS.decision_metrics(y, scores, 0.5) == {}
+    assert NUMBERS.thresholds(y, scores[None]) == {}
+
+
+@pytest.mark.parametrize("task", [TASK, NUMBERS], ids=["classification", "regression"])
+def test_the_headline_is_among_the_metrics_and_is_the_metric(task: Task) -> None:
+    y, scores = np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.2, 0.6, 0.9, 0.7])
+    assert task.metrics(y, scores)[task.headline] == task.metric(y, scores)
+
+
+@settings(deadline=None, max_examples=30)
+@given(length=st.integers(50, 300), hold_out=st.sampled_from([0.2, 0.3, 0.5]), seed=st.integers(0, 5))
+def test_a_split_of_numbers_parts_all_rows(length: int, hold_out: float, seed: int) -> None:
+    y = np.random.default_rng(seed).poisson(3, length).astype(float)
+    train, test = NUMBERS.split(y, hold_out, seed)
+    assert sorted([*train, *test]) == list(range(length))
+    assert len(test) == pytest.approx(hold_out * length, abs=1)
+    for part, again in zip((train, test), NUMBERS.split(y, hold_out, seed), strict=True):
+        assert np.all(np.diff(part) > 0)
+        np.testing.assert_array_equal(part, again)
+    assert not np.array_equal(test, NUMBERS.split(y, hold_out, seed + 1)[1])
+
+
+def test_a_hold_out_of_numbers_is_drawn_from_the_whole_table() -> None:
+    _, test = NUMBERS.split(np.arange(1000.0), 0.3, 0)
+    for part in np.split(np.arange(1000), 5):
+        assert len(np.intersect1d(test, part)) == pytest.approx(60, abs=20)
+
+
+def test_folds_of_numbers_judge_each_row_once_in_each_repeat() -> None:
+    y = np.arange(103.0)
+    folds = NUMBERS.folds(y, splits=4, repeats=2, seed=3)
+    assert len(folds) == 8
+    for repeat in (folds[:4], folds[4:]):
+        assert sorted(np.concatenate([judged for _, judged in repeat])) == list(range(103))
+    for rows, judged in folds:
+        assert sorted([*rows, *judged]) == list(range(103))
+        assert len(judged) in (25, 26)
+        assert np.any(np.diff(judged) > 1)  # dealt out, not cut
+    assert not np.array_equal(folds[0][1], folds[4][1])
+    again, other = (NUMBERS.folds(y, splits=4, repeats=2, seed=seed) for seed in (3, 4))
+    assert all(np.array_equal(one[1], two[1]) for one, two in zip(folds, again, strict=True))
+    assert not np.array_equal(folds[0][1], other[0][1])
+
+
+@pytest.mark.parametrize("length", [0, 1, 49])
+def test_too_few_rows_of_numbers_are_refused_before_anything_is_fitted(length: int) -> None:
+    message = "There are too few rows to train on: a regression needs at least 50."
+    with pytest.raises(TooFewRowsError, match=f"^{message}$"):
+        NUMBERS.split(np.arange(float(length)), 0.3, 0)

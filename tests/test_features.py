@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import InvalidUseCaseError
-from src.use_cases.features import Category, Feature, Integer, Number, OrderedCategory
+from src.use_cases.features import (
+    Category,
+    CyclicInteger,
+    DerivedColumn,
+    Feature,
+    Grouping,
+    Integer,
+    Number,
+    OrderedCategory,
+    Quotient,
+)
 
 
 class Text(str):
@@ -24,17 +34,20 @@ COLOUR = Category(name="colour", description="Colour", values=("red", "green", "
 SIZE = OrderedCategory(name="size", description="Size", values=("small", "large"))
 WEIGHT = Number(name="weight", description="Weight", low=-1.5, high=1e300)
 AGE = Integer(name="age", description="Age", low=0, high=120)
-KINDS: dict[str, tuple[type[Feature], dict[str, Any]]] = {
-    "category": (Category, {"values": COLOUR.values}),
-    "ordered": (OrderedCategory, {"values": SIZE.values}),
-    "number": (Number, {"low": -1.5, "high": 1e300}),
-    "integer": (Integer, {"low": 0, "high": 120}),
+HOUR = CyclicInteger(name="hour", description="Hour", low=0, high=24)
+KINDS: dict[str, tuple[type[Feature], dict[str, Any], Any]] = {  # with a value that may be the default
+    "category": (Category, {"values": COLOUR.values}, "green"),
+    "ordered": (OrderedCategory, {"values": SIZE.values}, "small"),
+    "number": (Number, {"low": -1.5, "high": 1e300}, 2.5),
+    "integer": (Integer, {"low": 0, "high": 120}, 0),
+    "cyclic": (CyclicInteger, {"low": 0, "high": 24}, 24),
 }
 FEATURES = [
-    kind(name=name, description="", missing=missing, **arguments)
-    for name, (kind, arguments) in KINDS.items()
-    for missing in (False, True)
+    kind(name=name, description="", **arguments, **absence)
+    for name, (kind, arguments, default) in KINDS.items()
+    for absence in ({}, {"missing": True}, {"default": default})
 ]
+WITH_DEFAULT = [feature for feature in FEATURES if feature.default is not None]
 SPECIAL: list[Any] = [
     None,
     True,
@@ -85,7 +98,10 @@ values = (
     | st.builds(Text, st.sampled_from(COLOUR.values + SIZE.values))
 )
 features = st.sampled_from(FEATURES)
-any_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: f"{feature.name}-{feature.missing}")
+any_feature = pytest.mark.parametrize(
+    "feature", FEATURES, ids=lambda feature: f"{feature.name}-{feature.missing}-{feature.default}"
+)
+with_default = pytest.mark.parametrize("feature", WITH_DEFAULT, ids=lambda feature: feature.name)
 
 
 def encoded(feature: Feature, value: Any) -> float | None:
@@ -114,7 +130,7 @@ def test_a_number_that_was_encoded_fits_a_float64_matrix(feature: Feature, value
     code = encoded(feature, value)
     if code is not None:
         (cell,) = np.array([code], dtype=np.float64)
-        assert np.isnan(cell) if value is None else np.isfinite(cell)
+        assert np.isnan(cell) if value is None and feature.missing else np.isfinite(cell)
 
 
 @settings(deadline=None)
@@ -128,6 +144,7 @@ def test_a_problem_is_a_sentence_that_does_not_change_with_the_value(feature: Fe
         "Not a valid integer.",
         "Must be between -1.5 and 1e+300.",
         "Must be between 0 and 120.",
+        "Must be between 0 and 24.",
         "Must be one of: red, green, 1.",
         "Must be one of: small, large.",
     ]
@@ -146,6 +163,10 @@ def test_a_problem_is_a_sentence_that_does_not_change_with_the_value(feature: Fe
         (AGE, 35, 35.0),
         (AGE, 35.0, 35.0),
         (AGE, -0.0, 0.0),
+        (HOUR, 0, 0.0),
+        (HOUR, 23, 23.0),
+        (HOUR, 24, 0.0),
+        (HOUR, 24.0, 0.0),
     ],
 )
 def test_a_value_is_encoded_as_its_number(feature: Feature, value: Any, number: float) -> None:
@@ -170,6 +191,10 @@ def test_a_value_is_encoded_as_its_number(feature: Feature, value: Any, number: 
         (AGE, math.inf, "Not a valid integer."),
         (AGE, -1, "Must be between 0 and 120."),
         (AGE, False, "Not a valid integer."),
+        (HOUR, 25, "Must be between 0 and 24."),
+        (HOUR, -1, "Must be between 0 and 24."),
+        (HOUR, 23.5, "Not a valid integer."),
+        (HOUR, "24", "Not a valid integer."),
     ],
 )
 def test_a_wrong_value_has_a_problem_that_says_what_would_do(feature: Feature, value: Any, problem: str) -> None:
@@ -180,6 +205,40 @@ def test_a_wrong_value_has_a_problem_that_says_what_would_do(feature: Feature, v
 def test_a_missing_value_becomes_nan_where_it_is_allowed(feature: Feature) -> None:
     assert feature.problem(None) is None
     assert math.isnan(feature.encoder()(None))
+
+
+@with_default
+def test_a_missing_value_is_taken_for_the_default(feature: Feature) -> None:
+    assert feature.problem(None) is None
+    assert feature.problem(feature.parse("")) is None
+    assert feature.encoder()(None) == feature.encoder()(feature.default) != encoded(feature, another(feature))
+
+
+def another(feature: Feature) -> Any:
+    """A valid value that is not the default."""
+    return next(value for value in ("red", "large", 1) if feature.problem(value) is None)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_default_that_is_not_among_the_values_is_refused(name: str) -> None:
+    kind, arguments, _ = KINDS[name]
+    for wrong in ("purple", "", 1e301, -2, True, math.nan, [], "2.5"):
+        with pytest.raises(InvalidUseCaseError, match=f"The default of '{name}' must be one of its values"):
+            kind(name=name, description="", default=wrong, **arguments)
+
+
+@any_feature
+def test_a_record_may_do_without_a_feature_exactly_when_null_is_allowed(feature: Feature) -> None:
+    assert feature.optional == (feature.problem(None) is None)
+    assert feature.optional == (feature.missing or feature.default is not None)
+
+
+@given(start=st.integers(-100, 100), length=st.integers(1, 50))
+def test_every_number_of_a_circle_but_its_end_stays_itself(start: int, length: int) -> None:
+    circle = CyclicInteger(name="angle", description="", low=start, high=start + length)
+    encode = circle.encoder()
+    assert [encode(start + step) for step in range(length)] == list(range(start, start + length))
+    assert encode(start + length) == encode(float(start + length)) == start
 
 
 @pytest.mark.parametrize(
@@ -231,11 +290,12 @@ def test_a_number_survives_the_way_through_text(value: float) -> None:
 @any_feature
 def test_the_json_schema_allows_what_the_feature_allows(feature: Feature) -> None:
     schema = json.loads(json.dumps(feature.json_schema()))
-    assert ("null" in schema["type"]) == feature.missing
+    assert ("null" in schema["type"]) == feature.optional
+    assert schema.get("default") == feature.default
     if "enum" in schema:
         allowed = schema["enum"]
         assert [value for value in allowed if feature.problem(value)] == []
-        assert (None in allowed) == feature.missing
+        assert (None in allowed) == feature.optional
     else:
         assert feature.problem(schema["minimum"]) is None
         assert feature.problem(schema["maximum"]) is None
@@ -244,8 +304,9 @@ def test_the_json_schema_allows_what_the_feature_allows(feature: Feature) -> Non
 @any_feature
 def test_an_encoder_can_be_pickled(feature: Feature) -> None:
     encode = pickle.loads(pickle.dumps(feature.encoder()))
-    value = "red" if feature.name == "category" else "small" if feature.name == "ordered" else 3
-    assert encode(value) == feature.encoder()(value)
+    for value in ("red", "small", 3, 24, None):
+        if feature.problem(value) is None:
+            np.testing.assert_equal(encode(value), feature.encoder()(value))
 
 
 @pytest.mark.parametrize("wrong", [(), ("red", "red"), ("red", "")])
@@ -258,3 +319,99 @@ def test_a_category_needs_different_values_with_a_name(wrong: tuple[str, ...]) -
 def test_a_number_needs_two_finite_bounds_in_order(low: float, high: float) -> None:
     with pytest.raises(InvalidUseCaseError, match="'age'"):
         Integer(name="age", description="", low=low, high=high)
+
+
+# derived columns
+
+AMOUNT = Number(name="amount", description="", low=0, high=1e6, missing=True)
+MONTHS = Integer(name="months", description="", low=1, high=120)
+DAY = OrderedCategory(name="day", description="", values=("Fri", "Sat", "Sun", "Mon"), missing=True)
+INSTALMENT = Quotient(name="instalment", description="", numerator="amount", denominator="months")
+WEEKEND = Grouping(
+    name="weekend", description="", category="day", groups={"no": ("Mon", "Fri"), "yes": ("Sun", "Sat"), "never": ()}
+)
+ROW = (AMOUNT, DAY, MONTHS)  # in another order than the derived columns name them
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "number"),
+    [
+        (INSTALMENT, (100, "Fri", 8), 12.5),
+        (INSTALMENT, (0, None, 120), 0.0),
+        (INSTALMENT, (None, "Fri", 8), math.nan),
+        (WEEKEND, (1, "Fri", 1), 0.0),
+        (WEEKEND, (1, "Mon", 1), 0.0),
+        (WEEKEND, (1, "Sat", 1), 1.0),
+        (WEEKEND, (None, "Sun", 1), 1.0),
+        (WEEKEND, (1, None, 1), math.nan),
+    ],
+)
+def test_a_derived_column_is_computed_from_the_encoded_row(
+    column: DerivedColumn, values: tuple[Any, ...], number: float
+) -> None:
+    column.check({feature.name: feature for feature in ROW})
+    row = [feature.encoder()(value) for feature, value in zip(ROW, values, strict=True)]
+    compute = column.computer(ROW)
+    for one in (compute, pickle.loads(pickle.dumps(compute))):
+        assert one(row) == pytest.approx(number, nan_ok=True)
+
+
+def test_a_missing_category_with_a_default_is_in_the_default_s_group() -> None:
+    day = Category(name="day", description="", values=DAY.values, default="Sun")
+    assert WEEKEND.computer((day,))([day.encoder()(None)]) == 1.0
+
+
+@given(day=st.sampled_from(DAY.values), first=st.sets(st.sampled_from(DAY.values)))
+def test_a_group_is_encoded_as_its_position(day: str, first: set[str]) -> None:
+    groups = {"first": tuple(first), "second": tuple(value for value in DAY.values if value not in first)}
+    column = Grouping(name="half", description="", category="day", groups=groups)
+    column.check({"day": DAY})
+    position = column.computer((DAY,))([DAY.encoder()(day)])
+    assert day in list(groups.values())[int(position)]
+
+
+@pytest.mark.parametrize(
+    ("category", "groups"),
+    [
+        ("day", {}),
+        ("day", {"no": ("Mon", "Fri"), "yes": ("Sat",)}),
+        ("day", {"no": ("Mon", "Fri", "Sat"), "yes": ("Sat", "Sun")}),
+        ("day", {"no": ("Mon", "Mon", "Fri"), "yes": ("Sat", "Sun")}),
+        ("day", {"no": ("Mon", "Fri"), "yes": ("Sat", "Sun", "Tue")}),
+        ("day", {"no": ("mon", "Fri"), "yes": ("Sat", "Sun")}),
+        ("months", {"no": ("Mon", "Fri"), "yes": ("Sat", "Sun")}),
+        ("colour", {"no": ("Mon", "Fri"), "yes": ("Sat", "Sun")}),
+    ],
+)
+def test_each_value_of_a_category_is_in_exactly_one_group(category: str, groups: dict[str, tuple[str, ...]]) -> None:
+    column = Grouping(name="weekend", description="", category=category, groups=groups)
+    with pytest.raises(InvalidUseCaseError, match="'weekend' must have each value of a category in exactly one group"):
+        column.check({feature.name: feature for feature in ROW})
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator"),
+    [("day", "months"), ("amount", "day"), ("amount", "amount"), ("amount", "weeks"), ("price", "months")],
+)
+def test_only_a_number_is_divided_and_only_by_a_number_above_0(numerator: str, denominator: str) -> None:
+    column = Quotient(name="instalment", description="", numerator=numerator, denominator=denominator)
+    with pytest.raises(InvalidUseCaseError, match="'instalment' must divide a number by a number that is above 0"):
+        column.check({feature.name: feature for feature in ROW})
+
+
+def test_a_derived_column_s_declaration_is_plain_data() -> None:
+    assert json.loads(json.dumps(WEEKEND.declaration())) == {
+        "kind": "Grouping",
+        "name": "weekend",
+        "description": "",
+        "monotone": 0,
+        "category": "day",
+        "groups": {"no": ["Mon", "Fri"], "yes": ["Sun", "Sat"], "never": []},
+    }
+
+
+def test_a_feature_with_a_default_cannot_be_missing_too() -> None:
+    with pytest.raises(
+        InvalidUseCaseError, match="The default of 'age' must be one of its values, and none be missing"
+    ):
+        Integer(name="age", description="", low=0, high=9, missing=True, default=3)

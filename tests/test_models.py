@@ -7,27 +7,36 @@ from collections.abc import Iterator
 from typing import Any
 
 import joblib
+import lightgbm
 import numpy as np
 import pytest
+import sklearn.linear_model
+import sklearn.svm
+import sklearn.tree
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 import src.models
 from src.base import Estimator
 from src.errors import NotFittedError
-from src.evaluation import roc_auc
-from src.models.base import Classifier, Model
-from src.models.lightgbm import MAX_ROUNDS, LgbClassifier
+from src.evaluation import r2, roc_auc
+from src.models.base import Classifier, Metric, Model, Regressor
+from src.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
 from src.models.linear import LogisticRegression
+from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from src.pipeline import Pipeline
-from src.transformers import OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
-from src.use_cases.features import Category, Integer
+from src.transformers import MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
+from src.use_cases.features import Category, Grouping, Integer
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
     Integer(name="age", description="", low=0, high=120, missing=True),
 )
+WARM = Grouping(name="warm", description="", category="colour", groups={"no": ("green",), "yes": ("red",)})
 LABEL = Integer(name="label", description="", low=1, high=2)
 RECORDS = [{"colour": "red", "age": 3}, {"colour": "green", "age": None}]
 MATRIX = np.array([[0.0, 3.0], [1.0, np.nan], [1.0, 5.0]])
@@ -36,31 +45,55 @@ generator = np.random.default_rng(7)
 X = np.column_stack([generator.normal(size=(200, 3)), generator.integers(0, 6, 200)])
 CHANCE = 1 / (1 + np.exp(-X[:, 0] - 1.5 * (X[:, 3] % 2)))  # rises with column 0; jumps to and fro along column 3
 y = (generator.random(200) < CHANCE).astype(float)
+counts = generator.poisson(3 * CHANCE).astype(float)
 FOLDS = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
 
 TRANSFORMERS: list[tuple[Transformer, Any]] = [
-    (RecordEncoder(FEATURES), RECORDS),
+    (RecordEncoder(FEATURES, (WARM,)), RECORDS),
     (OneHot((0,)), MATRIX),
     (Standardize(), MATRIX),
+    (MinMax(), MATRIX),
     (Target(LABEL), [1, 2]),
     (RemapTarget(LABEL, {1: 0, 2: 1}), [1, 2]),
     (Pipeline((RecordEncoder(FEATURES), OneHot((0,)), Standardize())), RECORDS),
 ]
-MODELS: list[Model] = [
+CLASSIFIERS: list[Classifier] = [
     LgbClassifier(num_rounds=5, categorical=(3,), monotone=(1, 0, 0, 0), bagging_fraction=0.7, seed=3),
     LogisticRegression(C=0.3),
 ]
+REGRESSORS: list[Regressor] = [
+    LgbRegressor(num_rounds=20, categorical=(3,), bagging_fraction=0.7, seed=3),
+    LgbCountRegressor(num_rounds=20, categorical=(3,), feature_fraction_bynode=0.5, seed=3),
+    LinearRegression(floor=0),
+    Lasso(alpha=0.01, floor=0.5),
+    SVR(C=2.0, gamma=0.3, epsilon=0.2, floor=0),
+    DecisionTreeRegressor(max_depth=4, min_samples_leaf=3, seed=5),
+]
+MODELS: list[Model] = [*CLASSIFIERS, *REGRESSORS]
 every_estimator = pytest.mark.parametrize(
     "prototype",
     [*(transformer for transformer, _ in TRANSFORMERS), *MODELS],
     ids=lambda estimator: type(estimator).__name__,
 )
-every_model = pytest.mark.parametrize("prototype", MODELS, ids=lambda model: type(model).__name__)
+every_model, every_classifier, every_regressor = (
+    pytest.mark.parametrize("prototype", prototypes, ids=lambda model: type(model).__name__)
+    for prototypes in (MODELS, CLASSIFIERS, REGRESSORS)
+)
 
 
 def fitted(prototype: Estimator) -> Any:
     estimator = clone(prototype)
-    return estimator.fit(X, y) if isinstance(estimator, Model) else estimator.fit(data_of(prototype))
+    if isinstance(estimator, Model):
+        return estimator.fit(X, targets_of(estimator))
+    return estimator.fit(data_of(prototype))
+
+
+def targets_of(model: Model) -> np.ndarray:
+    return y if isinstance(model, Classifier) else counts
+
+
+def metric_of(model: Model) -> Metric:
+    return roc_auc if isinstance(model, Classifier) else r2
 
 
 def used(estimator: Any, prototype: Estimator) -> Any:
@@ -115,7 +148,8 @@ def test_use_before_fit_is_refused_by_name(prototype: Estimator) -> None:
 def test_fit_returns_the_estimator_itself_and_leaves_its_parameters(prototype: Estimator) -> None:
     estimator = clone(prototype)
     before = estimator.get_params()
-    result = estimator.fit(X, y) if isinstance(estimator, Model) else estimator.fit(data_of(prototype))
+    data = (X, targets_of(estimator)) if isinstance(estimator, Model) else (data_of(prototype),)
+    result = estimator.fit(*data)
     assert result is estimator
     estimator.check_is_fitted()
     assert all(value is before[name] for name, value in estimator.get_params().items())
@@ -139,13 +173,21 @@ def test_fit_transform_is_fit_then_transform(transformer: Transformer, data: Any
     np.testing.assert_array_equal(clone(transformer).fit_transform(data), expected)
 
 
-@every_model
+@every_classifier
 def test_scores_are_probabilities_one_for_each_row(prototype: Model) -> None:
     scores = fitted(prototype).predict_score(X)
     assert scores.shape == (200,)
     assert scores.dtype == np.float64
     assert np.all((scores > 0) & (scores < 1))
     assert roc_auc(y, scores) > 0.6
+
+
+@every_regressor
+def test_scores_are_numbers_one_for_each_row(prototype: Model) -> None:
+    scores = fitted(prototype).predict_score(X)
+    assert scores.shape == (200,)
+    assert scores.dtype == np.float64
+    assert r2(counts, scores) > 0.1
 
 
 @every_model
@@ -157,27 +199,30 @@ def test_two_fits_of_one_seed_are_equal(prototype: Model) -> None:
 def test_a_second_fit_forgets_the_first(prototype: Model) -> None:
     model = fitted(prototype)
     model.predict_score(X)
-    model.fit(X, 1 - y)
-    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, 1 - y).predict_score(X))
+    others = np.max(targets_of(model)) - targets_of(model)
+    model.fit(X, others)
+    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, others).predict_score(X))
 
 
 @every_model
 def test_cross_validation_scores_each_row_by_a_model_that_did_not_see_it(prototype: Model) -> None:
-    result = prototype.cross_validate(X, y, FOLDS, roc_auc)
+    targets, metric = targets_of(prototype), metric_of(prototype)
+    result = prototype.cross_validate(X, targets, FOLDS, metric)
     assert result.out_of_fold.shape == (2, 200)
     scores = []
     for number, (rows, judged) in enumerate(FOLDS):
-        model = clone(prototype).set_params(**result.parameters).fit(X[rows], y[rows])
+        model = clone(prototype).set_params(**result.parameters).fit(X[rows], targets[rows])
         expected = model.predict_score(X[judged])
         np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
-        scores.append(roc_auc(y[judged], expected))
+        scores.append(metric(targets[judged], expected))
     assert result.score == pytest.approx(np.mean(scores))
 
 
 @every_model
 def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jobs(prototype: Model) -> None:
     before = repr(prototype)
-    one, two = (prototype.cross_validate(X, y, FOLDS, roc_auc, jobs) for jobs in (1, 2))
+    targets, metric = targets_of(prototype), metric_of(prototype)
+    one, two = (prototype.cross_validate(X, targets, FOLDS, metric, jobs) for jobs in (1, 2))
     assert repr(prototype) == before
     with pytest.raises(NotFittedError):
         prototype.check_is_fitted()
@@ -185,14 +230,21 @@ def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jo
     np.testing.assert_array_equal(one.out_of_fold, two.out_of_fold)
 
 
-def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_loss() -> None:
-    model = LgbClassifier(num_rounds=1, learning_rate=0.2, num_leaves=4)
-    rounds = model.cross_validate(X, y, FOLDS, roc_auc).parameters["num_rounds"]
+@pytest.mark.parametrize(
+    ("kind", "loss_of"),
+    [(LgbClassifier, log_loss), (LgbRegressor, mean_squared_error), (LgbCountRegressor, mean_squared_error)],
+)
+def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_loss(
+    kind: type[LgbModel], loss_of: Metric
+) -> None:
+    model = kind(num_rounds=1, learning_rate=0.2, num_leaves=4)
+    targets = targets_of(model)
+    rounds = model.cross_validate(X, targets, FOLDS, metric_of(model)).parameters["num_rounds"]
 
     def loss(rounds: int) -> float:
-        copies = [clone(model).set_params(num_rounds=rounds).fit(X[rows], y[rows]) for rows, _ in FOLDS]
+        copies = [clone(model).set_params(num_rounds=rounds).fit(X[rows], targets[rows]) for rows, _ in FOLDS]
         pairs = zip(copies, FOLDS, strict=True)
-        return float(np.mean([log_loss(y[judged], copy.predict_score(X[judged])) for copy, (_, judged) in pairs]))
+        return float(np.mean([loss_of(targets[judged], copy.predict_score(X[judged])) for copy, (_, judged) in pairs]))
 
     assert 2 < rounds < MAX_ROUNDS / 2
     assert loss(rounds) < min(loss(rounds + step) for step in (-2, -1, 1, 20))
@@ -248,6 +300,88 @@ def test_missing_values_are_learnt_from() -> None:
 def test_a_matrix_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="columns"):
         fitted(MODELS[0]).predict_score(X[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (LinearRegression(), sklearn.linear_model.LinearRegression()),
+        (Lasso(alpha=0.05), sklearn.linear_model.Lasso(alpha=0.05)),
+        (Lasso(), sklearn.linear_model.Lasso()),
+        (SVR(C=3.0, gamma=0.2, epsilon=0.3), sklearn.svm.SVR(C=3.0, gamma=0.2, epsilon=0.3)),
+        (
+            DecisionTreeRegressor(max_depth=3, min_samples_leaf=7, seed=2),
+            sklearn.tree.DecisionTreeRegressor(max_depth=3, min_samples_leaf=7, random_state=2),
+        ),
+        (
+            LgbRegressor(num_rounds=30, learning_rate=0.2, num_leaves=7, min_data_in_leaf=9),
+            lightgbm.LGBMRegressor(n_estimators=30, learning_rate=0.2, num_leaves=7, min_child_samples=9, verbosity=-1),
+        ),
+        (
+            LgbCountRegressor(num_rounds=30, lambda_l2=2.0),
+            lightgbm.LGBMRegressor(objective="poisson", n_estimators=30, reg_lambda=2.0, verbosity=-1),
+        ),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_regressor_is_the_estimator_that_it_wraps(ours: Regressor, theirs: Any) -> None:
+    unseen = np.random.default_rng(8).normal(size=(50, 4))
+    expected = theirs.fit(X, counts).predict(unseen)
+    np.testing.assert_allclose(ours.fit(X, counts).predict_score(unseen), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [LinearRegression, Lasso, SVR])
+@pytest.mark.parametrize("floor", [0, 1.5, -2.0])
+def test_no_score_is_below_the_floor_and_the_others_stay(kind: type[ScikitRegressor], floor: float) -> None:
+    targets = 6 * X[:, 0]
+    free, bounded = (kind(**parameters).fit(X, targets).predict_score(X) for parameters in ({}, {"floor": floor}))
+    assert free.min() < floor < free.max()
+    assert bounded.min() == floor
+    assert bounded.tolist() == [max(score, floor) for score in free]
+
+
+few = np.where(X[:, 0] > 1, counts, 0)  # mostly 0: what is fitted by squared errors falls below
+cell = st.floats(-1e9, 1e9) | st.integers(-3, 8).map(float) | st.just(np.nan)
+
+
+@pytest.fixture(scope="module")
+def counting() -> LgbCountRegressor:
+    return LgbCountRegressor(num_rounds=200, min_data_in_leaf=3).fit(X, few)
+
+
+@given(rows=arrays(np.float64, (5, 4), elements=cell))
+def test_a_count_is_never_negative(counting: LgbCountRegressor, rows: np.ndarray) -> None:
+    scores = counting.predict_score(rows)
+    assert np.all((scores >= 0) & np.isfinite(scores))
+
+
+def test_a_number_that_is_no_count_may_be_negative(counting: LgbCountRegressor) -> None:
+    assert LgbRegressor(num_rounds=200, min_data_in_leaf=3).fit(X, few).predict_score(X).min() < 0
+    assert 0 <= counting.predict_score(X).min() < 0.01
+    assert r2(few, counting.predict_score(X)) > 0.9
+
+
+def test_a_tree_s_scores_stay_within_the_targets_it_has_seen() -> None:
+    model = DecisionTreeRegressor(max_depth=20, min_samples_leaf=1).fit(X, counts)
+    scores = model.predict_score(np.random.default_rng(9).normal(scale=100, size=(500, 4)))
+    assert counts.min() <= scores.min() < scores.max() <= counts.max()
+
+
+def test_a_tree_s_leaves_hold_as_many_rows_as_asked_for() -> None:
+    scores = DecisionTreeRegressor(max_depth=20, min_samples_leaf=17).fit(X, counts).predict_score(X)
+    assert np.unique(scores, return_counts=True)[1].min() >= 17
+    assert len(np.unique(DecisionTreeRegressor(max_depth=2, min_samples_leaf=1).fit(X, counts).predict_score(X))) <= 4
+
+
+@every_regressor
+def test_a_regressor_s_answer_is_its_scores(prototype: Regressor) -> None:
+    model = fitted(prototype)
+    scores = model.predict_score(X[:5])
+    for threshold in (None, 0.5):
+        model.threshold_ = threshold  # regressors decide nothing
+        answer = model.answer(scores)
+        assert answer == {"result": scores.tolist()}
+        assert {type(value) for value in answer["result"]} == {float}
 
 
 def test_a_decision_is_1_from_the_threshold_on() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.models import native
-from src.models.lightgbm import LgbClassifier
+from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
 from src.models.native import NativeBooster, PackageBooster, library_path, open_booster
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +23,7 @@ generator = np.random.default_rng(5)
 X = np.column_stack([generator.normal(size=(300, 3)), generator.integers(0, 8, 300)])
 X[generator.random(X.shape) < 0.1] = np.nan
 y = (np.nan_to_num(X[:, 0]) + (X[:, 3] % 2 == 0) + generator.normal(size=300) > 0.5).astype(float)
+counts = generator.poisson(3 + 2 * y).astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,25 @@ def test_any_rows_are_predicted_as_by_the_package_to_the_last_bit(
     assert booster.predict(matrix).tobytes() == expected.tobytes()
     for row, value in zip(matrix, expected, strict=True):
         assert booster.predict(row[None]).tolist() == [value]
+
+
+@pytest.mark.parametrize("kind", [LgbRegressor, LgbCountRegressor])
+def test_numbers_and_counts_are_predicted_as_by_the_package_to_the_last_bit(kind: type[LgbModel]) -> None:
+    model = kind(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, counts)
+    booster, reference = open_booster(model.text_), lightgbm.Booster(model_str=model.text_)
+    expected = reference.predict(X)
+    assert len(set(expected)) > 100
+    assert booster.predict(X).tobytes() == expected.tobytes()
+    assert np.concatenate([booster.predict(X[[row]]) for row in range(300)]).tobytes() == expected.tobytes()
+
+    @settings(deadline=None, database=None)
+    @given(matrix=arrays(np.float64, st.tuples(st.integers(1, 5), st.just(4)), elements=cells))
+    def check(matrix: np.ndarray) -> None:
+        expected = reference.predict(matrix)
+        assert booster.predict(matrix).tobytes() == expected.tobytes()
+        assert [booster.predict(row[None])[0] for row in matrix] == expected.tolist()
+
+    check()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -1,13 +1,15 @@
 """Pipeline: transformers in a row."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from src.datasets.reader import read_training_table
 from src.errors import InvalidRecordsError, NotFittedError
 from src.pipeline import Pipeline
-from src.transformers import OneHot, RecordEncoder, Standardize
+from src.transformers import MinMax, OneHot, RecordEncoder, Standardize
 from src.use_cases.declaration import UseCase
 from src.use_cases.features import Category, Integer
 
@@ -59,9 +61,30 @@ def test_records_at_fault_are_named_through_the_pipeline(pipeline: Pipeline) -> 
 def test_the_pipelines_of_the_credit_model_and_of_its_baseline_encode_all_real_records(
     credit: UseCase, records: list[dict[str, Any]]
 ) -> None:
-    model, baseline = (credit.pipeline(algorithm).fit(records) for algorithm in (credit.algorithm, credit.baseline))
-    assert model.transform(records).shape == (1000, len(credit.algorithm.model.get_params()["monotone"]))
+    model, baseline = (credit.pipeline(algorithm).fit(records) for algorithm in (credit.algorithms[0], credit.baseline))
+    assert model.transform(records).shape == (1000, len(credit.algorithms[0].model.get_params()["monotone"]))
     standardised = baseline.transform(records)
     assert standardised.shape[1] > 20
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(standardised.std(axis=0), 1)
+
+
+def test_the_pipelines_of_the_bikes_models_encode_all_real_hours(bikes: UseCase, some_bikes: Path) -> None:
+    hours = read_training_table(some_bikes, bikes.features, bikes.target.feature).records
+    widths = {}
+    for algorithm in bikes.algorithms:
+        matrix = bikes.pipeline(algorithm).fit_transform(hours)
+        assert len(matrix) == len(hours)
+        assert np.all(np.isfinite(matrix))
+        if any(isinstance(step, MinMax) for step in algorithm.transformers):
+            assert (matrix.min(axis=0) == 0).all()
+            assert (matrix.max(axis=0) == 1).all()
+        widths[algorithm.name] = matrix.shape[1]
+    columns = len(bikes.features) + len(bikes.derived)
+    assert widths == {
+        "Lasso": columns,
+        "SVR": columns - 1 + 24,
+        "LinearRegression": columns - 3 + 24 + 7 + 12,
+        "DecisionTreeRegressor": columns,
+        "LGBMRegressor": columns,
+    }

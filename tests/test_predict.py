@@ -1,18 +1,19 @@
 """make_prediction: answers in the order of the records, faults by position."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import r2_score, roc_auc_score
 
-from src.datasets.reader import read_table
+from src.datasets.reader import Table, read_table, read_training_table
 from src.errors import InvalidRecordsError, NothingToPredictError
 from src.predict import make_prediction, measure
-from src.registry import Artifact
+from src.registry import Artifact, Registry
 from src.use_cases.declaration import UseCase
 
 # what may go wrong with a record, each keeping the rest of it
@@ -151,3 +152,74 @@ def test_the_loaded_model_scores_the_hold_out_as_its_manifest_says(artifact, tra
     assert np.mean(prediction.columns["result"] == np.array(table.target) - 1) == pytest.approx(
         artifact.manifest["metrics"]["hold_out"]["accuracy"]
     )
+
+
+# numbers
+
+
+@pytest.fixture(scope="module", params=["LGBMRegressor", "Lasso", "SVR", "DecisionTreeRegressor"])
+def regressor(request, trained: Registry) -> Artifact:
+    return trained.load(trained.latest("bikes", request.param))
+
+
+@pytest.fixture(scope="module")
+def hours(some_bikes: Path, bikes: UseCase) -> Table:
+    return read_training_table(some_bikes, bikes.features, bikes.target.feature)
+
+
+def test_an_answer_of_a_number_is_the_score_of_each_record(regressor, hours):
+    prediction = make_prediction(regressor, hours.records[:50])
+    assert prediction.columns == {"result": prediction.scores.tolist()}
+    assert min(prediction.columns["result"]) >= 0
+    assert len(set(prediction.columns["result"])) > 10
+
+
+def test_a_partial_answer_of_numbers_has_none_where_a_record_is_at_fault(regressor, hours):
+    good = hours.records[:3]
+    sent = [good[0], {**good[1], "hour": 25}, good[1], {}, good[2]]
+    prediction = make_prediction(regressor, sent, partial=True)
+    one, two, three = make_prediction(regressor, good).columns["result"]
+    assert prediction.columns == {"result": [one, None, two, None, three]}
+    assert (list(prediction.good), prediction.faulty) == ([0, 2, 4], [1, 3])
+
+
+def test_a_year_that_is_left_out_is_the_newest(regressor, bikes):
+    def answers(**year: Any) -> list[float]:
+        return make_prediction(regressor, [{**bikes.example, "hour": h, **year} for h in range(24)]).columns["result"]
+
+    assert "year" not in bikes.example
+    assert answers() == answers(year=None) == answers(year=2012) != answers(year=2011)
+
+
+def test_24_o_clock_is_0_o_clock(regressor, bikes):
+    midnight, again, noon = ({**bikes.example, "hour": hour} for hour in (24, 0, 12))
+    answers = make_prediction(regressor, [midnight, again, noon]).columns["result"]
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_the_metric_of_numbers_is_their_r2(regressor, bikes, hours):
+    prediction = make_prediction(regressor, hours.records, target=hours.target)
+    value = measure(regressor, bikes.task, prediction, hours.target)
+    assert value == pytest.approx(r2_score(hours.target, prediction.scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("rows", [[3], [3, 3, 3]])
+def test_the_metric_of_numbers_that_do_not_vary_is_none(regressor, bikes, hours, rows):
+    records, target = ([column[row] for row in rows] for column in (hours.records, hours.target))
+    prediction = make_prediction(regressor, records, target=target)
+    assert measure(regressor, bikes.task, prediction, target) is None
+
+
+@pytest.mark.parametrize("outcome", [-1, 1_000_001, 1.5, "3", None, True])
+def test_a_number_that_is_no_count_is_a_fault_of_its_record(regressor, bikes, outcome):
+    with pytest.raises(InvalidRecordsError) as error:
+        make_prediction(regressor, [bikes.example] * 2, target=[3, outcome])
+    assert error.value.rows == [1]
+
+
+def test_a_loaded_regressor_scores_the_hold_out_as_its_manifest_says(regressor, trained, bikes):
+    content = trained.read(regressor.model_id, "test.csv", regressor.manifest)
+    table = read_table(io.BytesIO(content), "test.csv", bikes.features, bikes.target.feature)
+    prediction = make_prediction(regressor, table.records, target=table.target)
+    value = measure(regressor, bikes.task, prediction, table.target)
+    assert value == pytest.approx(regressor.manifest["metrics"]["hold_out"]["r2"], abs=1e-12)

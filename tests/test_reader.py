@@ -14,6 +14,7 @@ from openpyxl import Workbook
 from src.datasets import reader
 from src.datasets.reader import Table, file_kind_is_known, read_table, read_training_table, write_csv
 from src.errors import InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
+from src.transformers import RecordEncoder
 from src.use_cases.declaration import UseCase
 from src.use_cases.features import Category, Integer, Number
 
@@ -376,6 +377,69 @@ def test_training_refuses_wrong_values(tmp_path: Path) -> None:
         (3, "housing", "rent"),
         (3, "default", 0),
     ]
+
+
+# defaults
+
+YEAR = Integer(name="year", description="", low=2011, high=2012, default=2012)
+WEATHER = Category(name="weather", description="", values=("clear", "rain"), default="clear")
+RENTALS = Integer(name="count", description="", low=0, high=1000)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        csv("age", "35"),
+        csv("year,age", ",35"),
+        csv("weather,age,year", ",35,"),
+        xlsx([["age", "year"], [35, None]]),
+        xlsx([["age,year"], ["35,"]]),
+    ],
+)
+def test_a_column_with_a_default_may_be_left_out_or_empty(stream: io.BytesIO) -> None:
+    table = read_table(stream, "hours.csv", (AGE, YEAR, WEATHER), RENTALS)
+    table.check((AGE, YEAR, WEATHER), RENTALS)
+    assert RecordEncoder((AGE, YEAR, WEATHER)).fit_transform(table.records).tolist() == [[35, 2012, 0]]
+
+
+def test_a_value_that_is_there_has_no_default() -> None:
+    table = read_table(csv("age,year,weather", "35,2013,Rain"), "hours.csv", (AGE, YEAR, WEATHER), RENTALS)
+    with pytest.raises(InvalidTableError) as caught:
+        table.check((AGE, YEAR, WEATHER), RENTALS)
+    assert [(fault.column, fault.value) for fault in caught.value.faults] == [("year", 2013), ("weather", "Rain")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["age,weather,count", "35,rain,7"], "  column 'year': This column is missing."),
+        (["age,year,count", "35,2011,7"], "  column 'weather': This column is missing."),
+        (["age,year,weather,count", "35,2011,rain,7", "35,,rain,7"], "  row 3, column 'year': None: Field may not be"),
+        (["age,year,weather,count", "35,2011,,7", "35,2012,rain,7"], "  row 2, column 'weather': None: Field may not"),
+    ],
+)
+def test_no_default_stands_in_for_what_training_learns_from(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "hours.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(InvalidTableError) as caught:
+        read_training_table(path, (AGE, YEAR, WEATHER), RENTALS)
+    first, fault = str(caught.value).splitlines()
+    assert first == "hours.csv: 1 fault(s)"
+    assert fault.startswith(message)
+
+
+def test_training_reads_a_column_with_a_default_that_is_filled(tmp_path: Path) -> None:
+    path = tmp_path / "hours.csv"
+    path.write_text("age,year,weather,count\n35,2011,rain,7\n")
+    table = read_training_table(path, (AGE, YEAR, WEATHER), RENTALS)
+    assert table.records == [{"age": 35, "year": 2011, "weather": "rain"}]
+    assert table.target == [7]
+
+
+def test_training_still_allows_what_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "loans.csv"
+    path.write_text(f"{HEADER}\n35,own,,1\n")
+    assert read_training_table(path, FEATURES, TARGET).records == [{**FIRST, "income": None}]
 
 
 def test_the_real_data_are_the_same_in_the_bank_s_own_form(credit: UseCase, tmp_path: Path) -> None:

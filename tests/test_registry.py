@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import string
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,10 @@ NO_IDS = (
     f" {GOOD_ID}",
     f"{GOOD_ID} ",
     GOOD_ID.upper(),
+    GOOD_ID.replace("credit", "Credit"),
+    GOOD_ID.replace("_v", "_V"),
+    GOOD_ID.replace("lightgbm", "1ightgbm"),
+    GOOD_ID.replace("lightgbm", "light_gbm"),
     GOOD_ID.replace("1795287600", "١٧٩٥٢٨٧٦٠٠"),  # Arabic-Indic digits
     GOOD_ID.replace("1795287600", "１７９５２８７６００"),  # full-width digits  # noqa: RUF001
     GOOD_ID.replace("credit", "сredit"),  # a Cyrillic letter  # noqa: RUF001
@@ -44,6 +49,7 @@ NO_IDS = (
     GOOD_ID.replace("v1.0.0", "v1.0"),
     GOOD_ID.replace("credit", "c" * 300),
 )
+FAMILIAR = f"{string.ascii_letters}{string.digits}_-."  # the characters of model_ids
 once_per_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
 
@@ -90,7 +96,12 @@ def test_no_random_text_is_a_model_id(text):
     assert ModelId.parse(text) is None
 
 
-@given(st.integers(0, len(GOOD_ID)), st.characters(exclude_characters="abcdefghijklmnopqrstuvwxyz0123456789_-."))
+def test_an_algorithm_may_be_named_as_in_its_library():
+    model_id = "bikes-DecisionTreeRegressor_v1.0.0-1.000000"
+    assert ModelId.parse(model_id) == ModelId("bikes", "DecisionTreeRegressor", "1.0.0", "1.000000")
+
+
+@given(st.integers(0, len(GOOD_ID)), st.characters(exclude_characters=FAMILIAR))
 def test_a_model_id_with_a_foreign_character_in_it_is_none(position, character):
     assert ModelId.parse(GOOD_ID[:position] + character + GOOD_ID[position:]) is None
 
@@ -157,19 +168,43 @@ def test_a_list_can_be_of_one_use_case(empty):
     assert len(empty.list()) == 2
 
 
+def test_a_list_can_be_of_one_algorithm(empty):
+    new, old = "bikes-SVR_v1.0.0-4.000000", "bikes-SVR_v1.0.0-2.000000"
+    others = "bikes-Lasso_v1.0.0-5.000000", "bikes-svr_v1.0.0-3.000000", "credit-SVR_v1.0.0-6.000000"
+    ids_are(empty, old, new, *others)
+    assert empty.list("bikes", "SVR") == [new, old]
+    assert empty.list(algorithm="SVR") == ["credit-SVR_v1.0.0-6.000000", new, old]
+    assert empty.latest("bikes", "SVR") == new
+    assert empty.latest("bikes") == "bikes-Lasso_v1.0.0-5.000000"
+
+
+def test_an_algorithm_without_a_model_is_named(empty):
+    ids_are(empty, "bikes-SVR_v1.0.0-1.000000", "credit-Lasso_v1.0.0-2.000000")
+    assert empty.list("bikes", "Lasso") == []
+    with pytest.raises(NoModelError, match="There is no bikes Lasso model yet"):
+        empty.latest("bikes", "Lasso")
+
+
+def test_the_algorithms_of_one_training_are_all_found(registry, bikes):
+    models = [registry.latest("bikes", algorithm.name) for algorithm in bikes.algorithms]
+    assert sorted(models) == sorted(registry.list("bikes"))
+    assert [registry.manifest(model_id)["algorithm"] for model_id in models] == [one.name for one in bikes.algorithms]
+
+
 def test_an_artifact_without_a_manifest_does_not_exist(registry, model_id):
     (registry.folder / model_id / MANIFEST).unlink()
-    assert registry.list() == []
+    assert registry.list("credit") == []
     for method in (registry.load, registry.manifest, registry.promote, registry.delete):
         with pytest.raises(UnknownModelError):
             method(model_id)
 
 
-def test_other_things_in_the_folder_are_no_models(registry, model_id):
+def test_other_things_in_the_folder_are_no_models(registry):
+    before = registry.list()
     (registry.folder / "notes.txt").write_text("")
     (registry.folder / GOOD_ID).write_text("a file, not a folder")
     ids_are(registry, "backup of models")
-    assert registry.list() == [model_id]
+    assert registry.list() == before
 
 
 def test_a_registry_whose_folder_is_not_there_is_empty(empty):
@@ -231,7 +266,7 @@ def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, fai
         copy_of(registry)
     assert len(written) == failing
     assert not any(path.name == MANIFEST for path in written)
-    assert registry.list() == [model_id]
+    assert registry.list("credit") == [model_id]
     registry.load(model_id)
 
 
@@ -240,7 +275,7 @@ def test_the_manifest_appears_last_and_by_renaming(registry, model_id, monkeypat
     moments = []
 
     def watch(self: Path, target: Path) -> Path:
-        moments.append((target.name, registry.list(), sorted(path.name for path in self.parent.iterdir())))
+        moments.append((target.name, registry.list("credit"), sorted(path.name for path in self.parent.iterdir())))
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", watch)
@@ -250,7 +285,7 @@ def test_the_manifest_appears_last_and_by_renaming(registry, model_id, monkeypat
     assert listed == [model_id]
     assert {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE} < set(files)
     assert MANIFEST not in files
-    assert registry.list() == [new, model_id]
+    assert registry.list("credit") == [new, model_id]
 
 
 def test_a_second_artifact_of_the_same_name_changes_nothing(registry, model_id):
@@ -263,7 +298,7 @@ def test_a_second_artifact_of_the_same_name_changes_nothing(registry, model_id):
 def test_a_manifest_that_is_not_json_is_not_saved(registry, model_id):
     with pytest.raises(ValueError, match="JSON"):
         copy_of(registry, seed=float("nan"))
-    assert registry.list() == [model_id]
+    assert registry.list("credit") == [model_id]
 
 
 def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
@@ -273,14 +308,14 @@ def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
     monkeypatch.setattr("src.registry.shutil.rmtree", killed)
     with pytest.raises(InterruptedError):
         registry.delete(model_id)
-    assert registry.list() == []
+    assert registry.list("credit") == []
     assert {path.name for path in (registry.folder / model_id).iterdir()} == {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE}
 
 
 def test_a_deleted_artifact_is_gone(registry, model_id):
     new = copy_of(registry)
     registry.delete(new)
-    assert registry.list() == [model_id]
+    assert registry.list("credit") == [model_id]
     assert not (registry.folder / new).exists()
     with pytest.raises(UnknownModelError):
         registry.delete(new)
@@ -289,7 +324,7 @@ def test_a_deleted_artifact_is_gone(registry, model_id):
 def test_a_broken_artifact_can_be_deleted(registry, model_id):
     (registry.folder / model_id / MANIFEST).write_text("not JSON")
     registry.delete(model_id)
-    assert registry.list() == []
+    assert registry.list("credit") == []
 
 
 def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(registry, model_id):
@@ -301,9 +336,10 @@ def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(regi
     long_ago = time.time() - ABANDONED_AFTER - 60
     for name in (abandoned, whole, model_id, "something else"):
         os.utime(registry.folder / name, (long_ago, long_ago))
+    others = registry.list("bikes")
     new = copy_of(registry)
     left = {path.name for path in registry.folder.iterdir()}
-    assert left == {running, whole, model_id, new, "something else"}
+    assert left == {running, whole, model_id, new, *others, "something else"}
 
 
 # verification
@@ -359,9 +395,45 @@ def test_a_manifest_with_one_byte_changed_is_refused(registry, model_id, data):
     byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[position]))
     path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
     try:
-        reason(registry, model_id)
+        why = reason(registry, model_id)
+        with pytest.raises(BrokenArtifactError) as refused:
+            registry.manifest(model_id)
+        assert refused.value.reason == why or why.startswith("it was written with")  # a version is looked at by load
     finally:
         path.write_bytes(whole)
+
+
+EDITS = {
+    "a better metric": lambda text: text.replace('"roc_auc": 0.', '"roc_auc": 0.9', 1),
+    "an impossible metric": lambda text: text.replace('"roc_auc": 0.', '"roc_auc": NaN, "was": 0.', 1),
+    "one more part": lambda text: text.replace("{", '{\n  "note": "edited",', 1),
+    "other spaces": lambda text: json.dumps(json.loads(text)),
+    "no digest": lambda text: json.dumps({**json.loads(text), "digest": None}, indent=2),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_manifest_that_was_edited_is_refused_without_its_files(registry, edit, key):
+    registry = Registry(registry.folder, key)
+    model_id = copy_of(registry)
+    path = registry.folder / model_id / MANIFEST
+    written = path.read_text()
+    assert registry.manifest(model_id) == json.loads(written)
+    path.write_text(EDITS[edit](written))
+    assert path.read_text() != written
+    with pytest.raises(BrokenArtifactError) as refused:
+        registry.manifest(model_id)
+    assert refused.value.model_id == model_id
+    assert refused.value.reason in (
+        "its manifest is not the one that training wrote",
+        *(["its manifest is not signed with this service's key"] if key else []),
+    )
+
+
+def test_a_manifest_is_read_without_the_files(registry, model_id):
+    (registry.folder / model_id / MODEL).unlink()
+    assert registry.manifest(model_id)["model_id"] == model_id
 
 
 def test_an_artifact_without_its_training_table_is_whole(registry, model_id):

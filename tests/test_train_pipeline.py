@@ -28,7 +28,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 import src.registry
 import src.train_pipeline
 from api.serving import ModelStore
-from src.errors import FailedGatesError, UnknownAlgorithmError
+from src.errors import FailedGatesError, UniformTargetError, UnknownAlgorithmError
 from src.evaluation import SmallestMetric
 from src.models.lightgbm import LgbClassifier
 from src.registry import Artifact, ModelId, Registry
@@ -294,6 +294,18 @@ def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
         *[("DecisionTreeRegressor", done, 2) for done in range(3)],
         *[("LinearRegression", 0, 1), ("LinearRegression", 1, 1)],
     ]
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_target_that_does_not_vary_is_refused_in_words(quick, empty, some_bikes, tmp_path, rare):
+    header, *hours = some_bikes.read_text().splitlines()
+    counts = [7] * rare + [5] * (len(hours) - rare)
+    rows = [f"{hour.rpartition(',')[0]},{count}" for hour, count in zip(hours, counts, strict=True)]
+    data = tmp_path / "uniform.csv"
+    data.write_text("\n".join([header, *rows]))
+    with pytest.raises(UniformTargetError, match="The target 'count' has the same value in all rows, or in all rows"):
+        run_training(quick, empty, data, Plan(trials=1))
+    assert not empty.folder.exists()
 
 
 def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some_bikes):

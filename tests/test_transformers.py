@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.preprocessing import MinMaxScaler
 
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.transformers import OneHot, RecordEncoder, RemapTarget, Standardize, Target
+from src.transformers import MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
 from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Integer, Number, Quotient
+from src.use_cases.features import Category, CyclicInteger, Grouping, Integer, Number, Quotient
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
@@ -133,9 +134,95 @@ def test_quotients_become_columns_after_the_features() -> None:
     assert encoder.transform([]).shape == (0, 3)
 
 
+def test_groups_and_quotients_become_columns_in_their_order() -> None:
+    colour = Category(name="colour", description="", values=("red", "green", "blue"), missing=True)
+    months = Integer(name="months", description="", low=1, high=120, default=4)
+    warm = Grouping(name="warm", description="", category="colour", groups={"no": ("green", "blue"), "yes": ("red",)})
+    share = Quotient(name="share", description="", numerator="months", denominator="months")
+    cold = Grouping(name="cold", description="", category="colour", groups={"no": ("red", "green"), "yes": ("blue",)})
+    encoder = RecordEncoder((months, colour), (warm, share, cold)).fit()
+    records = [{"colour": "red", "months": 3}, {"colour": "blue"}, {"months": None, "colour": None}]
+    expected = [[3, 0, 1, 1, 0], [4, 2, 0, 1, 1], [4, np.nan, np.nan, 1, np.nan]]
+    np.testing.assert_array_equal(encoder.transform(records), expected)
+    np.testing.assert_array_equal(encoder.transform(pd.DataFrame(records)), expected)
+    assert encoder.transform([]).shape == (0, 5)
+
+
+@pytest.fixture
+def rentals() -> RecordEncoder:
+    """An encoder of features of which most have a default."""
+    return RecordEncoder(
+        (
+            CyclicInteger(name="hour", description="", low=0, high=24, default=24),
+            Category(name="weather", description="", values=("clear", "rain"), default="rain"),
+            Integer(name="year", description="", low=2011, high=2012, default=2012),
+            Number(name="wind", description="", low=0, high=9),
+        )
+    ).fit()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"wind": 1},
+        {"wind": 1, "year": None},
+        {"wind": 1, "hour": None, "weather": None, "year": None},
+        {"wind": 1, "hour": 24, "weather": "rain"},
+        {"year": 2012.0, "weather": "rain", "hour": 0, "wind": 1.0},
+    ],
+)
+def test_what_is_missing_is_taken_for_its_default(rentals: RecordEncoder, record: dict[str, Any]) -> None:
+    assert rentals.transform([record]).tolist() == [[0, 1, 2012, 1]]
+    assert rentals.transform(pd.DataFrame([record])).tolist() == [[0, 1, 2012, 1]]
+
+
+def test_an_empty_cell_of_a_data_frame_is_taken_for_its_default(rentals: RecordEncoder) -> None:
+    frame = pd.DataFrame({"wind": [1, 2], "weather": ["clear", np.nan], "year": [np.nan, 2011]})
+    assert rentals.transform(frame).tolist() == [[0, 0, 2012, 1], [0, 1, 2011, 2]]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"hour": 1, "weather": "rain", "year": 2012}, {"wind": 1, "rain": 2}])
+def test_no_default_stands_in_for_another_column(rentals: RecordEncoder, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRecordsError):
+        rentals.transform([wrong])
+
+
 def test_one_hot_of_no_column_changes_nothing() -> None:
     X = np.array([[1.0, np.nan]])
     np.testing.assert_array_equal(OneHot(()).fit_transform(X), X)
+
+
+@settings(deadline=None)
+@given(X=arrays(np.float64, (8, 2), elements=st.floats(-1e300, 1e300) | st.sampled_from([0.1, 5e-324])))
+def test_scaled_columns_reach_from_0_to_1_or_are_constant(X: np.ndarray) -> None:
+    made = MinMax().fit_transform(X)
+    for before, after in zip(X.T, made.T, strict=True):
+        if np.all(before == before[0]):
+            assert after.tolist() == [0] * 8
+        else:
+            assert (after.min(), after.max()) == (0, 1)
+            assert np.all(np.diff(after[np.argsort(before)]) >= 0)
+
+
+eighths = st.integers(-8000, 8000).map(lambda number: number / 8)
+
+
+@settings(deadline=None)
+@given(X=arrays(np.float64, (6, 3), elements=eighths), unseen=arrays(np.float64, (4, 3), elements=eighths))
+def test_rows_are_scaled_as_by_scikit_learn(X: np.ndarray, unseen: np.ndarray) -> None:
+    ours, theirs = MinMax().fit(X), MinMaxScaler().fit(X)
+    for rows in (X, unseen):
+        np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-9, atol=1e-9)
+
+
+def test_rows_that_were_not_seen_may_leave_the_range() -> None:
+    scaler = MinMax().fit(np.array([[2.0, 7.0], [4.0, 7.0]]))
+    assert scaler.transform(np.array([[1.0, 7.0], [5.0, 9.0]])).tolist() == [[-0.5, 0], [1.5, 2]]
+
+
+def test_a_missing_value_is_scaled_to_0_and_is_not_measured() -> None:
+    scaler = MinMax().fit(np.array([[np.nan], [2.0], [4.0]]))
+    assert scaler.transform(np.array([[4.0], [np.nan], [3.0]])).tolist() == [[1], [0], [0.5]]
 
 
 @settings(deadline=None)

@@ -1,6 +1,6 @@
 """Bayesian optimisation of parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,15 +113,29 @@ def test_a_logarithmic_scale_spends_as_many_points_on_each_power_of_ten() -> Non
     assert np.unique(powers, return_counts=True)[1].min() > 25
 
 
-def test_progress_is_told_of_each_trial_and_the_best_so_far() -> None:
+def test_progress_is_told_all_trials_so_far_after_each() -> None:
     scores = iter([0.2, 0.5, 0.5, 0.1])
-    told: list[tuple[int, float, float]] = []
+    told: list[list[Trial]] = []
 
-    def progress(number: int, trial: Trial, best: Trial) -> None:
-        told.append((number, trial.cross_validation.score, best.cross_validation.score))
+    def progress(trials: Sequence[Trial]) -> None:
+        told.append(list(trials))
 
-    BayesianSearch(SPACE, 4, 0, 0).run(lambda parameters: judged(next(scores)), progress)
-    assert told == [(1, 0.2, 0.2), (2, 0.5, 0.5), (3, 0.5, 0.5), (4, 0.1, 0.5)]
+    trials = BayesianSearch(SPACE, 3, 1, 0).run(lambda parameters: judged(next(scores)), progress)
+    assert told == [trials[:number] for number in (1, 2, 3, 4)]
+    assert [best_of(trials).cross_validation.score for trials in told] == [0.2, 0.5, 0.5, 0.5]
+
+
+def test_what_was_told_before_an_interruption_is_what_was_done() -> None:
+    told: list[int] = []
+
+    def progress(trials: Sequence[Trial]) -> None:
+        told.append(len(trials))
+        if len(trials) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedTrainingError, match=r"^Interrupted after 2 of 4 trials"):
+        BayesianSearch(SPACE, 4, 0, 0).run(hill, progress)
+    assert told == [1, 2]
 
 
 def test_the_earliest_of_equally_good_trials_is_the_best() -> None:

@@ -390,3 +390,10 @@ def test_an_algorithms_name_must_fit_into_a_model_id(bikes: UseCase) -> None:
     wrong = dataclasses.replace(bikes.algorithms[0], name="LGBM/Regressor")
     with pytest.raises(InvalidUseCaseError, match="A model_id cannot hold 'bikes' and 'LGBM/Regressor'"):
         dataclasses.replace(bikes, algorithms=(wrong,))
+
+
+@pytest.mark.parametrize("changes", [{"missing": True}, {"default": 5}])
+def test_a_target_that_may_be_missing_is_refused(bikes: UseCase, changes: dict[str, Any]) -> None:
+    target = type(bikes.target)(dataclasses.replace(bikes.target.feature, **changes))
+    with pytest.raises(InvalidUseCaseError, match="bikes: the target must be there in every row"):
+        dataclasses.replace(bikes, target=target)

@@ -73,6 +73,34 @@ LINEAR = Algorithm(
     transformers=(OneHot((HOUR, WEEKDAY, MONTH)), MinMax()),
 )
 
+ALGORITHMS = (
+    # with its hours as one number, a line cannot follow the day: it shows what the other encodings are worth
+    Algorithm(name="Lasso", model=Lasso(floor=0), transformers=(MinMax(),)),
+    Algorithm(
+        name="SVR",
+        model=SVR(C=100, gamma=1, epsilon=20, floor=0),
+        transformers=(OneHot((HOUR,)), MinMax()),
+    ),
+    LINEAR,
+    Algorithm(
+        name="DecisionTreeRegressor",
+        model=DecisionTreeRegressor(),
+        search_space={"max_depth": Whole(4, 24), "min_samples_leaf": Whole(1, 50, log=True)},
+    ),
+    Algorithm(
+        name="LGBMRegressor",
+        model=LgbCountRegressor(),
+        search_space={
+            "num_leaves": Whole(16, 63, log=True),
+            "min_data_in_leaf": Whole(5, 40, log=True),
+            "feature_fraction_bynode": Real(0.4, 1.0),
+            "bagging_fraction": Real(0.5, 1.0),
+            "lambda_l2": Real(0.1, 50.0, log=True),
+            "learning_rate": Real(0.1, 0.2, log=True),
+        },
+    ),
+)
+
 USE_CASE = UseCase(
     name="bikes",
     title="Bike rentals",
@@ -82,33 +110,7 @@ USE_CASE = UseCase(
     features=FEATURES,
     derived=DERIVED,
     target=Target(Integer(name="count", description="Bikes rented in that hour", low=0, high=1_000_000)),
-    algorithms=(
-        # with its hours as one number, a line cannot follow the day: it shows what the other encodings are worth
-        Algorithm(name="Lasso", model=Lasso(floor=0), transformers=(MinMax(),)),
-        Algorithm(
-            name="SVR",
-            model=SVR(C=100, gamma=1, epsilon=20, floor=0),
-            transformers=(OneHot((HOUR,)), MinMax()),
-        ),
-        LINEAR,
-        Algorithm(
-            name="DecisionTreeRegressor",
-            model=DecisionTreeRegressor(),
-            search_space={"max_depth": Whole(4, 24), "min_samples_leaf": Whole(1, 50, log=True)},
-        ),
-        Algorithm(
-            name="LGBMRegressor",
-            model=LgbCountRegressor(),
-            search_space={
-                "num_leaves": Whole(16, 63, log=True),
-                "min_data_in_leaf": Whole(5, 40, log=True),
-                "feature_fraction_bynode": Real(0.4, 1.0),
-                "bagging_fraction": Real(0.5, 1.0),
-                "lambda_l2": Real(0.1, 50.0, log=True),
-                "learning_rate": Real(0.1, 0.2, log=True),
-            },
-        ),
-    ),
+    algorithms=ALGORITHMS,
     baseline=LINEAR,
     gates=(SmallestMetric("r2", 0.2), LargestGap("r2", 0.1)),
     example={"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"},

@@ -78,8 +78,8 @@ class UseCase:
     Raises
     ------
     InvalidUseCaseError
-        When the example does not fit the features, two columns or algorithms share a name, or a derived column cannot
-        be computed.
+        When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
+        computed, or the target may be missing.
     """
 
     name: str
@@ -112,6 +112,8 @@ class UseCase:
         columns += [column.name for column in self.derived]
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
+        if self.target.feature.optional:
+            raise InvalidUseCaseError(f"{self.name}: the target must be there in every row.")
         by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:
             column.check(by_name)

@@ -49,8 +49,8 @@ class Feature(ABC):
     monotone: int = 0
 
     def __post_init__(self) -> None:
-        if self.default is not None and self._problem(self.default):
-            raise InvalidUseCaseError(f"The default of '{self.name}' is not among its values.")
+        if self.default is not None and (self.missing or self._problem(self.default)):
+            raise InvalidUseCaseError(f"The default of '{self.name}' must be one of its values, and none be missing.")
 
     @property
     def optional(self) -> bool:

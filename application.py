@@ -1,12 +1,18 @@
 """WSGI entry point (`gunicorn application`); run as a script, the development server."""
 
 import logging
+import os
 from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler
 
 from api.app import create_app
+from api.auth import check_at_start
 from api.config import Settings
+
+if __name__ == "__main__":
+    os.environ.setdefault("AUTH_REQUIRED", "false")  # nobody else can reach it
+    check_at_start(Settings.at_start())
 
 application = create_app(Settings.at_start())
 

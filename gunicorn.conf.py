@@ -23,6 +23,7 @@ from gunicorn.glogging import Logger
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
+from api.auth import check_at_start
 from api.config import Settings
 
 READ_TIMEOUT = 10  # seconds for which a client that has begun a request may send nothing
@@ -72,6 +73,7 @@ class Log(Logger):  # type: ignore[misc]
 
 
 settings = Settings.at_start()
+check_at_start(settings)  # here, in the master: it would start workers that cannot work again and again
 cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
 
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from src.errors import InvalidSettingError
 from src.registry import DEFAULT_FOLDER, parse_folder, parse_key
@@ -27,10 +28,49 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _not_negative(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
 def _port(text: str) -> int:
     if _positive(text) > 65535:
         raise ValueError
     return int(text)
+
+
+def _true_or_false(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _file(text: str) -> Path:
+    if not text or Path(text).is_dir():
+        raise ValueError
+    return Path(text)
+
+
+def _rate_limit(text: str) -> str:
+    from limits import parse_many  # most services have no limit
+
+    if not all(limit.amount for limit in parse_many(text)):
+        raise ValueError
+    return text
+
+
+def _storage(text: str) -> str:
+    address = urlsplit(text)
+    if text == "memory://":
+        return text
+    if address.scheme not in ("redis", "rediss") or not address.hostname:
+        raise ValueError
+    from redis import Redis, RedisError  # 25 MB, for those who use it
+
+    try:
+        Redis.from_url(text).connection_pool.make_connection()  # which connects to nothing yet, but checks the options
+    except (TypeError, RedisError):
+        raise ValueError from None
+    return text
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -71,6 +111,35 @@ class Settings:
     )
     max_rows: int = _setting(
         100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
+    )
+    auth_required: bool = _setting(
+        True,
+        "Whether predictions are for users alone, who are added by `flask users add`; "
+        "the development server and `make serve` take false when it is not set.",
+        "true or false",
+        _true_or_false,
+    )
+    auth_users_file: Path = _setting(
+        Path("users.txt"), "File that holds the users' names and password hashes.", "a path to a file", _file
+    )
+    rate_limit: str | None = _setting(
+        None,
+        "How many predictions a user, or else an address, may ask for; several limits are separated by semicolons.",
+        "limits such as 100/minute or 10/second;5000/day",
+        _rate_limit,
+    )
+    rate_limit_storage: str = _setting(
+        "memory://",
+        "Where the workers count requests and failed attempts at passwords; memory://: each for itself.",
+        "memory:// or the address of a Redis such as redis://host:6379, with TLS rediss://host:6379",
+        _storage,
+    )
+    trusted_proxies: int = _setting(
+        0,
+        "Reverse proxies in front of the service whose X-Forwarded-For is believed; behind a load balancer all clients "
+        "have one address otherwise.",
+        "a whole number from 0",
+        _not_negative,
     )
     log_level: str = _setting(
         "INFO", "Least severe messages that are logged.", f"one of {', '.join(LOG_LEVELS)}", _one_of(LOG_LEVELS)

@@ -12,6 +12,7 @@ from flask import Response
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException
 
+from api.users import UsersFileError
 from src import errors
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -90,6 +92,8 @@ def init_app(app: APIFlask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
+        if isinstance(error.response, Response):  # Flask-Limiter's, which says when to come again
+            return error.response
         headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
         return problem(error.code or 500, error.description or "", headers=headers)
 

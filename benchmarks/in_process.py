@@ -9,8 +9,11 @@ import itertools
 import json
 import statistics
 import sys
+import tempfile
 import timeit
+from base64 import b64encode
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,12 @@ import joblib
 import orjson
 
 from api.app import create_app
+from api.config import Settings
+from api.users import Users
 from benchmarks.floor import application as floor
 from src.predict import make_prediction
+
+USER = ("bench", "a password for nothing")
 
 
 def median_us(function: Callable[[Any], object], arguments: Iterable[Any], repeats: int) -> float:
@@ -34,7 +41,7 @@ def median_us(function: Callable[[Any], object], arguments: Iterable[Any], repea
     return statistics.median(timeit.repeat(call_all, number=1, repeat=repeats)) / len(arguments) * 1e6
 
 
-def post(application: Callable[..., Any], path: str) -> Callable[[bytes], None]:
+def post(application: Callable[..., Any], path: str, **headers: str) -> Callable[[bytes], None]:
     """A function that sends a body to a WSGI callable, as a server would."""
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
@@ -60,6 +67,7 @@ def post(application: Callable[..., Any], path: str) -> Callable[[bytes], None]:
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
+            **headers,
         }
         answer = application(environ, start_response)
         b"".join(answer)
@@ -77,7 +85,8 @@ def main() -> None:
     options = parser.parse_args()
 
     bodies = options.bodies.read_bytes().splitlines()
-    service = create_app()
+    settings = Settings.from_environment()
+    service = create_app(replace(settings, auth_required=False))
     artifact = service.extensions["models"].get("credit")
     transform, predict = artifact.pipeline.transform, joblib.load(options.model).predict_score
     lists = [[orjson.loads(body)] for body in bodies]
@@ -93,14 +102,20 @@ def main() -> None:
         ),
         "make_prediction": median_us(lambda one: make_prediction(artifact, one), lists, options.repeats),
     }
-    callables = {
-        "wsgi_service": post(service, "/output/credit"),
-        "wsgi_floor": post(floor, "/flask"),
-        "wsgi_floor_orjson": post(floor, "/orjson"),
-    }
-    rounds: dict[str, list[float]] = {name: [] for name in callables}
-    for name in itertools.chain.from_iterable(itertools.repeat(list(callables), max(1, options.repeats // 20))):
-        rounds[name].append(median_us(callables[name], bodies, 5))
+    with tempfile.TemporaryDirectory() as folder:
+        users = Path(folder) / "users.txt"
+        Users(users).add(*USER)
+        guarded = create_app(replace(settings, auth_required=True, auth_users_file=users))
+        credentials = f"Basic {b64encode(':'.join(USER).encode()).decode()}"
+        callables = {
+            "wsgi_service": post(service, "/output/credit"),
+            "wsgi_service_user": post(guarded, "/output/credit", HTTP_AUTHORIZATION=credentials),
+            "wsgi_floor": post(floor, "/flask"),
+            "wsgi_floor_orjson": post(floor, "/orjson"),
+        }
+        rounds: dict[str, list[float]] = {name: [] for name in callables}
+        for name in itertools.chain.from_iterable(itertools.repeat(list(callables), max(1, options.repeats // 20))):
+            rounds[name].append(median_us(callables[name], bodies, 5))
     timings |= {name: statistics.median(values) for name, values in rounds.items()}
     sys.stdout.write(json.dumps(timings) + "\n")
     unwanted = {"pandas", "sklearn", "lightgbm"} & sys.modules.keys()

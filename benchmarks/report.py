@@ -166,6 +166,7 @@ def _in_process(timings: Figures) -> str:
         "same_record_to_probability": "the same for one record again and again: the branches of the trees are foreseen",
         "make_prediction": "`make_prediction`, the served model",
         "wsgi_service": "WSGI callable: Tabserve, `/output/credit`",
+        "wsgi_service_user": "the same with `AUTH_REQUIRED`, by a user",
         "wsgi_floor": "WSGI callable: floor",
         "wsgi_floor_orjson": "WSGI callable: floor with orjson and a plain Response",
     }

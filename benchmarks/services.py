@@ -62,6 +62,7 @@ class Running:
         environment = {
             **os.environ,
             "HOST": "127.0.0.1",
+            "AUTH_REQUIRED": "false",
             "PORT": str(self.port),
             "WEB_CONCURRENCY": "1",
             "OMP_NUM_THREADS": "1",

@@ -9,13 +9,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from apiflask import APIFlask
+from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 
 from api.app import create_app
@@ -27,6 +28,7 @@ from src.use_cases import get_use_case
 from src.use_cases.declaration import UseCase
 
 ROOT = Path(__file__).parent.parent
+ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test client takes
 
 # a busy machine is no failure: nothing here is judged by how fast it runs
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -51,10 +53,25 @@ def records(credit: UseCase) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def trained(credit: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """A registry with one model of few trials; not to be changed: see `registry`."""
+def bikes() -> UseCase:
+    return get_use_case("bikes")
+
+
+@pytest.fixture(scope="session")
+def some_bikes(bikes: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tenth of the hours of the real data."""
+    path = tmp_path_factory.mktemp("data") / "bikes.csv"
+    header, *hours = bikes.path.read_text().splitlines()
+    path.write_text("\n".join([header, *hours[::10]]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(credit: UseCase, bikes: UseCase, some_bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry with models of few trials, those of bikes of few rows; not to be changed: see `registry`."""
     registry = Registry(tmp_path_factory.mktemp("models"))
     run_training(credit, registry, credit.path, Plan(trials=2, seed=42))
+    run_training(replace(bikes, gates=()), registry, some_bikes, Plan(trials=2, seed=42))  # few rows pass no gate
     return registry
 
 
@@ -72,12 +89,26 @@ def registry(trained: Registry, tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def app(registry: Registry) -> APIFlask:
-    return create_app(Settings(model_registry=registry.folder))
+    return create_app(Settings(model_registry=registry.folder, auth_required=False))
 
 
 @pytest.fixture
 def client(app: APIFlask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A users file with ALICE; not to be changed."""
+    path = tmp_path_factory.mktemp("users") / "users.txt"
+    write_users(path, ALICE)
+    return path
+
+
+def write_users(path: Path, *users: tuple[str, str]) -> None:
+    """A users file with names and passwords, whose hashes take no time."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    path.write_text("".join(f"{name}:{hasher.hash(password)}\n" for name, password in users))
 
 
 @dataclass(frozen=True)
@@ -107,7 +138,8 @@ class running_server:  # noqa: N801 - used as a function
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
-        self.environment = {**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **environment}
+        defaults = {"HOST": "127.0.0.1", "PORT": str(port), "AUTH_REQUIRED": "false"}
+        self.environment = {**os.environ, **defaults, **environment}
 
     def __enter__(self) -> Server:
         command = [sys.executable, "-m", "gunicorn", "application"]

@@ -361,7 +361,7 @@ def test_json_requests_import_none_of_the_libraries_of_training(trained: Registr
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**os.environ, "MODEL_REGISTRY": str(trained.folder)},
+        env={**os.environ, "MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "false"},
         capture_output=True,
         text=True,
         check=True,

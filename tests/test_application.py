@@ -5,7 +5,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from src.registry import Registry
 from tests.conftest import ROOT
@@ -22,12 +26,13 @@ def exchange(port: int, request: bytes) -> bytes:
     return answer
 
 
-def test_the_development_server_answers_and_repeats_nothing(trained: Registry, tmp_path: Path) -> None:
+@contextmanager
+def development_server(log: Path, environment: dict[str, str]) -> Iterator[int]:
+    """The port of the development server while the `with` block runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "MODEL_REGISTRY": str(trained.folder), "PORT": str(port)}
-    log = tmp_path / "log.txt"
+    environment = {**os.environ, "PORT": str(port), **environment}
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "application.py"], cwd=ROOT, env=environment, stdout=output, stderr=output
@@ -36,14 +41,28 @@ def test_the_development_server_answers_and_repeats_nothing(trained: Registry, t
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and server.poll() is None:
             try:
-                answer = exchange(port, b"GET /ready HTTP/1.0\r\n\r\n")
+                assert exchange(port, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
                 break
             except ConnectionRefusedError:
                 time.sleep(0.1)
-        assert answer.startswith(b"HTTP/1.1 200")
-        for request in (f"GET /nothing?age={MARKER} HTTP/1.0\r\n\r\n", f'{{"age": "{MARKER}"}}\r\n\r\n'):
-            assert MARKER.encode() not in exchange(port, request.encode())
+        yield port
     finally:
         server.terminate()
         server.wait(20)
-    assert MARKER not in log.read_text()
+
+
+def test_the_development_server_answers_and_repeats_nothing(trained: Registry, tmp_path: Path) -> None:
+    with development_server(tmp_path / "log.txt", {"MODEL_REGISTRY": str(trained.folder)}) as port:
+        assert exchange(port, b"GET /ready HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+        for request in (f"GET /nothing?age={MARKER} HTTP/1.0\r\n\r\n", f'{{"age": "{MARKER}"}}\r\n\r\n'):
+            assert MARKER.encode() not in exchange(port, request.encode())
+    assert MARKER not in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("environment", "status"), [({}, 400), ({"AUTH_REQUIRED": "true"}, 401)])
+def test_the_development_server_wants_credentials_only_when_it_is_told_to(
+    environment: dict[str, str], status: int, trained: Registry, users_file: Path, tmp_path: Path
+) -> None:
+    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_USERS_FILE": str(users_file), **environment}
+    with development_server(tmp_path / "log.txt", environment) as port:
+        assert exchange(port, b"POST /predict HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)

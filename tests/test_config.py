@@ -24,6 +24,11 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
         default_use_case="credit",
         max_content_length=16 * 1024 * 1024,
         max_rows=100_000,
+        auth_required=True,
+        auth_users_file=Path("users.txt"),
+        rate_limit=None,
+        rate_limit_storage="memory://",
+        trusted_proxies=0,
         log_level="INFO",
         web_concurrency=None,
         host="0.0.0.0",
@@ -38,6 +43,11 @@ VALID = {
     "DEFAULT_USE_CASE": ("credit", "credit"),
     "MAX_CONTENT_LENGTH": ("1000", 1000),
     "MAX_ROWS": ("7", 7),
+    "AUTH_REQUIRED": ("false", False),
+    "AUTH_USERS_FILE": ("/etc/tabserve/users.txt", Path("/etc/tabserve/users.txt")),
+    "RATE_LIMIT": ("10/second;5000/day", "10/second;5000/day"),
+    "RATE_LIMIT_STORAGE": ("redis://:hunter2@localhost:6379/1", "redis://:hunter2@localhost:6379/1"),
+    "TRUSTED_PROXIES": ("2", 2),
     "LOG_LEVEL": ("WARNING", "WARNING"),
     "WEB_CONCURRENCY": ("3", 3),
     "HOST": ("::1", "::1"),
@@ -82,6 +92,25 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("MAX_ROWS", "1_000", "a whole number above 0"),
         ("MAX_ROWS", "٣", "a whole number above 0"),
         ("MAX_ROWS", "9" * 5000, "a whole number above 0"),
+        *(("AUTH_REQUIRED", text, "true or false") for text in ("", "True", "1", "yes", MARKER)),
+        ("AUTH_USERS_FILE", "", "a path to a file"),
+        ("AUTH_USERS_FILE", "/", "a path to a file"),
+        *(
+            ("RATE_LIMIT", text, "limits such as 100/minute")
+            for text in ("", "100", "/minute", "100/fortnight", "0/minute", "-1/minute", "1.5/minute", "5/day;", MARKER)
+        ),
+        *(
+            ("RATE_LIMIT_STORAGE", text, "memory:// or the address of a Redis")
+            for text in ("", "memory", "memory://x", "redis", "redis://", "redis:///0", "memcached://localhost:11211")
+        ),
+        *(
+            ("RATE_LIMIT_STORAGE", f"redis://:{MARKER}@localhost{rest}", "memory:// or the address of a Redis")
+            for rest in (":x", ":99999", "?socket_timeout=x", "?nonsense=1", "?protocol=9")
+        ),
+        ("RATE_LIMIT_STORAGE", f"async+redis://:{MARKER}@localhost", "memory:// or the address of a Redis"),
+        ("TRUSTED_PROXIES", "-1", "a whole number from 0"),
+        ("TRUSTED_PROXIES", "", "a whole number from 0"),
+        ("TRUSTED_PROXIES", MARKER, "a whole number from 0"),
         ("LOG_LEVEL", MARKER, "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("WEB_CONCURRENCY", MARKER, "a whole number above 0"),
         ("WEB_CONCURRENCY", "", "a whole number above 0"),
@@ -99,9 +128,13 @@ def test_an_unusable_value_is_refused_with_its_name_and_what_would_do(name: str,
         Settings.from_environment({name: text})
     assert name in str(caught.value)
     assert what_would_do in str(caught.value)
+    assert MARKER not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["DEFAULT_USE_CASE", "MAX_CONTENT_LENGTH", "MAX_ROWS", "LOG_LEVEL", "PORT"])
+@pytest.mark.parametrize(
+    "name",
+    ["DEFAULT_USE_CASE", "MAX_CONTENT_LENGTH", "MAX_ROWS", "AUTH_REQUIRED", "RATE_LIMIT", "RATE_LIMIT_STORAGE", "PORT"],
+)
 def test_a_refusal_does_not_repeat_the_value_not_even_in_its_traceback(name: str) -> None:
     environment = {name: MARKER, "MODEL_SIGNING_KEY": MARKER}
     with pytest.raises(InvalidSettingError) as caught:

@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 import src.errors
-from api.errors import PROBLEM_TYPE, STATUS, BadRequestError, InvalidFieldsError, NotReadyError, init_app
+from api.errors import PROBLEM_TYPE, STATUS, BadRequestError, InvalidFieldsError, NotReadyError, init_app, problem
+from api.users import UsersFileError
 from src.errors import Fault, TabserveError
 from tests.conftest import ROOT
 
@@ -26,6 +27,8 @@ NOT_FOR_CLIENTS = {
     src.errors.TooFewRowsError,
     src.errors.InvalidTargetError,
     src.errors.FailedGatesError,
+    src.errors.UnknownAlgorithmError,
+    src.errors.UniformTargetError,
     src.errors.InterruptedTrainingError,
 }
 EVERY_STATUS = [
@@ -39,6 +42,7 @@ EVERY_STATUS = [
     (src.errors.NoModelError("credit"), 503),
     (src.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
     (NotReadyError({"credit": "There is none."}), 503),
+    (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
 ]
 
 
@@ -146,6 +150,13 @@ def test_headers_that_belong_to_a_status_are_kept(raiser: Raiser) -> None:
     assert raiser.client.post("/").status_code == 405
     assert "GET" in raiser.client.post("/").headers["Allow"]
     assert raiser.answer(TooManyRequests(retry_after=7)).headers["Retry-After"] == "7"
+
+
+def test_an_answer_that_an_exception_brings_is_given_as_it_is(raiser: Raiser) -> None:
+    answer = raiser.answer(TooManyRequests(response=problem(429, "Come again.", headers={"Retry-After": "7"})))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+    assert answer.content_type == PROBLEM_TYPE
+    assert answer.json["detail"] == "Come again."
 
 
 def test_an_http_exception_is_a_problem_of_its_status(raiser: Raiser) -> None:

@@ -1,0 +1,189 @@
+"""The users file: who may ask, each with a hash of the password."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from argon2 import PasswordHasher, Type
+from argon2.exceptions import VerificationError, VerifyMismatchError
+
+from src.errors import TabserveError
+
+SHORTEST_PASSWORD = 8  # characters, as NIST SP 800-63B asks
+LONGEST_PASSWORD = 1024  # bytes in UTF-8
+
+_NAME = r"[A-Za-z0-9._@-]{1,64}"
+_HASH = r"\$argon2id\$v=19\$m=[0-9]{1,8},t=[0-9]{1,4},p=[0-9]{1,4}\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}"
+_LINE = re.compile(f"({_NAME}):({_HASH})".encode())
+# OWASP's smaller parameters: 19 MiB for each hash; the library's own 64 MiB are too much for a small container
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
+
+
+class UsersFileError(TabserveError):
+    """A users file that cannot be used, and why; neither its path nor its content is told."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The users file (AUTH_USERS_FILE) cannot be used: {reason}.")
+
+
+class NoUsersError(TabserveError):
+    """Credentials are required and nobody has any."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "AUTH_REQUIRED is on and the users file (AUTH_USERS_FILE) has no user: "
+            "add one with `flask users add NAME`, or set AUTH_REQUIRED=false."
+        )
+
+
+class UnknownUserError(TabserveError):
+    """No user has that name."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no user of that name; `flask users list` lists those there are.")
+
+
+class InvalidUserError(TabserveError):
+    """A name or a password that no user may have."""
+
+
+class Users:
+    """The users in a file of lines `name:hash`.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made when the first user is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, str]:
+        """The hash of each user's password, by name.
+
+        Raises
+        ------
+        UsersFileError
+            When the file cannot be read, or a line in it is not a user's.
+        """
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UsersFileError(f"reading it failed ({type(error).__name__})") from None
+        hashes: dict[str, str] = {}
+        for number, line in enumerate(content.splitlines(), 1):
+            user = _LINE.fullmatch(line)
+            if user is None:
+                raise UsersFileError(f"line {number} is not a name, a colon and an argon2id hash")
+            name, hash_ = user[1].decode(), user[2].decode()
+            if name in hashes:
+                raise UsersFileError(f"line {number} has the name of a line above it")
+            hashes[name] = hash_
+        return hashes
+
+    def check_there_are_some(self) -> None:
+        """Raise NoUsersError when there are none."""
+        if not self.read():
+            raise NoUsersError
+
+    def add(self, name: str, password: str) -> bool:
+        """Give a user a password; whether the user is new.
+
+        Raises
+        ------
+        InvalidUserError
+            For a name or a password that no user may have.
+        UsersFileError
+            When the file cannot be read or written.
+        """
+        check_name(name)
+        check_password(password)
+        hash_ = _HASHER.hash(password)
+        with self._changed() as hashes:
+            is_new = name not in hashes
+            hashes[name] = hash_
+        return is_new
+
+    def remove(self, name: str) -> None:
+        """Take a user away.
+
+        Raises
+        ------
+        UnknownUserError
+            When there is none of that name.
+        UsersFileError
+            When the file cannot be read or written.
+        """
+        with self._changed() as hashes:
+            if hashes.pop(name, None) is None:
+                raise UnknownUserError
+
+    @contextmanager
+    def _changed(self) -> Iterator[dict[str, str]]:
+        """The hashes, written back after the `with` block; nobody else changes them meanwhile."""
+        try:
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)  # the file itself is no good to lock: it is replaced
+                hashes = self.read()
+                yield hashes
+                self._write("".join(f"{name}:{hash_}\n" for name, hash_ in hashes.items()).encode())
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise UsersFileError(f"writing it failed ({type(error).__name__})") from None
+
+    def _write(self, content: bytes) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.new")
+        temporary.unlink(missing_ok=True)  # left by a process that was killed
+        with open(temporary, "xb", opener=_private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidUserError for a name that no user may have."""
+    if not re.fullmatch(_NAME, name):
+        raise InvalidUserError("A user's name is 1 to 64 of the letters a to z and A to Z, digits and . _ - @.")
+
+
+def check_password(password: str) -> None:
+    """Raise InvalidUserError for a password that no user may have."""
+    if len(password) < SHORTEST_PASSWORD:
+        raise InvalidUserError(f"The password must have at least {SHORTEST_PASSWORD} characters.")
+    try:
+        length = len(password.encode())
+    except UnicodeEncodeError:  # what Python makes of bytes from a terminal that are not UTF-8
+        raise InvalidUserError("The password must be UTF-8 text.") from None
+    if length > LONGEST_PASSWORD:
+        raise InvalidUserError(f"The password must have at most {LONGEST_PASSWORD} bytes.")
+
+
+def matches(hash_: str, password: str) -> bool:
+    """Whether a hash is that of a password.
+
+    Raises
+    ------
+    UsersFileError
+        For a hash that argon2 cannot work with, or when there is no memory for it.
+    """
+    try:
+        return _HASHER.verify(hash_, password)
+    except VerifyMismatchError:
+        return False
+    except VerificationError:
+        raise UsersFileError("a hash in it could not be computed again") from None
+
+
+def _private(path: str, flags: int) -> int:
+    """Make a file that its owner alone can read and write."""
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,637 @@
+"""Credentials: who is let in, who is not, and what that costs."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+from apiflask import APIBlueprint, APIFlask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.exceptions import TooManyRequests
+
+from api import auth as module
+from api.app import create_app
+from api.auth import Credentials, auth
+from api.config import Settings
+from api.users import Users
+from src.registry import Registry
+from tests.conftest import ALICE, ROOT, running_server, write_users
+
+NAME, PASSWORD = ALICE
+BOB = ("bob", "pass: word; pass")
+WRONG = "hunter2hunter2"
+PREDICTION_ROUTES = ["/predict", "/output/credit", "/output/nothing", "/outputs/credit", "/outputs_upload/credit"]
+OPEN_ROUTES = ["/health", "/ready", "/version", "/models", "/models/credit", "/openapi.json"]
+NO_USERS = (
+    "AUTH_REQUIRED is on and the users file (AUTH_USERS_FILE) has no user: "
+    "add one with `flask users add NAME`, or set AUTH_REQUIRED=false."
+)
+
+
+def basic(credentials: bytes | str) -> str:
+    content = credentials.encode() if isinstance(credentials, str) else credentials
+    return f"Basic {b64encode(content).decode()}"
+
+
+MALFORMED = {
+    "none": None,
+    "empty": "",
+    "a scheme alone": "Basic",
+    "a scheme and a space": "Basic ",
+    "another scheme": "Bearer x",
+    "another scheme with the right credentials": basic(":".join(ALICE)).replace("Basic", "Bearer"),
+    "no Base64": "Basic ???",
+    "Base64 with noise in it": basic(":".join(ALICE)) + "!",
+    "Base64 cut off": basic(":".join(ALICE))[:-3],
+    "other letters": "Basic \xfc\xfc\xfc\xfc",
+    "no colon": basic("alice"),
+    "no name": basic(f":{PASSWORD}"),
+    "no name and no password": basic(":"),
+    "another encoding": basic("älice:käse".encode("latin-1")),
+    "zero bytes": basic(b"\0\0\0"),
+    "twice": f"{basic(':'.join(ALICE))}, {basic(':'.join(ALICE))}",
+    "very long": "Basic " + "A" * 100_000,
+}
+WRONG_CREDENTIALS = {
+    "wrong password": (NAME, WRONG),
+    "no password": (NAME, ""),
+    "unknown user": ("nobody", PASSWORD),
+    "name in capitals": (NAME.upper(), PASSWORD),
+    "name and password moved": (NAME[:-1], f"e{PASSWORD}"),
+    "zero byte": (f"{NAME}\0", PASSWORD),
+    "a name that no user may have": ("a/../b\n", PASSWORD),
+    "a very long password": (NAME, "x" * 100_000),
+}
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What the remembered credentials are kept by."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+@pytest.fixture
+def changing_file(tmp_path: Path) -> Path:
+    """A users file that the test may change, with alice and bob."""
+    path = tmp_path / "users.txt"
+    write_users(path, ALICE, BOB)
+    return path
+
+
+@pytest.fixture
+def guarded(trained: Registry, changing_file: Path) -> APIFlask:
+    """The service for users alone."""
+    return create_app(Settings(model_registry=trained.folder, auth_users_file=changing_file))
+
+
+@pytest.fixture
+def client(guarded: APIFlask) -> FlaskClient:
+    return guarded.test_client()
+
+
+@pytest.fixture
+def credentials(guarded: APIFlask) -> Credentials:
+    found: Credentials = guarded.extensions["credentials"]
+    return found
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hashes that passwords were compared with."""
+    hashes: list[str] = []
+    compare = module.matches
+
+    def matches(hash_: str, password: str) -> bool:
+        hashes.append(hash_)
+        return compare(hash_, password)
+
+    monkeypatch.setattr(module, "matches", matches)
+    return hashes
+
+
+def ask(client: FlaskClient, header: str | None, address: str = "127.0.0.1", path: str = "/predict") -> Any:
+    """A request whose header is whatever it is: the client's own ways would not send all of them."""
+    environ = {"REMOTE_ADDR": address} | ({} if header is None else {"HTTP_AUTHORIZATION": header})
+    return client.post(path, environ_overrides=environ, json={})
+
+
+def assert_refused(answer: Any) -> None:
+    assert answer.status_code == 401, answer.text
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="Tabserve"'
+    assert answer.json == {
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "detail": "This needs the name and the password of a user, by HTTP Basic.",
+    }
+
+
+# who is let in
+
+
+@pytest.mark.parametrize("path", PREDICTION_ROUTES)
+def test_predictions_are_for_users_alone(client: FlaskClient, path: str) -> None:
+    assert_refused(client.post(path))
+    assert_refused(client.post(f"{path}/"))
+    assert_refused(client.post(path, auth=(NAME, WRONG)))
+    assert client.post(path, auth=ALICE, json={}).status_code in (400, 404, 422)
+
+
+@pytest.mark.parametrize("path", OPEN_ROUTES)
+def test_all_else_is_open(client: FlaskClient, path: str) -> None:
+    for headers in ({}, {"Authorization": "Basic ???"}, {"Authorization": basic(f"{NAME}:{WRONG}")}):
+        assert client.get(path, headers=headers).status_code in (200, 503)
+
+
+def test_users_get_their_prediction(client: FlaskClient, record: dict[str, Any]) -> None:
+    for user in (ALICE, BOB, ALICE):
+        assert client.post("/predict", json=record, auth=user).status_code == 200
+        assert client.post("/predict", json=record, headers={"Authorization": basic(":".join(user))}).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["basic", "BASIC"])
+def test_the_scheme_may_be_written_in_any_case(client: FlaskClient, scheme: str) -> None:
+    assert ask(client, basic(":".join(ALICE)).replace("Basic", scheme)).status_code == 422
+
+
+def test_a_password_may_be_any_text(trained: Registry, tmp_path: Path) -> None:
+    user = ("alice", "käse: und brot \U0001f9c0\0")
+    write_users(tmp_path / "users.txt", user)
+    settings = Settings(model_registry=trained.folder, auth_users_file=tmp_path / "users.txt")
+    client = create_app(settings).test_client()
+    assert ask(client, basic(":".join(user))).status_code == 422
+    assert ask(client, basic(":".join(user).encode("latin-1", "replace"))).status_code == 401
+
+
+def test_where_none_are_required_credentials_do_not_matter(trained: Registry, tmp_path: Path) -> None:
+    settings = Settings(
+        model_registry=trained.folder, auth_required=False, auth_users_file=tmp_path / "none", default_use_case="credit"
+    )
+    client = create_app(settings).test_client()
+    for header in (None, "Basic ???", basic(f"{NAME}:{WRONG}")):
+        assert ask(client, header).status_code == 422
+
+
+def test_the_view_knows_the_user(guarded: APIFlask) -> None:
+    with guarded.test_request_context(headers={"Authorization": basic(":".join(BOB))}):
+        name = auth.login_required(lambda: auth.current_user)()
+    assert name == "bob"
+
+
+def test_a_blueprint_of_ones_own_can_require_users(changing_file: Path, tmp_path: Path) -> None:
+    blueprint = APIBlueprint("extra", __name__)
+
+    @blueprint.get("/extra")
+    def extra() -> dict[str, Any]:
+        """Say who asks."""
+        return {"user": auth.current_user}
+
+    app = create_app(Settings(model_registry=tmp_path, auth_required=False, auth_users_file=changing_file))
+    app.register_blueprint(blueprint)
+    module.require(app, ["extra"])
+    client = app.test_client()
+    assert_refused(client.get("/extra"))
+    assert client.get("/extra", auth=ALICE).json == {"user": "alice"}
+    assert client.post("/predict").status_code == 503
+
+
+# who is not
+
+
+@pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_credentials_are_refused_like_wrong_ones(client: FlaskClient, tried: list[str], header: str) -> None:
+    assert_refused(ask(client, header))
+    assert tried == []
+
+
+@pytest.mark.parametrize("user", WRONG_CREDENTIALS.values(), ids=WRONG_CREDENTIALS)
+def test_wrong_credentials_are_refused_all_alike(client: FlaskClient, user: tuple[str, str]) -> None:
+    assert client.post("/predict", auth=ALICE).status_code != 401
+    assert_refused(ask(client, basic(":".join(user))))
+
+
+ADDRESSES = map(str, count())  # each is used for one attempt, so that none is refused for too many
+HEADER_TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
+
+
+@given(
+    header=st.one_of(
+        HEADER_TEXT,
+        HEADER_TEXT.map("Basic ".__add__),
+        st.binary(max_size=60).map(basic),
+        st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+        .filter(lambda user: user not in (ALICE, BOB))
+        .map(":".join)
+        .map(basic),
+    )
+)
+def test_whatever_the_header_is_the_answer_is_401(anyones_client: FlaskClient, header: str) -> None:
+    assert_refused(ask(anyones_client, header, address=next(ADDRESSES)))
+
+
+@pytest.fixture(scope="module")
+def anyones_client(trained: Registry, users_file: Path) -> FlaskClient:
+    return create_app(Settings(model_registry=trained.folder, auth_users_file=users_file)).test_client()
+
+
+def test_an_unknown_user_costs_what_a_wrong_password_costs(
+    client: FlaskClient, tried: list[str], changing_file: Path
+) -> None:
+    hashes = Users(changing_file).read()
+    client.post("/predict", auth=(NAME, WRONG))
+    client.post("/predict", auth=("nobody", WRONG))
+    client.post("/predict", auth=("nobody", PASSWORD))  # which is that of the hash that it is compared with
+    assert tried == [hashes["alice"]] * 3
+
+
+def test_without_any_user_left_everybody_is_refused(client: FlaskClient, changing_file: Path) -> None:
+    changing_file.unlink()
+    assert_refused(client.post("/predict", auth=ALICE))
+
+
+def test_a_users_file_that_is_spoilt_while_the_service_runs_is_a_503_with_the_line(
+    client: FlaskClient, changing_file: Path
+) -> None:
+    changing_file.write_text(f"{changing_file.read_text()}carl:{WRONG}\n")
+    answer = client.post("/predict", auth=ALICE)
+    assert answer.status_code == 503
+    assert "line 3" in answer.json["detail"]
+    assert "carl" not in answer.text
+    assert WRONG not in answer.text
+    assert client.get("/health").status_code == 200
+
+
+# what is remembered
+
+
+def test_credentials_that_were_right_are_not_checked_again_for_a_minute(
+    client: FlaskClient, tried: list[str], clock: Clock
+) -> None:
+    for _ in range(3):
+        assert client.post("/predict", auth=ALICE).status_code != 401
+    assert len(tried) == 1
+    clock.now += 59
+    client.post("/predict", auth=ALICE)
+    assert len(tried) == 1
+    clock.now += 1
+    client.post("/predict", auth=ALICE)
+    assert len(tried) == 2
+    clock.now += 59  # from the last check on, not from the last request
+    client.post("/predict", auth=ALICE)
+    assert len(tried) == 2
+
+
+def test_credentials_that_were_wrong_are_checked_each_time(client: FlaskClient, tried: list[str]) -> None:
+    for _ in range(3):
+        assert_refused(client.post("/predict", auth=(NAME, WRONG)))
+    assert len(tried) == 3
+
+
+def test_a_removed_user_is_refused_a_minute_later(client: FlaskClient, changing_file: Path, clock: Clock) -> None:
+    assert client.post("/predict", auth=ALICE).status_code != 401
+    Users(changing_file).remove("alice")
+    clock.now += 60
+    assert_refused(client.post("/predict", auth=ALICE))
+    assert client.post("/predict", auth=BOB).status_code != 401
+
+
+def test_a_changed_password_counts_at_once_and_the_old_one_no_longer_than_a_minute(
+    client: FlaskClient, changing_file: Path, clock: Clock
+) -> None:
+    assert client.post("/predict", auth=ALICE).status_code != 401
+    Users(changing_file).add("alice", WRONG)
+    assert client.post("/predict", auth=(NAME, WRONG)).status_code != 401
+    clock.now += 60
+    assert_refused(client.post("/predict", auth=ALICE))
+    assert client.post("/predict", auth=(NAME, WRONG)).status_code != 401
+
+
+def test_a_user_added_to_a_running_service_is_let_in_at_once(client: FlaskClient, changing_file: Path) -> None:
+    assert_refused(client.post("/predict", auth=("carl", PASSWORD)))
+    Users(changing_file).add("carl", PASSWORD)
+    assert client.post("/predict", auth=("carl", PASSWORD)).status_code != 401
+
+
+def test_name_and_password_are_not_mixed_up_in_what_is_remembered(credentials: Credentials) -> None:
+    assert credentials.are_right(*BOB, "address")
+    name, password = BOB
+    text = f"{name}:{password}"
+    for cut in range(len(text)):
+        pair = (text[:cut], text[cut:].removeprefix(":"))
+        if pair != BOB:
+            assert not credentials.are_right(*pair, f"address {cut}")
+    assert not credentials.are_right("bo", "bpass: word; pass", "address")
+    assert not credentials.are_right("bob:pass", " word; pass", "address")
+
+
+def test_nothing_that_is_remembered_holds_name_or_password(credentials: Credentials) -> None:
+    assert credentials.are_right(*ALICE, "address")
+    kept = repr(vars(credentials))
+    assert PASSWORD not in kept
+    assert NAME not in kept
+    other = Credentials(credentials._users, credentials._failures)
+    assert other.are_right(*ALICE, "address")
+    assert not other._remembered.keys() & credentials._remembered.keys()  # the key is of the process
+
+
+def test_no_more_than_so_many_credentials_are_remembered_and_the_oldest_go_first(
+    credentials: Credentials, changing_file: Path, tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
+    users = [(f"user{number}", PASSWORD) for number in range(5)]
+    write_users(changing_file, *users)
+    for user in users:
+        assert credentials.are_right(*user, "address")
+    assert len(credentials._remembered) == 3
+    tried.clear()
+    assert credentials.are_right(*users[-1], "address")
+    assert tried == []
+    assert credentials.are_right(*users[0], "address")
+    assert len(tried) == 1
+
+
+def test_threads_may_ask_at_once(
+    credentials: Credentials, changing_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 2)
+    users = [(f"user{number}", PASSWORD) for number in range(8)]
+    write_users(changing_file, *users)
+
+    def ask(number: int) -> bool:
+        name, password = users[number % 8]
+        right = credentials.are_right(name, password, f"address {number}")
+        return right and not credentials.are_right(name, WRONG, f"address {number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(200)))
+
+
+# too many failures
+
+
+def test_after_ten_failures_an_address_is_refused_before_anything_is_checked(
+    client: FlaskClient, tried: list[str]
+) -> None:
+    for _ in range(10):
+        assert_refused(ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4"))
+    assert len(tried) == 10
+    for user in ((NAME, WRONG), ("nobody", WRONG), ALICE):
+        answer = ask(client, basic(":".join(user)), "1.2.3.4")
+        assert answer.status_code == 429
+        assert answer.content_type == "application/problem+json"
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert answer.json["detail"] == "Too many failed attempts; wait before the next one."
+    assert len(tried) == 10
+    assert ask(client, None, "1.2.3.4").status_code == 401  # no attempt
+    assert client.get("/health", environ_overrides={"REMOTE_ADDR": "1.2.3.4"}).status_code == 200
+    assert ask(client, basic(":".join(ALICE)), "1.2.3.5").status_code == 422
+
+
+def test_remembered_users_are_not_affected_by_failures_at_their_address(client: FlaskClient) -> None:
+    assert client.post("/predict", auth=ALICE, json={}).status_code == 422
+    for _ in range(15):
+        client.post("/predict", auth=(NAME, WRONG))
+    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 429
+    assert client.post("/predict", auth=ALICE, json={}).status_code == 422
+
+
+def test_right_credentials_do_not_count_however_often_they_are_checked(
+    client: FlaskClient, tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_FOR", 0)
+    for _ in range(9):
+        assert client.post("/predict", auth=(NAME, WRONG)).status_code == 401
+    for _ in range(20):
+        assert client.post("/predict", auth=ALICE, json={}).status_code == 422
+    assert len(tried) == 29
+    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 401
+    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 429
+
+
+def test_requests_without_an_attempt_do_not_count(client: FlaskClient) -> None:
+    for header in MALFORMED.values():
+        assert_refused(ask(client, header))
+    assert ask(client, basic(f"{NAME}:{WRONG}")).status_code == 401
+
+
+def test_attempts_at_once_are_no_more_than_those_one_after_another(credentials: Credentials, tried: list[str]) -> None:
+    together = threading.Barrier(40)
+
+    def attempt(number: int) -> str:
+        together.wait()
+        try:
+            return str(credentials.are_right(NAME, f"{WRONG}{number}", "1.2.3.4"))
+        except TooManyRequests:
+            return "refused"
+
+    with ThreadPoolExecutor(40) as pool:
+        outcomes = list(pool.map(attempt, range(40)))
+    assert sorted(outcomes) == ["False"] * 10 + ["refused"] * 30
+    assert len(tried) == 10
+
+
+def attempt_behind_a_proxy(client: FlaskClient, forwarded: str) -> int:
+    return client.post("/predict", auth=(NAME, WRONG), headers={"X-Forwarded-For": forwarded}).status_code
+
+
+def test_what_an_unknown_proxy_says_of_its_clients_does_not_count(client: FlaskClient) -> None:
+    assert [attempt_behind_a_proxy(client, f"1.2.3.{number}") for number in range(11)] == [401] * 10 + [429]
+
+
+def test_clients_are_told_apart_by_what_the_trusted_proxy_says(trained: Registry, users_file: Path) -> None:
+    settings = Settings(model_registry=trained.folder, auth_users_file=users_file, trusted_proxies=1)
+    client = create_app(settings).test_client()
+    # left of the proxy's own entry is what the client made up
+    attempts = [attempt_behind_a_proxy(client, f"9.9.9.{number}, 1.2.3.4") for number in range(11)]
+    assert attempts == [401] * 10 + [429]
+    assert attempt_behind_a_proxy(client, "1.2.3.4, 5.6.7.8") == 401
+
+
+def test_failures_are_logged_without_passwords_and_with_the_names_of_users_alone(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4")
+    ask(client, basic(f"{WRONG}:{PASSWORD}"), "1.2.3.4")
+    ask(client, basic(":".join(ALICE)), "1.2.3.4")
+    for _ in range(12):
+        ask(client, basic(f"{NAME}:{WRONG}"), "5.6.7.8\x1b[2J\n")
+    lines = [record for record in caplog.records if record.name in ("api.auth", "api.limits")]
+    assert [line.getMessage() for line in lines] == [
+        "refused alice from '1.2.3.4': attempt 1 of 10 a minute",
+        "refused an unknown user from '1.2.3.4': attempt 2 of 10 a minute",
+        *(f"refused alice from '5.6.7.8\\x1b[2J\\n': attempt {number} of 10 a minute" for number in range(1, 11)),
+    ]
+    assert {line.levelno for line in lines} == {logging.WARNING}
+    for secret in (WRONG, PASSWORD, b64encode(WRONG.encode()).decode()[:10]):
+        assert secret not in caplog.text
+
+
+# the OpenAPI document
+
+
+def test_the_document_says_which_operations_need_credentials(guarded: APIFlask, app: APIFlask) -> None:
+    closed, opened = (one.test_client().get("/openapi.json").json for one in (guarded, app))
+    secured = {path for path, item in closed["paths"].items() if "security" in next(iter(item.values()))}
+    assert secured >= {"/predict", "/output/{model_id}", "/outputs/{model_id}", "/outputs_upload/{model_id}"}
+    assert not secured & {"/health", "/ready", "/version", "/models", "/models/{model_id}"}
+    assert closed["paths"]["/predict"]["post"]["security"] == [{"BasicAuth": []}]
+    scheme = closed["components"]["securitySchemes"]["BasicAuth"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "basic")
+    assert "security" not in opened["paths"]["/predict"]["post"]  # made in the same process, and later
+
+
+# the start
+
+
+def test_a_worker_that_begins_when_the_last_user_is_gone_refuses_and_does_not_stop_the_service(
+    trained: Registry, tmp_path: Path, record: dict[str, Any]
+) -> None:
+    path = tmp_path / "users.txt"
+    write_users(path, ALICE)
+    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(path)}
+    with running_server(tmp_path / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as service:
+        path.write_text("")
+        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+        (worker,) = map(int, children.read_text().split())
+        os.kill(worker, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while children.read_text().split() in ([], [str(worker)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        request = Request(f"{service.url}/predict", json.dumps(record).encode())
+        request.add_header("Authorization", basic(":".join(ALICE)))
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request, timeout=30)
+        refused.value.close()
+        assert refused.value.code == 401
+        assert service.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, NO_USERS),
+        ("", NO_USERS),
+        (
+            f"alice:{WRONG}\n",
+            "The users file (AUTH_USERS_FILE) cannot be used: line 1 is not a name, a colon and an argon2id hash.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [["application.py"], ["-m", "gunicorn", "application"]])
+def test_a_server_for_users_does_not_start_without_any_and_says_so_in_one_line(
+    command: list[str], content: str | None, line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.txt"
+    if content is not None:
+        path.write_text(content)
+    environment = {**os.environ, "HOST": "127.0.0.1", "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(path)}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    assert done.returncode != 0
+    assert done.stderr.decode().splitlines() == [line]
+    assert done.stdout == b""
+
+
+def test_without_a_setting_gunicorn_wants_users(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "AUTH_REQUIRED"}
+    environment |= {"AUTH_USERS_FILE": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "gunicorn", "application"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr.decode()) == (1, f"{NO_USERS}\n")
+
+
+# over sockets
+
+
+@pytest.fixture(scope="module")
+def address(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """gunicorn for users alone; it may log a line for each refusal, and nothing else."""
+    log = tmp_path_factory.mktemp("guarded") / "log.txt"
+    environment = {
+        "MODEL_REGISTRY": str(trained.folder),
+        "WEB_CONCURRENCY": "1",
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(users_file),
+        "LOG_LEVEL": "WARNING",
+    }
+    with running_server(log, environment) as server:
+        parts = urlsplit(server.url)
+        assert parts.hostname
+        assert parts.port
+        yield parts.hostname, parts.port
+    text = log.read_text()
+    assert all(" refused " in line or " answered " in line for line in text.splitlines()), text
+    assert WRONG not in text
+    assert PASSWORD not in text
+
+
+def exchange(address: tuple[str, int], header: bytes) -> bytes:
+    """All that comes back for a request with a header line, and with a body that is not asked for."""
+    body = b'{"age": 35}' * 100
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%sContent-Length: %d\r\n\r\n" % (
+        header,
+        len(body),
+    )
+    with socket.create_connection(address, timeout=30) as client:
+        client.sendall(head + body)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    return answer
+
+
+def test_gunicorn_lets_users_in_and_nobody_else(address: tuple[str, int]) -> None:
+    right = exchange(address, f"Authorization: {basic(':'.join(ALICE))}\r\n".encode())
+    assert right.startswith(b"HTTP/1.1 400 ")  # the body is no JSON
+    for header in (
+        "",
+        *(f"Authorization: {value}\r\n" for name, value in MALFORMED.items() if value and len(value) < 999),
+    ):
+        answer = exchange(address, header.encode("latin-1"))
+        assert answer.startswith(b"HTTP/1.1 401 "), answer
+        assert b'WWW-Authenticate: Basic realm="Tabserve"\r\n' in answer
+
+
+def test_gunicorn_refuses_a_wrong_password(address: tuple[str, int]) -> None:
+    answer = exchange(address, f"Authorization: {basic(f'{NAME}:{WRONG}')}\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x00", b"\x7f\x80\xff", b"Basic \xff", b"Basic \x00", b"Basic " + b"=" * 9000, b"\t", b"B:a=sic"]
+)
+def test_no_bytes_in_the_header_upset_the_server(address: tuple[str, int], value: bytes) -> None:
+    answer = exchange(address, b"Authorization: " + value + b"\r\n")
+    assert answer[:13] in (b"HTTP/1.1 401 ", b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer

@@ -19,10 +19,10 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["api", "api.*", "src", "src.*"]),
-    package_data={"src.datasets": ["*.xlsx", "*.csv", "*.md"]},
+    package_data={"api": ["static/*", "templates/*"], "src.datasets": ["*.xlsx", "*.csv", "*.md"]},
     install_requires=REQUIREMENTS,
     entry_points={
         "console_scripts": ["tabserve-train=src.train_pipeline:main"],
-        "flask.commands": ["models=api.commands:models"],
+        "flask.commands": ["models=api.commands:models", "users=api.commands:users"],
     },
 )

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 from apiflask import APIFlask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import src
-from api import errors, openapi
+from api import auth, bikes, docs, errors, limits, openapi
 from api.config import Settings
-from api.controller import blueprint
+from api.controller import blueprint, predictions
 from api.serving import ModelStore
 from src.registry import Registry
+
+LIMITED = ("predictions",)  # blueprints whose views RATE_LIMIT counts
 
 
 class Service(APIFlask):
@@ -41,8 +44,18 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.extensions["settings"] = settings
     app.extensions["models"] = ModelStore(registry, settings.default_use_case)
     errors.init_app(app)
-    openapi.init_app(app, settings.default_use_case)
+    openapi.init_app(app, settings, LIMITED, bikes.PATH_PARAMETERS)
     app.register_blueprint(blueprint)
+    app.register_blueprint(predictions)
+    app.register_blueprint(bikes.blueprint)
+    app.register_blueprint(docs.blueprint)
+    auth.init_app(app, settings)
+    limits.init_app(app, settings, LIMITED, auth.client)
+    # after the limits, so that it comes before them in each request: they count by user
+    auth.require(app, ["predictions"] if settings.auth_required else [])
+    if settings.trusted_proxies:
+        proxies = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     if settings.cors_origins:
         from flask_cors import CORS
 

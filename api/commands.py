@@ -1,11 +1,13 @@
-"""`flask models ...`: the registry from the command line."""
+"""`flask models ...` and `flask users ...`: the registry and the users file from the command line."""
 
 import json
+import sys
 
 import click
 
-from api.config import DEFAULT_USE_CASE, Settings
-from src.errors import BrokenArtifactError, NoModelError, TabserveError
+from api.config import Settings
+from api.users import InvalidUserError, Users, check_name
+from src.errors import BrokenArtifactError, TabserveError
 from src.registry import Registry
 from src.use_cases import all_use_cases
 
@@ -40,19 +42,21 @@ def list_(registry: Registry, use_case: str | None) -> None:
 
 
 @models.command()
-@click.option("--use-case", type=click.Choice(list(all_use_cases())), default=DEFAULT_USE_CASE, show_default=True)
 @click.pass_obj
-def latest(registry: Registry, use_case: str) -> None:
-    """Print the model_id of the newest model that can be loaded; exit with 1 when there is none."""
-    for model_id in registry.list(use_case):
-        try:
-            registry.load(model_id)
-        except BrokenArtifactError as error:
-            click.echo(str(error), err=True)
-        else:
-            click.echo(model_id)
-            return
-    raise NoModelError(use_case)
+def missing(registry: Registry) -> None:
+    """Print the use cases that have no model that can be loaded."""
+    for use_case in all_use_cases():
+        if not any(_can_be_loaded(registry, model_id) for model_id in registry.list(use_case)):
+            click.echo(use_case)
+
+
+def _can_be_loaded(registry: Registry, model_id: str) -> bool:
+    try:
+        registry.load(model_id)
+    except BrokenArtifactError as error:
+        click.echo(str(error), err=True)
+        return False
+    return True
 
 
 @models.command()
@@ -98,3 +102,49 @@ def delete(registry: Registry, model_id: str) -> None:
     """Delete a model and its files."""
     registry.delete(model_id)
     click.echo(f"{model_id} is deleted.")
+
+
+@click.group(cls=_Group)
+@click.pass_context
+def users(context: click.Context) -> None:
+    """Add, remove and list the users in AUTH_USERS_FILE."""
+    context.obj = Users(Settings.from_environment().auth_users_file)
+
+
+@users.command()
+@click.argument("name")
+@click.pass_obj
+def add(users: Users, name: str) -> None:
+    """Add a user, or give one another password; it is asked for, or read from a standard input that is no terminal."""
+    check_name(name)
+    is_new = users.add(name, _password())
+    click.echo(f"{name} is added." if is_new else f"{name} has a new password.")
+
+
+@users.command()
+@click.argument("name")
+@click.pass_obj
+def remove(users: Users, name: str) -> None:
+    """Remove a user; a running service refuses them within a minute."""
+    users.remove(name)
+    click.echo(f"{name} is removed.")
+
+
+@users.command("list")
+@click.pass_obj
+def list_users(users: Users) -> None:
+    """Print the users' names."""
+    for name in sorted(users.read()):
+        click.echo(name)
+
+
+def _password() -> str:
+    """A password that somebody types, or that another program writes; never an argument, which others can see."""
+    if sys.stdin.isatty():
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return password
+    line = sys.stdin.buffer.readline()
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise InvalidUserError("The password must be UTF-8 text.") from None

@@ -38,7 +38,8 @@ from src.predict import Prediction, make_prediction, measure
 from src.registry import TEST_TABLE, Artifact
 from src.use_cases import get_use_case
 
-blueprint = APIBlueprint("api", __name__)
+blueprint = APIBlueprint("service", __name__)
+predictions = APIBlueprint("predictions", __name__)  # what may need credentials and have a limit
 View = TypeVar("View", bound=Callable[..., Any])
 
 ERRORS = {
@@ -51,7 +52,8 @@ ERRORS = {
 }
 
 
-def _errors(*statuses: int) -> Callable[[View], View]:
+def problems(*statuses: int) -> Callable[[View], View]:
+    """Document the errors that a view may answer with."""
     responses = {
         status: {
             "description": ERRORS[status],
@@ -67,58 +69,58 @@ def _errors(*statuses: int) -> Callable[[View], View]:
 @blueprint.output(HealthSchema)
 def health() -> Response:
     """Say that the process is alive."""
-    return _json({"status": "ok"})
+    return as_json({"status": "ok"})
 
 
 @blueprint.get("/ready")
 @blueprint.output(ReadySchema)
-@_errors(503)
+@problems(503)
 def ready() -> Response:
     """Say whether every use case has a model loaded."""
-    models, missing = _store().readiness()
+    models, missing = store().readiness()
     if missing:
         raise NotReadyError(missing)
-    return _json({"status": "ready", "models": models})
+    return as_json({"status": "ready", "models": models})
 
 
 @blueprint.get("/version")
 @blueprint.output(VersionSchema)
 def version() -> Response:
     """Name the versions of the program and of its HTTP contract."""
-    return _json({"version": src.__version__, "api_version": API_VERSION})
+    return as_json({"version": src.__version__, "api_version": API_VERSION})
 
 
 @blueprint.get("/models")
 @blueprint.input(ModelsQuery, location="query")
 @blueprint.output(ModelsSchema)
-@_errors(422)
+@problems(422)
 def models(query_data: Mapping[str, str]) -> Response:
     """List the models, newest first."""
-    return _json({"models": _store().registry.list(query_data.get("use_case"))})
+    return as_json({"models": store().registry.list(query_data.get("use_case"))})
 
 
 @blueprint.get("/models/<model_id>")
 @blueprint.output(ModelSchema)
-@_errors(404, 503)
+@problems(404, 503)
 def model(model_id: str) -> Response:
     """Describe a model: what it is, how it was made and how good it is."""
-    return _json(public_manifest(_store().get(model_id).manifest))
+    return as_json(public_manifest(store().get(model_id).manifest))
 
 
-@blueprint.post("/predict")
-@blueprint.output(PredictionSchema)
-@_errors(400, 413, 422, 503)
+@predictions.post("/predict")
+@predictions.output(PredictionSchema)
+@problems(400, 413, 422, 503)
 def predict() -> Response:
     """Predict one record or a list of them with the default use case's model."""
     return output(_settings().default_use_case)
 
 
-@blueprint.post("/output/<model_id>")
-@blueprint.output(PredictionSchema)
-@_errors(400, 404, 413, 422, 503)
+@predictions.post("/output/<model_id>")
+@predictions.output(PredictionSchema)
+@problems(400, 404, 413, 422, 503)
 def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
-    artifact = _store().get(model_id)
+    artifact = store().get(model_id)
     body = _parsed(_bytes())
     partial = _partial()
     if type(body) is not dict:
@@ -127,22 +129,22 @@ def output(model_id: str) -> Response:
         prediction = make_prediction(artifact, [body])
     except InvalidRecordsError:
         raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
-    return _json(_content(artifact, prediction))
+    return as_json(_content(artifact, prediction))
 
 
-@blueprint.post("/outputs/<model_id>")
-@blueprint.output(ScoredPredictionSchema)
-@_errors(400, 404, 413, 422, 503)
+@predictions.post("/outputs/<model_id>")
+@predictions.output(ScoredPredictionSchema)
+@problems(400, 404, 413, 422, 503)
 def outputs(model_id: str) -> Response:
     """Predict a list of records; without a body, the hold-out of the model's own training.
 
     When the records hold the target column, the answer says how good the predictions are.
     """
-    artifact = _store().get(model_id)
+    artifact = store().get(model_id)
     target = artifact.target.feature
     body = _bytes()
     if not body:
-        content = _store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
+        content = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
         return _answer(artifact, read_table(io.BytesIO(content), TEST_TABLE, artifact.features, target), _partial())
     records = _list(_parsed(body))
     if not any(target.name in record for record in records):
@@ -151,12 +153,12 @@ def outputs(model_id: str) -> Response:
     return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]), _partial())
 
 
-@blueprint.post("/outputs_upload/<model_id>")
-@blueprint.output(ScoredPredictionSchema)
-@_errors(400, 404, 413, 415, 422, 503)
+@predictions.post("/outputs_upload/<model_id>")
+@predictions.output(ScoredPredictionSchema)
+@problems(400, 404, 413, 415, 422, 503)
 def outputs_upload(model_id: str) -> Response:
     """Predict the rows of a CSV or XLSX file; with `Accept: text/csv` the answer is the table with new columns."""
-    artifact = _store().get(model_id)
+    artifact = store().get(model_id)
     file = request.files.get("fileupload")
     if file is None:
         raise InvalidFieldsError({"fileupload": ["Send a CSV or XLSX file in this multipart field."]})
@@ -182,7 +184,7 @@ def _answer(artifact: Artifact, table: Table, partial: bool, *, as_csv: bool = F
     if table.target is not None:
         task = get_use_case(artifact.manifest["use_case"]).task
         content[task.answer_name] = measure(artifact, task, prediction, table.target)
-    return _json(content)
+    return as_json(content)
 
 
 def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
@@ -269,13 +271,15 @@ def _partial() -> bool:
     return text == "true"
 
 
-def _json(content: Mapping[str, Any]) -> Response:
+def as_json(content: Any) -> Response:
+    """Answer with JSON."""
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def _store() -> ModelStore:
-    store: ModelStore = current_app.extensions["models"]
-    return store
+def store() -> ModelStore:
+    """Return the running application's models."""
+    models: ModelStore = current_app.extensions["models"]
+    return models
 
 
 def _settings() -> Settings:

@@ -1,94 +1,138 @@
-"""What the OpenAPI document says beyond what the routes' decorators know: bodies and queries of the prediction routes.
+"""What the OpenAPI document says beyond what the routes' decorators know.
 
-Those routes read their bodies themselves: APIFlask's own parsing costs more than a prediction.
+Bodies and queries of the prediction routes, which read them themselves, since APIFlask's own parsing costs more than a
+prediction; examples; and the answers of what stands before the routes: authentication and rate limits.
 """
 
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from apiflask import APIFlask
 
-from api.schemas import record_json_schema
+from api.config import Settings
+from api.errors import PROBLEM_TYPE
+from api.schemas import MODEL_ID_PATTERN, record_json_schema
 from src.use_cases import all_use_cases
+from src.use_cases.declaration import UseCase
+
+DESCRIPTION = """\
+Predictions from models that were trained on tables.
+
+Every error is a problem as of RFC 9457. A path that is not described here is answered with 404, another method with
+405 and `Allow`. A trailing slash never matters.
+"""
+FILE_TYPES = "text/csv, application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 _PARTIAL = {
     "name": "partial",
     "in": "query",
-    "schema": {"type": "boolean"},
+    "schema": {"type": "boolean", "default": False},
     "description": "Answer the good rows of a list when others are at fault",
 }
 
 
-def init_app(app: APIFlask, default_use_case: str) -> None:
-    """Set what APIFlask should write by itself, and complete its document when it is asked for."""
-    app.config["DESCRIPTION"] = "Predictions from models that were trained on tables."
+def init_app(
+    app: APIFlask, settings: Settings, limited: Collection[str], path_parameters: Mapping[str, dict[str, Any]]
+) -> None:
+    """Set what APIFlask should write by itself, and complete its document when it is asked for.
+
+    Parameters
+    ----------
+    app : APIFlask
+        The service.
+    settings : Settings
+        Default use case and limits.
+    limited : collection of str
+        Blueprints whose views RATE_LIMIT counts.
+    path_parameters : mapping
+        What paths take beside a `model_id`, by name.
+    """
+    app.config["OPENAPI_VERSION"] = "3.1.1"
+    app.config["DESCRIPTION"] = DESCRIPTION
     app.config["AUTO_404_RESPONSE"] = False  # the routes name their errors, which are problems and not APIFlask's own
     app.config["AUTO_VALIDATION_ERROR_RESPONSE"] = False
-    app.config["AUTO_TAGS"] = False
+    app.config["AUTO_AUTH_ERROR_RESPONSE"] = False
     app.config["AUTO_SERVERS"] = False
     app.schema_name_resolver = lambda schema: type(schema).__name__.removesuffix("Schema")
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # features and examples in the order of their declaration
 
     @app.spec_processor  # type: ignore[arg-type]  # a dict, since the format is JSON
     def complete(spec: dict[str, Any]) -> dict[str, Any]:
-        use_cases = all_use_cases()
-        names = {name: f"{name.title().replace('_', '')}Record" for name in use_cases}
-        schemas = spec["components"]["schemas"]
-        schemas |= {names[name]: record_json_schema(use_case) for name, use_case in use_cases.items()}
-        schemas["Record"] = _any_of([_reference(name) for name in names.values()])
-        labelled = {f"Labelled{names[name]}": use_case for name, use_case in use_cases.items()}
-        schemas |= {name: record_json_schema(use_case, labelled=True) for name, use_case in labelled.items()}
-        schemas["LabelledRecord"] = _any_of([_reference(name) for name in labelled])
-        example = dict(use_cases[default_use_case].example)
-        bodies = {
-            "/predict": _json_body(_one_or_many(_reference(names[default_use_case])), example),
-            "/output/{model_id}": _json_body(_one_or_many(_reference("Record")), example),
-            "/outputs/{model_id}": {**_json_body(_many(_reference("LabelledRecord")), [example]), "required": False},
-            "/outputs_upload/{model_id}": {
-                "required": True,
-                "content": {"multipart/form-data": {"schema": _upload(default_use_case)}},
-            },
-        }
-        for path, body in bodies.items():
+        use_cases = _default_first(settings.default_use_case)
+        spec["components"]["schemas"] |= _record_schemas(use_cases)
+        for path, body in _bodies(use_cases, settings).items():
             operation = spec["paths"][path]["post"]
             operation["requestBody"] = body
             operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
-        answers = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
-        answers["text/csv"] = {"schema": {"type": "string", "description": "The table with the answer's columns"}}
+        uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
+        uploaded["text/csv"] = {"schema": {"type": "string", "description": "The table with the answer's columns"}}
+        described = {"model_id": _model_name(use_cases), **path_parameters}
+        counted = _paths(app, limited) if settings.rate_limit else set()
         for path, item in spec["paths"].items():
-            if "{model_id}" in path:
-                for operation in item.values():
-                    _describe_model_id(operation["parameters"], default_use_case)
+            for operation in item.values():
+                for parameter in operation.get("parameters", []):
+                    if parameter["in"] == "path":
+                        parameter |= described[parameter["name"]]
+                    if shown := parameter["schema"].pop("examples", None):
+                        parameter["example"] = shown[0]  # Swagger UI looks for a parameter's example here alone
+                answers = {**_refusals(operation, path in counted), **operation["responses"]}
+                operation["responses"] = dict(sorted(answers.items()))
         return spec
 
 
-def _describe_model_id(parameters: list[dict[str, Any]], example: str) -> None:
-    for parameter in parameters:
-        if parameter["name"] == "model_id":
-            parameter["description"] = "A model_id, `latest`, `champion`, or the name of a use case"
-            parameter["example"] = example
+def _default_first(default: str) -> dict[str, UseCase]:
+    """The use cases; as the first, the one whose examples are shown first."""
+    use_cases = all_use_cases()
+    return {default: use_cases[default], **use_cases}
 
 
-def _reference(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _record_schemas(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+    """Each use case's record, without and with its outcome."""
+    plain = {_record_name(name): record_json_schema(use_case) for name, use_case in use_cases.items()}
+    labelled = {
+        f"Labelled{_record_name(name)}": record_json_schema(use_case, labelled=True)
+        for name, use_case in use_cases.items()
+    }
+    return {**plain, **labelled}
 
 
-def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]:
+    default = settings.default_use_case
+    records = {name: _reference(_record_name(name)) for name in use_cases}
+    labelled = {name: _reference(f"Labelled{_record_name(name)}") for name in use_cases}
+    examples = {
+        name: {"summary": use_case.title, "value": dict(use_case.example)} for name, use_case in use_cases.items()
+    }
+    lists = {name: {**example, "value": [example["value"]]} for name, example in examples.items()}
+
+    def many(record: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "array", "items": record, "minItems": 1, "maxItems": settings.max_rows}
+
+    # a list holds records of one use case, all with their outcome or all without
+    one_or_many = {name: [record, many(record)] for name, record in records.items()}
+    many_of_one_kind = [many(kind[name]) for name in use_cases for kind in (records, labelled)]
+    return {
+        "/predict": _json_body(one_or_many[default], {default: examples[default]}),
+        "/output/{model_id}": _json_body([schema for pair in one_or_many.values() for schema in pair], examples),
+        "/outputs/{model_id}": {**_json_body(many_of_one_kind, lists), "required": False},
+        "/outputs_upload/{model_id}": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": _upload(use_cases),
+                    "encoding": {"fileupload": {"contentType": FILE_TYPES}},
+                }
+            },
+        },
+    }
 
 
-def _many(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema, "minItems": 1}
-
-
-def _one_or_many(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, _many(schema)]}
-
-
-def _json_body(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
-
-
-def _upload(use_case: str) -> dict[str, Any]:
-    columns = ", ".join(feature.name for feature in all_use_cases()[use_case].features)
+def _upload(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+    columns = "; ".join(
+        f"for {name}: {', '.join(feature.name for feature in use_case.features)}"
+        for name, use_case in use_cases.items()
+    )
     return {
         "type": "object",
         "required": ["fileupload"],
@@ -96,7 +140,55 @@ def _upload(use_case: str) -> dict[str, Any]:
             "fileupload": {
                 "type": "string",
                 "contentMediaType": "application/octet-stream",
-                "description": f"CSV (UTF-8) or XLSX, a column for each feature; for {use_case}: {columns}",
+                "description": f"CSV (UTF-8) or XLSX, named so, a column for each feature; {columns}",
             }
         },
     }
+
+
+def _model_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+    """What the parameter `model_id` takes; its examples have the names of the bodies' that go with them."""
+    names = "|".join([*use_cases, "latest", "champion", MODEL_ID_PATTERN])
+    return {
+        "description": "A model_id, `latest`, `champion`, or the name of a use case",
+        "schema": {"type": "string", "pattern": f"^({names})$"},
+        "examples": {name: {"summary": use_case.title, "value": name} for name, use_case in use_cases.items()},
+    }
+
+
+def _paths(app: APIFlask, blueprints: Collection[str]) -> set[str]:
+    """The paths of some blueprints' views, as OpenAPI writes them."""
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] in blueprints]
+    return {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in rules}
+
+
+def _refusals(operation: dict[str, Any], is_counted: bool) -> dict[str, Any]:
+    """What an operation answers before its view is asked."""
+    needs_user = bool(operation.get("security"))
+    refusals = {}
+    if needs_user:
+        refusals["401"] = _problem("Wrong or no credentials", {"WWW-Authenticate": {"type": "string"}})
+        refusals["503"] = _problem("The users file cannot be used")
+    if needs_user or is_counted:  # attempts at passwords are always counted
+        refusals["429"] = _problem("Too many requests", {"Retry-After": {"type": "integer", "minimum": 1}})
+    return refusals
+
+
+def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": {name: {"required": True, "schema": schema} for name, schema in (headers or {}).items()},
+        "content": {PROBLEM_TYPE: {"schema": _reference("Problem")}},
+    }
+
+
+def _record_name(use_case: str) -> str:
+    return f"{use_case.title().replace('_', '')}Record"
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json_body(schemas: list[dict[str, Any]], examples: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": {"anyOf": schemas}, "examples": examples}}}

@@ -1,13 +1,14 @@
 """marshmallow schemas: of records, built from features, and of what the service takes and answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
 
 import marshmallow
 from apiflask import Schema
-from apiflask.fields import Dict, Field, Float, Integer, List, String
-from apiflask.validators import OneOf
-from marshmallow import RAISE, ValidationError
+from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
+from apiflask.validators import Equal, Length, OneOf, Range
+from marshmallow import RAISE, ValidationError, pre_load
 
 from src.aliases import Record
 from src.use_cases import all_use_cases
@@ -17,6 +18,7 @@ from src.use_cases.features import Feature
 LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
 MOST_FIELDS = 50  # fields of one record that an answer names
 MOST_ROWS = 100  # rows of a list that an answer names
+MODEL_ID_PATTERN = r"[a-z][a-z0-9_]*-[a-zA-Z][a-zA-Z0-9-]*_v[0-9.]+-[0-9]+\.[0-9]{6}"
 
 FieldErrors: TypeAlias = dict[str, list[str]]
 
@@ -25,7 +27,7 @@ class FeatureField(Field[Any]):
     """The field of a feature: the feature itself says what is wrong with a value."""
 
     def __init__(self, feature: Feature) -> None:
-        super().__init__(required=not feature.missing, allow_none=feature.missing, metadata=feature.json_schema())
+        super().__init__(required=not feature.optional, allow_none=feature.optional, metadata=feature.json_schema())
         self.feature = feature
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -34,10 +36,54 @@ class FeatureField(Field[Any]):
         return value
 
 
+class QueryField(FeatureField):
+    """The field of a feature in a query, where every value is a text."""
+
+    def __init__(self, feature: Feature, example: Any) -> None:
+        super().__init__(feature)
+        self.allow_none = False
+        optional = {"default": feature.default, "examples": [example]}
+        self.metadata = {
+            **replace(feature, missing=False, default=None).json_schema(),  # a text is never null
+            **{name: value for name, value in optional.items() if value is not None and value != [None]},
+        }
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return super()._deserialize(self.feature.parse(value), *args, **kwargs)
+
+
+class QuerySchema(Schema):
+    """A query; what is given twice is not taken once."""
+
+    @pre_load
+    def refuse_repetitions(self, data: Any, **kwargs: Any) -> Any:
+        """Name the parameters that are given more than once."""
+        repeated = {name: ["Given more than once."] for name in data if len(data.getlist(name)) > 1}
+        if repeated:
+            raise ValidationError(repeated)
+        return data
+
+
+class ModelIdField(String):
+    """A model_id in an answer."""
+
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        example = "credit-lightgbm_v1.0.0-1795287600.123456"
+        shape = {"pattern": f"^{MODEL_ID_PATTERN}$", "examples": [example]}
+        super().__init__(metadata={**(metadata or {}), **shape}, **kwargs)
+
+
 def record_schema(features: Sequence[Feature]) -> marshmallow.Schema:
     """The schema of a record with these features and no other key."""
     fields: dict[str, Any] = {feature.name: FeatureField(feature) for feature in features}
     return Schema.from_dict(fields, name="Record")(unknown=RAISE)
+
+
+def query_schema(use_case: UseCase) -> Schema:
+    """The schema of a query that holds one record of a use case."""
+    example = use_case.example
+    fields: dict[str, Any] = {one.name: QueryField(one, example.get(one.name)) for one in use_case.features}
+    return cast("type[Schema]", QuerySchema.from_dict(fields, name="Query"))()
 
 
 def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
@@ -68,101 +114,179 @@ def _printable(name: object) -> str:
 
 
 def record_json_schema(use_case: UseCase, *, labelled: bool = False) -> dict[str, Any]:
-    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it may hold the target column."""
+    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it holds the target column too."""
     columns = [*use_case.features, *([use_case.target.feature] if labelled else [])]
-    return {
+    schema = {
         "type": "object",
-        "title": use_case.title,
+        "title": f"{use_case.title}, with outcome" if labelled else use_case.title,
         "description": use_case.description,
         "properties": {feature.name: feature.json_schema() for feature in columns},
-        "required": [feature.name for feature in use_case.features if not feature.missing],
+        "required": [feature.name for feature in columns if not feature.optional],
         "additionalProperties": False,
-        "example": dict(use_case.example),
     }
+    return schema if labelled else {**schema, "examples": [dict(use_case.example)]}
 
 
-class HealthSchema(Schema):
+class AnswerSchema(Schema):
+    """An answer with exactly these fields."""
+
+    class Meta:
+        """Where the OpenAPI document gets its `additionalProperties: false` from."""
+
+        unknown = RAISE
+
+
+class HealthSchema(AnswerSchema):
     """The process is alive."""
 
-    status = String(required=True, metadata={"example": "ok"})
+    status = String(required=True, validate=Equal("ok"))
 
 
-class ReadySchema(Schema):
+class ReadySchema(AnswerSchema):
     """Every use case has a model loaded."""
 
-    status = String(required=True, metadata={"example": "ready"})
-    models = Dict(keys=String(), values=String(), required=True, metadata={"description": "model_id by use case"})
+    status = String(required=True, validate=Equal("ready"))
+    models = Dict(keys=String(), values=ModelIdField(), required=True, metadata={"description": "model_id by use case"})
 
 
-class VersionSchema(Schema):
+class VersionSchema(AnswerSchema):
     """Versions of the program and of its HTTP contract."""
 
     version = String(required=True)
     api_version = String(required=True)
 
 
-class ModelsSchema(Schema):
+class ModelsSchema(AnswerSchema):
     """The models there are, newest first."""
 
-    models = List(String(), required=True)
+    models = List(ModelIdField(), required=True)
 
 
-class ModelSchema(Schema):
+class GateSchema(AnswerSchema):
+    """What a gate demanded, and what it found."""
+
+    gate = String(required=True)
+    value = Float(required=True)
+    bound = Float(required=True)
+    passed = Boolean(required=True)
+
+
+class ModelSchema(AnswerSchema):
     """What a model is, how it was made and how good it is."""
 
-    model_id = String(required=True)
+    model_id = ModelIdField(required=True)
     use_case = String(required=True)
     algorithm = String(required=True)
     version = String(required=True, metadata={"description": "Version of the program that trained it"})
-    created = String(required=True, metadata={"description": "UTC time of training, ISO 8601"})
+    created = String(required=True, metadata={"format": "date-time", "description": "UTC time of training"})
     python = String(required=True)
-    libraries = Dict(required=True, metadata={"description": "Versions of the libraries it depends on"})
+    libraries = Dict(
+        keys=String(),
+        values=String(),
+        required=True,
+        metadata={"description": "Versions of the libraries it depends on"},
+    )
     parameters = Dict(required=True)
-    metrics = Dict(required=True, metadata={"description": "Metrics by part: train, cross_validation, hold_out"})
-    baseline = Dict(required=True, metadata={"description": "The same of the model that the gates compare with"})
-    intervals = Dict(required=True, metadata={"description": "Bootstrap 95 % intervals of hold-out metrics"})
+    metrics = Dict(
+        keys=String(),
+        values=Dict(keys=String(), values=Float()),
+        required=True,
+        metadata={
+            "description": "Metrics by part: train, cross_validation, hold_out and, for rows in the order of time, "
+            "chronological"
+        },
+    )
+    baseline = String(required=True, metadata={"description": "The algorithm that the gates compare with"})
+    comparison = Dict(
+        keys=String(),
+        values=Dict(keys=String(), values=Dict(keys=String(), values=Float())),
+        required=True,
+        metadata={"description": "The metrics of all algorithms of the same training, the baseline among them"},
+    )
+    intervals = Dict(
+        keys=String(),
+        values=List(Float(), validate=Length(equal=2)),
+        required=True,
+        metadata={"description": "Bootstrap 95 % intervals of hold-out metrics"},
+    )
     threshold = Float(required=True, allow_none=True)
     threshold_choice = String(
         required=True, allow_none=True, metadata={"description": "Which of the thresholds it is, by how it was chosen"}
     )
     thresholds = Dict(required=True, metadata={"description": "Thresholds considered, and what each leads to"})
-    gates = List(Dict(), required=True)
+    gates = List(Nested(GateSchema), required=True)
     features = List(Dict(), required=True)
     target = Dict(required=True)
 
 
-class PredictionSchema(Schema):
+class RowErrorsSchema(AnswerSchema):
+    """What is wrong with the first of a list's rows at fault, and how many rows are."""
+
+    rows = Dict(
+        keys=String(),
+        values=Dict(keys=String(), values=List(String())),
+        required=True,
+        metadata={"description": "What is wrong, by the row's number and by field"},
+    )
+    count = Integer(required=True, validate=Range(min=1))
+
+
+class PredictionSchema(AnswerSchema):
     """The answer to records, in their order."""
 
-    model = String(required=True, metadata={"description": "model_id of the model that answered"})
+    model = ModelIdField(required=True, metadata={"description": "The model that answered"})
     version = String(required=True, metadata={"description": "Version of the program that trained it"})
-    result = List(Float(allow_none=True), required=True, metadata={"description": "Decision or value of each record"})
-    probability = List(
-        Float(allow_none=True), metadata={"description": "Probability behind each decision; classification only"}
+    result = List(
+        Float(allow_none=True),
+        required=True,
+        validate=Length(min=1),
+        metadata={"description": "Decision (0 or 1) or value of each record; null for one at fault"},
     )
-    errors = Dict(
-        required=True, allow_none=True, metadata={"description": "With `partial=true`: what is wrong with which rows"}
+    probability = List(
+        Float(allow_none=True, validate=Range(min=0, max=1)),
+        validate=Length(min=1),
+        metadata={"description": "Probability behind each decision; classification only"},
+    )
+    errors = Nested(
+        RowErrorsSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "With `partial=true`: what is wrong with which rows"},
     )
 
 
 class ScoredPredictionSchema(PredictionSchema):
     """The answer to records, and how good it is when their outcome is known."""
 
-    auc_score = Float(allow_none=True, metadata={"description": "ROC AUC of the probabilities"})
-    r2_score = Float(allow_none=True, metadata={"description": "R² of the values; regression only"})
+    auc_score = Float(
+        allow_none=True,
+        validate=Range(min=0, max=1),
+        metadata={"description": "ROC AUC of the probabilities; null when all outcomes are the same"},
+    )
+    r2_score = Float(
+        allow_none=True, validate=Range(max=1), metadata={"description": "R² of the values; regression only"}
+    )
 
 
-class ProblemSchema(Schema):
+class ProblemSchema(AnswerSchema):
     """RFC 9457 problem details."""
 
-    type = String(required=True, metadata={"example": "about:blank"})
+    type = String(required=True, validate=Equal("about:blank"))
     title = String(required=True)
-    status = Integer(required=True)
+    status = Integer(required=True, validate=Range(min=400, max=599))
     detail = String(required=True)
-    errors = Dict(metadata={"description": "What is wrong, by field or, for a list, by row"})
+    errors = Dict(
+        metadata={
+            "description": "What is wrong, by field or, for a list, by row",
+            "anyOf": [
+                {"additionalProperties": {"type": "array", "items": {"type": "string"}}},
+                {"$ref": "#/components/schemas/RowErrors"},
+            ],
+        }
+    )
 
 
-class ModelsQuery(Schema):
+class ModelsQuery(QuerySchema):
     """Query of the list of models."""
 
     use_case = String(validate=OneOf(list(all_use_cases())), metadata={"description": "Only this use case's models"})

@@ -22,6 +22,7 @@ from api.app import create_app
 from api.config import Settings
 from src.datasets.reader import read_training_table
 from src.registry import Artifact, Registry
+from src.use_cases import all_use_cases
 from src.use_cases.declaration import UseCase
 
 MARKER = "Xylophone4711"
@@ -32,13 +33,14 @@ RECORD_ROUTES = ["/predict", "/output/credit", "/output/latest", "/output/champi
 @pytest.fixture(scope="module")
 def service(trained: Registry) -> FlaskClient:
     """A client of models that no test changes."""
-    return create_app(Settings(model_registry=trained.folder)).test_client()
+    return create_app(Settings(model_registry=trained.folder, auth_required=False)).test_client()
 
 
 @pytest.fixture(scope="module")
 def narrow(trained: Registry) -> FlaskClient:
     """A client of a service that takes three rows and 3,000 bytes."""
-    return create_app(Settings(model_registry=trained.folder, max_rows=3, max_content_length=3000)).test_client()
+    settings = Settings(model_registry=trained.folder, auth_required=False, max_rows=3, max_content_length=3000)
+    return create_app(settings).test_client()
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +148,22 @@ def test_ready_names_the_model_of_each_use_case(service: FlaskClient, artifact: 
 
 
 def test_models_are_listed(service: FlaskClient, artifact: Artifact) -> None:
-    assert service.get("/models").json == {"models": [artifact.model_id]}
+    listed = service.get("/models").json["models"]
+    assert artifact.model_id in listed
+    assert {name.partition("-")[0] for name in listed} == set(all_use_cases())
     assert service.get("/models?use_case=credit").json == {"models": [artifact.model_id]}
 
 
 def test_models_are_listed_newest_first_by_time_and_not_as_texts(registry: Registry, client: FlaskClient) -> None:
-    (model_id,) = registry.list()
+    (model_id,) = registry.list("credit")
     stem = model_id.rpartition("-")[0].replace("_v1.0.0", "_v{}")
     older, newest = stem.format("0.10.0") + "-999.000000", stem.format("0.9.0") + "-10000000000.000000"
     for name in (older, newest):
         (registry.folder / name).mkdir()
         (registry.folder / name / "manifest.json").write_text("{}")
-    assert client.get("/models").json["models"] == [newest, model_id, older]
+    assert client.get("/models?use_case=credit").json["models"] == [newest, model_id, older]
+    everything = client.get("/models").json["models"]
+    assert (everything[0], everything[-1]) == (newest, older)
 
 
 def test_an_unknown_use_case_is_refused_with_those_there_are(service: FlaskClient) -> None:
@@ -671,11 +677,11 @@ def test_more_bytes_than_allowed_are_too_many_when_their_number_is_not_told(narr
 
 
 def test_without_a_model_predictions_are_unavailable_and_health_is_not(tmp_path: Path, record: dict[str, Any]) -> None:
-    client = create_app(Settings(model_registry=tmp_path / "none")).test_client()
+    client = create_app(Settings(model_registry=tmp_path / "none", auth_required=False)).test_client()
     for path in ("/predict", "/output/credit", "/output/latest", "/outputs/champion", "/outputs_upload/credit"):
         assert_problem(client.post(path, json=record), 503)
     assert_problem(client.get("/models/credit"), 503)
-    assert list(assert_problem(client.get("/ready"), 503)) == ["credit"]
+    assert list(assert_problem(client.get("/ready"), 503)) == list(all_use_cases())
     assert client.get("/models").json == {"models": []}
     assert client.get("/health").status_code == 200
 
@@ -683,7 +689,7 @@ def test_without_a_model_predictions_are_unavailable_and_health_is_not(tmp_path:
 def test_a_model_with_a_changed_byte_is_unavailable_with_the_reason_and_no_path(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
-    (model_id,) = registry.list()
+    model_id = registry.latest("credit")
     file = registry.folder / model_id / "model.pkl"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -697,7 +703,7 @@ def test_a_model_with_a_changed_byte_is_unavailable_with_the_reason_and_no_path(
 def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
-    (model_id,) = registry.list()
+    model_id = registry.latest("credit")
     assert client.get("/ready").status_code == 200
     (registry.folder / model_id / "test.csv").unlink()
     answer = client.post("/outputs/credit")

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
 
 from api.schemas import (
     LONGEST_NAME,
@@ -15,6 +16,7 @@ from api.schemas import (
     MOST_ROWS,
     field_errors,
     public_manifest,
+    query_schema,
     record_json_schema,
     record_schema,
     row_errors,
@@ -24,7 +26,7 @@ from src.registry import Artifact
 from src.transformers import RecordEncoder
 from src.use_cases import get_use_case
 from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Feature, Integer, Number, OrderedCategory
+from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 
 EVERY_KIND: tuple[Feature, ...] = tuple(
     feature
@@ -35,9 +37,22 @@ EVERY_KIND: tuple[Feature, ...] = tuple(
         Number(name=f"{prefix}_number", description="n", low=-0.5, high=1e9, missing=missing),
         Integer(name=f"{prefix}_integer", description="i", low=-3, high=40, missing=missing),
         Number(name=f"{prefix}_huge", description="h", low=-1.7e308, high=1.7e308, missing=missing),
+        CyclicInteger(name=f"{prefix}_cycle", description="y", low=0, high=24, missing=missing),
     )
 )
-FEATURE_SETS = {"credit": get_use_case("credit").features, "every kind": EVERY_KIND}
+WITH_DEFAULTS: tuple[Feature, ...] = (
+    Category(name="category", description="c", values=("a", "b", "1"), default="b"),
+    OrderedCategory(name="order", description="o", values=("low", "high"), default="low"),
+    Number(name="number", description="n", low=-0.5, high=1e9, default=0.0),
+    Integer(name="integer", description="i", low=-3, high=40, default=-3),
+    CyclicInteger(name="cycle", description="y", low=0, high=24, default=24),
+    Integer(name="needed", description="i", low=0, high=1),
+)
+FEATURE_SETS = {
+    **{name: get_use_case(name).features for name in ("credit", "bikes")},
+    "every kind": EVERY_KIND,
+    "defaults": WITH_DEFAULTS,
+}
 SPECIAL = [
     *(0, -0.0, 1, 1.0, 35, 35.0, 35.5, -1, 40, 40.0, 41, 1e9, 1e9 + 1, 1e-320, 1e308, -1e308, 1.8e307, 2**53 + 1),
     *(2**63, 2**64, 2**70, -(2**70), 10**400, float("nan"), float("inf"), float("-inf"), True, False, None),
@@ -69,7 +84,7 @@ def valid_values(feature: Feature) -> st.SearchStrategy[Any]:
     else:
         assert isinstance(feature, Number)
         values = st.floats(feature.low, feature.high)
-    return values | st.none() if feature.missing else values
+    return values | st.none() if feature.optional else values
 
 
 def near_valid_values(feature: Feature) -> st.SearchStrategy[Any]:
@@ -86,7 +101,7 @@ def records(draw: st.DrawFn, features: tuple[Feature, ...]) -> dict[str, Any]:
     """A valid record to which up to three things were done."""
     record = {feature.name: draw(valid_values(feature)) for feature in features}
     for feature in features:
-        if feature.missing and draw(st.booleans()):
+        if feature.optional and draw(st.booleans()):
             del record[feature.name]
     for _ in range(draw(st.integers(0, 3))):
         feature = draw(st.sampled_from(features))
@@ -151,8 +166,7 @@ def valid_example(feature: Feature) -> Any:
 @pytest.mark.parametrize("name", FEATURE_SETS)
 def test_the_documented_json_schema_accepts_what_the_encoder_accepts(name: str, credit: UseCase) -> None:
     features = FEATURE_SETS[name]
-    example = {feature.name: valid_example(feature) for feature in features}
-    document = record_json_schema(replace(credit, features=features, derived=(), example=example))
+    document = record_json_schema(with_features(credit, features))
     jsonschema.Draft202012Validator.check_schema(document)
     validator = jsonschema.Draft202012Validator(document)
 
@@ -162,6 +176,118 @@ def test_the_documented_json_schema_accepts_what_the_encoder_accepts(name: str, 
         assert validator.is_valid(record) == encoder_accepts(features, record)
 
     check()
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_a_field_is_required_exactly_when_a_record_may_not_do_without_it(name: str, credit: UseCase) -> None:
+    features = FEATURE_SETS[name]
+    document = record_json_schema(with_features(credit, features))
+    for feature in features:
+        record = {one.name: valid_example(one) for one in features if one is not feature}
+        assert (feature.name in document["required"]) == bool(record_schema(features).validate(record))
+        assert (feature.name in document["required"]) != feature.optional
+
+
+# queries
+
+
+def with_features(use_case: UseCase, features: tuple[Feature, ...]) -> UseCase:
+    example = {feature.name: valid_example(feature) for feature in features}
+    return replace(use_case, features=features, derived=(), example=example)
+
+
+def texts_of(record: dict[str, Any]) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in record.items()}
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_a_record_survives_the_way_through_a_query(name: str, credit: UseCase) -> None:
+    features = FEATURE_SETS[name]
+    schema = query_schema(with_features(credit, features))
+
+    @settings(max_examples=100, deadline=None, database=None)
+    @given(st.fixed_dictionaries({feature.name: valid_values(feature) for feature in features}))
+    def check(record: dict[str, Any]) -> None:
+        assert schema.load(MultiDict(texts_of(record))) == record
+
+    check()
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_a_query_is_taken_exactly_when_the_record_that_it_stands_for_is(name: str, credit: UseCase) -> None:
+    features = FEATURE_SETS[name]
+    schema = query_schema(with_features(credit, features))
+    seen = set()
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(records(features).map(texts_of))
+    def check(query: dict[str, str]) -> None:
+        parsers = {feature.name: feature.parse for feature in features}
+        record = {name: parsers[name](text) if name in parsers else text for name, text in query.items()}
+        problems = field_errors(record_schema(features), record)
+        seen.add(not problems)
+        assert field_errors(schema, MultiDict(query)) == problems
+
+    check()
+    assert seen == {True, False}
+
+
+RENTAL = {"hour": "15", "weekday": "Friday", "month": "June", "weather": "Cloudy"}
+
+
+@pytest.mark.parametrize(
+    ("query", "record"),
+    [
+        (RENTAL, {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}),
+        (
+            {**RENTAL, "year": "2011"},
+            {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy", "year": 2011},
+        ),
+        (
+            {**RENTAL, "hour": "24.0", "year": ""},
+            {"hour": 24.0, "weekday": "Friday", "month": "June", "weather": "Cloudy", "year": None},
+        ),
+    ],
+)
+def test_the_texts_of_a_query_become_a_record(bikes: UseCase, query: dict[str, str], record: dict[str, Any]) -> None:
+    loaded = query_schema(bikes).load(MultiDict(query))
+    assert loaded == record
+    assert encoder_accepts(bikes.features, loaded)
+
+
+@pytest.mark.parametrize(
+    ("query", "errors"),
+    [
+        ({**RENTAL, "hour": ""}, {"hour": ["Field may not be null."]}),
+        ({**RENTAL, "hour": "25"}, {"hour": ["Must be between 0 and 24."]}),
+        ({**RENTAL, "hour": " 5"}, {"hour": ["Not a valid integer."]}),
+        ({**RENTAL, "hour": "9.5"}, {"hour": ["Not a valid integer."]}),
+        ({**RENTAL, "weather": "cloudy"}, {"weather": ["Must be one of: Clear, Cloudy, Rainy, Stormy."]}),
+        ({**RENTAL, "year": "2013"}, {"year": ["Must be between 2011 and 2012."]}),
+        ({**RENTAL, "season": "summer", "count": "3"}, {"season": ["Unknown field."], "count": ["Unknown field."]}),
+        ({"year": "2011"}, {name: ["Missing data for required field."] for name in RENTAL}),
+    ],
+)
+def test_a_query_at_fault_is_told_as_a_record_is(
+    bikes: UseCase, query: dict[str, str], errors: dict[str, list[str]]
+) -> None:
+    assert field_errors(query_schema(bikes), MultiDict(query)) == errors
+
+
+def test_what_a_query_says_twice_is_at_fault(bikes: UseCase) -> None:
+    query = MultiDict([*RENTAL.items(), ("hour", "3")])
+    assert field_errors(query_schema(bikes), query) == {"hour": ["Given more than once."]}
+
+
+def test_a_query_s_field_is_described_as_the_text_that_it_takes(bikes: UseCase) -> None:
+    for feature in bikes.features:
+        field = query_schema(bikes).fields[feature.name]
+        description = feature.json_schema()["description"]
+        assert field.metadata["description"] == description
+        assert field.metadata["type"] in ("string", "integer")  # a query has no null
+        assert None not in field.metadata.get("enum", ())
+        assert field.required == (feature.name != "year")
+        assert field.metadata.get("examples", [None]) == [bikes.example.get(feature.name)]
 
 
 def test_a_problem_is_named_by_field_with_what_would_do(credit: UseCase) -> None:

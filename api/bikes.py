@@ -1,0 +1,85 @@
+"""The routes of the bikes service's older clients: its status, predictions from a query, and its models' scores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apiflask import APIBlueprint
+from apiflask.fields import Float, String
+from apiflask.validators import Range
+from flask import Response
+from marshmallow import RAISE
+
+from api.auth import auth
+from api.controller import as_json, predictions, problems, store
+from api.errors import InvalidFieldsError
+from api.schemas import AnswerSchema, QuerySchema, query_schema
+from src.errors import UnknownAlgorithmError
+from src.evaluation import HOLD_OUT
+from src.predict import make_prediction
+from src.use_cases.bikes import USE_CASE
+
+blueprint = APIBlueprint("bikes", __name__)
+
+ONE = {"type": "integer", "const": 1}
+ALGORITHMS = [algorithm.name for algorithm in USE_CASE.algorithms]
+PATH_PARAMETERS = {
+    "name": {
+        "description": "The algorithm that the model was trained by; one in the query wins over it",
+        "schema": {"type": "string", "enum": ALGORITHMS},
+        "example": ALGORITHMS[-1],
+    }
+}
+
+
+class RentalsSchema(AnswerSchema):
+    """How many bikes are rented."""
+
+    user = String(required=True, metadata={"description": "Who asked"})
+    bikes = Float(required=True, validate=Range(min=0))
+
+
+class ScoreQuery(QuerySchema):
+    """Query of a score."""
+
+    model = String(metadata={"description": "Instead of the name in the path", "enum": ALGORITHMS})
+
+
+class ScoreSchema(AnswerSchema):
+    """How good a model is."""
+
+    user = String(required=True, metadata={"description": "Who asked"})
+    model = Float(required=True, validate=Range(max=1), metadata={"description": "R² on the hold-out"})
+
+
+@blueprint.get("/status")
+@blueprint.doc(responses={200: {"description": "It runs", "content": {"application/json": {"schema": ONE}}}})  # type: ignore[arg-type]  # schemas too
+def status() -> Response:
+    """Say that the service runs."""
+    return as_json(1)
+
+
+@predictions.post("/predictions")
+@predictions.auth_required(auth)
+@predictions.input(query_schema(USE_CASE), location="query", unknown=RAISE)
+@predictions.output(RentalsSchema)
+@problems(422, 503)
+def rentals(query_data: Mapping[str, Any]) -> Response:
+    """Predict how many bikes are rented in an hour."""
+    prediction = make_prediction(store().get(USE_CASE.name), [query_data])
+    return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
+
+
+@blueprint.post("/scores/<name>")
+@blueprint.auth_required(auth)
+@blueprint.input(ScoreQuery, location="query")
+@blueprint.output(ScoreSchema)
+@problems(422, 503)
+def score(name: str, query_data: Mapping[str, str]) -> Response:
+    """Say how good the newest bikes model of an algorithm is: its R² on the hold-out."""
+    try:
+        algorithm = USE_CASE.algorithm(query_data.get("model", name)).name
+    except UnknownAlgorithmError as error:
+        raise InvalidFieldsError({"model": [str(error)]}) from None
+    registry = store().registry
+    manifest = registry.manifest(registry.latest(USE_CASE.name, algorithm))
+    return as_json({"user": auth.current_user, "model": manifest["metrics"][HOLD_OUT][USE_CASE.task.headline]})

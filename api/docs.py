@@ -1,0 +1,51 @@
+"""`/docs`: Swagger UI, from files that ship with the service."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from flask import Blueprint, Response, render_template, request, send_from_directory
+
+OURS = ("docs.js",)
+SWAGGER_UI = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+MAX_AGE = 3600  # seconds for which a browser need not ask whether a file has changed
+HEADERS = {
+    "Content-Security-Policy": (  # data: for the arrows that Swagger UI's style sheet draws
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+blueprint = Blueprint("docs", __name__)
+
+
+@blueprint.get("/docs")
+def page() -> str:
+    """Show the OpenAPI document, and send what is tried out."""
+    # relative, so that it does not matter where a proxy mounts the service; /docs/ is one folder deeper than /docs
+    return render_template("docs.html", root="../" if request.path.endswith("/") else "")
+
+
+@blueprint.get(f"/docs/<any({', '.join(map(repr, OURS + SWAGGER_UI))}):name>")
+def file(name: str) -> Response:
+    """Send one of the files that the page names, and no other."""
+    folder = Path(__file__).parent / "static" if name in OURS else _swagger_ui()
+    return send_from_directory(folder, name, max_age=MAX_AGE)
+
+
+@blueprint.after_request
+def protect(response: Response) -> Response:
+    """Let the page load and call nothing but the service, and be shown in no other page."""
+    response.headers.update(HEADERS)
+    return response
+
+
+@cache
+def _swagger_ui() -> Path:
+    """The folder that the package flask-swagger-ui brings; its code is not imported."""
+    package = find_spec("flask_swagger_ui")
+    assert package
+    assert package.origin
+    return Path(package.origin).parent / "dist"

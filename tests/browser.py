@@ -1,0 +1,51 @@
+"""A browser for tests of pages: `page` is a tab that fails its test when anything is wrong with what it shows."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS = [
+    "--no-sandbox",  # tests run as root in containers
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing here needs another host
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, else Playwright's own."""
+    with sync_playwright() as playwright:
+        executable = shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(executable).exists():
+            pytest.skip("there is no browser: install Debian's chromium")
+        running = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new tab; at the end, no error was logged, no policy violated, and no other host asked than the first one."""
+    context = browser.new_context()
+    tab = context.new_page()
+    faults: list[str] = []
+    asked: list[str] = []
+    # a violated Content-Security-Policy is logged as an error, too
+    tab.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    yield tab
+    context.close()
+    assert faults == []
+    hosts = dict.fromkeys(urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:")))
+    assert len(hosts) == 1, list(hosts)

@@ -1,0 +1,44 @@
+"""schemathesis: whether the running service does what its OpenAPI document says, by every check that it has."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.registry import Registry
+from tests.conftest import ALICE, ROOT, running_server
+
+OPERATIONS = 12
+
+
+# As a command, since its pytest plugin warns, and warnings are errors here. The number of examples is what takes less
+# than half a minute; more have to be asked for by hand.
+@pytest.mark.parametrize("auth_required", ["true", "false"])
+def test_the_service_does_what_its_document_says(
+    trained: Registry, users_file: Path, tmp_path: Path, auth_required: str
+) -> None:
+    environment = {
+        "MODEL_REGISTRY": str(trained.folder),
+        "WEB_CONCURRENCY": "1",
+        "MAX_ROWS": "20",  # so that longer lists are tried
+        "AUTH_REQUIRED": auth_required,
+        "AUTH_USERS_FILE": str(users_file),
+    }
+    with running_server(tmp_path / "log.txt", environment) as server:
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            *("--config-file", "tests/schemathesis.toml", "--no-color"),
+            *("run", f"{server.url}/openapi.json", "--auth", ":".join(ALICE), "--checks", "all"),
+            *("--generation-deterministic", "--max-examples", "10"),
+        ]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SCHEMATHESIS")}
+        done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=600)
+    log = (tmp_path / "log.txt").read_text()
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log}"
+    tested = re.search(r"Tested: (\d+)", done.stdout)
+    assert tested, done.stdout
+    assert int(tested[1]) == OPERATIONS
+    assert "unexpected" not in log

@@ -1,6 +1,7 @@
 # Everything here needs Python 3.11 or newer and make; the environment is made in .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+USE_CASE ?= credit
 MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
@@ -20,13 +21,16 @@ setup: .venv/ready  ## make the environment
 	@$(BIN)/python -c 'import lightgbm' || { echo 'LightGBM cannot be loaded. If libgomp.so.1 is missing: apt-get install libgomp1'; exit 1; }
 	touch $@
 
-train: setup  ## train the credit model
-	$(BIN)/python -m src.train_pipeline
+train: setup  ## train the models of one use case: make train USE_CASE=bikes
+	$(BIN)/python -m src.train_pipeline --use-case $(USE_CASE)
 
-serve: setup  ## serve on http://localhost:8080, for this machine only; trains first when there is no model
-	@$(BIN)/flask models latest || $(MAKE) --no-print-directory train
-	@echo "Tabserve listens on http://localhost:$${PORT:-8080}, for this machine only; Ctrl-C stops it."
-	@HOST=127.0.0.1 exec $(BIN)/gunicorn application
+serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
+	@missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
+		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
+	done
+	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \
+	echo "Tabserve listens on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it."; \
+	exec $(BIN)/gunicorn application
 
 test: setup  ## run all tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term

@@ -1,15 +1,18 @@
 """Integration check: a running service against a model's hold-out.
 
-Reads a `test.csv`, sends its rows one by one to `/output` and all at once to `/outputs`, prints AUC, Gini and latency
-percentiles, and exits with 1 when the two ways disagree or the AUC is below the manifest's by more than 0.001.
+Reads a `test.csv`, sends its rows one by one to `/output` and all at once to `/outputs`, prints the metrics and latency
+percentiles, and exits with 1 when the two ways disagree or the main metric (ROC AUC, or R² for a regression) is below
+the manifest's by more than 0.001. Where a service needs a user, TABSERVE_USER and TABSERVE_PASSWORD say who asks.
 
     python -m tests.integration [--url http://localhost:8080] [--test-csv models/<model_id>/test.csv]
 """
 
 import http.client
 import json
+import os
 import sys
 import time
+from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,11 @@ import click
 import numpy as np
 
 from src.datasets.reader import read_training_table
-from src.evaluation import roc_auc
+from src.evaluation import HOLD_OUT
 from src.registry import TEST_TABLE, ModelId, Registry
 from src.use_cases import get_use_case
 
-TOLERANCE = 0.001  # of the AUC
+TOLERANCE = 0.001  # of the main metric
 PERCENTILES = (50, 90, 99)
 
 
@@ -35,6 +38,10 @@ class Client:
         if parts.scheme != "http" or not parts.hostname:
             raise click.ClickException(f"The URL must look like http://localhost:8080, not {url}.")
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+        self._headers = {"Content-Type": "application/json"}
+        if user := os.environ.get("TABSERVE_USER"):
+            credentials = f"{user}:{os.environ.get('TABSERVE_PASSWORD', '')}"
+            self._headers["Authorization"] = "Basic " + b64encode(credentials.encode()).decode()
 
     def close(self) -> None:
         """End the connection."""
@@ -44,7 +51,7 @@ class Client:
         """The answer's JSON; a failure ends the check with the service's own words."""
         body = None if content is None else json.dumps(content)
         try:
-            self._connection.request(method, path, body, {"Content-Type": "application/json"})
+            self._connection.request(method, path, body, self._headers)
             response = self._connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -71,32 +78,38 @@ def main(url: str, test_csv: Path | None) -> None:
     use_case = get_use_case(parts.use_case)
     table = read_training_table(test_csv, use_case.features, use_case.target.feature)
     y = use_case.target.fit_transform(table.target)
+    headline = use_case.task.headline
 
     with closing(Client(url)) as client:
-        expected = client.call("GET", f"/models/{model_id}")["metrics"]["hold_out"]["roc_auc"]
+        expected = client.call("GET", f"/models/{model_id}")["metrics"][HOLD_OUT][headline]
         one_by_one, seconds = [], []
         for record in table.records:
             started = time.perf_counter()
-            one_by_one += client.call("POST", f"/output/{model_id}", record)["probability"]
+            one_by_one += scores_of(client.call("POST", f"/output/{model_id}", record))
             seconds.append(time.perf_counter() - started)
-        batch = client.call("POST", f"/outputs/{model_id}", table.records)["probability"]
+        batch = scores_of(client.call("POST", f"/outputs/{model_id}", table.records))
 
-    auc = roc_auc(y, np.array(one_by_one))
+    metrics = use_case.task.metrics(y, np.array(one_by_one))
     latency = ", ".join(f"p{p} {np.percentile(seconds, p) * 1000:.2f} ms" for p in PERCENTILES)
     click.echo(f"model     {model_id}")
     click.echo(f"rows      {len(table.records)}")
-    click.echo(f"AUC       {auc:.4f} (manifest {expected:.4f})")
-    click.echo(f"Gini      {2 * auc - 1:.4f}")
+    for name, value in metrics.items():
+        click.echo(f"{name:<9} {value:.4f}" + (f" (manifest {expected:.4f})" if name == headline else ""))
     click.echo(f"latency   {latency}")
     failures = []
     if one_by_one != batch:
         differing = sum(one != other for one, other in zip(one_by_one, batch, strict=True))
         failures.append(f"/output and /outputs disagree on {differing} rows")
-    if not auc >= expected - TOLERANCE:
-        failures.append("the AUC is below the manifest's")
+    if not metrics[headline] >= expected - TOLERANCE:
+        failures.append(f"the {headline} is below the manifest's")
     for failure in failures:
         click.echo(f"FAILED    {failure}", err=True)
     sys.exit(1 if failures else 0)
+
+
+def scores_of(answer: dict[str, Any]) -> list[float]:
+    """What an answer's decisions were made from, or the values of a regression."""
+    return answer.get("probability", answer["result"])
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
 """The documents' examples, run."""
 
-import csv
 import json
-import random
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
-import src.use_cases
 from api.app import create_app
-from api.commands import models
+from api.commands import models, users
 from api.config import Settings
 from src.registry import Registry
-from src.train_pipeline import Plan, main, run_training
-from tests.conftest import ROOT, Server
+from src.train_pipeline import main
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Feature
+from tests.conftest import ALICE, ROOT, Server
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_readmes_curl_gets_an_answer_like_the_one_shown(server: Server) -> None:
@@ -39,41 +39,47 @@ def test_the_readmes_curl_gets_an_answer_like_the_one_shown(server: Server) -> N
     assert answer["result"] == shown["result"]
 
 
-def test_the_readmes_use_case_trains_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (source,) = blocks("python")
-    (tmp_path / "churn.py").write_text(source)
-    monkeypatch.setattr(src.use_cases, "__path__", [*src.use_cases.__path__, str(tmp_path)])
-    src.use_cases.all_use_cases.cache_clear()
-    try:
-        use_case = src.use_cases.get_use_case("churn")
-        generator = random.Random(7)
-        with (tmp_path / "churn.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["tariff", "region", "months", "minutes", "left"])
-            for _ in range(400):
-                months = generator.randint(0, 60)
-                minutes = generator.choice(["", round(generator.uniform(0, 900), 1)])
-                left = "yes" if generator.random() < 0.8 - months / 80 else "no"
-                writer.writerow(
-                    [
-                        generator.choice(("basic", "plus", "pro")),
-                        generator.choice(("north", "west")),
-                        months,
-                        minutes,
-                        left,
-                    ]
-                )
-        registry = Registry(tmp_path / "models")
-        run_training(use_case, registry, tmp_path / "churn.csv", Plan(trials=1))
-        client = create_app(Settings(model_registry=registry.folder)).test_client()
-        response = client.post("/output/churn", json=dict(use_case.example))
-        assert response.status_code == 200
-        assert response.json["result"] in ([0], [1])
-        assert client.post("/output/churn", json={**use_case.example, "minutes": None}).status_code == 200
-        assert client.post("/output/churn", json={**use_case.example, "months": None}).status_code == 422
-        assert "ChurnRecord" in client.get("/openapi.json").json["components"]["schemas"]
-    finally:
-        src.use_cases.all_use_cases.cache_clear()
+def test_the_readmes_calls_for_bikes_are_answered(registry: Registry, users_file: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "users add" in block]
+    settings = Settings(model_registry=registry.folder, auth_required=False, auth_users_file=users_file)
+    client = create_app(settings).test_client()
+    curls = [shlex.split(line) for line in block.splitlines() if line.startswith("curl")]
+    assert len(curls) == 2
+    for curl in curls:
+        *options, url = curl
+        assert options == ["curl", "-s", "-u", "alice", "-X", "POST"]
+        path = url.removeprefix("http://localhost:8080")
+        assert client.post(path, auth=ALICE).status_code == 200
+        assert client.post(path).status_code == 401
+
+
+def test_the_readmes_bikes_record_is_the_use_cases_example(bikes: UseCase) -> None:
+    (record,) = re.findall(r"`(\{\"hour\".*?\})`", README, re.DOTALL)
+    assert json.loads(record) == bikes.example
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_documents_show_of_a_use_case_stands_in_its_file(document: Path) -> None:
+    source = (ROOT / "src" / "use_cases" / "bikes.py").read_text()
+    for block in blocks("python", document.read_text()):
+        assert block in source
+
+
+def test_what_documents_show_of_the_data_is_how_they_begin(bikes: UseCase) -> None:
+    (block,) = blocks("csv", (ROOT / "docs" / "use-cases.md").read_text())
+    assert bikes.path.read_text().startswith(block)
+
+
+def test_the_documents_table_of_feature_kinds_names_all_of_them() -> None:
+    kinds = set(re.findall(r"^\| (`[A-Z].*?`) \|", (ROOT / "docs" / "use-cases.md").read_text(), re.MULTILINE))
+    named = {name for cell in kinds for name in re.findall(r"`(\w+)`", cell)}
+    assert named == {kind.__name__ for kind in concrete(Feature)}
+
+
+def concrete(base: type) -> Iterator[type]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from concrete(kind)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -82,7 +88,8 @@ def test_documents_name_only_targets_commands_and_files_that_exist(document: Pat
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", text, re.MULTILINE))
     assert {target for pair in named for target in pair if target} <= targets
-    assert set(re.findall(r"flask models ([a-z]+)", text)) <= set(models.commands)
+    for name, group in (("models", models), ("users", users)):
+        assert set(re.findall(rf"flask {name} ([a-z]+)", text)) <= set(group.commands)
     options = {option for parameter in main.params for option in parameter.opts}
     assert {
         option for line in re.findall(r"src\.train_pipeline (.*)", text) for option in re.findall(r"--[a-z-]+", line)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from src.registry import Registry
-from tests.conftest import Server
+from tests.conftest import ALICE, Server, running_server
 from tests.integration import main
 
 
@@ -57,9 +57,29 @@ def test_a_service_that_answers_as_trained_passes(server: Server, trained: Regis
     result = run(server.url, trained)
     assert result.exit_code == 0, result.output
     manifest = trained.manifest(trained.latest("credit"))
-    assert f"AUC       {manifest['metrics']['hold_out']['roc_auc']:.4f}" in result.output
-    assert f"Gini      {manifest['metrics']['hold_out']['gini']:.4f}" in result.output
+    assert f"roc_auc   {manifest['metrics']['hold_out']['roc_auc']:.4f}" in result.output
+    assert f"gini      {manifest['metrics']['hold_out']['gini']:.4f}" in result.output
     assert "p99" in result.output
+
+
+def test_a_regression_passes_too(server: Server, trained: Registry) -> None:
+    model_id = trained.latest("bikes")
+    result = run(server.url, trained, "--test-csv", str(trained.folder / model_id / "test.csv"))
+    assert result.exit_code == 0, result.output
+    assert f"r2        {trained.manifest(model_id)['metrics']['hold_out']['r2']:.4f}" in result.output
+
+
+def test_a_service_that_needs_a_user_gets_one_from_the_environment(
+    trained: Registry, users_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(users_file)}
+    with running_server(tmp_path / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as service:
+        refused = run(service.url, trained)
+        assert (refused.exit_code, refused.output.count("401")) == (1, 1)
+        monkeypatch.setenv("TABSERVE_USER", ALICE[0])
+        monkeypatch.setenv("TABSERVE_PASSWORD", ALICE[1])
+        passed = run(service.url, trained)
+        assert passed.exit_code == 0, passed.output
 
 
 def test_a_batch_that_disagrees_with_its_rows_fails(server: Server, trained: Registry) -> None:
@@ -84,7 +104,7 @@ def test_an_auc_below_the_manifests_fails(server: Server, trained: Registry, abo
     with altered(server, alter) as url:
         result = run(url, trained)
     assert result.exit_code == exit_code
-    assert ("the AUC is below the manifest's" in result.output) == bool(exit_code)
+    assert ("the roc_auc is below the manifest's" in result.output) == bool(exit_code)
 
 
 def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Registry, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from api.config import Settings
 from api.errors import PROBLEM_TYPE, BadRequestError, InvalidFieldsError, NotReadyError
 from api.schemas import (
     MOST_ROWS,
+    ExplanationsSchema,
     HealthSchema,
     ModelSchema,
     ModelsQuery,
@@ -34,6 +35,7 @@ from api.serving import ModelStore
 from src.aliases import Record
 from src.datasets.reader import NOT_A_TABLE, Table, file_kind_is_known, read_table, write_csv
 from src.errors import InvalidRecordsError, NothingToPredictError, TooManyRowsError, UnsupportedFileError
+from src.explain import Explanation, explain
 from src.predict import Prediction, make_prediction, measure
 from src.registry import TEST_TABLE, Artifact
 from src.use_cases import get_use_case
@@ -42,12 +44,15 @@ blueprint = APIBlueprint("service", __name__)
 predictions = APIBlueprint("predictions", __name__)  # what may need credentials and have a limit
 View = TypeVar("View", bound=Callable[..., Any])
 
+MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
+
 ERRORS = {
     400: "Not JSON, JSON of another shape, or nothing to predict",
     404: "No such model",
     413: "Too many rows or bytes",
     415: "Neither CSV nor XLSX",
     422: "A field is missing, unknown or invalid",
+    501: "No model of this kind can be explained",
     503: "No usable model",
 }
 
@@ -130,6 +135,47 @@ def output(model_id: str) -> Response:
     except InvalidRecordsError:
         raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
     return as_json(_content(artifact, prediction))
+
+
+@predictions.post("/explain/<model_id>")
+@predictions.output(ExplanationsSchema)
+@problems(400, 404, 413, 422, 501, 503)
+def explanations(model_id: str) -> Response:
+    """Explain the score of one record or of each of a list.
+
+    The contributions of the columns and the base value sum to the raw score: the log-odds of a classifier, the
+    logarithm of a count, the value of any other regressor.
+    """
+    artifact = store().get(model_id)
+    body = _parsed(_bytes())
+    is_one = type(body) is dict
+    records = [body] if is_one else _list(body, MOST_EXPLAINED)
+    try:
+        explained = explain(artifact, records)
+    except InvalidRecordsError as error:
+        schema = record_schema(artifact.features)
+        faults = field_errors(schema, body) if is_one else row_errors(schema, records, error.rows)
+        raise InvalidFieldsError(faults) from None
+    return as_json(
+        {
+            "model": artifact.model_id,
+            "version": artifact.manifest["version"],
+            "explanations": [_explanation(one) for one in explained],
+        }
+    )
+
+
+def _explanation(one: Explanation) -> dict[str, Any]:
+    reasons = [
+        {
+            "feature": reason.column,
+            "reason": reason.text,
+            "contribution": reason.contribution,
+            "protected": reason.protected,
+        }
+        for reason in one.reasons
+    ]
+    return {**vars(one), "reasons": reasons}
 
 
 @predictions.post("/outputs/<model_id>")
@@ -221,14 +267,15 @@ def _row_errors(artifact: Artifact, table: Table, rows: Sequence[int], most: int
     return row_errors(record_schema((*artifact.features, target)), whole, rows, most)
 
 
-def _list(body: Any) -> Sequence[Record]:
-    """The body as a list of records, neither empty nor too long."""
+def _list(body: Any, most: int | None = None) -> Sequence[Record]:
+    """The body as a list of records, neither empty nor too long: of MAX_ROWS records, and of `most`."""
     if type(body) is not list or not all(type(record) is dict for record in body):
         raise BadRequestError("The body must be a list of JSON objects; /output takes a single object too.")
     if not body:
         raise NothingToPredictError
-    if len(body) > _settings().max_rows:
-        raise TooManyRowsError(_settings().max_rows)
+    limit = min(most or _settings().max_rows, _settings().max_rows)
+    if len(body) > limit:
+        raise TooManyRowsError(limit)
     return body
 
 

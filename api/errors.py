@@ -48,6 +48,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotExplainableError: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -11,6 +11,7 @@ from typing import Any
 from apiflask import APIFlask
 
 from api.config import Settings
+from api.controller import MOST_EXPLAINED
 from api.errors import PROBLEM_TYPE
 from api.schemas import MODEL_ID_PATTERN, record_json_schema
 from src.use_cases import all_use_cases
@@ -22,6 +23,7 @@ Predictions from models that were trained on tables.
 Every error is a problem as of RFC 9457. A path that is not described here is answered with 404, another method with
 405 and `Allow`. A trailing slash never matters.
 """
+NEVER_PARTIAL = ("/explain/{model_id}",)  # bodies whose records are all answered, or none
 FILE_TYPES = "text/csv, application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 _PARTIAL = {
@@ -64,7 +66,8 @@ def init_app(
         for path, body in _bodies(use_cases, settings).items():
             operation = spec["paths"][path]["post"]
             operation["requestBody"] = body
-            operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
+            if path not in NEVER_PARTIAL:
+                operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
         uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
         uploaded["text/csv"] = {"schema": {"type": "string", "description": "The table with the answer's columns"}}
         described = {"model_id": _model_name(use_cases), **path_parameters}
@@ -106,15 +109,17 @@ def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]
     }
     lists = {name: {**example, "value": [example["value"]]} for name, example in examples.items()}
 
-    def many(record: dict[str, Any]) -> dict[str, Any]:
-        return {"type": "array", "items": record, "minItems": 1, "maxItems": settings.max_rows}
+    def many(record: dict[str, Any], most: int = settings.max_rows) -> dict[str, Any]:
+        return {"type": "array", "items": record, "minItems": 1, "maxItems": min(most, settings.max_rows)}
 
     # a list holds records of one use case, all with their outcome or all without
     one_or_many = {name: [record, many(record)] for name, record in records.items()}
+    explained = {name: [record, many(record, MOST_EXPLAINED)] for name, record in records.items()}
     many_of_one_kind = [many(kind[name]) for name in use_cases for kind in (records, labelled)]
     return {
         "/predict": _json_body(one_or_many[default], {default: examples[default]}),
         "/output/{model_id}": _json_body([schema for pair in one_or_many.values() for schema in pair], examples),
+        "/explain/{model_id}": _json_body([schema for pair in explained.values() for schema in pair], examples),
         "/outputs/{model_id}": {**_json_body(many_of_one_kind, lists), "required": False},
         "/outputs_upload/{model_id}": {
             "required": True,

@@ -268,6 +268,42 @@ class ScoredPredictionSchema(PredictionSchema):
     )
 
 
+class ReasonSchema(AnswerSchema):
+    """A column that pushed a score towards a refusal."""
+
+    feature = String(required=True, metadata={"description": "A feature or a column derived from features"})
+    reason = String(required=True, metadata={"description": "The reason in words"})
+    contribution = Float(required=True, metadata={"description": "What the column added to the raw score"})
+    protected = Boolean(
+        required=True, metadata={"description": "Whether it comes from a feature that people must not be judged by"}
+    )
+
+
+class ExplanationSchema(AnswerSchema):
+    """How a score came about."""
+
+    score = Float(required=True, metadata={"description": "The probability or value that predictions answer with"})
+    raw_score = Float(required=True, metadata={"description": "The sum of base value and contributions"})
+    base_value = Float(required=True, metadata={"description": "What is the same for all records"})
+    contributions = Dict(
+        keys=String(), values=Float(), required=True, metadata={"description": "What each column added, by name"}
+    )
+    reasons = List(
+        Nested(ReasonSchema),
+        required=True,
+        validate=Length(max=4),
+        metadata={"description": "Columns that pushed towards a refusal, most first; none of a regression"},
+    )
+
+
+class ExplanationsSchema(AnswerSchema):
+    """How the scores of records came about, in the records' order."""
+
+    model = ModelIdField(required=True, metadata={"description": "The model that is explained"})
+    version = String(required=True, metadata={"description": "Version of the program that trained it"})
+    explanations = List(Nested(ExplanationSchema), required=True, validate=Length(min=1))
+
+
 class ProblemSchema(AnswerSchema):
     """RFC 9457 problem details."""
 

@@ -205,6 +205,21 @@ class FailedGatesError(TabserveError):
         self.manifests = list(manifests)
 
 
+class NotExplainableError(TabserveError):
+    """A model whose score cannot be split into what each column contributes.
+
+    Parameters
+    ----------
+    kind : str
+        The model's class.
+    reason : str
+        Why it cannot, as the end of a sentence.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"This model, {kind}, cannot explain its scores: {reason}.")
+
+
 class InterruptedTrainingError(TabserveError):
     """Training was stopped by the user before it was over; nothing was saved."""
 

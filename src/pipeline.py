@@ -47,3 +47,10 @@ class Pipeline(Transformer):
         for step in self.steps:
             X = step.fit_transform(X, y)
         return X
+
+    def origins(self, n_columns: int) -> list[int]:
+        """From which column of the first step's matrix each column of the last step's comes."""
+        origins = list(range(n_columns))
+        for step in self.steps:
+            origins = [origins[column] for column in step.origins(len(origins))]
+        return origins

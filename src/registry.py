@@ -121,11 +121,16 @@ class Artifact:
         return str(self.manifest["model_id"])
 
     @cached_property
-    def features(self) -> tuple[Feature, ...]:
-        """The input columns that this model was trained with, whatever the use case declares today."""
+    def encoder(self) -> RecordEncoder:
+        """The pipeline's first step, with the columns of this model and their wording."""
         encoder = self.pipeline.steps[0]
         assert isinstance(encoder, RecordEncoder)
-        return encoder.features
+        return encoder
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The input columns that this model was trained with, whatever the use case declares today."""
+        return self.encoder.features
 
 
 def parse_folder(text: str) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from src.aliases import Matrix, Record, Records, Vector
 from src.base import Estimator
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.use_cases.features import DerivedColumn, Feature
+from src.use_cases.features import Column, DerivedColumn, Feature
 
 
 class Transformer(Estimator, ABC):
@@ -69,6 +69,21 @@ class Transformer(Estimator, ABC):
         """
         return self.fit(X, y).transform(X)
 
+    def origins(self, n_columns: int) -> list[int]:
+        """From which column each column that `transform` makes comes.
+
+        Parameters
+        ----------
+        n_columns : int
+            Columns of the matrix that is transformed; for a step that takes records, of the one that it makes.
+
+        Returns
+        -------
+        list of int
+            A position, from 0 to `n_columns` - 1, for each new column.
+        """
+        return list(range(n_columns))
+
 
 class RecordEncoder(Transformer):
     """Records to a matrix of numbers: the first step of every pipeline.
@@ -97,6 +112,11 @@ class RecordEncoder(Transformer):
     def __init__(self, features: tuple[Feature, ...], derived: tuple[DerivedColumn, ...] = ()) -> None:
         self.features = features
         self.derived = derived
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the matrix."""
+        return (*self.features, *self.derived)
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups; the declaration says all there is to learn, so `X` is not read."""
@@ -182,6 +202,12 @@ class OneHot(Transformer):
         others = np.delete(X, self.columns, axis=1)
         levels = [X[:, [i]] == levels for i, levels in zip(self.columns, self.levels_, strict=True)]
         return np.hstack([others, *levels]).astype(np.float64)
+
+    def origins(self, n_columns: int) -> list[int]:
+        self.check_is_fitted()
+        others = [column for column in range(n_columns) if column not in self.columns]
+        levels = [column for column, levels in zip(self.columns, self.levels_, strict=True) for _ in levels]
+        return others + levels
 
 
 class MinMax(Transformer):

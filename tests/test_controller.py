@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -743,3 +744,57 @@ def test_no_answer_repeats_what_the_client_sent(
         assert MARKER not in str(answer.headers), number
         assert not re.search(r"Traceback|/work|site-packages", answer.text), number
     assert MARKER not in caplog.text
+
+
+# explanations
+
+
+def test_an_explanation_adds_up_to_the_score_that_is_answered(service: FlaskClient, record: dict[str, Any]) -> None:
+    answer = service.post("/explain/credit", json=record)
+    assert answer.status_code == 200
+    (one,) = answer.json["explanations"]
+    prediction = service.post("/output/credit", json=record).json
+    assert answer.json["model"] == prediction["model"]
+    assert [one["score"]] == prediction["probability"]
+    assert sum(one["contributions"].values()) + one["base_value"] == pytest.approx(one["raw_score"], abs=1e-9)
+    assert 1 / (1 + math.exp(-one["raw_score"])) == pytest.approx(one["score"], abs=1e-9)
+    contributions = [reason["contribution"] for reason in one["reasons"]]
+    assert 1 <= len(contributions) <= 4
+    assert contributions == sorted(contributions, reverse=True)
+    for reason in one["reasons"]:
+        assert reason["contribution"] == one["contributions"][reason["feature"]] > 0
+        assert reason.keys() == {"feature", "reason", "contribution", "protected"}
+
+
+def test_a_list_is_explained_in_its_order(service: FlaskClient, records: list[dict[str, Any]]) -> None:
+    rows = service.post("/explain/credit", json=records[:20]).json["explanations"]
+    assert [row["score"] for row in rows] == service.post("/outputs/credit", json=records[:20]).json["probability"]
+    alone = service.post("/explain/credit", json=records[7]).json["explanations"]
+    assert alone == [rows[7]]
+
+
+def test_a_regression_is_explained_without_reasons(service: FlaskClient, bikes: UseCase) -> None:
+    (one,) = service.post("/explain/bikes", json=dict(bikes.example)).json["explanations"]
+    assert one["reasons"] == []
+    assert one["contributions"].keys() == {*bikes.example, "year", "season", "weekend"}
+
+
+def test_what_cannot_be_explained_is_501_with_the_reason(
+    service: FlaskClient, trained: Registry, bikes: UseCase
+) -> None:
+    path = f"/explain/{trained.latest('bikes', 'SVR')}"
+    answer = service.post(path, json=dict(bikes.example))
+    assert_problem(answer, 501)
+    assert "SVR" in answer.json["detail"]
+    assert "kernel" in answer.json["detail"]
+    assert_problem(service.post(path, json={}), 422)
+
+
+def test_a_record_that_cannot_be_explained_is_named_as_for_a_prediction(
+    service: FlaskClient, record: dict[str, Any]
+) -> None:
+    for body in ({**record, "age": "x"}, [record, {**record, "age": "x"}]):
+        assert service.post("/explain/credit", json=body).json == service.post("/output/credit", json=body).json
+    for body, status in (([], 400), (3, 400), ([3], 400), ([record] * 1001, 413)):
+        assert_problem(service.post("/explain/credit", json=body), status)
+    assert_problem(service.post("/explain/nothing", json=record), 404)

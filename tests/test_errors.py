@@ -39,6 +39,7 @@ EVERY_STATUS = [
     (src.errors.UnsupportedFileError("Neither."), 415),
     (InvalidFieldsError({"age": ["Not a valid integer."]}), 422),
     (src.errors.InvalidTableError("a.csv", [Fault("age", "Not a valid integer.", 2, SECRET)]), 422),
+    (src.errors.NotExplainableError("SVR", "its kernel has no such sum"), 501),
     (src.errors.NoModelError("credit"), 503),
     (src.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
     (NotReadyError({"credit": "There is none."}), 503),

@@ -1,5 +1,6 @@
 """Features: which values are right, said four times from one declaration."""
 
+import dataclasses
 import json
 import math
 import pickle
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from src.errors import InvalidUseCaseError
 from src.use_cases.features import (
     Category,
+    Column,
     CyclicInteger,
     DerivedColumn,
     Feature,
@@ -399,12 +401,21 @@ def test_only_a_number_is_divided_and_only_by_a_number_above_0(numerator: str, d
         column.check({feature.name: feature for feature in ROW})
 
 
+def test_a_column_comes_from_its_features() -> None:
+    assert AGE.sources == ("age",)
+    assert INSTALMENT.sources == ("amount", "months")
+    assert WEEKEND.sources == ("day",)
+
+
 def test_a_derived_column_s_declaration_is_plain_data() -> None:
     assert json.loads(json.dumps(WEEKEND.declaration())) == {
         "kind": "Grouping",
         "name": "weekend",
         "description": "",
         "monotone": 0,
+        "label": "",
+        "reason": "",
+        "reason_for": {},
         "category": "day",
         "groups": {"no": ["Mon", "Fri"], "yes": ["Sun", "Sat"], "never": []},
     }
@@ -415,3 +426,78 @@ def test_a_feature_with_a_default_cannot_be_missing_too() -> None:
         InvalidUseCaseError, match="The default of 'age' must be one of its values, and none be missing"
     ):
         Integer(name="age", description="", low=0, high=9, missing=True, default=3)
+
+
+# words
+
+
+def with_words(column: Column, **words: Any) -> Column:
+    return dataclasses.replace(column, **words)
+
+
+@pytest.mark.parametrize(
+    ("column", "code", "sentence"),
+    [
+        (COLOUR, 1.0, "Colour: green"),
+        (WEIGHT, -1.5, "Weight: -1.5"),
+        (WEIGHT, 1e6, "Weight: 1000000"),
+        (AGE, 35.0, "Age: 35"),
+        (INSTALMENT, 10722 / 47, "Instalment: 228.128"),
+        (WEEKEND, 1.0, "Weekend: yes"),
+        (with_words(AGE, label="Years of age"), 35.0, "Years of age: 35"),
+        (Integer(name="job_changes", description="", low=0, high=9), 3.0, "Job changes: 3"),
+    ],
+)
+def test_without_a_declaration_a_sentence_is_label_and_value(column: Column, code: float, sentence: str) -> None:
+    assert column.in_words(code) == sentence
+
+
+@pytest.mark.parametrize(
+    ("column", "code", "sentence"),
+    [
+        (with_words(AMOUNT, reason="Loan of {value:,.0f} DM"), 10722.0, "Loan of 10,722 DM"),
+        (with_words(MONTHS, reason="{value:.0f} months", reason_for={1: "One month"}), 2.0, "2 months"),
+        (with_words(MONTHS, reason="{value:.0f} months", reason_for={1: "One month"}), 1.0, "One month"),
+        (with_words(COLOUR, reason="It is {value}", reason_for={"1": "Who {knows}?"}), 0.0, "It is red"),
+        (with_words(COLOUR, reason="It is {value}", reason_for={"1": "Who {knows}?"}), 2.0, "Who {knows}?"),
+        (with_words(WEEKEND, reason_for={"no": "On a workday"}), 0.0, "On a workday"),
+        (with_words(WEEKEND, reason_for={"no": "On a workday"}), 1.0, "Weekend: yes"),
+        (with_words(INSTALMENT, reason="{value:.2f} a month"), 0.125, "0.12 a month"),
+    ],
+)
+def test_what_is_declared_is_said(column: Column, code: float, sentence: str) -> None:
+    assert column.in_words(code) == sentence
+
+
+@pytest.mark.parametrize("column", [AMOUNT, DAY, INSTALMENT, WEEKEND], ids=lambda column: column.name)
+def test_a_missing_value_is_said_to_be_missing(column: Column) -> None:
+    assert column.in_words(math.nan) == f"{column.title}: not given"
+
+
+@settings(deadline=None)
+@given(feature=features, value=values)
+def test_every_value_that_is_right_can_be_said(feature: Feature, value: Any) -> None:
+    code = encoded(feature, value)
+    if code is not None:
+        sentence = feature.in_words(code)
+        assert sentence.startswith(feature.title)
+        if isinstance(feature, Category) and value is not None:
+            assert sentence.endswith(value)
+
+
+@pytest.mark.parametrize("reason", ["{}", "{valeu}", "{value", "{value:red}", "{value.real.imaginary}", "{0}"])
+@pytest.mark.parametrize("column", [AGE, COLOUR, INSTALMENT, WEEKEND], ids=lambda column: column.name)
+def test_a_reason_that_is_no_template_of_the_value_is_refused(column: Column, reason: str) -> None:
+    with pytest.raises(InvalidUseCaseError, match=f"The reason of '{column.name}' may hold"):
+        with_words(column, reason=reason)
+
+
+@pytest.mark.parametrize(("feature", "value"), [(COLOUR, "blue"), (COLOUR, 1), (AGE, 121), (AGE, "35"), (WEIGHT, None)])
+def test_a_sentence_for_what_is_not_among_the_values_is_refused(feature: Feature, value: Any) -> None:
+    with pytest.raises(InvalidUseCaseError, match=f"'{feature.name}' has a reason for what is not among its values"):
+        with_words(feature, reason_for={value: "Something"})
+
+
+def test_no_feature_is_protected_unless_it_says_so() -> None:
+    assert not any(feature.protected for feature in FEATURES)
+    assert with_words(AGE, protected=True).protected

@@ -22,7 +22,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 
 import src.models
 from src.base import Estimator
-from src.errors import NotFittedError
+from src.errors import NotExplainableError, NotFittedError
 from src.evaluation import r2, roc_auc
 from src.models.base import Classifier, Metric, Model, Regressor
 from src.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
@@ -78,6 +78,9 @@ every_estimator = pytest.mark.parametrize(
 every_model, every_classifier, every_regressor = (
     pytest.mark.parametrize("prototype", prototypes, ids=lambda model: type(model).__name__)
     for prototypes in (MODELS, CLASSIFIERS, REGRESSORS)
+)
+every_explainable_model = pytest.mark.parametrize(
+    "prototype", [model for model in MODELS if not isinstance(model, SVR)], ids=lambda model: type(model).__name__
 )
 
 
@@ -228,6 +231,95 @@ def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jo
         prototype.check_is_fitted()
     assert (one.score, one.parameters) == (two.score, two.parameters)
     np.testing.assert_array_equal(one.out_of_fold, two.out_of_fold)
+
+
+def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
+    """What a fitted model adds up before it makes a score of it, by the library that fitted it."""
+    if isinstance(model, LgbModel):
+        return lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
+    if isinstance(model, Classifier):
+        return model.estimator_.decision_function(X)
+    return model.estimator_.predict(X)
+
+
+@every_explainable_model
+def test_contributions_and_the_base_value_sum_to_the_raw_score(prototype: Model) -> None:
+    model = fitted(prototype)
+    unseen = np.random.default_rng(8).normal(scale=3, size=(100, 4))
+    for rows in (X, unseen, X[:1]):
+        contributions = model.contributions(rows)
+        assert contributions.shape == (len(rows), 5)
+        assert contributions.dtype == np.float64
+        np.testing.assert_allclose(contributions.sum(axis=1), raw_score(model, rows), rtol=0, atol=1e-9)
+        assert len(set(contributions[:, -1])) == 1
+
+
+@every_explainable_model
+def test_the_score_comes_of_the_raw_score(prototype: Model) -> None:
+    model = fitted(prototype)
+    before = model.predict_score(X)
+    raw = model.contributions(X).sum(axis=1)
+    expected = raw
+    if isinstance(model, Classifier):
+        expected = 1 / (1 + np.exp(-raw))
+    elif isinstance(model, LgbCountRegressor):
+        expected = np.exp(raw)
+    elif model.get_params().get("floor") is not None:
+        expected = np.maximum(raw, model.floor)
+    np.testing.assert_allclose(before, expected, rtol=1e-9)
+    np.testing.assert_array_equal(model.predict_score(X), before)
+
+
+@every_explainable_model
+def test_a_row_is_explained_the_same_alone_and_among_others(prototype: Model) -> None:
+    model = fitted(prototype)
+    alone = np.vstack([model.contributions(X[[row]]) for row in range(20)])
+    np.testing.assert_array_equal(model.contributions(X)[:20], alone)
+
+
+@every_explainable_model
+def test_a_column_that_never_varied_contributes_nothing(prototype: Model) -> None:
+    constant = X.copy()
+    constant[:, 1] = 0.0
+    model = clone(prototype).fit(constant, targets_of(prototype))
+    assert np.abs(model.contributions(constant)[:, 1]).max() == 0
+
+
+@every_model
+def test_contributions_before_fit_are_refused(prototype: Model) -> None:
+    with pytest.raises(NotFittedError):
+        clone(prototype).contributions(X)
+
+
+def test_a_model_with_a_kernel_says_why_it_cannot_be_explained() -> None:
+    model = SVR().fit(X, counts)
+    with pytest.raises(NotExplainableError, match=r"^This model, SVR, cannot explain its scores: its kernel .*\.$"):
+        model.contributions(X)
+
+
+def test_a_model_that_says_nothing_of_its_contributions_cannot_be_explained() -> None:
+    class Mean(Regressor):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> "Mean":
+            self.mean_ = y.mean()
+            return self
+
+        def predict_score(self, X: np.ndarray) -> np.ndarray:
+            return np.full(len(X), self.mean_)
+
+    with pytest.raises(NotExplainableError, match="This model, Mean, cannot explain its scores"):
+        Mean().fit(X, counts).contributions(X)
+
+
+def test_a_linear_contribution_is_coefficient_times_value() -> None:
+    model = LinearRegression().fit(X, 3 + 2 * X[:, 0] - X[:, 3])
+    np.testing.assert_allclose(model.contributions([[5.0, 1, 1, 4]]), [[10, 0, 0, -4, 3]], atol=1e-9)
+
+
+def test_a_tree_s_contributions_are_the_moves_of_the_mean_along_its_path() -> None:
+    rows = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    model = DecisionTreeRegressor(max_depth=2, min_samples_leaf=1).fit(rows, np.array([0.0, 0.0, 4.0, 8.0]))
+    expected = [[-3, 0, 3], [-3, 0, 3], [3, -2, 3], [3, 2, 3]]  # the mean is 3, that of the last two rows 6
+    np.testing.assert_allclose(model.contributions(rows), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -146,6 +147,62 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@settings(deadline=None)
+@given(matrix=arrays(np.float64, st.tuples(st.integers(1, 5), st.just(4)), elements=cells))
+def test_any_rows_are_explained_as_by_the_package_to_the_last_bit(
+    booster: native.Booster, reference: lightgbm.Booster, matrix: np.ndarray
+) -> None:
+    expected = reference.predict(matrix, pred_contrib=True)
+    assert booster.contributions(matrix).tobytes() == expected.tobytes()
+    for row, contributions in zip(matrix, expected, strict=True):
+        assert booster.contributions(row[None]).tobytes() == contributions.tobytes()
+
+
+@pytest.mark.parametrize("kind", [LgbRegressor, LgbCountRegressor])
+def test_numbers_and_counts_are_explained_as_by_the_package_to_the_last_bit(kind: type[LgbModel]) -> None:
+    model = kind(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, counts)
+    expected = lightgbm.Booster(model_str=model.text_).predict(X, pred_contrib=True)
+    assert expected.shape == (300, 5)
+    assert open_booster(model.text_, 2).contributions(X).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("matrix", [np.asfortranarray(X), X[::2], np.asfortranarray(X[5:6]), X[:3].astype(np.float32)])
+def test_the_layout_of_an_explained_matrix_does_not_matter(
+    booster: native.Booster, reference: lightgbm.Booster, matrix: np.ndarray
+) -> None:
+    expected = reference.predict(matrix.astype(np.float64), pred_contrib=True)
+    np.testing.assert_array_equal(booster.contributions(matrix), expected)
+
+
+def test_no_rows_give_no_contributions(booster: native.Booster) -> None:
+    assert booster.contributions(np.empty((0, 4))).shape == (0, 5)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 5), (4,), (0, 3), (1, 1, 4)])
+def test_a_matrix_of_another_shape_is_not_explained(booster: native.Booster, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="4 columns"):
+        booster.contributions(np.zeros(shape))
+
+
+@pytest.mark.parametrize("kind", [native.open_booster, lambda text: PackageBooster(text, 1)])
+def test_many_threads_explain_and_predict_with_one_booster_from_its_first_use_on(
+    model: LgbClassifier, reference: lightgbm.Booster, kind: Callable[[str], native.Booster]
+) -> None:
+    expected, scores = reference.predict(X, pred_contrib=True), reference.predict(X)
+    fresh = [kind(model.text_) for _ in range(20)]  # the library prepares a model when it is first explained
+
+    def use(worker: int) -> bool:
+        row = slice(worker, worker + 1 + worker % 2)
+        return all(
+            np.array_equal(booster.contributions(X[row]), expected[row])
+            and np.array_equal(booster.predict(X[row]), scores[row])
+            for booster in fresh
+        )
+
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(use, range(48)))
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_boosters_that_come_and_go_free_their_memory_while_others_predict(
     model: LgbClassifier, booster: native.Booster, reference: lightgbm.Booster
@@ -180,6 +237,8 @@ def test_without_the_library_the_package_does_the_same(
     assert isinstance(fallback, PackageBooster)
     for matrix in (X, X[:1], X[:0]):
         assert fallback.predict(matrix).tobytes() == booster.predict(matrix).tobytes()
+        assert fallback.contributions(matrix).tobytes() == booster.contributions(matrix).tobytes()
+        assert fallback.contributions(matrix).shape == booster.contributions(matrix).shape
 
 
 def test_without_the_package_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +263,7 @@ def test_a_process_that_only_predicts_imports_no_heavy_package(model: LgbClassif
         "import sys, joblib, numpy as np\n"
         "model = joblib.load(sys.argv[1])\n"
         "print(repr(float(model.predict_score(np.zeros((1, 4)))[0])), model.predict_score(np.zeros((3, 4))).shape)\n"
+        "assert model.contributions(np.zeros((1, 4))).shape == (1, 5)\n"
         "print(sorted({'lightgbm', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "model.pkl")]

@@ -28,6 +28,7 @@ ROUTES = {
     "/models/{model_id}": "get",
     "/predict": "post",
     "/output/{model_id}": "post",
+    "/explain/{model_id}": "post",
     "/outputs/{model_id}": "post",
     "/outputs_upload/{model_id}": "post",
     "/status": "get",

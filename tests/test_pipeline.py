@@ -58,6 +58,14 @@ def test_records_at_fault_are_named_through_the_pipeline(pipeline: Pipeline) -> 
     assert caught.value.rows == [2]
 
 
+def test_a_column_is_traced_back_through_all_steps() -> None:
+    records = [{"colour": "red", "age": 1}, {"colour": "green", "age": 2}]
+    pipeline = Pipeline((RecordEncoder(FEATURES), OneHot((0,)), OneHot((0,)), Standardize())).fit(records)
+    # age goes before the two colours, and is then itself one-hot, after them
+    assert pipeline.origins(2) == [0, 0, 1, 1]
+    assert Pipeline(()).origins(2) == [0, 1]
+
+
 def test_the_pipelines_of_the_credit_model_and_of_its_baseline_encode_all_real_records(
     credit: UseCase, records: list[dict[str, Any]]
 ) -> None:

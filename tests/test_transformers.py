@@ -246,6 +246,35 @@ def test_a_missing_value_is_standardised_to_the_mean_of_the_others() -> None:
     assert Standardize().fit_transform(np.array([[1.0], [np.nan], [3.0]])).tolist() == [[-1], [0], [1]]
 
 
+SOME = np.array([[2.0, 7.0, 1.0], [0.0, 8.0, 0.0], [2.0, 9.0, 1.0], [1.0, 5.0, 0.0]])
+column = st.integers(0, 2)
+
+
+@pytest.mark.parametrize("step", [OneHot((0,)), OneHot((2, 0)), OneHot(()), MinMax(), Standardize()], ids=repr)
+@given(changed=column, value=st.integers(0, 9).map(float))
+def test_a_column_changes_only_those_that_come_from_it(step: Any, changed: int, value: float) -> None:
+    step.fit(SOME)
+    origins = step.origins(3)
+    rows = SOME.copy()
+    rows[:, changed] = value
+    before, after = step.transform(SOME), step.transform(rows)
+    assert before.shape[1] == len(origins)
+    assert set(origins) == {0, 1, 2}
+    for origin, old, new in zip(origins, before.T, after.T, strict=True):
+        assert origin == changed or np.array_equal(old, new)
+
+
+def test_each_level_comes_from_its_category() -> None:
+    assert OneHot((2, 0)).fit(SOME).origins(3) == [1, 2, 2, 0, 0, 0]
+
+
+def test_the_columns_of_an_encoder_are_features_and_then_derived_columns(credit: UseCase) -> None:
+    encoder = RecordEncoder(credit.features, credit.derived).fit()
+    names = [column.name for column in encoder.columns]
+    assert names == [*(feature.name for feature in credit.features), "instalment", "duration_for_age"]
+    assert encoder.origins(22) == list(range(22))
+
+
 def test_a_target_becomes_numbers() -> None:
     assert Target(LABEL).fit_transform([3, 1, 2.0]).tolist() == [3, 1, 2]
 

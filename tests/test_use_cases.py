@@ -246,6 +246,66 @@ def test_every_feature_of_the_credit_model_is_described(credit: UseCase) -> None
     assert len(set(descriptions)) == len(descriptions)
 
 
+def test_every_value_of_the_credit_model_has_words_of_its_own(credit: UseCase) -> None:
+    said: list[str] = []
+    for feature in credit.features:
+        coded = isinstance(feature, Category) or feature.high <= 4
+        values = feature.values if isinstance(feature, Category) else range(feature.low, min(feature.high, 150) + 1)
+        sentences = [feature.in_words(feature.encoder()(value)) for value in values]
+        assert not any(sentence.startswith(f"{feature.title}:") for sentence in sentences), feature.name
+        if coded and not feature.reason:
+            assert set(feature.reason_for) == set(values), feature.name
+        said += sentences
+    for column in credit.derived:
+        said += [column.in_words(number) for number in (0.1, 1.34, 228.1276, 10_722.0)]
+    assert len(set(said)) == len(said)
+    for sentence in said:
+        assert sentence[0].isupper(), sentence
+        assert 10 < len(sentence) < 70, sentence
+        assert not set("{}<>_()") & set(sentence), sentence
+        assert not any(code in sentence for code in ("mangement", "yrs", "unknown", "none", "radio/tv")), sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("checking_balance", "< 0 DM", "Checking account below 0 DM"),
+        ("checking_balance", "unknown", "No checking account at this bank"),
+        ("months_loan_duration", 47, "Loan lasts 47 months"),
+        ("months_loan_duration", 1, "Loan lasts one month"),
+        ("amount", 10722, "Loan of 10,722 DM"),
+        ("amount", 1_000_000, "Loan of 1,000,000 DM"),
+        ("purpose", "domestic appliances", "Loan for domestic appliances"),
+        ("installment_rate", 4, "Instalment is over 35 % of disposable income"),
+        ("age", 35, "Applicant is 35 years old"),
+        ("job", "mangement self-employed", "In management, self-employed or in highly qualified work"),
+    ],
+)
+def test_a_reason_of_the_credit_model_reads_well(credit: UseCase, name: str, value: Any, sentence: str) -> None:
+    (feature,) = (feature for feature in credit.features if feature.name == name)
+    assert feature.in_words(feature.encoder()(value)) == sentence
+
+
+def test_the_derived_columns_of_the_credit_model_read_well(credit: UseCase) -> None:
+    instalment, duration_for_age = credit.derived
+    assert instalment.in_words(10722 / 47) == "Instalment of 228 DM a month before interest"
+    assert duration_for_age.in_words(47 / 35) == "Loan lasts 1.34 months for each year of age"
+
+
+def test_sex_age_and_nationality_are_protected(credit: UseCase) -> None:
+    protected = {feature.name for feature in credit.features if feature.protected}
+    assert protected == {"personal_status", "age", "foreign_worker"}
+
+
+def test_the_words_of_the_bikes_model_need_no_declaration(bikes: UseCase) -> None:
+    row = bikes.pipeline(bikes.baseline).steps[0].fit().transform([HOURS])[0]
+    columns = (*bikes.features, *bikes.derived)
+    assert [column.in_words(code) for column, code in zip(columns, row, strict=True)] == [
+        *["Hour: 15", "Weekday: Friday", "Month: June", "Weather: Cloudy", "Year: 2012"],
+        *["Season: summer", "Weekend: no"],
+    ]
+
+
 def test_what_is_searched_for_are_parameters_of_the_model(credit: UseCase) -> None:
     for algorithm in (credit.algorithms[0], credit.baseline):
         assert algorithm.search_space.keys() <= algorithm.model.get_params().keys()

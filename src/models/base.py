@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from src.aliases import Matrix, Vector
 from src.base import Estimator
+from src.errors import NotExplainableError
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
 Metric: TypeAlias = Callable[[Vector, Vector], float]  # of targets and scores; higher is better
@@ -93,6 +94,32 @@ class Model(Estimator, ABC):
         dict of list
             The answer's columns, `result` and whatever goes with it; each has one plain value for each row.
         """
+
+    def contributions(self, X: Matrix) -> Matrix:
+        """Split each row's raw score exactly into what its columns contribute.
+
+        The raw score is what the model adds up before it makes a score of it: the log-odds of a classifier, the
+        logarithm of a count, the value of any other regressor, before it is raised to a floor.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_rows, n_columns)
+
+        Returns
+        -------
+        ndarray, shape (n_rows, n_columns + 1)
+            In the unit of the raw score; the last column is the base value, the same for all rows. Each row sums to
+            its raw score.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        NotExplainableError
+            When the model has no such split.
+        """
+        self.check_is_fitted()
+        raise NotExplainableError(type(self).__name__, "its raw score is no sum over the columns")
 
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1

@@ -115,6 +115,10 @@ class LgbModel(Model):
         self.check_is_fitted()
         return self._booster.predict(X)
 
+    def contributions(self, X: Matrix) -> Matrix:
+        self.check_is_fitted()
+        return self._booster.contributions(X)
+
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
     ) -> CrossValidation:

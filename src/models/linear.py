@@ -1,11 +1,28 @@
 """Linear models, by scikit-learn, which is imported when one is fitted or loaded."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from src.aliases import Matrix, Vector
 from src.models.base import Classifier
+
+
+def linear_contributions(estimator: Any, X: Matrix) -> Matrix:
+    """What each column adds to the linear sum of a fitted estimator of scikit-learn: its coefficient times its value.
+
+    Parameters
+    ----------
+    estimator : sklearn.base.BaseEstimator
+        With `coef_` and `intercept_`, for a single sum.
+    X : ndarray, shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_columns + 1)
+        The intercept is the last column.
+    """
+    return np.column_stack([X * np.ravel(estimator.coef_), np.full(len(X), estimator.intercept_)])
 
 
 class LogisticRegression(Classifier):
@@ -35,3 +52,7 @@ class LogisticRegression(Classifier):
     def predict_score(self, X: Matrix) -> Vector:
         self.check_is_fitted()
         return np.ascontiguousarray(self.estimator_.predict_proba(X)[:, 1])
+
+    def contributions(self, X: Matrix) -> Matrix:
+        self.check_is_fitted()
+        return linear_contributions(self.estimator_, X)

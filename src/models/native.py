@@ -23,6 +23,7 @@ from src.aliases import Matrix, Vector
 LIBRARY_NAMES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
 _FLOAT64 = 1  # C_API_DTYPE_FLOAT64
 _NORMAL = 0  # C_API_PREDICT_NORMAL
+_CONTRIBUTIONS = 3  # C_API_PREDICT_CONTRIB
 _ROW_MAJOR = 1
 
 
@@ -40,6 +41,20 @@ class Booster(Protocol):
         Returns
         -------
         ndarray of float64, shape (n_rows,)
+        """
+
+    def contributions(self, matrix: Matrix) -> Matrix:
+        """What each feature contributes to the raw scores of a matrix.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_features + 1)
+            The last column is the base value.
         """
 
 
@@ -102,7 +117,7 @@ class NativeBooster:
     """A model in LightGBM's C library.
 
     Safe between threads: a matrix is predicted under the library's own shared lock, a single row with buffers that
-    belong to the calling thread.
+    belong to the calling thread. Contributions are computed by one thread at a time, while others predict.
 
     Parameters
     ----------
@@ -129,6 +144,7 @@ class NativeBooster:
         self._handle = _Handle()
         self._parameters = f"num_threads={threads}".encode()
         self._rows = threading.local()
+        self._contributing = threading.Lock()
         rounds = ctypes.c_int()
         self._call("BoosterLoadModelFromString", text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
         weakref.finalize(self._handle, library.LGBM_BoosterFree, ctypes.c_void_p(self._handle.value)).atexit = False
@@ -155,15 +171,46 @@ class NativeBooster:
         RuntimeError
             When the library fails.
         """
+        self._check_shape(matrix)
+        return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix, _NORMAL, 1).ravel()
+
+    def contributions(self, matrix: Matrix) -> Matrix:
+        """What each feature contributes, equal to `lightgbm.Booster.predict(pred_contrib=True)` to the last bit.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_features + 1)
+            Each feature's TreeSHAP value, in the unit of the raw score; the last column is the base value.
+
+        Raises
+        ------
+        ValueError
+            When the matrix has another number of columns: the library would read past its end.
+        RuntimeError
+            When the library fails.
+
+        Notes
+        -----
+        Lundberg et al. (2020), doi 10.1038/s42256-019-0138-9.
+        """
+        self._check_shape(matrix)
+        with self._contributing:  # the library measures its trees anew for each call, into memory that calls share
+            return self._predict_rows(matrix, _CONTRIBUTIONS, self.n_features + 1)
+
+    def _check_shape(self, matrix: Matrix) -> None:
         if matrix.ndim != 2 or matrix.shape[1] != self.n_features:
             raise ValueError(
                 f"The model needs a matrix with {self.n_features} columns, not one of shape {matrix.shape}."
             )
-        return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix)
 
-    def _predict_rows(self, matrix: Matrix) -> Vector:
+    def _predict_rows(self, matrix: Matrix, kind: int, width: int) -> Matrix:
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
-        result = np.empty(len(matrix), dtype=np.float64)
+        result = np.empty((len(matrix), width), dtype=np.float64)
         written = ctypes.c_int64()
         self._call(
             "BoosterPredictForMat",
@@ -173,7 +220,7 @@ class NativeBooster:
             ctypes.c_int32(len(matrix)),
             ctypes.c_int32(self.n_features),
             ctypes.c_int(_ROW_MAJOR),
-            ctypes.c_int(_NORMAL),
+            ctypes.c_int(kind),
             ctypes.c_int(0),  # from the first tree
             ctypes.c_int(-1),  # to the last
             ctypes.c_char_p(self._parameters),
@@ -248,6 +295,7 @@ class PackageBooster:
 
         self._booster = lightgbm.Booster(model_str=text)
         self._threads = threads
+        self._contributing = threading.Lock()
 
     def predict(self, matrix: Matrix) -> Vector:
         """Predictions of a matrix.
@@ -262,3 +310,22 @@ class PackageBooster:
         ndarray of float64, shape (n_rows,)
         """
         return np.asarray(self._booster.predict(matrix, num_threads=self._threads), dtype=np.float64)
+
+    def contributions(self, matrix: Matrix) -> Matrix:
+        """What each feature contributes to the raw scores of a matrix.
+
+        Parameters
+        ----------
+        matrix : ndarray of float64, shape (n_rows, n_features)
+            Rows in the order of the model's features.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_features + 1)
+            The last column is the base value.
+        """
+        if not len(matrix):  # which the package divides by
+            return np.empty((0, matrix.shape[1] + 1))
+        with self._contributing:  # the package calls the same library
+            contributions = self._booster.predict(matrix, num_threads=self._threads, pred_contrib=True)
+        return np.asarray(contributions, dtype=np.float64)

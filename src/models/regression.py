@@ -6,7 +6,9 @@ from typing import Any, Self
 import numpy as np
 
 from src.aliases import Matrix, Vector
+from src.errors import NotExplainableError
 from src.models.base import Regressor
+from src.models.linear import linear_contributions
 
 
 class ScikitRegressor(Regressor):
@@ -43,7 +45,15 @@ class ScikitRegressor(Regressor):
         return scores if self.floor is None else np.maximum(scores, self.floor)
 
 
-class LinearRegression(ScikitRegressor):
+class LinearRegressor(ScikitRegressor):
+    """A regressor whose score, but for the floor, is a weighted sum of the columns."""
+
+    def contributions(self, X: Matrix) -> Matrix:
+        self.check_is_fitted()
+        return linear_contributions(self.estimator_, X)
+
+
+class LinearRegression(LinearRegressor):
     """Ordinary least squares.
 
     Parameters
@@ -61,7 +71,7 @@ class LinearRegression(ScikitRegressor):
         return linear_model.LinearRegression()
 
 
-class Lasso(ScikitRegressor):
+class Lasso(LinearRegressor):
     """Linear regression with an L1 penalty, on scaled columns.
 
     Parameters
@@ -108,6 +118,12 @@ class SVR(ScikitRegressor):
 
         return svm.SVR(C=self.C, gamma=self.gamma, epsilon=self.epsilon, cache_size=500)  # MB; fitting is faster
 
+    def contributions(self, X: Matrix) -> Matrix:
+        self.check_is_fitted()
+        raise NotExplainableError(
+            type(self).__name__, "its kernel compares whole rows, so that its score is no sum over the columns"
+        )
+
 
 class DecisionTreeRegressor(ScikitRegressor):
     """A regression tree; its scores stay within the targets it has seen.
@@ -133,3 +149,22 @@ class DecisionTreeRegressor(ScikitRegressor):
         return tree.DecisionTreeRegressor(
             max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf, random_state=self.seed
         )
+
+    def contributions(self, X: Matrix) -> Matrix:
+        """Each question on the way to a leaf contributes, to the column it asks about, by how much it moves the mean.
+
+        Notes
+        -----
+        Saabas (2014), "Interpreting random forests", https://blog.datadive.net/interpreting-random-forests/. The base
+        value is the mean of all rows that the tree was fitted on.
+        """
+        self.check_is_fitted()
+        tree = self.estimator_.tree_
+        means = tree.value[:, 0, 0]
+        moves = np.zeros((tree.node_count, X.shape[1] + 1))  # from a node's parent to the node
+        moves[0, -1] = means[0]
+        (split,) = np.nonzero(tree.children_left >= 0)  # -1 in a leaf
+        for children in (tree.children_left[split], tree.children_right[split]):
+            moves[children, tree.feature[split]] = means[children] - means[split]
+        contributions: Matrix = self.estimator_.decision_path(X) @ moves
+        return contributions

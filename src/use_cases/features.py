@@ -1,18 +1,18 @@
 """Features: the columns of a table, declared once.
 
-A feature is the one place that knows which values are right. Four things are derived from it: `encoder`, the fast
+A feature is the one place that knows which values are right. Five things are derived from it: `encoder`, the fast
 way from a value to a number; `problem`, the sentence that says what is wrong with a value; `parse`, the way from a
-text cell to a value; `json_schema`, what the OpenAPI document says. A value has no problem exactly when the encoder
-takes it.
+text cell to a value; `json_schema`, what the OpenAPI document says; `in_words`, what an explanation says of a value. A
+value has no problem exactly when the encoder takes it.
 """
 
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from src.errors import InvalidUseCaseError
 
@@ -24,33 +24,116 @@ Encoder: TypeAlias = Callable[[Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feature(ABC):
-    """One input column.
+class Column(ABC):
+    """One column of the encoded records, and the words for what stands in it.
 
     Parameters
     ----------
     name : str
-        The column's name, also the key in a JSON record.
+        The column's name.
     description : str
         What it means, for someone who fills in a form.
+    monotone : int
+        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
+        For models that can promise it.
+    label : str
+        A short heading for forms and reports; by default made of the name.
+    reason : str
+        A true and neutral sentence about a record with a certain value, as a template of `str.format` in which `value`
+        stands for it: ``"Loan of {value:,.0f} DM"``. Numbers are floats there. By default label and value.
+    reason_for : mapping
+        The whole sentence for each value that does not read well in `reason`.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When `reason` is no such template.
+    """
+
+    _DEFAULT_REASON: ClassVar[str] = "{label}: {value}"
+
+    name: str
+    description: str
+    monotone: int = 0
+    label: str = ""
+    reason: str = ""
+    reason_for: Mapping[Any, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.reason:
+            return
+        try:
+            self.reason.format(value=self._decode(0.0))
+        except (LookupError, ValueError, AttributeError):
+            raise InvalidUseCaseError(f"The reason of '{self.name}' may hold {{value}} and nothing else.") from None
+
+    @property
+    @abstractmethod
+    def sources(self) -> tuple[str, ...]:
+        """Names of the features that the column comes from."""
+
+    @property
+    def title(self) -> str:
+        """The label or, when none is declared, the name as words."""
+        return self.label or self.name.replace("_", " ").capitalize()
+
+    def in_words(self, code: float) -> str:
+        """A sentence about a record.
+
+        Parameters
+        ----------
+        code : float
+            What stands in this column of the encoded record.
+
+        Returns
+        -------
+        str
+        """
+        if math.isnan(code):
+            return f"{self.title}: not given"
+        value = self._decode(code)
+        if value in self.reason_for:
+            return self.reason_for[value]
+        return (self.reason or self._DEFAULT_REASON).format(label=self.title, value=value)
+
+    def _decode(self, code: float) -> Any:
+        """The value that a number stands for."""
+        return code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature(Column):
+    """One input column: its name is the key in a JSON record.
+
+    Parameters
+    ----------
     missing : bool
         Whether a value may be missing (null, an empty cell, or no such key); missing values reach the model as NaN.
     default : object, optional
         What a missing value stands for; a feature that has one may be missing, but for training.
-    monotone : int
-        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
-        For models that can promise it.
+    protected : bool
+        Whether people are protected by law from being judged by it; reasons that come from it are marked.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When the default, or a value that has a sentence of its own, is not among the values.
     """
 
-    name: str
-    description: str
     missing: bool = False
     default: Any = None
-    monotone: int = 0
+    protected: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.default is not None and (self.missing or self._problem(self.default)):
             raise InvalidUseCaseError(f"The default of '{self.name}' must be one of its values, and none be missing.")
+        if any(map(self._problem, self.reason_for)):
+            raise InvalidUseCaseError(f"'{self.name}' has a reason for what is not among its values.")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
 
     @property
     def optional(self) -> bool:
@@ -141,6 +224,9 @@ class Category(Feature):
             codes[None] = math.nan if self.default is None else codes[self.default]
         return codes.__getitem__
 
+    def _decode(self, code: float) -> Any:
+        return self.values[int(code)]
+
     def _problem(self, value: Any) -> str | None:
         if isinstance(value, str) and value in self.values:
             return None
@@ -169,6 +255,8 @@ class Number(Feature):
     InvalidUseCaseError
         When a bound is not finite, or the lower one is above the other.
     """
+
+    _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.10g}"
 
     low: float
     high: float
@@ -239,20 +327,8 @@ class CyclicInteger(Integer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DerivedColumn(ABC):
-    """A column that clients do not send: it is computed from features.
-
-    Parameters
-    ----------
-    name, description : str
-        As of a feature.
-    monotone : int
-        As of a feature.
-    """
-
-    name: str
-    description: str
-    monotone: int = 0
+class DerivedColumn(Column):
+    """A column that clients do not send: it is computed from features."""
 
     @abstractmethod
     def check(self, features: Mapping[str, Feature]) -> None:
@@ -277,8 +353,14 @@ class Quotient(DerivedColumn):
         Names of two numbers; the denominator's lower bound must be above 0.
     """
 
+    _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.6g}"
+
     numerator: str
     denominator: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.numerator, self.denominator
 
     def check(self, features: Mapping[str, Feature]) -> None:
         numerator, divisor = features.get(self.numerator), features.get(self.denominator)
@@ -304,6 +386,13 @@ class Grouping(DerivedColumn):
 
     category: str
     groups: Mapping[str, tuple[str, ...]]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.category,)
+
+    def _decode(self, code: float) -> Any:
+        return list(self.groups)[int(code)]
 
     def check(self, features: Mapping[str, Feature]) -> None:
         category = features.get(self.category)

@@ -1,0 +1,266 @@
+"""explain: exact contributions by column, and reasons that are true, few and only of what is in the model."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+from src.datasets.reader import read_training_table
+from src.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
+from src.explain import MOST_REASONS, explain
+from src.models.base import Model
+from src.models.lightgbm import LgbClassifier
+from src.models.linear import LogisticRegression
+from src.pipeline import Pipeline
+from src.predict import make_prediction
+from src.registry import Artifact, Registry
+from src.transformers import OneHot, RecordEncoder, Standardize, Transformer
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category, DerivedColumn, Feature, Number, Quotient
+
+HOUR = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
+PROTECTED = {"personal_status", "age", "foreign_worker", "duration_for_age"}
+
+
+def made_of(
+    credit: UseCase,
+    model: Model,
+    features: Sequence[Feature],
+    derived: Sequence[DerivedColumn] = (),
+    steps: tuple[Transformer, ...] = (),
+) -> Artifact:
+    """A model of some columns of the credit data, as if it came from a registry."""
+    table = read_training_table(credit.path, credit.features, credit.target.feature)
+    pipeline = Pipeline((RecordEncoder(tuple(features), tuple(derived)), *map(clone, steps)))
+    target = clone(credit.target)
+    names = [feature.name for feature in features]
+    X = pipeline.fit_transform([{name: record[name] for name in names} for record in table.records])
+    return Artifact({}, pipeline, target, clone(model).fit(X, target.fit_transform(table.target)))
+
+
+def named(columns: Sequence[Any], *names: str) -> list[Any]:
+    return [column for column in columns if column.name in names]
+
+
+@pytest.fixture(scope="module")
+def baseline(credit: UseCase) -> Artifact:
+    """The logistic regression, whose pipeline moves columns and makes many of one."""
+    return made_of(credit, credit.baseline.model, credit.features, credit.derived, credit.baseline.transformers)
+
+
+@pytest.fixture(params=["lightgbm", "logistic"])
+def classifier(request: pytest.FixtureRequest, artifact: Artifact, baseline: Artifact) -> Artifact:
+    return artifact if request.param == "lightgbm" else baseline
+
+
+def bikes_models(trained: Registry) -> dict[str, Artifact]:
+    return {model_id.partition("_")[0]: trained.load(model_id) for model_id in trained.list("bikes")}
+
+
+def test_contributions_and_the_base_value_sum_to_the_log_odds(classifier: Artifact, records: Any) -> None:
+    explanations = explain(classifier, records)
+    assert len({explanation.base_value for explanation in explanations}) == 1
+    for explanation in explanations:
+        total = explanation.base_value + sum(explanation.contributions.values())
+        assert total == pytest.approx(explanation.raw_score, rel=0, abs=1e-9)
+        log_odds = np.log(explanation.score / (1 - explanation.score))
+        assert explanation.raw_score == pytest.approx(log_odds, rel=0, abs=1e-9)
+
+
+def test_contributions_are_named_by_feature_and_derived_column_in_their_order(
+    classifier: Artifact, credit: UseCase, record: Any
+) -> None:
+    (explanation,) = explain(classifier, [record])
+    assert list(explanation.contributions) == [column.name for column in (*credit.features, *credit.derived)]
+
+
+def test_the_score_is_that_of_a_prediction_before_and_after(classifier: Artifact, records: Any) -> None:
+    before = make_prediction(classifier, records[:200]).scores.tolist()
+    assert [explanation.score for explanation in explain(classifier, records[:200])] == before
+    assert make_prediction(classifier, records[:200]).scores.tolist() == before
+
+
+def test_a_contribution_is_what_the_model_says_of_its_columns(baseline: Artifact, record: Any) -> None:
+    """Of a linear model, another value of one category moves the raw score by the change of its contribution."""
+    changed = {**record, "purpose": "education"}
+    one, other = explain(baseline, [record, changed])
+    moved = {name for name in one.contributions if one.contributions[name] != other.contributions[name]}
+    assert moved == {"purpose"}
+    step = other.contributions["purpose"] - one.contributions["purpose"]
+    assert other.raw_score - one.raw_score == pytest.approx(step, rel=0, abs=1e-9)
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_neither_the_order_of_keys_nor_other_records_matter(
+    artifact: Artifact, records: Any, shuffler: random.Random, position: int
+) -> None:
+    keys = list(records[position])
+    shuffler.shuffle(keys)
+    shuffled = {key: records[position][key] for key in keys}
+    (alone,) = explain(artifact, [shuffled])
+    assert explain(artifact, [records[0], records[position]])[1] == alone
+
+
+def test_records_are_not_changed(artifact: Artifact, record: Any) -> None:
+    given_record = dict(record)
+    explain(artifact, [given_record])
+    assert given_record == record
+
+
+def test_reasons_are_the_columns_that_pushed_up_most_and_at_most_four(classifier: Artifact, records: Any) -> None:
+    counts = set()
+    for explanation in explain(classifier, records):
+        pushing = sorted((-value, name) for name, value in explanation.contributions.items() if value > 0)
+        expected = [(name, -value) for value, name in pushing[:MOST_REASONS]]
+        assert [(reason.column, reason.contribution) for reason in explanation.reasons] == expected
+        counts.add(len(expected))
+    assert max(counts) == MOST_REASONS == 4
+
+
+def test_a_reason_says_what_is_in_the_record(classifier: Artifact, credit: UseCase, records: Any) -> None:
+    columns = {column.name: column for column in (*credit.features, *credit.derived)}
+    for record, explanation in zip(records[:200], explain(classifier, records[:200]), strict=True):
+        values = {
+            **{name: columns[name].encoder()(value) for name, value in record.items()},
+            "instalment": record["amount"] / record["months_loan_duration"],
+            "duration_for_age": record["months_loan_duration"] / record["age"],
+        }
+        for reason in explanation.reasons:
+            assert reason.text == columns[reason.column].in_words(values[reason.column])
+
+
+def test_the_reasons_of_the_example_can_be_read(baseline: Artifact, record: Any) -> None:
+    (explanation,) = explain(baseline, [record])
+    assert [(reason.text, reason.protected) for reason in explanation.reasons] == [
+        ("Checking account below 0 DM", False),
+        ("Loan for a new car", False),
+        ("Loan lasts 47 months", False),
+        ("Loan lasts 1.34 months for each year of age", True),
+    ]
+
+
+def test_a_reason_that_comes_from_a_protected_feature_is_flagged(baseline: Artifact, records: Any) -> None:
+    reasons = [reason for explanation in explain(baseline, records) for reason in explanation.reasons]
+    assert {reason.column for reason in reasons if reason.protected} == PROTECTED
+    assert not {reason.column for reason in reasons if not reason.protected} & PROTECTED
+
+
+def test_a_column_derived_from_a_protected_feature_is_protected_even_without_the_feature_s_own_push(
+    credit: UseCase, records: Any
+) -> None:
+    features = named(credit.features, "months_loan_duration", "age")
+    model = made_of(credit, LogisticRegression(), features, named(credit.derived, "duration_for_age"), (Standardize(),))
+    sent = [{feature.name: record[feature.name] for feature in features} for record in records]
+    reasons = [reason for explanation in explain(model, sent) for reason in explanation.reasons]
+    flags = {(reason.column, reason.protected) for reason in reasons}
+    assert flags == {("months_loan_duration", False), ("age", True), ("duration_for_age", True)}
+
+
+@given(st.sets(st.integers(0, 19), min_size=1, max_size=5))
+@settings(max_examples=10, deadline=None)
+def test_only_features_that_are_in_the_model_are_named(credit: UseCase, records: Any, chosen: set[int]) -> None:
+    features = [credit.features[position] for position in sorted(chosen)]
+    names = [feature.name for feature in features]
+    steps = (OneHot(tuple(i for i, feature in enumerate(features) if isinstance(feature, Category))), Standardize())
+    model = made_of(credit, LogisticRegression(), features, (), steps)
+    for explanation in explain(model, [{name: record[name] for name in names} for record in records[:20]]):
+        assert list(explanation.contributions) == names
+        assert {reason.column for reason in explanation.reasons} <= set(names)
+
+
+def test_a_column_that_the_model_never_asks_about_is_no_reason(credit: UseCase, records: Any) -> None:
+    model = made_of(credit, LgbClassifier(num_rounds=1, num_leaves=2), credit.features, credit.derived)
+    explanations = explain(model, records)
+    used = {name for explanation in explanations for name, value in explanation.contributions.items() if value}
+    assert len(used) == 1
+    assert {reason.column for explanation in explanations for reason in explanation.reasons} == used
+    assert any(not explanation.reasons for explanation in explanations)
+
+
+def test_a_use_case_without_words_gets_label_and_value(credit: UseCase) -> None:
+    amount = Number(name="loan_amount", description="", low=0, high=1e6, missing=True)
+    months = Number(name="months", description="", low=1, high=120)
+    share = Quotient(name="monthly_share", description="", numerator="loan_amount", denominator="months")
+    pipeline = Pipeline((RecordEncoder((amount, months), (share,)),))
+    sent = [{"loan_amount": 100.0 * i, "months": 8} for i in range(1, 41)]
+    X = pipeline.fit_transform(sent)
+    model = LgbClassifier(num_rounds=3, min_data_in_leaf=2).fit(X, (X[:, 0] > 2000).astype(float))
+    high, missing = explain(Artifact({}, pipeline, credit.target, model), [sent[-1], {"months": 3}])
+    assert [reason.text for reason in high.reasons] == ["Loan amount: 4000"]
+    assert {reason.text for reason in missing.reasons} <= {"Loan amount: not given", "Monthly share: not given"}
+
+
+def test_wording_comes_with_the_artifact(artifact: Artifact, record: Any) -> None:
+    encoder = artifact.encoder
+    told = tuple(dataclasses.replace(feature, reason="Told", reason_for={}) for feature in encoder.features)
+    derived = tuple(dataclasses.replace(column, reason="Told") for column in encoder.derived)
+    pipeline = Pipeline((RecordEncoder(told, derived).fit(),))
+    (explanation,) = explain(dataclasses.replace(artifact, pipeline=pipeline), [record])
+    assert {reason.text for reason in explanation.reasons} == {"Told"}
+
+
+def test_plain_values_only(classifier: Artifact, record: Any) -> None:
+    (explanation,) = explain(classifier, [record])
+    plain = dataclasses.asdict(explanation)
+    numbers = [plain["score"], plain["raw_score"], plain["base_value"], *plain["contributions"].values()]
+    assert {type(number) for number in numbers} == {float}
+    assert [{name: type(value) for name, value in reason.items()} for reason in plain["reasons"]] == [
+        {"column": str, "text": str, "contribution": float, "protected": bool}
+    ] * len(plain["reasons"])
+
+
+def test_nothing_to_explain_is_an_error(artifact: Artifact) -> None:
+    with pytest.raises(NothingToPredictError):
+        explain(artifact, [])
+
+
+@pytest.mark.parametrize("wrong", [{}, {"age": -1}, {"age": "35"}, {"purpose": "gambling"}, {"extra": 1}])
+def test_records_at_fault_are_refused_as_by_a_prediction(artifact: Artifact, record: Any, wrong: Any) -> None:
+    sent = [record, {**record, **wrong} if wrong else {}, record]
+    with pytest.raises(InvalidRecordsError) as ours:
+        explain(artifact, sent)
+    with pytest.raises(InvalidRecordsError) as theirs:
+        make_prediction(artifact, sent)
+    assert (ours.value.rows, str(ours.value)) == (theirs.value.rows, str(theirs.value))
+
+
+# bikes
+
+
+@pytest.mark.parametrize("name", ["Lasso", "LinearRegression", "DecisionTreeRegressor", "LGBMRegressor"])
+def test_a_count_is_explained_and_has_no_reasons(trained: Registry, bikes: UseCase, name: str) -> None:
+    model = bikes_models(trained)[f"bikes-{name}"]
+    hours = read_training_table(bikes.path, bikes.features, bikes.target.feature).records[::100]
+    for explanation, score in zip(explain(model, hours), make_prediction(model, hours).scores, strict=True):
+        assert explanation.score == score
+        assert list(explanation.contributions) == [*HOUR, "year", "season", "weekend"]
+        total = explanation.base_value + sum(explanation.contributions.values())
+        assert total == pytest.approx(explanation.raw_score, rel=1e-12, abs=1e-9)
+        raw = np.exp(total) if name == "LGBMRegressor" else max(total, 0)
+        assert score == pytest.approx(raw, rel=1e-9, abs=1e-9)
+        assert explanation.reasons == []
+
+
+def test_another_weekday_moves_only_what_comes_from_it(trained: Registry) -> None:
+    model = bikes_models(trained)["bikes-LinearRegression"]
+    friday, sunday = explain(model, [HOUR, {**HOUR, "weekday": "Sunday"}])
+    moved = {name for name, value in friday.contributions.items() if sunday.contributions[name] != value}
+    assert moved == {"weekday", "weekend"}
+
+
+def test_hour_24_is_explained_as_hour_0_and_a_year_left_out_as_the_newest(trained: Registry) -> None:
+    model = bikes_models(trained)["bikes-LGBMRegressor"]
+    one, other = explain(model, [{**HOUR, "hour": 0, "year": 2012}, {**HOUR, "hour": 24}])
+    assert one == other
+
+
+def test_a_model_with_a_kernel_cannot_be_explained(trained: Registry) -> None:
+    with pytest.raises(NotExplainableError, match=r"SVR.*kernel"):
+        explain(bikes_models(trained)["bikes-SVR"], [HOUR])

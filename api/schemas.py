@@ -187,6 +187,7 @@ class ModelSchema(AnswerSchema):
         metadata={"description": "Versions of the libraries it depends on"},
     )
     parameters = Dict(required=True)
+    headline = String(required=True, metadata={"description": "The main metric; models are chosen by it"})
     metrics = Dict(
         keys=String(),
         values=Dict(keys=String(), values=Float()),
@@ -202,6 +203,21 @@ class ModelSchema(AnswerSchema):
         values=Dict(keys=String(), values=Dict(keys=String(), values=Float())),
         required=True,
         metadata={"description": "The metrics of all algorithms of the same training, the baseline among them"},
+    )
+    baseline_difference = Dict(
+        keys=String(),
+        values=List(Float(), validate=Length(equal=3)),
+        required=True,
+        metadata={"description": "How much better than the baseline on the hold-out, with a paired 95 % interval"},
+    )
+    champion = Dict(
+        required=True, allow_none=True, metadata={"description": "The model that answered before, on the same hold-out"}
+    )
+    groups = Dict(required=True, metadata={"description": "How groups of people are treated, by feature"})
+    protected = Dict(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The main metric with and without the protected columns, and whether they are out"},
     )
     intervals = Dict(
         keys=String(),

@@ -4,11 +4,12 @@ Nothing here imports scikit-learn: a serving worker computes an AUC too. Tests h
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from src.aliases import Matrix, Vector
 from src.errors import TooFewRowsError
@@ -377,34 +378,68 @@ class Regression(Task):
         return {}
 
 
-def bootstrap_interval(
-    y: Vector, scores: Vector, metric: Metric, seed: int, samples: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric.
+def bootstrap_intervals(
+    y: Vector, scores: Vector, measure: Callable[[Vector, Vector], Metrics], seed: int, samples: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of metrics, covering 95 %.
 
-    Rows are drawn with replacement; samples without both classes are left out (Efron and Tibshirani 1993, ch. 13).
+    Rows are drawn with replacement; samples in which a metric is undefined, as one without both classes, are left out
+    for it (Efron and Tibshirani 1993, ch. 13).
 
     Parameters
     ----------
     y, scores : ndarray, shape (n_rows,)
-    metric : callable
-        Of targets and scores.
+    measure : callable
+        The metrics of targets and scores.
     seed : int
         Seed of the drawing.
     samples : int
         How many samples to draw.
-    level : float
-        Coverage of the interval.
 
     Returns
     -------
-    tuple of (float, float)
-        Lower and upper end.
+    dict of (float, float)
+        Lower and upper end of each metric.
     """
+    values = [measure(y[rows], scores[rows]) for rows in _samples(len(y), seed, samples)]
+    return {name: _interval([value[name] for value in values]) for name in values[0]}
+
+
+def bootstrap_difference(
+    y: Vector, scores: Vector, others: Vector, metric: Metric, seed: int, samples: int = 2000
+) -> tuple[float, float, float]:
+    """How much better scores are than others of the same rows, with the paired bootstrap's 95 % interval.
+
+    Each sample of rows judges both, so that what is hard for both does not widen the interval.
+
+    Parameters
+    ----------
+    y, scores, others : ndarray, shape (n_rows,)
+    metric : callable
+        Of targets and scores; higher is better.
+    seed : int
+        Seed of the drawing.
+    samples : int
+        How many samples to draw.
+
+    Returns
+    -------
+    tuple of (float, float, float)
+        The difference of the metric, and the interval's lower and upper end.
+    """
+    differences = [
+        metric(y[rows], scores[rows]) - metric(y[rows], others[rows]) for rows in _samples(len(y), seed, samples)
+    ]
+    return metric(y, scores) - metric(y, others), *_interval(differences)
+
+
+def _samples(n_rows: int, seed: int, samples: int) -> Iterator[npt.NDArray[np.intp]]:
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, len(y), len(y)) for _ in range(samples))
-    values = [metric(y[rows], scores[rows]) for rows in draws]
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return (generator.integers(0, n_rows, n_rows) for _ in range(samples))
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -431,49 +466,80 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a candidate is judged by.
+
+    Parameters
+    ----------
+    metrics, baseline : mapping of str to dict
+        Metrics of each part, the candidate's and the baseline's: train, cross_validation, hold_out.
+    champion : mapping of float, optional
+        Hold-out metrics of the model that the candidate would replace; None when it would replace none.
+    group_ratios : mapping of float
+        The disparate impact of each grouping.
+    """
+
+    metrics: Mapping[str, Metrics]
+    baseline: Mapping[str, Metrics]
+    champion: Metrics | None = None
+    group_ratios: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Gate(ABC):
     """A demand that a candidate must meet before it is registered.
 
     Parameters
     ----------
-    metric : str
-        Name of the metric, higher being better.
+    name : str
+        What is judged: a metric or, where the gate says so, a grouping.
     bound : float
         The limit; its meaning is the gate's.
     """
 
-    metric: str
+    name: str
     bound: float
 
     @abstractmethod
-    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
-        """Compare a candidate with the bound.
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        """Compare a candidate with the bound; None when there is nothing to compare.
 
         Parameters
         ----------
-        candidate, baseline : mapping of str to dict
-            Metrics of each part: train, cross_validation, hold_out.
+        evidence : Evidence
 
         Returns
         -------
-        Verdict
+        Verdict or None
         """
+
+    def _at_least(self, gate: str, value: float) -> Verdict:
+        return Verdict(gate, value, self.bound, bool(value >= self.bound))
+
+    def _at_most(self, gate: str, value: float) -> Verdict:
+        return Verdict(gate, value, self.bound, bool(value <= self.bound))
 
 
 class SmallestMetric(Gate):
     """The hold-out metric must reach the bound."""
 
-    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
-        value = candidate[HOLD_OUT][self.metric]
-        return Verdict(f"smallest hold-out {self.metric}", value, self.bound, bool(value >= self.bound))
+    def judge(self, evidence: Evidence) -> Verdict:
+        return self._at_least(f"smallest hold-out {self.name}", evidence.metrics[HOLD_OUT][self.name])
+
+
+class LargestMetric(Gate):
+    """The hold-out metric, of which less is better, must not exceed the bound."""
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        return self._at_most(f"largest hold-out {self.name}", evidence.metrics[HOLD_OUT][self.name])
 
 
 class LargestGap(Gate):
     """The metric on the training part may exceed the hold-out's by at most the bound."""
 
-    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
-        value = candidate[TRAIN][self.metric] - candidate[HOLD_OUT][self.metric]
-        return Verdict(f"largest train-to-hold-out gap of {self.metric}", value, self.bound, bool(value <= self.bound))
+    def judge(self, evidence: Evidence) -> Verdict:
+        gap = evidence.metrics[TRAIN][self.name] - evidence.metrics[HOLD_OUT][self.name]
+        return self._at_most(f"largest train-to-hold-out gap of {self.name}", gap)
 
 
 class BaselineMargin(Gate):
@@ -482,25 +548,39 @@ class BaselineMargin(Gate):
     Cross-validation and not the hold-out: on a few hundred rows the difference of two models is mostly chance.
     """
 
-    def judge(self, candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]) -> Verdict:
-        value = baseline[CROSS_VALIDATION][self.metric] - candidate[CROSS_VALIDATION][self.metric]
-        return Verdict(f"largest {self.metric} below baseline", value, self.bound, bool(value <= self.bound))
+    def judge(self, evidence: Evidence) -> Verdict:
+        below = evidence.baseline[CROSS_VALIDATION][self.name] - evidence.metrics[CROSS_VALIDATION][self.name]
+        return self._at_most(f"largest {self.name} below baseline", below)
 
 
-def judge(
-    gates: tuple[Gate, ...], candidate: Mapping[str, Metrics], baseline: Mapping[str, Metrics]
-) -> list[dict[str, Any]]:
+class ChampionMargin(Gate):
+    """On the same hold-out the metric may fall below that of the model to replace by at most the bound."""
+
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        if evidence.champion is None:
+            return None
+        below = evidence.champion[self.name] - evidence.metrics[HOLD_OUT][self.name]
+        return self._at_most(f"largest {self.name} below champion", below)
+
+
+class SmallestGroupRatio(Gate):
+    """The disparate impact of a grouping must reach the bound."""
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        return self._at_least(f"smallest ratio between groups by {self.name}", evidence.group_ratios[self.name])
+
+
+def judge(gates: tuple[Gate, ...], evidence: Evidence) -> list[dict[str, Any]]:
     """Ask every gate; a NaN passes nothing.
 
     Parameters
     ----------
     gates : tuple of Gate
-    candidate, baseline : mapping of str to dict
-        Metrics of each part: train, cross_validation, hold_out.
+    evidence : Evidence
 
     Returns
     -------
     list of dict
-        Each gate's verdict as plain data.
+        The verdicts as plain data.
     """
-    return [asdict(gate.judge(candidate, baseline)) for gate in gates]
+    return [asdict(verdict) for gate in gates if (verdict := gate.judge(evidence))]

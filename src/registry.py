@@ -35,10 +35,13 @@ CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 DEFAULT_FOLDER = Path("models")
 
 _PARTS = {  # what every reader of a manifest may rely on
-    **dict.fromkeys(("use_case", "algorithm", "baseline", "version", "created", "python"), str),
+    **dict.fromkeys(("use_case", "algorithm", "baseline", "headline", "version", "created", "python"), str),
     **dict.fromkeys(("files", "libraries", "parameters", "metrics", "comparison", "intervals", "thresholds"), dict),
     **dict.fromkeys(("target", "example"), dict),
     **dict.fromkeys(("features", "gates", "trials"), list),
+    "groups": dict,
+    "champion": dict | None,
+    "protected": dict | None,
     "threshold": float | None,
 }
 

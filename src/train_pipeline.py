@@ -34,8 +34,26 @@ from sklearn.base import clone
 from src import __version__
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
-from src.errors import FailedGatesError, TabserveError, UniformTargetError
-from src.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics, bootstrap_interval, judge
+from src.errors import (
+    BrokenArtifactError,
+    FailedGatesError,
+    InvalidRecordsError,
+    TabserveError,
+    UniformTargetError,
+    UnknownModelError,
+)
+from src.evaluation import (
+    CHRONOLOGICAL,
+    CROSS_VALIDATION,
+    HOLD_OUT,
+    TRAIN,
+    Evidence,
+    Metrics,
+    bootstrap_difference,
+    bootstrap_intervals,
+    judge,
+)
+from src.fairness import compare_groups, smallest_ratios
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
 from src.registry import MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
@@ -43,6 +61,8 @@ from src.transformers import Target
 from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
+
+logger = logging.getLogger(__name__)
 
 HOLD_OUT_SHARE = 0.3
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
@@ -62,6 +82,8 @@ class Plan:
         Of the split, the folds and the search.
     jobs : int
         Folds worked on at once.
+    exclude_protected : bool
+        Whether the models must do without the protected features.
     progress : callable
         Told the algorithm, its trials so far and how many there will be: before the first and after each.
     """
@@ -69,6 +91,7 @@ class Plan:
     trials: int = 30
     seed: int = 42
     jobs: int = field(default_factory=joblib.cpu_count)
+    exclude_protected: bool = False
     progress: Callable[[Algorithm, Sequence[Trial], int], None] = lambda algorithm, trials, total: None
 
 
@@ -162,6 +185,7 @@ def run_training(
     digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
     table = read(use_case, data)
     whole, train, test, target = split(use_case, table, plan.seed)
+    champion = champion_of(use_case, registry, test)
     candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
     scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
     metrics = {
@@ -173,16 +197,22 @@ def run_training(
         {
             **identify(use_case, algorithm, now + place, digest, len(table), plan),
             **explain_choice(use_case, candidates[algorithm.name], train, test, scores[algorithm.name], plan),
+            **compare(use_case, scores, algorithm.name, champion, test, plan),
             "metrics": metrics[algorithm.name],
-            "baseline": use_case.baseline.name,
             "comparison": metrics,
-            "gates": judge(use_case.gates, metrics[algorithm.name], metrics[use_case.baseline.name]),
+            "protected": without_protected(use_case, candidates[algorithm.name], train, test, plan),
         }
         for place, algorithm in enumerate(by_score)
     ]
     manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
+    to_replace = champion.metrics if champion else None
     for manifest in manifests:
+        evidence = Evidence(
+            manifest["metrics"], metrics[use_case.baseline.name], to_replace, smallest_ratios(manifest["groups"])
+        )
+        manifest["gates"] = judge(use_case.gates, evidence)
         if has_passed(manifest):
+            to_replace = None  # this one will answer: those after it replace nothing
             registry.save(pack(candidates[manifest["algorithm"]], target, train, test), manifest)
     if not all(map(has_passed, manifests)):
         raise FailedGatesError(manifests)
@@ -192,6 +222,60 @@ def run_training(
 def has_passed(manifest: Mapping[str, Any]) -> bool:
     """Whether a candidate passed all its gates."""
     return all(gate["passed"] for gate in manifest["gates"])
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that answers for the use case, seen beside the candidates.
+
+    Parameters
+    ----------
+    model_id : str
+        Its name.
+    scores : ndarray, shape (n_test_rows,)
+        Its scores of the hold-out.
+    metrics : dict of float
+        Of these scores, decisions being made at its own threshold.
+    """
+
+    model_id: str
+    scores: Vector
+    metrics: Metrics
+
+
+def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion | None:
+    """Let the model that answers today score the hold-out.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose model.
+    registry : Registry
+        Where it is.
+    test : Part
+        The hold-out. A model that was trained on some of it, from other data or with another seed, looks better than
+        it is.
+
+    Returns
+    -------
+    Champion or None
+        None when there is no model, or none that can be loaded and takes these records.
+
+    Raises
+    ------
+    BrokenArtifactError
+        When the champion's name cannot be read.
+    """
+    promoted = registry.champion(use_case.name)
+    for model_id in [promoted] if promoted else registry.list(use_case.name):
+        try:
+            artifact = registry.load(model_id)
+            scores = artifact.model.predict_score(artifact.pipeline.transform(features_of(use_case, test)))
+        except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
+            logger.warning("%s is not compared with: %s", model_id, error)
+        else:
+            return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_))
+    return None
 
 
 def read(use_case: UseCase, data: Path) -> pd.DataFrame:
@@ -276,7 +360,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     InterruptedTrainingError
         On Ctrl-C while tuning.
     """
-    pipeline = clone(use_case.pipeline(algorithm))  # the declaration's own steps stay unfitted
+    # a clone: the declaration's own steps stay unfitted
+    pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
     X = pipeline.fit_transform(features_of(use_case, train))
     folds = use_case.task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
     prototype = clone(algorithm.model)
@@ -375,10 +460,10 @@ def identify(use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_r
 def explain_choice(
     use_case: UseCase, candidate: Candidate, train: Part, test: Part, hold_out_scores: Vector, plan: Plan
 ) -> dict[str, Any]:
-    """How the model was chosen and how sure its hold-out metric is, for the manifest."""
-    task = use_case.task
-    interval = bootstrap_interval(test.y, hold_out_scores, task.metric, plan.seed)
+    """How the model was chosen, how sure its hold-out metrics are and how it treats groups, for the manifest."""
+    task, threshold = use_case.task, candidate.model.threshold_
     return {
+        "headline": task.headline,
         "parameters": candidate.model.get_params(),
         "trials": [
             {
@@ -387,7 +472,7 @@ def explain_choice(
             }
             for trial in candidate.trials
         ],
-        "threshold": candidate.model.threshold_,
+        "threshold": threshold,
         "threshold_choice": next(iter(candidate.thresholds), None),
         "thresholds": {
             name: {
@@ -399,7 +484,71 @@ def explain_choice(
             }
             for name, threshold in candidate.thresholds.items()
         },
-        "intervals": {task.headline: interval},
+        "intervals": bootstrap_intervals(
+            test.y, hold_out_scores, lambda y, scores: task.metrics(y, scores, threshold), plan.seed
+        ),
+        "groups": {
+            group.feature: compare_groups(test.y, hold_out_scores, threshold, group.labels(test.table))
+            for group in use_case.groups
+            if threshold is not None
+        },
+    }
+
+
+def compare(
+    use_case: UseCase, scores: Mapping[str, Vector], name: str, champion: Champion | None, test: Part, plan: Plan
+) -> dict[str, Any]:
+    """How much better the model is than baseline and champion on the hold-out, for the manifest.
+
+    `scores` are those of the hold-out by algorithm.
+    """
+    task = use_case.task
+
+    def better_than(others: Vector) -> dict[str, tuple[float, float, float]]:
+        return {task.headline: bootstrap_difference(test.y, scores[name], others, task.metric, plan.seed)}
+
+    return {
+        "baseline": use_case.baseline.name,
+        "baseline_difference": better_than(scores[use_case.baseline.name]),
+        "champion": champion
+        and {
+            "model_id": champion.model_id,
+            "metrics": champion.metrics,
+            "difference": better_than(champion.scores),
+        },
+    }
+
+
+def without_protected(
+    use_case: UseCase, candidate: Candidate, train: Part, test: Part, plan: Plan
+) -> dict[str, Any] | None:
+    """The headline metric with and without the protected columns, for the manifest; None when there are none.
+
+    The other model has the candidate's parameters: what it would gain by a search of its own is not known.
+    """
+    if not use_case.protected:
+        return None
+    task = use_case.task
+    chosen = {
+        CROSS_VALIDATION: best_of(candidate.trials).cross_validation.score,
+        HOLD_OUT: task.metric(test.y, score(use_case, candidate, test)),
+    }
+    pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
+    X = pipeline.fit_transform(features_of(use_case, train))
+    folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
+    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs)
+    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y)
+    other = {
+        CROSS_VALIDATION: validation.score,
+        HOLD_OUT: task.metric(test.y, model.predict_score(pipeline.transform(features_of(use_case, test)))),
+    }
+    with_them, without_them = (other, chosen) if plan.exclude_protected else (chosen, other)
+    return {
+        "columns": list(use_case.protected),
+        "excluded": plan.exclude_protected,
+        "metric": task.headline,
+        "with": with_them,
+        "without": without_them,
     }
 
 
@@ -468,8 +617,9 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
     """Print how good the candidates are, what was saved, and which model answers now."""
     console.print(metrics_table(manifests), gates_table(manifests))
     for manifest in manifests:
-        for metric, (low, high) in manifest["intervals"].items():
-            console.print(f"{manifest['algorithm']}: 95 % interval of the hold-out {metric} {low:.3f} to {high:.3f}")
+        metric = manifest["headline"]
+        low, high = manifest["intervals"][metric]
+        console.print(f"{manifest['algorithm']}: 95 % interval of the hold-out {metric} {low:.3f} to {high:.3f}")
         for choice, outcome in manifest["thresholds"].items():
             chosen = " (chosen)" if choice == manifest["threshold_choice"] else ""
             console.print(f"{manifest['algorithm']}: threshold by {choice} {outcome['threshold']:.3f}{chosen}")
@@ -510,8 +660,17 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Folds to work on at once.  [default: the CPUs granted]")
 @click.option("--algorithm", "algorithms", multiple=True, help="Train only this; may be repeated.  [default: all]")
+@click.option("--exclude-protected", is_flag=True, help="Train without the protected features.")
 @click.version_option(__version__, prog_name="tabserve")
-def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None, algorithms: Sequence[str]) -> None:
+def main(
+    name: str,
+    data: Path | None,
+    trials: int,
+    seed: int,
+    jobs: int | None,
+    algorithms: Sequence[str],
+    exclude_protected: bool,
+) -> None:
     """Train models on a table, tune them, and register those that pass their gates."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console()
@@ -530,7 +689,7 @@ def main(name: str, data: Path | None, trials: int, seed: int, jobs: int | None,
                     label = f"{algorithm.name}: score {trials[-1].cross_validation.score:.4f}, best {best:.4f}"
                     bar.update(bars[algorithm.name], completed=len(trials), description=label)
 
-            plan = Plan(trials, seed, jobs or joblib.cpu_count(), progress)
+            plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, progress)
             manifests = run_training(use_case, registry, data or use_case.path, plan, algorithms)
     except FailedGatesError as error:
         show(console, registry, error.manifests)

@@ -172,6 +172,33 @@ def _records(X: Records) -> Sequence[Record]:
     return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
 
 
+class Blank(Transformer):
+    """Columns that the model must not see: every value in them becomes 0.
+
+    They keep their places, so that what is declared by a column's position stays right.
+
+    Parameters
+    ----------
+    columns : tuple of int
+        The columns to blank.
+    """
+
+    def __init__(self, columns: tuple[int, ...]) -> None:
+        self.columns = columns
+
+    def fit(self, X: Matrix, y: Any = None) -> Self:
+        """Note the width of a (n_rows, n_columns) matrix."""
+        self.n_columns_ = X.shape[1]
+        return self
+
+    def transform(self, X: Matrix) -> Matrix:
+        """The matrix with 0 in those columns."""
+        self.check_is_fitted()
+        blanked = X.copy()
+        blanked[:, self.columns] = 0.0
+        return blanked
+
+
 class OneHot(Transformer):
     """Codes of categories to one column of 0 and 1 for each value that was seen.
 

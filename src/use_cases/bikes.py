@@ -3,7 +3,7 @@
 The data are the UCI Bike Sharing data (see `src/datasets/PROVENANCE.md`).
 """
 
-from src.evaluation import LargestGap, Regression, SmallestMetric
+from src.evaluation import ChampionMargin, LargestGap, Regression, SmallestMetric
 from src.models.lightgbm import LgbCountRegressor
 from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from src.transformers import MinMax, OneHot, Target
@@ -112,7 +112,7 @@ USE_CASE = UseCase(
     target=Target(Integer(name="count", description="Bikes rented in that hour", low=0, high=1_000_000)),
     algorithms=ALGORITHMS,
     baseline=LINEAR,
-    gates=(SmallestMetric("r2", 0.2), LargestGap("r2", 0.1)),
+    gates=(SmallestMetric("r2", 0.2), LargestGap("r2", 0.1), ChampionMargin("r2", 0.02)),
     example={"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"},
     splits=4,
     repeats=1,

@@ -8,10 +8,11 @@ from typing import Any
 from src.aliases import Record
 from src.errors import InvalidUseCaseError, UnknownAlgorithmError
 from src.evaluation import Gate, Task
+from src.fairness import GroupBy
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.registry import ModelId
-from src.transformers import RecordEncoder, Target, Transformer
+from src.transformers import Blank, RecordEncoder, Target, Transformer
 from src.tuning import Dimension
 from src.use_cases.features import DerivedColumn, Feature
 
@@ -71,6 +72,8 @@ class UseCase:
     splits, repeats : int
         Folds of cross-validation, and how often the rows are dealt out to them: few rows need many of both, since one
         pass ranks trials by noise; many rows need neither.
+    groups : tuple of GroupBy
+        People whom the decisions are compared for.
     chronological : bool
         Whether the rows of the data stand in the order of time; a model is then also judged by fitting it on the first
         of them and scoring the last.
@@ -79,7 +82,7 @@ class UseCase:
     ------
     InvalidUseCaseError
         When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
-        computed, or the target may be missing.
+        computed, a group is of no feature, or the target may be missing.
     """
 
     name: str
@@ -96,6 +99,7 @@ class UseCase:
     derived: tuple[DerivedColumn, ...] = ()
     splits: int = 10
     repeats: int = 2
+    groups: tuple[GroupBy, ...] = ()
     chronological: bool = False
 
     def __post_init__(self) -> None:
@@ -114,6 +118,8 @@ class UseCase:
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
         if self.target.feature.optional:
             raise InvalidUseCaseError(f"{self.name}: the target must be there in every row.")
+        if unknown := {group.feature for group in self.groups} - {feature.name for feature in self.features}:
+            raise InvalidUseCaseError(f"{self.name}: there is no feature to group by: {', '.join(sorted(unknown))}.")
         by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:
             column.check(by_name)
@@ -143,9 +149,21 @@ class UseCase:
                 return algorithm
         raise UnknownAlgorithmError(self.name, [algorithm.name for algorithm in self.algorithms])
 
-    def pipeline(self, algorithm: Algorithm) -> Pipeline:
+    @property
+    def protected(self) -> tuple[str, ...]:
+        """Names of the protected features and of the columns that are derived from them."""
+        features = {feature.name for feature in self.features if feature.protected}
+        return tuple(column.name for column in self._columns if not features.isdisjoint(column.sources))
+
+    def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
         """A pipeline from records to the matrix of an algorithm; its steps are the declaration's: clone it to fit."""
-        return Pipeline((RecordEncoder(self.features, self.derived), *algorithm.transformers))
+        positions = tuple(place for place, column in enumerate(self._columns) if column.name in self.protected)
+        blank = (Blank(positions),) if exclude_protected and positions else ()
+        return Pipeline((RecordEncoder(self.features, self.derived), *blank, *algorithm.transformers))
+
+    @property
+    def _columns(self) -> tuple[Feature | DerivedColumn, ...]:
+        return (*self.features, *self.derived)
 
 
 def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int, ...]:

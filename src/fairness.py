@@ -1,0 +1,130 @@
+"""Groups: how a model's decisions treat groups of people, by fairlearn, which is imported when a model is trained."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from src.aliases import Vector
+from src.evaluation import roc_auc
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBy:
+    """People parted by a feature.
+
+    Parameters
+    ----------
+    feature : str
+        Name of a feature.
+    cuts : tuple of float
+        For a number: the largest value of each group but the last, ascending. Without any, each value is a group.
+    """
+
+    feature: str
+    cuts: tuple[float, ...] = ()
+
+    def labels(self, table: "pd.DataFrame") -> list[str]:
+        """The group of each row.
+
+        Parameters
+        ----------
+        table : DataFrame
+            n_rows rows with the feature.
+
+        Returns
+        -------
+        list of str
+            n_rows labels.
+        """
+        values = table[self.feature]
+        if not self.cuts:
+            return [str(value) for value in values]
+        lowest, highest = f"{self.cuts[0]:g} and under", f"over {self.cuts[-1]:g}"
+        between = [f"over {low:g} to {high:g}" for low, high in zip(self.cuts[:-1], self.cuts[1:], strict=True)]
+        labels = [lowest, *between, highest]
+        return [labels[position] for position in np.searchsorted(self.cuts, values)]
+
+
+def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> dict[str, Any]:
+    """Compare the decisions about groups; the favourable decision is 0, the other a refusal.
+
+    Parameters
+    ----------
+    y : ndarray of 0 and 1, shape (n_rows,)
+        The outcomes, 1 being the one that a refusal is meant for.
+    scores : ndarray, shape (n_rows,)
+        Probabilities of a 1.
+    threshold : float
+        From which on a score is refused.
+    groups : sequence of str
+        The group of each row.
+
+    Returns
+    -------
+    dict
+        `values`: for each group its rows, the share with outcome 1, the mean score, the ROC AUC, the accuracy, the
+        share that gets the favourable decision (selection rate), and the share of those with outcome 0 that does
+        (opportunity). `disparate_impact`: the smallest selection rate divided by the largest.
+        `equal_opportunity_difference`: the largest opportunity less the smallest (Hardt, Price and Srebro 2016). None
+        where something is undefined, as the AUC of one outcome is.
+    """
+    from fairlearn.metrics import MetricFrame, count, mean_prediction, selection_rate, true_positive_rate
+
+    decisions = (scores >= threshold).astype(np.float64)
+    by_decision = MetricFrame(
+        metrics={
+            "rows": count,
+            "share_of_1": lambda y, decisions: float(np.mean(y)),
+            "accuracy": lambda y, decisions: float(np.mean(y == decisions)),
+            "selection_rate": lambda y, decisions: selection_rate(y, decisions, pos_label=0),
+            "opportunity": lambda y, decisions: true_positive_rate(y, decisions, pos_label=0),
+        },
+        y_true=y,
+        y_pred=decisions,
+        sensitive_features=list(groups),
+    )
+    by_score = MetricFrame(
+        metrics={
+            "mean_score": mean_prediction,
+            "roc_auc": lambda y, scores: roc_auc(np.asarray(y), np.asarray(scores)),
+        },
+        y_true=y,
+        y_pred=scores,
+        sensitive_features=list(groups),
+    )
+    columns = {**by_decision.by_group.to_dict(), **by_score.by_group.to_dict()}
+    return {
+        "values": {
+            group: {metric: _number(values[group]) for metric, values in columns.items()}
+            for group in by_decision.by_group.index
+        },
+        "disparate_impact": _number(by_decision.ratio()["selection_rate"]),
+        "equal_opportunity_difference": _number(by_decision.difference()["opportunity"]),
+    }
+
+
+def smallest_ratios(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The disparate impact of each grouping; NaN where it is undefined.
+
+    Parameters
+    ----------
+    groups : mapping
+        By feature, what `compare_groups` gave.
+
+    Returns
+    -------
+    dict of float
+    """
+    ratios = {name: comparison["disparate_impact"] for name, comparison in groups.items()}
+    return {name: math.nan if ratio is None else ratio for name, ratio in ratios.items()}
+
+
+def _number(value: Any) -> float | None:
+    """A plain number, None for NaN, which is not JSON."""
+    return float(value) if math.isfinite(value) else None

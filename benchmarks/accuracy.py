@@ -21,7 +21,7 @@ from sklearn.base import clone
 
 from src import __version__
 from src.aliases import Matrix, Vector
-from src.evaluation import bootstrap_interval, roc_auc
+from src.evaluation import bootstrap_intervals, roc_auc
 from src.models.base import Fold, Model
 from src.models.lightgbm import LgbClassifier
 from src.registry import library_versions
@@ -64,7 +64,7 @@ def main() -> None:
         "logistic baseline": use_case.baseline,
     }
     hold_out = score(use_case, tuned, test)
-    low, high = bootstrap_interval(test.y, hold_out, roc_auc, plan.seed)
+    low, high = bootstrap_intervals(test.y, hold_out, use_case.task.metrics, plan.seed)["roc_auc"]
 
     lines = [
         "# How good tuning is on the credit data",

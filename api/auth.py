@@ -33,6 +33,7 @@ class BasicAuth(HTTPBasicAuth):
         """The request's credentials; None when there are none or they are malformed."""
         # Flask-HTTPAuth's own takes them under any scheme, among noise, and in other encodings than UTF-8
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+        encoded = encoded.lstrip(" ")
         if scheme.lower() != "basic":
             return None
         try:

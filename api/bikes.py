@@ -71,7 +71,7 @@ def rentals(query_data: Mapping[str, Any]) -> Response:
 
 @blueprint.post("/scores/<name>")
 @blueprint.auth_required(auth)
-@blueprint.input(ScoreQuery, location="query")
+@blueprint.input(ScoreQuery, location="query", unknown=RAISE)
 @blueprint.output(ScoreSchema)
 @problems(422, 503)
 def score(name: str, query_data: Mapping[str, str]) -> Response:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import orjson
 from apiflask import APIBlueprint
 from flask import Response, current_app, request
+from marshmallow import RAISE
 
 import src
 from api import API_VERSION
@@ -27,6 +28,7 @@ from api.schemas import (
     VersionSchema,
     field_errors,
     in_words,
+    printable,
     public_manifest,
     record_schema,
     row_errors,
@@ -96,7 +98,7 @@ def version() -> Response:
 
 
 @blueprint.get("/models")
-@blueprint.input(ModelsQuery, location="query")
+@blueprint.input(ModelsQuery, location="query", unknown=RAISE)
 @blueprint.output(ModelsSchema)
 @problems(422)
 def models(query_data: Mapping[str, str]) -> Response:
@@ -312,10 +314,12 @@ def _wants_csv() -> bool:
 def _partial() -> bool:
     if not request.query_string:
         return False
-    text = request.args.get("partial", "false")
-    if text not in ("true", "false"):
-        raise InvalidFieldsError({"partial": ["Must be true or false."]})
-    return text == "true"
+    texts = request.args.getlist("partial")
+    if unknown := request.args.keys() - {"partial"}:
+        raise InvalidFieldsError({printable(name): ["Unknown field."] for name in unknown})
+    if texts not in (["true"], ["false"]):
+        raise InvalidFieldsError({"partial": ["Must be true or false, once."]})
+    return texts == ["true"]
 
 
 def as_json(content: Any) -> Response:

@@ -105,7 +105,8 @@ def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]
     records = {name: _reference(_record_name(name)) for name in use_cases}
     labelled = {name: _reference(f"Labelled{_record_name(name)}") for name in use_cases}
     examples = {
-        name: {"summary": use_case.title, "value": dict(use_case.example)} for name, use_case in use_cases.items()
+        name: {"summary": f"{use_case.title}: for model_id {name}", "value": dict(use_case.example)}
+        for name, use_case in use_cases.items()
     }
     lists = {name: {**example, "value": [example["value"]]} for name, example in examples.items()}
 
@@ -157,7 +158,10 @@ def _model_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
     return {
         "description": "A model_id, `latest`, `champion`, or the name of a use case",
         "schema": {"type": "string", "pattern": f"^({names})$"},
-        "examples": {name: {"summary": use_case.title, "value": name} for name, use_case in use_cases.items()},
+        "examples": {
+            name: {"summary": f"{use_case.title}: with the body of that name", "value": name}
+            for name, use_case in use_cases.items()
+        },
     }
 
 

@@ -1,5 +1,6 @@
 """marshmallow schemas: of records, built from features, and of what the service takes and answers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
@@ -11,6 +12,7 @@ from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 
 from src.aliases import Record
+from src.registry import MODEL_ID
 from src.use_cases import all_use_cases
 from src.use_cases.declaration import UseCase
 from src.use_cases.features import Feature
@@ -18,7 +20,7 @@ from src.use_cases.features import Feature
 LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
 MOST_FIELDS = 50  # fields of one record that an answer names
 MOST_ROWS = 100  # rows of a list that an answer names
-MODEL_ID_PATTERN = r"[a-z][a-z0-9_]*-[a-zA-Z][a-zA-Z0-9-]*_v[0-9.]+-[0-9]+\.[0-9]{6}"
+MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema knows no named groups
 
 FieldErrors: TypeAlias = dict[str, list[str]]
 
@@ -91,7 +93,7 @@ def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
     errors = schema.validate(record)
     known = {field: errors.pop(field) for field in schema.fields if field in errors}
     named = [*known.items(), *sorted(errors.items(), key=str)][:MOST_FIELDS]
-    return {_printable(field): messages for field, messages in named}
+    return {printable(field): messages for field, messages in named}
 
 
 def row_errors(
@@ -109,7 +111,8 @@ def in_words(errors: FieldErrors) -> str:
     return "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
 
 
-def _printable(name: object) -> str:
+def printable(name: object) -> str:
+    """A name that a client made up, cut, and as text that every client can read."""
     return str(name)[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 

@@ -128,7 +128,7 @@ class Users:
     def _changed(self) -> Iterator[dict[str, str]]:
         """The hashes, written back after the `with` block; nobody else changes them meanwhile."""
         try:
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(self._path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)  # the file itself is no good to lock: it is replaced
                 hashes = self.read()
@@ -141,13 +141,17 @@ class Users:
             raise UsersFileError(f"writing it failed ({type(error).__name__})") from None
 
     def _write(self, content: bytes) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.new")
+        path = self._path.resolve()  # a link stays one
+        temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)  # left by a process that was killed
         with open(temporary, "xb", opener=_private) as file:
+            if path.exists():  # added to by root, it stays the service's
+                owner = path.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._path)
+        temporary.replace(path)
 
 
 def check_name(name: str) -> None:

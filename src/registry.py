@@ -45,7 +45,7 @@ _PARTS = {  # what every reader of a manifest may rely on
     "threshold": float | None,
 }
 
-_MODEL_ID = re.compile(
+MODEL_ID = re.compile(
     r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
     r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
     re.ASCII,
@@ -85,7 +85,7 @@ class ModelId:
         ModelId or None
             None for a text that is no model_id.
         """
-        match = _MODEL_ID.fullmatch(text)
+        match = MODEL_ID.fullmatch(text)
         return cls(**match.groupdict()) if match else None
 
     def __str__(self) -> str:

@@ -596,7 +596,7 @@ def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
             by_part = {part: metrics[metric] for part, metrics in comparison[name].items()}
             values = (*by_part.values(), by_part[TRAIN] - by_part[HOLD_OUT])
             label = f"{name}*" if name == baseline else name
-            table.add_row("" if place else metric, label, *(f"{value:.3f}"[:7] for value in values))
+            table.add_row("" if place else metric, label, *(f"{value:#.4g}" for value in values))
         table.add_section()
     table.caption = "* the baseline"
     return table

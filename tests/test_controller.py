@@ -798,3 +798,23 @@ def test_a_record_that_cannot_be_explained_is_named_as_for_a_prediction(
     for body, status in (([], 400), (3, 400), ([3], 400), ([record] * 1001, 413)):
         assert_problem(service.post("/explain/credit", json=body), status)
     assert_problem(service.post("/explain/nothing", json=record), 404)
+
+
+@pytest.mark.parametrize(
+    ("query", "errors"),
+    [
+        ("partial=true&partial=false", {"partial": ["Must be true or false, once."]}),
+        ("partal=true", {"partal": ["Unknown field."]}),
+        ("partial=true&x=1", {"x": ["Unknown field."]}),
+    ],
+)
+def test_a_query_that_is_not_understood_is_refused_and_not_passed_over(
+    service: FlaskClient, record: dict[str, Any], query: str, errors: dict[str, list[str]]
+) -> None:
+    answer = service.post(f"/outputs/credit?{query}", json=[record])
+    assert_problem(answer, 422)
+    assert answer.json["errors"] == errors
+
+
+def test_a_query_of_the_models_list_that_is_not_understood_is_refused(service: FlaskClient) -> None:
+    assert assert_problem(service.get("/models?usecase=credit"), 422) == {"usecase": ["Unknown field."]}

@@ -226,3 +226,23 @@ def test_a_hash_that_cannot_be_computed_is_the_files_fault(users: Users, path: P
     path.write_text(path.read_text().replace("m=8,", "m=1,"))  # argon2 needs at least 8
     with pytest.raises(UsersFileError, match="could not be computed"):
         matches(users.read()["alice"], PASSWORD)
+
+
+def test_a_link_to_the_users_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    link, target = tmp_path / "users.txt", tmp_path / "secrets" / "users"
+    link.symlink_to(target)
+    Users(link).add("alice", "correct horse battery")
+    Users(link).add("bob", "correct horse battery")
+    assert link.is_symlink()
+    assert list(Users(target).read()) == ["alice", "bob"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_file_that_root_changes_stays_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "users.txt"
+    Users(path).add("alice", "correct horse battery")
+    os.chown(path, 65534, 65534)
+    Users(path).add("bob", "correct horse battery")
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)

@@ -1,6 +1,7 @@
 """Groups: how a model's decisions treat groups of people, by fairlearn, which is imported when a model is trained."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from src.evaluation import roc_auc
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NOT_GIVEN = "not given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +43,22 @@ class GroupBy:
         Returns
         -------
         list of str
-            n_rows labels.
+            n_rows labels; rows without a value are a group of their own.
         """
-        values = table[self.feature]
+        values = table[self.feature].convert_dtypes()  # whole numbers stay whole where some are missing
+        return [
+            NOT_GIVEN if missing else self._label(value) for value, missing in zip(values, values.isna(), strict=True)
+        ]
+
+    def _label(self, value: Any) -> str:
         if not self.cuts:
-            return [str(value) for value in values]
-        lowest, highest = f"{self.cuts[0]:g} and under", f"over {self.cuts[-1]:g}"
-        between = [f"over {low:g} to {high:g}" for low, high in zip(self.cuts[:-1], self.cuts[1:], strict=True)]
-        labels = [lowest, *between, highest]
-        return [labels[position] for position in np.searchsorted(self.cuts, values)]
+            return str(value)
+        place = bisect_left(self.cuts, value)
+        if place == 0:
+            return f"{self.cuts[0]:g} and under"
+        if place == len(self.cuts):
+            return f"over {self.cuts[-1]:g}"
+        return f"over {self.cuts[place - 1]:g} to {self.cuts[place]:g}"
 
 
 def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +93,10 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
             "share_of_1": lambda y, decisions: float(np.mean(y)),
             "accuracy": lambda y, decisions: float(np.mean(y == decisions)),
             "selection_rate": lambda y, decisions: selection_rate(y, decisions, pos_label=0),
-            "opportunity": lambda y, decisions: true_positive_rate(y, decisions, pos_label=0),
+            # of nobody with outcome 0 the rate is undefined, and fairlearn's 0
+            "opportunity": lambda y, decisions: (
+                true_positive_rate(y, decisions, pos_label=0) if np.any(y == 0) else math.nan
+            ),
         },
         y_true=y,
         y_pred=decisions,

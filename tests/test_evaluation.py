@@ -1,6 +1,7 @@
 """Metrics, thresholds, intervals and gates."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +15,27 @@ from src.evaluation import (
     HOLD_OUT,
     TRAIN,
     BaselineMargin,
+    ChampionMargin,
     Classification,
     CostMatrix,
+    Evidence,
     Gate,
     LargestGap,
+    LargestMetric,
+    Metrics,
     Regression,
+    SmallestGroupRatio,
     SmallestMetric,
     Task,
     average_precision,
-    bootstrap_interval,
+    bootstrap_difference,
+    bootstrap_intervals,
     judge,
     kolmogorov_smirnov,
     r2,
     roc_auc,
 )
+from src.models.base import Metric
 
 TASK = Classification(CostMatrix(missed=5, false_alarm=1))
 Rows = tuple[np.ndarray, np.ndarray]
@@ -159,35 +167,111 @@ def example() -> Rows:
     return y, y + generator.normal(size=80)
 
 
-def test_a_bootstrap_interval_covers_the_metric_and_shrinks_with_its_level(example: Rows) -> None:
-    wide, narrow = (bootstrap_interval(*example, roc_auc, seed=1, samples=300, level=level) for level in (0.95, 0.5))
-    assert wide[0] < narrow[0] < roc_auc(*example) < narrow[1] < wide[1]
+def interval(y: np.ndarray, scores: np.ndarray, metric: Metric, seed: int, samples: int = 2000) -> tuple[float, float]:
+    """The interval of one metric."""
+    return bootstrap_intervals(y, scores, lambda y, scores: {"it": metric(y, scores)}, seed, samples)["it"]
+
+
+def test_every_metric_has_a_bootstrap_interval_that_covers_it(example: Rows) -> None:
+    y, scores = example[0], 1 / (1 + np.exp(-example[1]))
+
+    def measure(y: np.ndarray, scores: np.ndarray) -> Metrics:
+        return TASK.metrics(y, scores, 0.6)
+
+    intervals = bootstrap_intervals(y, scores, measure, seed=1, samples=300)
+    assert intervals.keys() == measure(y, scores).keys()
+    for name, value in measure(y, scores).items():
+        low, high = intervals[name]
+        assert low < value < high, name
 
 
 def test_a_bootstrap_interval_of_a_mean_is_the_one_of_textbooks(example: Rows) -> None:
-    low, high = bootstrap_interval(*example, lambda y, scores: float(np.mean(scores)), seed=1)
+    low, high = interval(*example, lambda y, scores: float(np.mean(scores)), seed=1)
     error = np.std(example[1]) / np.sqrt(80)
     assert low == pytest.approx(np.mean(example[1]) - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(np.mean(example[1]) + 1.96 * error, abs=0.1 * error)
 
 
 def test_a_bootstrap_interval_depends_on_its_seed_only(example: Rows) -> None:
-    first, again, other = (bootstrap_interval(*example, roc_auc, seed, samples=100) for seed in (1, 1, 2))
+    first, again, other = (interval(*example, roc_auc, seed, samples=100) for seed in (1, 1, 2))
     assert first == again != other
 
 
+def test_a_bootstrap_interval_is_the_same_whatever_else_is_measured(example: Rows) -> None:
+    together = bootstrap_intervals(*example, TASK.metrics, seed=1, samples=100)
+    assert together["roc_auc"] == interval(*example, roc_auc, seed=1, samples=100)
+    assert together["ks"] == interval(*example, kolmogorov_smirnov, seed=1, samples=100)
+
+
 @pytest.mark.parametrize("metric", [roc_auc, average_precision, kolmogorov_smirnov])
-def test_samples_without_both_classes_are_left_out(metric: Callable[..., float]) -> None:
+def test_samples_without_both_classes_are_left_out(metric: Metric) -> None:
     y, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.3])
-    assert bootstrap_interval(y, scores, metric, seed=0, samples=100) == (1, 1)
+    assert interval(y, scores, metric, seed=0, samples=100) == (1, 1)
 
 
 def test_samples_of_equal_targets_are_left_out() -> None:
     y = np.array([0.1, 0.1, 0.1, 0.4])
-    assert bootstrap_interval(y, y, r2, seed=0, samples=100) == (1, 1)
+    assert interval(y, y, r2, seed=0, samples=100) == (1, 1)
 
 
-def metrics(train: float, out_of_fold: float, hold_out: float) -> dict[str, dict[str, float]]:
+def test_a_sample_is_left_out_only_for_the_metrics_that_it_leaves_undefined() -> None:
+    y, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.1, 0.1])
+    intervals = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, 0.95), seed=0, samples=200)
+    assert intervals["roc_auc"] == (1, 1)
+    assert intervals["accuracy"][1] == 1  # of the samples in which all are 0
+
+
+@pytest.fixture
+def rivals(example: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the example that are better than its own, and its own: wrong about much the same rows."""
+    y, scores = example
+    return scores + 0.4 * y, scores
+
+
+def test_a_difference_is_what_one_metric_has_more_than_the_other(
+    example: Rows, rivals: tuple[np.ndarray, np.ndarray]
+) -> None:
+    y, _ = example
+    better, worse = rivals
+    difference, low, high = bootstrap_difference(y, better, worse, roc_auc, seed=1, samples=300)
+    assert difference == roc_auc(y, better) - roc_auc(y, worse) > 0
+    assert 0 < low < difference < high
+    turned = bootstrap_difference(y, worse, better, roc_auc, seed=1, samples=300)
+    assert turned == pytest.approx((-difference, -high, -low))
+
+
+def test_a_paired_difference_is_surer_than_that_of_two_intervals(
+    example: Rows, rivals: tuple[np.ndarray, np.ndarray]
+) -> None:
+    y, _ = example
+    _, low, high = bootstrap_difference(y, *rivals, roc_auc, seed=1, samples=300)
+    widths = [float(np.ptp(interval(y, scores, roc_auc, seed=1, samples=300))) for scores in rivals]
+    assert high - low < 0.6 * np.hypot(*widths)  # how wide that of two independent samples would be
+    assert high - low < min(widths)
+
+
+def test_the_paired_interval_of_a_mean_s_difference_is_the_one_of_textbooks(example: Rows) -> None:
+    y, scores = example
+    others = scores / 2
+    _, low, high = bootstrap_difference(y, scores, others, lambda y, scores: float(np.mean(scores)), seed=1)
+    error = np.std(scores - others) / np.sqrt(80)
+    assert low == pytest.approx(np.mean(scores - others) - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(np.mean(scores - others) + 1.96 * error, abs=0.2 * error)
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=rows_of_both_classes, seed=st.integers(0, 9))
+def test_equal_scores_do_not_differ_at_all(rows: Rows, seed: int) -> None:
+    y, scores = rows
+    assert bootstrap_difference(y, scores, scores.copy(), roc_auc, seed, samples=60) == (0, 0, 0)
+
+
+def test_samples_in_which_a_difference_is_undefined_are_left_out() -> None:
+    y, right = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.3])
+    assert bootstrap_difference(y, right, -right, roc_auc, seed=0, samples=100) == (1, 1, 1)
+
+
+def metrics(train: float, out_of_fold: float, hold_out: float) -> dict[str, Metrics]:
     return {TRAIN: {"auc": train}, CROSS_VALIDATION: {"auc": out_of_fold}, HOLD_OUT: {"auc": hold_out}}
 
 
@@ -200,6 +284,9 @@ BASELINE = metrics(0.8, 0.75, 0.9)
         (SmallestMetric("auc", 0.5), metrics(0, 0, 0.5), 0.5, True),
         (SmallestMetric("auc", 0.5), metrics(1, 1, 0.49), 0.49, False),
         (SmallestMetric("auc", 0.5), metrics(1, 1, np.nan), np.nan, False),
+        (LargestMetric("auc", 0.5), metrics(1, 1, 0.5), 0.5, True),
+        (LargestMetric("auc", 0.5), metrics(0, 0, 0.51), 0.51, False),
+        (LargestMetric("auc", 0.5), metrics(0, 0, np.nan), np.nan, False),
         (LargestGap("auc", 0.25), metrics(0.75, 0, 0.5), 0.25, True),
         (LargestGap("auc", 0.25), metrics(0.5, 0, 0.75), -0.25, True),
         (LargestGap("auc", 0.25), metrics(0.75, 1, 0.25), 0.5, False),
@@ -212,18 +299,67 @@ BASELINE = metrics(0.8, 0.75, 0.9)
     ],
 )
 def test_a_gate_passes_up_to_its_bound_and_no_nan(
-    gate: Gate, candidate: dict[str, dict[str, float]], value: float, passed: bool
+    gate: Gate, candidate: dict[str, Metrics], value: float, passed: bool
 ) -> None:
-    (verdict,) = judge((gate,), candidate, BASELINE)
+    (verdict,) = judge((gate,), Evidence(candidate, BASELINE))
+    check(verdict, gate, value, passed)
+
+
+@pytest.mark.parametrize(
+    ("champion", "hold_out", "value", "passed"),
+    [
+        (0.75, 0.5, 0.25, True),
+        (0.5, 0.75, -0.25, True),
+        (0.75, 0.25, 0.5, False),
+        (0.75, np.nan, np.nan, False),
+        (np.nan, 0.75, np.nan, False),
+    ],
+)
+def test_a_candidate_may_be_a_little_worse_than_the_champion(
+    champion: float, hold_out: float, value: float, passed: bool
+) -> None:
+    gate = ChampionMargin("auc", 0.25)
+    (verdict,) = judge((gate,), Evidence(metrics(0, 0, hold_out), BASELINE, {"auc": champion}))
+    check(verdict, gate, value, passed)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "passed"), [(0.5, True), (1.0, True), (np.nextafter(0.5, 0), False), (0.0, False), (np.nan, False)]
+)
+def test_the_groups_ratio_must_reach_its_bound(ratio: float, passed: bool) -> None:
+    gate = SmallestGroupRatio("age", 0.5)
+    (verdict,) = judge((gate,), Evidence(BASELINE, BASELINE, group_ratios={"age": ratio, "sex": 1 - ratio}))
+    check(verdict, gate, ratio, passed)
+
+
+def check(verdict: dict[str, Any], gate: Gate, value: float, passed: bool) -> None:
     assert verdict["passed"] is passed
     assert verdict["value"] == pytest.approx(value, nan_ok=True)
     assert verdict["bound"] == gate.bound
-    assert "auc" in verdict["gate"]
+    assert gate.name in verdict["gate"]
 
 
 def test_each_gate_has_its_verdict() -> None:
-    verdicts = judge((SmallestMetric("auc", 0.9), LargestGap("auc", 1.0)), metrics(0.9, 0.9, 0.8), BASELINE)
-    assert [verdict["passed"] for verdict in verdicts] == [False, True]
+    gates = SmallestMetric("auc", 0.9), LargestGap("auc", 1.0)
+    verdicts = judge(gates, Evidence(metrics(0.9, 0.9, 0.8), BASELINE))
+    assert verdicts == [
+        {"gate": "smallest hold-out auc", "value": 0.8, "bound": 0.9, "passed": False},
+        {"gate": "largest train-to-hold-out gap of auc", "value": pytest.approx(0.1), "bound": 1.0, "passed": True},
+    ]
+
+
+def test_without_a_champion_nothing_is_said_of_one() -> None:
+    gates = ChampionMargin("auc", -1.0), SmallestMetric("auc", 0.5), ChampionMargin("auc", 1.0)
+    (verdict,) = judge(gates, Evidence(BASELINE, BASELINE))
+    assert verdict["gate"] == "smallest hold-out auc"
+    assert len(judge(gates, Evidence(BASELINE, BASELINE, {"auc": 0.9}))) == 3
+
+
+def test_no_two_kinds_of_gate_sound_the_same() -> None:
+    kinds = [SmallestMetric, LargestMetric, LargestGap, BaselineMargin, ChampionMargin, SmallestGroupRatio]
+    assert set(kinds) == set(Gate.__subclasses__())
+    verdicts = judge(tuple(kind("auc", 0.5) for kind in kinds), Evidence(BASELINE, BASELINE, {"auc": 1}, {"auc": 1}))
+    assert len({verdict["gate"] for verdict in verdicts}) == len(kinds)
 
 
 @settings(deadline=None, max_examples=30)

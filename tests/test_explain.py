@@ -163,6 +163,24 @@ def test_a_column_derived_from_a_protected_feature_is_protected_even_without_the
     assert flags == {("months_loan_duration", False), ("age", True), ("duration_for_age", True)}
 
 
+@pytest.mark.parametrize("name", ["lightgbm", "logistic"])
+def test_a_model_trained_without_protected_features_never_gives_one_as_a_reason(
+    credit: UseCase, records: Any, name: str
+) -> None:
+    algorithm = credit.baseline if name == "logistic" else credit.algorithms[0]
+    _, *steps = credit.pipeline(algorithm, exclude_protected=True).steps
+    explanations = explain(made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)), records)
+    for explanation in explanations:
+        assert {explanation.contributions[column] for column in PROTECTED} == {0}
+        assert not any(reason.protected or reason.column in PROTECTED for reason in explanation.reasons)
+    assert max(len(explanation.reasons) for explanation in explanations) == MOST_REASONS
+    changed = explain(
+        made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)),
+        [{**record, "age": 19, "personal_status": "female", "foreign_worker": "no"} for record in records],
+    )
+    assert changed == explanations
+
+
 @given(st.sets(st.integers(0, 19), min_size=1, max_size=5))
 @settings(max_examples=10, deadline=None)
 def test_only_features_that_are_in_the_model_are_named(credit: UseCase, records: Any, chosen: set[int]) -> None:

@@ -29,7 +29,7 @@ from src.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, Lg
 from src.models.linear import LogisticRegression
 from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from src.pipeline import Pipeline
-from src.transformers import MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
+from src.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
 from src.use_cases.features import Category, Grouping, Integer
 
 FEATURES = (
@@ -50,6 +50,7 @@ FOLDS = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).sp
 
 TRANSFORMERS: list[tuple[Transformer, Any]] = [
     (RecordEncoder(FEATURES, (WARM,)), RECORDS),
+    (Blank((1,)), MATRIX),
     (OneHot((0,)), MATRIX),
     (Standardize(), MATRIX),
     (MinMax(), MATRIX),

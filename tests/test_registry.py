@@ -86,7 +86,7 @@ def test_a_model_id_is_its_parts():
     assert ModelId.parse(GOOD_ID) == ModelId("credit", "lightgbm", "1.0.0", "1795287600.123456")
 
 
-@given(st.from_regex(src.registry._MODEL_ID, fullmatch=True))
+@given(st.from_regex(src.registry.MODEL_ID, fullmatch=True))
 def test_every_model_id_is_written_as_it_was_read(text):
     assert str(ModelId.parse(text)) == text
 
@@ -517,6 +517,24 @@ def test_a_manifest_of_another_model_is_refused(registry, model_id):
 def test_a_manifest_that_is_none_is_refused(registry, model_id, content):
     (registry.folder / model_id / MANIFEST).write_bytes(content)
     assert reason(registry, model_id) == "its manifest cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *[("headline", None), ("headline", 5), ("groups", None), ("groups", []), ("intervals", None)],
+        *[("champion", "credit-lightgbm_v1.0.0-1.000000"), ("champion", []), ("protected", False), ("protected", [])],
+    ],
+)
+def test_a_manifest_without_what_its_readers_rely_on_is_refused(registry, model_id, part, value):
+    edit_manifest(registry, model_id, **{part: value})
+    assert reason(registry, model_id) == "its manifest is incomplete"
+
+
+def test_a_model_need_not_have_had_a_champion_nor_protected_features(registry):
+    model_id = copy_of(registry, champion=None, protected=None)
+    manifest = registry.load(model_id).manifest
+    assert (manifest["champion"], manifest["protected"]) == (None, None)
 
 
 json_values = st.recursive(

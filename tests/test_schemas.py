@@ -193,7 +193,7 @@ def test_a_field_is_required_exactly_when_a_record_may_not_do_without_it(name: s
 
 def with_features(use_case: UseCase, features: tuple[Feature, ...]) -> UseCase:
     example = {feature.name: valid_example(feature) for feature in features}
-    return replace(use_case, features=features, derived=(), groups=(), example=example)
+    return replace(use_case, features=features, derived=(), groups=(), gates=(), example=example)
 
 
 def texts_of(record: dict[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,14 +29,28 @@ from sklearn.metrics import r2_score, roc_auc_score
 import src.registry
 import src.train_pipeline
 from api.serving import ModelStore
-from src.errors import FailedGatesError, UniformTargetError, UnknownAlgorithmError
-from src.evaluation import SmallestMetric
+from src.errors import BrokenArtifactError, FailedGatesError, UniformTargetError, UnknownAlgorithmError
+from src.evaluation import ChampionMargin, LargestGap, SmallestMetric
 from src.models.lightgbm import LgbClassifier
 from src.registry import Artifact, ModelId, Registry
-from src.train_pipeline import Candidate, Plan, fit, main, read, run_training, split
+from src.train_pipeline import (
+    Candidate,
+    Part,
+    Plan,
+    champion_of,
+    features_of,
+    fit,
+    main,
+    read,
+    run_training,
+    score,
+    split,
+    without_protected,
+)
+from src.transformers import Blank
 from src.tuning import Trial
 from src.use_cases.declaration import Algorithm, UseCase
-from tests.artifacts import copy_of
+from tests.artifacts import change_byte, copy_of
 from tests.conftest import ROOT
 
 WRITES = 5  # of a saving: four files and the manifest
@@ -65,18 +80,27 @@ def data(credit: UseCase, tmp_path: Path) -> Path:
 # the same again
 
 
-def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_last_bit(
-    credit, empty, artifact, records
-):
-    run_training(credit, empty, credit.path, Plan(trials=2, seed=42, jobs=3))
-    assert predictions(newest(empty), records) == predictions(artifact, records)
-    again, before = newest(empty).manifest, artifact.manifest
-    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "gates", "comparison"):
-        assert again[same] == before[same]
+@pytest.fixture(scope="module")
+def again(credit: UseCase, trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The credit model trained once more, with more jobs, in a registry that holds the first."""
+    folder = tmp_path_factory.mktemp("again") / "models"
+    shutil.copytree(trained.folder, folder)
+    run_training(credit, Registry(folder), credit.path, Plan(trials=2, seed=42, jobs=3))
+    return newest(Registry(folder))
+
+
+def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_last_bit(again, artifact, records):
+    assert again.model_id != artifact.model_id
+    assert predictions(again, records) == predictions(artifact, records)
+    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "comparison"):
+        assert again.manifest[same] == artifact.manifest[same]
+    for same in ("baseline_difference", "groups", "protected"):
+        assert again.manifest[same] == artifact.manifest[same]
 
 
 def test_a_training_with_another_seed_is_another(credit, empty, artifact, records, trained):
-    run_training(credit, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
+    ungated = dataclasses.replace(credit, gates=())  # what is asked is not whether it is any good
+    run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
     other = newest(empty)
     assert other.manifest["seed"] == 43
     assert other.manifest["trials"][0]["parameters"] != artifact.manifest["trials"][0]["parameters"]
@@ -198,12 +222,250 @@ def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, c
     assert set(manifest["thresholds"]) == {"cost", "half", "roc_balanced"}
     assert manifest["threshold"] == manifest["thresholds"]["cost"]["threshold"]
     assert manifest["thresholds"]["half"]["threshold"] == 0.5
-    low, high = manifest["intervals"]["roc_auc"]
-    assert low < manifest["metrics"]["hold_out"]["roc_auc"] < high
-    assert len(manifest["gates"]) == len(credit.gates)
+    assert manifest["headline"] == "roc_auc"
+    assert manifest["intervals"].keys() == names
+    for name, (low, high) in manifest["intervals"].items():
+        assert low < manifest["metrics"]["hold_out"][name] < high
+    (difference,) = manifest["baseline_difference"].values()
+    hold_outs = [manifest["comparison"][name]["hold_out"]["roc_auc"] for name in ("lightgbm", "logistic")]
+    assert difference[0] == hold_outs[0] - hold_outs[1]
+    assert difference[1] < difference[0] < difference[2]
+    assert manifest["champion"] is None  # there was no model before
+    assert len(manifest["gates"]) == len([gate for gate in credit.gates if not isinstance(gate, ChampionMargin)])
     for gate in manifest["gates"]:
         assert gate.keys() == {"gate", "value", "bound", "passed"}
         assert gate["passed"] is True
+        assert "champion" not in gate["gate"]
+
+
+def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, trained):
+    table = pd.read_csv(trained.folder / artifact.model_id / "test.csv", keep_default_na=False)
+    scores = artifact.model.predict_score(artifact.pipeline.transform(table.drop(columns="default")))
+    accepted = scores < artifact.manifest["threshold"]
+    groups = artifact.manifest["groups"]
+    assert list(groups) == ["age", "personal_status", "foreign_worker"]
+    members = {
+        "age": {"25 and under": table["age"] <= 25, "over 25": table["age"] > 25},
+        "personal_status": {value: table["personal_status"] == value for value in set(table["personal_status"])},
+        "foreign_worker": {value: table["foreign_worker"] == value for value in ("no", "yes")},
+    }
+    for name, comparison in groups.items():
+        assert comparison["values"].keys() == members[name].keys()
+        rates = {group: np.mean(accepted[its]) for group, its in members[name].items()}
+        for group, its in members[name].items():
+            assert comparison["values"][group]["rows"] == its.sum()
+            assert comparison["values"][group]["selection_rate"] == pytest.approx(rates[group])
+        assert comparison["disparate_impact"] == pytest.approx(min(rates.values()) / max(rates.values()))
+    (gate,) = (gate for gate in artifact.manifest["gates"] if "groups" in gate["gate"])
+    assert gate["value"] == groups["age"]["disparate_impact"]
+
+
+def test_a_model_that_decides_nothing_about_nobody_has_no_groups(bikes, trained):
+    manifest = trained.manifest(trained.latest("bikes"))
+    assert manifest["headline"] == "r2"
+    assert manifest["intervals"].keys() == {"r2", "rmse", "mae"}
+    assert manifest["baseline_difference"].keys() == {"r2"}
+    assert (manifest["groups"], manifest["protected"], manifest["champion"]) == ({}, None, None)
+    baseline = trained.manifest(trained.latest("bikes", "LinearRegression"))
+    assert baseline["baseline_difference"] == {"r2": [0, 0, 0]}
+
+
+# protected features
+
+
+@pytest.fixture(scope="module")
+def excluding(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A credit model trained by the command without the protected features."""
+    folder = tmp_path_factory.mktemp("excluding") / "models"
+    arguments = ["--trials", "1", "--jobs", "2", "--exclude-protected"]
+    result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(folder)})
+    assert result.exit_code == 0, result.output
+    return newest(Registry(folder))
+
+
+def test_a_manifest_says_what_the_protected_features_are_worth(artifact, excluding):
+    every, without = artifact.manifest, excluding.manifest
+    for manifest in (every, without):
+        assert manifest["protected"]["columns"] == ["personal_status", "age", "foreign_worker", "duration_for_age"]
+        assert manifest["protected"]["metric"] == "roc_auc"
+    assert every["protected"]["excluded"] is False
+    assert without["protected"]["excluded"] is True
+    for part in ("cross_validation", "hold_out"):
+        assert every["protected"]["with"][part] == pytest.approx(every["metrics"][part]["roc_auc"], abs=0.005)
+        assert without["protected"]["without"][part] == pytest.approx(without["metrics"][part]["roc_auc"], abs=0.005)
+        for manifest in (every, without):
+            assert manifest["protected"]["with"][part] != manifest["protected"]["without"][part]
+    assert every["protected"]["with"]["hold_out"] == every["metrics"]["hold_out"]["roc_auc"]
+    assert without["protected"]["without"]["hold_out"] == without["metrics"]["hold_out"]["roc_auc"]
+
+
+def test_what_protected_features_are_worth_is_the_same_whichever_model_was_chosen(credit):
+    _, train, test, _ = split(credit, read(credit, credit.path), 42)
+    found, scores = [], []
+    for excluded in (False, True):
+        plan = Plan(seed=42, jobs=2, exclude_protected=excluded)
+        candidate = fit(credit, credit.baseline, train, plan)
+        scores.append(roc_auc_score(test.y, score(credit, candidate, test)))
+        found.append(without_protected(credit, candidate, train, test, plan))
+    assert [one.pop("excluded") for one in found] == [False, True]
+    assert found[0] == found[1]
+    assert [found[0]["with"]["hold_out"], found[0]["without"]["hold_out"]] == pytest.approx(scores)
+    assert scores[0] != scores[1]
+
+
+def test_a_model_trained_without_protected_features_still_takes_them_and_does_not_use_them(
+    excluding, artifact, records, credit
+):
+    others = [
+        {**record, "age": 18 + row % 60, "personal_status": "female", "foreign_worker": "no"}
+        for row, record in enumerate(records)
+    ]
+    assert [feature.name for feature in excluding.features] == [feature.name for feature in credit.features]
+    assert predictions(excluding, others) == predictions(excluding, records)
+    assert predictions(artifact, others) != predictions(artifact, records)
+
+
+# the champion
+
+
+def test_a_model_trained_again_is_exactly_as_good_as_the_one_that_it_replaces(again, artifact):
+    champion = again.manifest["champion"]
+    assert champion["model_id"] == artifact.model_id
+    assert champion["metrics"] == artifact.manifest["metrics"]["hold_out"]
+    assert champion["difference"] == {"roc_auc": [0, 0, 0]}
+    (gate,) = (gate for gate in again.manifest["gates"] if "champion" in gate["gate"])
+    assert gate == {"gate": "largest roc_auc below champion", "value": 0, "bound": 0.02, "passed": True}
+    assert [gate for gate in again.manifest["gates"] if "champion" not in gate["gate"]] == artifact.manifest["gates"]
+
+
+@pytest.fixture(scope="module")
+def hold_out(credit: UseCase) -> Part:
+    _, _, test, _ = split(credit, read(credit, credit.path), 42)
+    return test
+
+
+def test_the_promoted_model_is_compared_with_and_else_the_newest(credit, registry, hold_out):
+    old = registry.latest("credit")
+    new = copy_of(registry)
+    assert champion_of(credit, registry, hold_out).model_id == new
+    registry.promote(old)
+    assert champion_of(credit, registry, hold_out).model_id == old
+
+
+def test_a_champion_decides_by_its_own_threshold(credit, registry, hold_out, artifact):
+    champion = champion_of(credit, registry, hold_out)
+    assert champion.metrics == artifact.manifest["metrics"]["hold_out"]
+    assert champion.metrics.keys() > credit.task.metrics(hold_out.y, champion.scores).keys()
+    np.testing.assert_array_equal(champion.scores, predictions(artifact, features_of(credit, hold_out)))
+
+
+def test_where_there_is_no_model_there_is_no_champion(credit, empty, registry, hold_out, caplog):
+    assert champion_of(credit, empty, hold_out) is None
+    for model_id in registry.list("credit"):
+        registry.delete(model_id)
+    assert registry.list("bikes")  # which nobody asks
+    assert champion_of(credit, registry, hold_out) is None
+    assert caplog.messages == []
+
+
+def test_a_broken_newest_model_is_passed_over_with_a_line_in_the_log(credit, registry, hold_out, caplog):
+    whole = registry.latest("credit")
+    broken = copy_of(registry)
+    change_byte(registry.folder / broken / "model.pkl")
+    assert champion_of(credit, registry, hold_out).model_id == whole
+    (line,) = caplog.messages
+    assert line.startswith(f"{broken} is not compared with: ")
+    change_byte(registry.folder / whole / "model.pkl")
+    assert champion_of(credit, registry, hold_out) is None
+
+
+def test_no_other_model_stands_in_for_a_promoted_one_that_is_broken(credit, registry, hold_out, caplog):
+    broken = copy_of(registry)
+    copy_of(registry)
+    registry.promote(broken)
+    change_byte(registry.folder / broken / "model.pkl")
+    assert champion_of(credit, registry, hold_out) is None
+    assert [line.partition(" ")[0] for line in caplog.messages] == [broken]
+
+
+def test_a_model_of_other_columns_is_not_compared_with(credit, registry, hold_out, caplog):
+    wider = dataclasses.replace(hold_out, table=hold_out.table.assign(shoe_size=43))
+    assert champion_of(credit, registry, wider) is None
+    assert "is not compared with: 300 record(s)" in caplog.text
+
+
+def test_a_champion_that_cannot_be_read_stops_the_training_before_anything_is_fitted(credit, registry, monkeypatch):
+    (registry.folder / "credit.champion").write_text("nonsense")
+    monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
+    before = registry.list()
+    with pytest.raises(BrokenArtifactError, match="promote a model again"):
+        run_training(credit, registry, credit.path, Plan(trials=1))
+    assert registry.list() == before
+
+
+# what it refuses: real trainings, by the gates of the credit use case
+
+
+def refused(credit: UseCase, registry: Registry, data: Path, **changes: Any) -> Mapping[str, Any]:
+    """The manifest of a candidate that must be refused, none being registered."""
+    before = registry.list()
+    with pytest.raises(FailedGatesError) as error:
+        run_training(dataclasses.replace(credit, **changes), registry, data, Plan(trials=1, seed=42, jobs=2))
+    assert registry.list() == before
+    (manifest,) = error.value.manifests
+    for gate in failed(manifest):
+        assert gate in str(error.value)
+    return manifest
+
+
+def failed(manifest: Mapping[str, Any]) -> set[str]:
+    return {gate["gate"] for gate in manifest["gates"] if not gate["passed"]}
+
+
+def test_an_overfitted_model_is_refused(credit, empty):
+    model = LgbClassifier(learning_rate=0.3, num_leaves=255, min_data_in_leaf=1)
+    by_heart = Algorithm(name="lightgbm", model=model)
+    manifest = refused(credit, empty, credit.path, algorithms=(by_heart,), splits=3, repeats=1)
+    assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
+    assert manifest["metrics"]["train"]["roc_auc"] > 0.99
+    assert not empty.folder.exists()
+
+
+def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
+    table = pd.read_csv(data, keep_default_na=False)
+    table["default"] = np.random.default_rng(1).permutation(table["default"])
+    table.to_csv(data, index=False)
+    arguments = ["--data", str(data), "--trials", "1", "--jobs", "2"]
+    result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(tmp_path / "models")})
+    assert result.exit_code == 1
+    assert "lightgbm was not registered; it failed: smallest hold-out roc_auc, " in result.stderr
+    assert "FAILED" in result.stdout
+    assert "saved" not in result.stdout
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, artifact, empty):
+    names = [column.name for column in (*credit.features, *credit.derived)]
+    unread = tuple(place for place, name in enumerate(names) if name not in ("checking_balance", "savings_balance"))
+    steps = (Blank(unread), *credit.baseline.transformers)
+    weak = Algorithm(name="weak", model=credit.baseline.model, transformers=steps)
+    manifest = refused(credit, registry, credit.path, algorithms=(weak,), baseline=weak)
+    assert failed(manifest) == {"largest roc_auc below champion"}  # it is well enough otherwise
+    assert manifest["champion"]["model_id"] == artifact.model_id
+    assert manifest["champion"]["difference"]["roc_auc"][0] < -0.02
+
+
+# how good the credit model is
+
+
+def test_the_credit_model_is_calibrated_and_its_threshold_saves_money(credit, empty):
+    (manifest,) = run_training(credit, empty, credit.path, Plan(trials=5, seed=42, jobs=2))
+    brier = {name: metrics["hold_out"]["brier"] for name, metrics in manifest["comparison"].items()}
+    assert brier["lightgbm"] <= brier["logistic"] + 0.005
+    cost = {choice: outcome["hold_out"]["expected_cost"] for choice, outcome in manifest["thresholds"].items()}
+    share = 0.3  # of defaults: what is lost on each when nobody is refused, and else on everybody else
+    assert cost["cost"] < min(cost["half"], 5 * share, 1 - share)
+    assert manifest["metrics"]["hold_out"]["expected_cost"] == cost["cost"]
 
 
 def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_became(credit, empty, data, monkeypatch):
@@ -336,6 +598,35 @@ def test_those_that_pass_are_saved_though_others_fail(quick, empty, some_bikes):
         run_training(strict, empty, some_bikes, Plan(trials=1), ["Lasso", "LinearRegression"])
     assert [manifest["algorithm"] for manifest in error.value.manifests] == ["LinearRegression", "Lasso"]
     assert [ModelId.parse(model_id).algorithm for model_id in empty.list()] == ["LinearRegression"]
+
+
+def test_only_the_model_that_will_answer_is_held_against_the_champion(quick, registry, some_bikes):
+    gated = dataclasses.replace(quick, gates=(ChampionMargin("r2", 0.02),))
+    plan = Plan(trials=2, seed=42)
+    before = registry.list("bikes")
+    best, lasso = run_training(gated, registry, some_bikes, plan, ["Lasso", "LGBMRegressor"])
+    assert (best["algorithm"], lasso["algorithm"]) == ("LGBMRegressor", "Lasso")
+    assert [gate["gate"] for gate in best["gates"]] == ["largest r2 below champion"]
+    assert lasso["gates"] == []
+    assert best["champion"]["model_id"] == lasso["champion"]["model_id"] == before[0]
+    assert lasso["champion"]["difference"]["r2"][2] < -0.02  # worse for sure
+    assert registry.list("bikes") == [best["model_id"], lasso["model_id"], *before]
+
+    with pytest.raises(FailedGatesError, match=r"^Lasso was not registered; it failed: largest r2 below champion\.$"):
+        run_training(gated, registry, some_bikes, plan, ["Lasso"])
+    assert registry.list("bikes") == [best["model_id"], lasso["model_id"], *before]
+
+
+def test_the_next_best_is_held_against_the_champion_where_the_best_is_refused(quick, registry, some_bikes):
+    # the gap of LGBMRegressor on few rows is wide, that of Lasso is not
+    gated = dataclasses.replace(quick, gates=(LargestGap("r2", 0.02), ChampionMargin("r2", 0.02)))
+    before = registry.list("bikes")
+    with pytest.raises(FailedGatesError) as error:
+        run_training(gated, registry, some_bikes, Plan(trials=2, seed=42), ["Lasso", "LGBMRegressor"])
+    best, lasso = error.value.manifests
+    assert failed(best) == {"largest train-to-hold-out gap of r2"}
+    assert failed(lasso) == {"largest r2 below champion"}
+    assert registry.list("bikes") == before
 
 
 def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_bikes, registry, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
 
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.transformers import MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
+from src.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
 from src.use_cases.declaration import UseCase
 from src.use_cases.features import Category, CyclicInteger, Grouping, Integer, Number, Quotient
 
@@ -187,9 +187,26 @@ def test_no_default_stands_in_for_another_column(rentals: RecordEncoder, wrong: 
         rentals.transform([wrong])
 
 
-def test_one_hot_of_no_column_changes_nothing() -> None:
+@pytest.mark.parametrize("step", [OneHot(()), Blank(())], ids=repr)
+def test_a_step_of_no_column_changes_nothing(step: Any) -> None:
     X = np.array([[1.0, np.nan]])
-    np.testing.assert_array_equal(OneHot(()).fit_transform(X), X)
+    np.testing.assert_array_equal(step.fit_transform(X), X)
+
+
+@given(
+    X=arrays(np.float64, (4, 3), elements=st.floats(width=32)),
+    unseen=arrays(np.float64, (2, 3), elements=st.floats(width=32)),
+)
+def test_blank_columns_hold_nothing_and_the_others_stay_where_they_are(X: np.ndarray, unseen: np.ndarray) -> None:
+    before = unseen.copy()
+    made = Blank((2, 0)).fit(X).transform(unseen)
+    assert made[:, [0, 2]].tolist() == [[0, 0], [0, 0]]
+    np.testing.assert_array_equal(made[:, 1], unseen[:, 1])
+    np.testing.assert_array_equal(unseen, before)
+
+
+def test_no_rows_are_blanked_too() -> None:
+    assert Blank((1,)).fit(np.ones((3, 2))).transform(np.empty((0, 2))).shape == (0, 2)
 
 
 @settings(deadline=None)
@@ -250,7 +267,9 @@ SOME = np.array([[2.0, 7.0, 1.0], [0.0, 8.0, 0.0], [2.0, 9.0, 1.0], [1.0, 5.0, 0
 column = st.integers(0, 2)
 
 
-@pytest.mark.parametrize("step", [OneHot((0,)), OneHot((2, 0)), OneHot(()), MinMax(), Standardize()], ids=repr)
+@pytest.mark.parametrize(
+    "step", [OneHot((0,)), OneHot((2, 0)), OneHot(()), Blank((1,)), MinMax(), Standardize()], ids=repr
+)
 @given(changed=column, value=st.integers(0, 9).map(float))
 def test_a_column_changes_only_those_that_come_from_it(step: Any, changed: int, value: float) -> None:
     step.fit(SOME)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import load_workbook
 from sklearn.base import clone
 
@@ -17,10 +19,12 @@ import src.use_cases
 from api.app import create_app
 from api.config import Settings
 from src.datasets.reader import read_training_table
-from src.errors import InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
+from src.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
+from src.evaluation import SmallestGroupRatio
+from src.fairness import GroupBy
 from src.predict import make_prediction
 from src.registry import Artifact, Registry
-from src.train_pipeline import Part, Plan, fit, read, run_training, score, split
+from src.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import UseCase, columns_of, signature
 from src.use_cases.features import Category, OrderedCategory
@@ -297,6 +301,112 @@ def test_sex_age_and_nationality_are_protected(credit: UseCase) -> None:
     assert protected == {"personal_status", "age", "foreign_worker"}
 
 
+def test_a_column_derived_from_a_protected_feature_is_protected_too(credit: UseCase, bikes: UseCase) -> None:
+    assert credit.protected == ("personal_status", "age", "foreign_worker", "duration_for_age")
+    alone = dataclasses.replace(credit, derived=())
+    assert alone.protected == ("personal_status", "age", "foreign_worker")
+    assert bikes.protected == ()
+
+
+def test_groups_are_compared_for_every_protected_feature(credit: UseCase) -> None:
+    assert {group.feature for group in credit.groups} == {f.name for f in credit.features if f.protected}
+    judged = {gate.name for gate in credit.gates if isinstance(gate, SmallestGroupRatio)}
+    assert judged <= {group.feature for group in credit.groups}
+
+
+@pytest.mark.parametrize("feature", ["shoe_size", "default", "duration_for_age"])
+def test_a_group_of_no_feature_is_refused(credit: UseCase, feature: str) -> None:
+    groups = (*credit.groups, GroupBy(feature=feature))
+    with pytest.raises(InvalidUseCaseError, match=f"^credit: there is no feature to group by: {feature}\\.$"):
+        dataclasses.replace(credit, groups=groups)
+
+
+def test_a_pipeline_can_leave_the_protected_columns_blank_in_their_places(credit: UseCase, record: Any) -> None:
+    (algorithm,) = credit.algorithms
+    every, blank = (
+        clone(credit.pipeline(algorithm, exclude_protected=excluded)).fit_transform([record])
+        for excluded in (False, True)
+    )
+    names = [column.name for column in (*credit.features, *credit.derived)]
+    assert {name for name, one, other in zip(names, every[0], blank[0], strict=True) if one != other} <= set(
+        credit.protected
+    )
+    assert [blank[0][names.index(name)] for name in credit.protected] == [0, 0, 0, 0]
+    assert every[0][names.index("age")] == 35
+
+
+def test_where_nothing_is_protected_nothing_is_left_out(bikes: UseCase) -> None:
+    for algorithm in bikes.algorithms:
+        assert repr(bikes.pipeline(algorithm, exclude_protected=True)) == repr(bikes.pipeline(algorithm))
+
+
+@pytest.fixture(scope="module")
+def candidates(credit: UseCase) -> dict[tuple[str, bool], Candidate]:
+    """Fitted models by algorithm and by whether they were fitted without the protected features."""
+    _, train, _, _ = split(credit, read(credit, credit.path), 42)
+    quick = dataclasses.replace(credit, splits=2, repeats=1)
+    trees = dataclasses.replace(credit.algorithms[0], search_space={})
+    return {
+        (algorithm.name, excluded): fit(quick, algorithm, train, Plan(jobs=1, exclude_protected=excluded))
+        for algorithm in (trees, credit.baseline)
+        for excluded in (False, True)
+    }
+
+
+PEOPLE = {
+    "age": st.integers(18, 120),
+    "personal_status": st.sampled_from(["divorced male", "female", "married male", "single male"]),
+    "foreign_worker": st.sampled_from(["no", "yes"]),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["lightgbm", "logistic"])
+@given(position=st.integers(0, 999), person=st.fixed_dictionaries({}, optional=PEOPLE))
+def test_nothing_protected_moves_the_score_of_a_model_trained_without_it(
+    candidates: dict[tuple[str, bool], Candidate],
+    records: list[dict[str, Any]],
+    algorithm: str,
+    position: int,
+    person: dict[str, Any],
+) -> None:
+    pair = [records[position], {**records[position], **person}]
+    before, after = scores_of(candidates[algorithm, True], pair)
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "change"),
+    [
+        ("lightgbm", {"age": 20}),  # these few trees ask about no other
+        *[
+            ("logistic", {"age": 20}),
+            ("logistic", {"personal_status": "female"}),
+            ("logistic", {"foreign_worker": "no"}),
+        ],
+    ],
+)
+def test_what_is_protected_moves_the_score_of_a_model_trained_with_it(
+    candidates: dict[tuple[str, bool], Candidate], records: list[dict[str, Any]], algorithm: str, change: dict[str, Any]
+) -> None:
+    changed = [{**record, **change} for record in records]
+    candidate = candidates[algorithm, False]
+    assert np.any(scores_of(candidate, records) != scores_of(candidate, changed))
+
+
+def test_a_model_trained_without_protected_features_is_still_a_model_of_the_others(
+    candidates: dict[tuple[str, bool], Candidate], records: list[dict[str, Any]]
+) -> None:
+    changed = [{**record, "checking_balance": "unknown"} for record in records]
+    for candidate in candidates.values():
+        assert np.any(scores_of(candidate, records) != scores_of(candidate, changed))
+        with pytest.raises(InvalidRecordsError):  # clients send what they always sent
+            scores_of(candidate, [{name: value for name, value in records[0].items() if name != "age"}])
+
+
+def scores_of(candidate: Candidate, records: list[dict[str, Any]]) -> np.ndarray:
+    return candidate.model.predict_score(candidate.pipeline.transform(records))
+
+
 def test_the_words_of_the_bikes_model_need_no_declaration(bikes: UseCase) -> None:
     row = bikes.pipeline(bikes.baseline).steps[0].fit().transform([HOURS])[0]
     columns = (*bikes.features, *bikes.derived)
@@ -457,3 +567,8 @@ def test_a_target_that_may_be_missing_is_refused(bikes: UseCase, changes: dict[s
     target = type(bikes.target)(dataclasses.replace(bikes.target.feature, **changes))
     with pytest.raises(InvalidUseCaseError, match="bikes: the target must be there in every row"):
         dataclasses.replace(bikes, target=target)
+
+
+def test_a_gate_on_groups_that_are_not_declared_is_refused(credit: UseCase) -> None:
+    with pytest.raises(InvalidUseCaseError, match="credit: a gate is on groups that are not declared"):
+        dataclasses.replace(credit, groups=credit.groups[1:])

@@ -7,7 +7,7 @@ from typing import Any
 
 from src.aliases import Record
 from src.errors import InvalidUseCaseError, UnknownAlgorithmError
-from src.evaluation import Gate, Task
+from src.evaluation import Gate, SmallestGroupRatio, Task
 from src.fairness import GroupBy
 from src.models.base import Model
 from src.pipeline import Pipeline
@@ -82,7 +82,7 @@ class UseCase:
     ------
     InvalidUseCaseError
         When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
-        computed, a group is of no feature, or the target may be missing.
+        computed, a group is of no feature or a gate on no group, or the target may be missing.
     """
 
     name: str
@@ -118,7 +118,10 @@ class UseCase:
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
         if self.target.feature.optional:
             raise InvalidUseCaseError(f"{self.name}: the target must be there in every row.")
-        if unknown := {group.feature for group in self.groups} - {feature.name for feature in self.features}:
+        grouped = {group.feature for group in self.groups}
+        if any(isinstance(gate, SmallestGroupRatio) and gate.name not in grouped for gate in self.gates):
+            raise InvalidUseCaseError(f"{self.name}: a gate is on groups that are not declared.")
+        if unknown := grouped - {feature.name for feature in self.features}:
             raise InvalidUseCaseError(f"{self.name}: there is no feature to group by: {', '.join(sorted(unknown))}.")
         by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:

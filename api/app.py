@@ -7,7 +7,7 @@ from apiflask import APIFlask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import src
-from api import auth, bikes, docs, errors, limits, openapi
+from api import auth, bikes, docs, errors, limits, openapi, page
 from api.config import Settings
 from api.controller import blueprint, predictions
 from api.serving import ModelStore
@@ -33,7 +33,13 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         By default, those of the environment.
     """
     settings = settings or Settings.from_environment()
-    app = Service(__name__, title="Tabserve", version=src.__version__, docs_path=None)
+    app = Service(
+        __name__,
+        title="Tabserve",
+        version=src.__version__,
+        docs_path=None,
+        static_folder=None,  # type: ignore[arg-type]  # the pages send their files themselves
+    )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_content_length
     app.url_map.strict_slashes = False
@@ -49,6 +55,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.register_blueprint(predictions)
     app.register_blueprint(bikes.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(page.blueprint)
     auth.init_app(app, settings)
     limits.init_app(app, settings, LIMITED, auth.client)
     # after the limits, so that it comes before them in each request: they count by user

@@ -6,19 +6,14 @@ from pathlib import Path
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
 
+from api.headers import protect
+
 OURS = ("docs.js",)
 SWAGGER_UI = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 MAX_AGE = 3600  # seconds for which a browser need not ask whether a file has changed
-HEADERS = {
-    "Content-Security-Policy": (  # data: for the arrows that Swagger UI's style sheet draws
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 blueprint = Blueprint("docs", __name__)
+blueprint.after_request(protect)
 
 
 @blueprint.get("/docs")
@@ -33,13 +28,6 @@ def file(name: str) -> Response:
     """Send one of the files that the page names, and no other."""
     folder = Path(__file__).parent / "static" if name in OURS else _swagger_ui()
     return send_from_directory(folder, name, max_age=MAX_AGE)
-
-
-@blueprint.after_request
-def protect(response: Response) -> Response:
-    """Let the page load and call nothing but the service, and be shown in no other page."""
-    response.headers.update(HEADERS)
-    return response
 
 
 @cache

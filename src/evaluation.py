@@ -278,9 +278,12 @@ class Classification(Task):
     ----------
     cost : CostMatrix
         What the threshold minimises.
+    outcomes : tuple of (str, str)
+        What the classes 0 and 1 are to people: a decision is shown as one of these.
     """
 
     cost: CostMatrix
+    outcomes: tuple[str, str] = ("0", "1")
     headline = "roc_auc"
     answer_name = "auc_score"
 

@@ -1,8 +1,6 @@
 """`/docs`: what it may load, and what a browser makes of it."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from threading import Thread
 from urllib.parse import urljoin
 
@@ -17,7 +15,7 @@ from api.app import create_app
 from api.config import Settings
 from api.docs import OURS, SWAGGER_UI
 from src.registry import Registry
-from tests.conftest import ALICE, Server, running_server
+from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]
 
@@ -29,19 +27,6 @@ SLOW = 30_000  # ms that a busy machine may take
 def service(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
     settings = Settings(model_registry=tmp_path_factory.mktemp("models"), auth_required=False)
     return create_app(settings).test_client()
-
-
-@pytest.fixture(scope="module")
-def locked(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running service whose predictions need a user."""
-    environment = {
-        "MODEL_REGISTRY": str(trained.folder),
-        "WEB_CONCURRENCY": "1",
-        "AUTH_REQUIRED": "true",
-        "AUTH_USERS_FILE": str(users_file),
-    }
-    with running_server(tmp_path_factory.mktemp("locked") / "log.txt", environment) as running:
-        yield running
 
 
 # what is served

@@ -35,7 +35,7 @@ ROUTES = {
     "/predictions": "post",
     "/scores/{name}": "post",
 }
-NOT_IN_THE_CONTRACT = ("static", "openapi.", "docs.")
+NOT_IN_THE_CONTRACT = ("openapi.", "docs.", "page.")
 USE_CASES = list(all_use_cases().values())
 
 

@@ -281,7 +281,10 @@ USE_CASE = UseCase(
     name="credit",
     title="Loan default",
     description="Will an applicant fail to repay a loan? The probability is that of a default.",
-    task=Classification(cost=CostMatrix(missed=5, false_alarm=1)),  # UCI's own cost matrix
+    task=Classification(
+        cost=CostMatrix(missed=5, false_alarm=1),  # UCI's own cost matrix
+        outcomes=("Expected to repay", "Expected to default"),
+    ),
     source="credit.xlsx",
     features=FEATURES,
     derived=DERIVED,

@@ -1,0 +1,165 @@
+"""`/`: the page for people; its forms are made from the use cases' declarations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, current_app, make_response, render_template, send_from_directory
+
+from api.config import Settings
+from api.controller import store
+from api.headers import protect
+from src.datasets.reader import write_csv
+from src.errors import BrokenArtifactError, NoModelError, TabserveError
+from src.evaluation import CROSS_VALIDATION, HOLD_OUT, Classification
+from src.registry import Registry
+from src.use_cases import all_use_cases
+from src.use_cases.declaration import UseCase
+from src.use_cases.features import Feature
+
+FILES = ("page.css", "page.js", "icon.svg")
+MOST_MODELS = 10  # of a use case, the newest: the page shall stay small
+
+blueprint = Blueprint("page", __name__)
+blueprint.after_request(protect)
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a feature is asked for in a form: by a select when it has options, else by a field for a number or a text."""
+
+    feature: Feature
+    options: list[Any] | None
+    low: float | None
+    high: float | None
+    is_whole: bool
+    value: Any
+
+    @classmethod
+    def of(cls, feature: Feature, value: Any) -> "Control":
+        """The control of a feature, filled with a value."""
+        schema = feature.json_schema()
+        options = schema.get("enum")
+        return cls(
+            feature=feature,
+            options=None if options is None else [option for option in options if option is not None],
+            low=schema.get("minimum"),
+            high=schema.get("maximum"),
+            is_whole="integer" in schema["type"],
+            value=value,
+        )
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the page tells of a model."""
+
+    model_id: str
+    algorithm: str
+    created: datetime
+    is_champion: bool
+    headline: float
+    interval: tuple[float, float] | None
+    cross_validation: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A use case as the page shows it.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        What is shown.
+    controls : list of Control
+        One for each feature.
+    labels : dict
+        What each column is called, the derived ones among them.
+    example_csv : str
+        A file that can be uploaded.
+    outcomes : tuple of str
+        What the decisions 0 and 1 are called; empty when nothing is decided.
+    models : list of ModelCard
+        The newest, the champion being the first.
+    problems : list of str
+        Why there are no models, or not all of them.
+    """
+
+    use_case: UseCase
+    controls: list[Control]
+    labels: dict[str, str]
+    example_csv: str
+    outcomes: tuple[str, ...]
+    models: list[ModelCard]
+    problems: list[str]
+
+
+@blueprint.get("/")
+def page() -> Response:
+    """Show the use cases: a form, what a model answers to it, and the models."""
+    settings: Settings = current_app.extensions["settings"]
+    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings.default_use_case)
+    forms = [_form(use_case, store().registry) for use_case in use_cases]
+    response = make_response(render_template("page.html", forms=forms, settings=settings))
+    response.headers["Cache-Control"] = "no-cache"  # models come and go
+    return response
+
+
+@blueprint.get(f"/<any({', '.join(map(repr, FILES))}):name>")
+def file(name: str) -> Response:
+    """Send one of the page's own files; a browser asks each time whether it has changed."""
+    return send_from_directory(Path(__file__).parent / "static", name)
+
+
+def _form(use_case: UseCase, registry: Registry) -> Form:
+    task = use_case.task
+    models, problems = _models(use_case, registry)
+    return Form(
+        use_case=use_case,
+        controls=[Control.of(feature, use_case.example.get(feature.name)) for feature in use_case.features],
+        labels={column.name: column.title for column in (*use_case.features, *use_case.derived)},
+        example_csv=write_csv([feature.name for feature in use_case.features], [use_case.example]),
+        outcomes=task.outcomes if isinstance(task, Classification) else (),
+        models=models,
+        problems=problems,
+    )
+
+
+def _models(use_case: UseCase, registry: Registry) -> tuple[list[ModelCard], list[str]]:
+    """The newest models of a use case by their manifests, no model being loaded; and what is wrong with others."""
+    model_ids = registry.list(use_case.name)[:MOST_MODELS]
+    problems = [] if model_ids else [str(NoModelError(use_case.name))]
+    try:
+        champion = registry.champion(use_case.name)
+    except BrokenArtifactError as error:
+        return [], [str(error)]
+    if champion:
+        model_ids = list(dict.fromkeys([champion, *model_ids]))
+    manifests = []
+    for model_id in model_ids:
+        try:
+            manifests.append(registry.manifest(model_id))
+        except TabserveError as error:
+            problems.append(str(error))
+    if manifests and champion is None:  # the newest one answers
+        champion = manifests[0]["model_id"]
+    headline = use_case.task.headline
+    return [_card(manifest, headline, is_champion=manifest["model_id"] == champion) for manifest in manifests], problems
+
+
+def _card(manifest: Mapping[str, Any], headline: str, *, is_champion: bool) -> ModelCard:
+    metrics = manifest["metrics"]
+    interval = manifest["intervals"].get(headline)
+    return ModelCard(
+        model_id=manifest["model_id"],
+        algorithm=manifest["algorithm"],
+        created=datetime.fromisoformat(manifest["created"]),
+        is_champion=is_champion,
+        headline=metrics[HOLD_OUT][headline],
+        interval=interval and tuple(interval),
+        cross_validation=metrics[CROSS_VALIDATION][headline],
+        metrics=metrics[HOLD_OUT],
+    )

@@ -1,0 +1,519 @@
+"use strict";
+
+const SHOWN_ROWS = 50; // of an uploaded file
+const SHOWN_BARS = 10; // of the contributions to a score
+const NOTHING = 1e-9; // what rounding leaves of a contribution of zero
+
+const needsLogin = document.body.dataset.login === "true";
+const mostBytes = Number(document.body.dataset.mostBytes);
+let authorization = null; // the header of the user who is logged in; it stands here alone and is gone with the page
+
+// small helpers
+
+/** Make an element; strings among the children become text, never markup. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** A number in as many digits as a person wants to read. */
+function figure(number) {
+  const size = Math.abs(number);
+  const digits = size >= 100 ? { maximumFractionDigits: 1 } : { maximumSignificantDigits: 3 };
+  return number.toLocaleString("en", digits).replace("-", "\u2212");
+}
+
+function signed(number) {
+  const digits = { minimumSignificantDigits: 3, maximumSignificantDigits: 3, signDisplay: "exceptZero" };
+  return number.toLocaleString("en", digits).replace("-", "\u2212");
+}
+
+function percent(share) {
+  return share.toLocaleString("en", { style: "percent", maximumFractionDigits: 1 });
+}
+
+// asking the service
+
+/** What went wrong, as the service says it (RFC 9457). */
+class Problem extends Error {
+  constructor(status, { detail, errors } = {}) {
+    super(detail || `The service answered with status ${status}.`);
+    this.status = status;
+    this.errors = errors || {};
+  }
+}
+
+/** The problem in an answer, which may also come from something in front of the service and be no JSON. */
+function problemOf(status, text) {
+  try {
+    return new Problem(status, JSON.parse(text));
+  } catch {
+    return new Problem(status);
+  }
+}
+
+/** Send a request with these credentials; what is answered, as JSON. */
+async function send(path, record, credentials) {
+  const init = { credentials: "omit" }; // or the browser would answer a 401 with a dialog of its own
+  init.headers = credentials ? { Authorization: credentials } : {};
+  if (record) {
+    init.method = "POST";
+    init.body = JSON.stringify(record);
+    init.headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(path, init);
+  } catch {
+    throw new Problem(0, { detail: "The service cannot be reached." });
+  }
+  const text = await response.text();
+  if (!response.ok) {
+    throw problemOf(response.status, text);
+  }
+  return JSON.parse(text);
+}
+
+/** Send a request as the user; a login is asked for when there is none, or when it does not count any more. */
+async function ask(path, record) {
+  if (needsLogin && !authorization) {
+    await logIn();
+  }
+  try {
+    return await send(path, record, authorization);
+  } catch (problem) {
+    if (problem.status !== 401) {
+      throw problem;
+    }
+    logOut();
+    await logIn();
+    return send(path, record, authorization);
+  }
+}
+
+/** Predict the example of the use case that is shown, to see whether the user may. */
+function askExample(how, ...credentials) {
+  const { name, example } = shownUseCase().dataset;
+  return how(`output/${name}`, JSON.parse(example), ...credentials);
+}
+
+/** Upload a file and get the table with the answers, as CSV; XMLHttpRequest, since fetch tells no progress. */
+function upload(path, file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const form = new FormData();
+    form.append("fileupload", file);
+    request.open("POST", path);
+    request.setRequestHeader("Accept", "text/csv, application/problem+json;q=0.5");
+    if (authorization) {
+      request.setRequestHeader("Authorization", authorization);
+    }
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () =>
+      request.status === 200 ? resolve(request.responseText) : reject(problemOf(request.status, request.responseText));
+    request.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
+    request.send(form);
+  });
+}
+
+// the login
+
+const dialog = document.getElementById("login");
+const loginButton = document.getElementById("login-button");
+const loginError = document.getElementById("login-error");
+
+function basic(name, password) {
+  const bytes = new TextEncoder().encode(`${name}:${password}`); // btoa alone takes Latin-1 only
+  return `Basic ${btoa(String.fromCharCode(...bytes))}`;
+}
+
+/** Ask for name and password until they are right, which a prediction of the example tells. */
+function logIn() {
+  const form = dialog.querySelector("form");
+  const [name, password] = form.querySelectorAll("input");
+  return new Promise((resolve, reject) => {
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      loginError.textContent = "";
+      const credentials = basic(name.value, password.value);
+      try {
+        await askExample(send, credentials);
+      } catch (problem) {
+        loginError.textContent = problem.status === 401 ? "Name or password is wrong." : problem.message;
+        password.select();
+        return;
+      }
+      authorization = credentials;
+      loginButton.textContent = `Log out ${name.value}`;
+      dialog.close();
+    };
+    dialog.onclose = () => {
+      form.reset();
+      loginError.textContent = "";
+      authorization ? resolve() : reject(new Problem(401, { detail: "Only users get an answer: log in first." }));
+    };
+    dialog.showModal();
+  });
+}
+
+function logOut() {
+  authorization = null;
+  loginButton.textContent = "Log in";
+}
+
+document.getElementById("login-cancel").onclick = () => dialog.close();
+loginButton.hidden = !needsLogin;
+loginButton.onclick = () => (authorization ? logOut() : logIn().catch(() => {}));
+
+// the form
+
+/** The record in a form, as JSON takes it: what is left empty is left out. */
+function recordIn(form) {
+  const record = {};
+  for (const control of form.querySelectorAll("[name]")) {
+    if (control.validity.badInput) {
+      record[control.name] = "no number"; // the browser does not tell what was typed; the service names the field
+    } else if (control.value !== "") {
+      record[control.name] = control.type === "number" ? Number(control.value) : control.value;
+    }
+  }
+  return record;
+}
+
+function showError(control, message) {
+  document.getElementById(`${control.id}-error`).textContent = message;
+  message ? control.setAttribute("aria-invalid", "true") : control.removeAttribute("aria-invalid");
+}
+
+/** Show what is wrong beside the controls, and go to the first of them; what belongs to none is returned. */
+function showErrors(form, errors) {
+  const others = { ...errors };
+  let first = null;
+  for (const control of form.querySelectorAll("[name]")) {
+    const messages = errors[control.name];
+    showError(control, messages ? messages.join(" ") : "");
+    delete others[control.name];
+    first = first || (messages ? control : null);
+  }
+  if (first) {
+    first.focus();
+  }
+  return others;
+}
+
+/** Say what went wrong, and list what is at fault by name. */
+function showAlert(place, problem, errors = problem.errors) {
+  const items = Object.entries(errors).map(([name, messages]) => make("li", {}, `${name}: ${messages.join(" ")}`));
+  place.replaceChildren(make("p", {}, problem.message), ...(items.length ? [make("ul", {}, ...items)] : []));
+}
+
+// the answer
+
+/** A probability as a bar, with a mark where the decision changes. */
+function meter(probability, threshold) {
+  const words = `Probability ${percent(probability)}, threshold ${percent(threshold)}`;
+  const fill = make("div", { class: "fill" });
+  const mark = make("div", { class: "mark" });
+  fill.style.width = `${100 * probability}%`;
+  mark.style.left = `${100 * Math.min(threshold, 1)}%`;
+  return make("div", { class: "meter", role: "img", "aria-label": words }, fill, mark);
+}
+
+function decisionParts(outcomes, prediction, threshold) {
+  const [result] = prediction.result;
+  const [probability] = prediction.probability;
+  const reached = result ? "reaches" : "is below";
+  return [
+    make("p", { class: result ? "decision one" : "decision zero" }, outcomes[result]),
+    make("p", { class: "value" }, percent(probability), make("span", {}, " probability")),
+    meter(probability, threshold),
+    make("p", { class: "help" }, `The probability ${reached} the threshold of ${percent(threshold)}.`),
+  ];
+}
+
+function valueParts(meaning, prediction) {
+  return [make("p", { class: "value" }, figure(prediction.result[0])), make("p", { class: "help" }, meaning)];
+}
+
+/** The contributions, largest first, as a table whose last column is a picture. */
+function bars(explanation, labels, record) {
+  const parts = Object.entries(explanation.contributions)
+    .filter(([, part]) => Math.abs(part) > NOTHING)
+    .sort(([, one], [, other]) => Math.abs(other) - Math.abs(one));
+  const rest = parts.splice(SHOWN_BARS);
+  const rows = parts.map(([name, part]) => [labels[name] || name, record[name], part]);
+  if (rest.length) {
+    rows.push([`${rest.length} others`, undefined, rest.reduce((sum, [, part]) => sum + part, 0)]);
+  }
+  const largest = Math.max(...rows.map(([, , part]) => Math.abs(part)));
+  const body = rows.map(([label, value, part]) => {
+    const bar = make("div", { class: part > 0 ? "bar up" : "bar down" });
+    bar.style.width = `${(50 * Math.abs(part)) / largest}%`;
+    const name = make("th", { scope: "row" }, label);
+    if (value !== undefined) {
+      name.append(make("span", {}, ` ${value}`));
+    }
+    return make(
+      "tr",
+      {},
+      name,
+      make("td", { class: "picture" }, make("div", { "aria-hidden": "true" }, bar)),
+      make("td", { class: "number" }, signed(part)),
+    );
+  });
+  const [base, raw] = [explanation.base_value, explanation.raw_score].map(figure);
+  const [column, contribution] = ["Column", "Contribution"].map((title) => make("th", { scope: "col" }, title));
+  const header = make("tr", {}, column, make("td"), contribution);
+  return [
+    make("h4", {}, "What moved the answer"),
+    make("p", { class: "help" }, "To the right: it raised the answer. To the left: it lowered it."),
+    make(
+      "table",
+      { class: "bars" },
+      make("caption", {}, `Every raw score starts at ${base}; with these contributions this one is ${raw}.`),
+      make("thead", { class: "unseen" }, header),
+      make("tbody", {}, ...body),
+    ),
+  ];
+}
+
+/** The reasons in words; those that come from a protected feature are marked. */
+function reasonList(reasons) {
+  const items = reasons.map((one) => {
+    const item = make("li", {}, one.reason);
+    if (one.protected) {
+      item.append(
+        make("span", { class: "badge warn" }, "protected"),
+        make("p", { class: "help" }, "Nobody may be judged by this: a decision about a person must not rest on it."),
+      );
+    }
+    return item;
+  });
+  return [make("h4", {}, "Main reasons"), make("ol", { class: "reasons" }, ...items)];
+}
+
+// a file
+
+/** The rows of a CSV text, each a list of cells (RFC 4180). */
+function parseCsv(text) {
+  const rows = [];
+  let row = [];
+  let cell = "";
+  let isQuoted = false;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (isQuoted) {
+      if (character !== '"') {
+        cell += character;
+      } else if (text[at + 1] === '"') {
+        cell += character;
+        at++;
+      } else {
+        isQuoted = false;
+      }
+    } else if (character === '"') {
+      isQuoted = true;
+    } else if (character === "," || character === "\n") {
+      row.push(cell);
+      cell = "";
+      if (character === "\n") {
+        rows.push(row);
+        row = [];
+      }
+    } else {
+      cell += character;
+    }
+  }
+  return rows;
+}
+
+/** The first rows with their answers, which come before the columns of the file. */
+function answerTable(header, rows, features) {
+  const isAnswer = (name) => ["result", "probability", "errors"].includes(name) && !features.includes(name);
+  const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
+  const shown = (cell, name) => (isAnswer(name) && name !== "errors" && cell !== "" ? figure(Number(cell)) : cell);
+  const style = (name) => (!isAnswer(name) ? "" : name === "errors" ? "fault" : "outcome");
+  const head = [make("th", { scope: "col" }, "Row"), ...order.map((at) => make("th", { scope: "col" }, header[at]))];
+  const body = rows.slice(0, SHOWN_ROWS).map((row, number) => {
+    const cells = order.map((at) => make("td", { class: style(header[at]) }, shown(row[at], header[at])));
+    return make("tr", {}, make("th", { scope: "row" }, String(number + 1)), ...cells);
+  });
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers" }, table);
+}
+
+// one use case
+
+function setUp(place) {
+  const { meaning } = place.dataset;
+  const [outcomes, labels] = [place.dataset.outcomes, place.dataset.labels].map((text) => JSON.parse(text));
+  const model = place.querySelector(".model");
+  const form = place.querySelector("form.record");
+  const answer = place.querySelector(".answer");
+  const [answerAlert, uploadAlert] = place.querySelectorAll(".alert");
+  const empty = answer.querySelector(".empty");
+  const result = answer.querySelector(".result");
+  const explanation = answer.querySelector(".explanation");
+  const input = place.querySelector(".upload");
+  const drop = place.querySelector(".drop");
+  const progress = place.querySelector(".progress");
+  const status = place.querySelector(".upload-status");
+  const table = place.querySelector(".table");
+  let question = 0; // the number of the newest one: what an older one brings is not shown any more
+  let files = 0; // the same of files
+
+  function clearAnswer() {
+    question++;
+    answer.classList.remove("old");
+    for (const part of [answerAlert, result, explanation]) {
+      part.replaceChildren();
+    }
+    empty.hidden = false;
+  }
+
+  async function predict() {
+    clearAnswer();
+    const asked = question;
+    const record = recordIn(form);
+    showErrors(form, {});
+    empty.hidden = true;
+    result.replaceChildren(make("p", { class: "waiting" }, "Asking the model ..."));
+    try {
+      const prediction = await ask(`output/${model.value}`, record);
+      const { threshold } = await ask(`models/${prediction.model}`);
+      if (asked !== question) {
+        return;
+      }
+      const parts = prediction.probability
+        ? decisionParts(outcomes, prediction, threshold)
+        : valueParts(meaning, prediction);
+      result.replaceChildren(...parts, make("p", { class: "id" }, `Answered by ${prediction.model}`));
+      result.scrollIntoView({ block: "nearest" });
+      await explain(prediction.model, record, asked);
+      result.scrollIntoView({ block: "nearest" }); // what came below may have moved it
+    } catch (problem) {
+      if (asked !== question) {
+        return;
+      }
+      result.replaceChildren();
+      const others = showErrors(form, problem.errors);
+      const isInForm = Object.keys(problem.errors).length > Object.keys(others).length;
+      const hint = new Problem(422, { detail: "Something in the form is not right; see there." });
+      showAlert(answerAlert, isInForm ? hint : problem, others);
+    }
+  }
+
+  async function explain(modelId, record, asked) {
+    let parts;
+    try {
+      const { explanations } = await ask(`explain/${modelId}`, record);
+      const [one] = explanations;
+      parts = [...(one.reasons.length ? reasonList(one.reasons) : []), ...bars(one, labels, record)];
+    } catch (problem) {
+      parts = [make("h4", {}, "No explanation"), make("p", {}, problem.message)];
+    }
+    if (asked === question) {
+      explanation.replaceChildren(...parts);
+    }
+  }
+
+  async function predictFile(file) {
+    const sent = ++files;
+    const bar = progress.querySelector("progress");
+    const ifNewest = (show) => (...what) => sent === files && show(...what);
+    const end = ifNewest(() => {
+      progress.hidden = true;
+      bar.removeAttribute("value");
+      status.textContent = "";
+    });
+    uploadAlert.replaceChildren();
+    table.replaceChildren();
+    end();
+    try {
+      if (file.size > mostBytes) {
+        throw new Problem(413, { detail: `The file is larger than ${figure(mostBytes / 1e6)} MB.` });
+      }
+      if (needsLogin) {
+        await askExample(ask); // a 401 to the upload itself would make the browser show a dialog of its own
+      }
+      progress.hidden = false;
+      const onProgress = ifNewest((share) => {
+        bar.value = share;
+        status.textContent = `${share < 1 ? "Uploading" : "Predicting"} ${file.name} ...`;
+      });
+      const answers = await upload(`outputs_upload/${model.value}?partial=true`, file, onProgress);
+      end();
+      ifNewest(showTable)(file, answers);
+    } catch (problem) {
+      end();
+      ifNewest(showAlert)(uploadAlert, problem);
+    }
+  }
+
+  function showTable(file, answers) {
+    const [header, ...rows] = parseCsv(answers);
+    const faults = header.lastIndexOf("errors");
+    const faulty = faults < 0 ? 0 : rows.filter((row) => row[faults]).length;
+    const more = rows.length > SHOWN_ROWS ? `, the first ${SHOWN_ROWS} below` : "";
+    const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
+    status.textContent = `${file.name}: ${size}${more}; ${faulty ? figure(faulty) : "none"} at fault.`;
+    const link = make("a", { class: "button" }, "Download the answers");
+    link.href = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
+    link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
+    table.replaceChildren(make("p", {}, link), answerTable(header, rows, Object.keys(labels)));
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    predict();
+  });
+  form.addEventListener("reset", () => {
+    showErrors(form, {});
+    clearAnswer();
+  });
+  form.addEventListener("input", (event) => {
+    showError(event.target, "");
+    answer.classList.toggle("old", result.hasChildNodes());
+  });
+  model.addEventListener("change", clearAnswer);
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    if (file) {
+      predictFile(file);
+      input.value = ""; // so that the same file can be chosen again
+    }
+  });
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", kind === "dragover");
+      const file = kind === "drop" && event.dataTransfer.files[0];
+      if (file && !input.disabled) {
+        predictFile(file);
+      }
+    });
+  }
+}
+
+// the page
+
+const useCases = [...document.querySelectorAll(".use-case")];
+const useCase = document.getElementById("use-case");
+
+function shownUseCase() {
+  return useCases.find((place) => place.dataset.name === useCase.value);
+}
+
+function show() {
+  for (const place of useCases) {
+    place.hidden = place !== shownUseCase();
+  }
+}
+
+useCases.forEach(setUp);
+useCase.addEventListener("change", show);
+show(); // a browser may have kept the choice of the last visit

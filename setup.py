@@ -19,7 +19,11 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["api", "api.*", "src", "src.*"]),
-    package_data={"api": ["static/*", "templates/*"], "src.datasets": ["*.xlsx", "*.csv", "*.md"]},
+    package_data={
+        "api": ["static/*", "templates/*"],
+        "src.datasets": ["*.xlsx", "*.csv", "*.md"],
+        "src.report": ["*.html"],
+    },
     install_requires=REQUIREMENTS,
     entry_points={
         "console_scripts": ["tabserve-train=src.train_pipeline:main"],

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 from apiflask import APIBlueprint
+from apiflask.schemas import FileSchema
 from flask import Response, current_app, request
 from marshmallow import RAISE
 
@@ -39,7 +40,7 @@ from src.datasets.reader import NOT_A_TABLE, Table, file_kind_is_known, read_tab
 from src.errors import InvalidRecordsError, NothingToPredictError, TooManyRowsError, UnsupportedFileError
 from src.explain import Explanation, explain
 from src.predict import Prediction, make_prediction, measure
-from src.registry import TEST_TABLE, Artifact
+from src.registry import REPORT, TEST_TABLE, Artifact
 from src.use_cases import get_use_case
 
 blueprint = APIBlueprint("service", __name__)
@@ -56,6 +57,15 @@ ERRORS = {
     422: "A field is missing, unknown or invalid",
     501: "No model of this kind can be explained",
     503: "No usable model",
+}
+
+REPORT_HEADERS = {  # a report is styled by itself and does nothing
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
 }
 
 
@@ -112,6 +122,16 @@ def models(query_data: Mapping[str, str]) -> Response:
 def model(model_id: str) -> Response:
     """Describe a model: what it is, how it was made and how good it is."""
     return as_json(public_manifest(store().get(model_id).manifest))
+
+
+@blueprint.get("/models/<model_id>/report")
+@blueprint.output(FileSchema(type="string", format="html"), content_type="text/html", description="The report")
+@problems(404, 503)
+def report(model_id: str) -> Response:
+    """Show a model's training report: a page that loads nothing."""
+    artifact = store().get(model_id)
+    content = store().registry.read(artifact.model_id, REPORT, artifact.manifest)
+    return Response(content, headers=REPORT_HEADERS, content_type="text/html; charset=utf-8")
 
 
 @predictions.post("/predict")

@@ -28,9 +28,11 @@ logger = logging.getLogger(__name__)
 PROTOCOL = 1  # raised whenever an older program could not read what a newer one writes
 MANIFEST = "manifest.json"
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
+REPORT = "report.html"
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
+REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
 CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 DEFAULT_FOLDER = Path("models")
 
@@ -315,6 +317,24 @@ class Registry:
         _write_atomically(folder / MANIFEST, _serialized(complete))
         logger.info("saved %s", model_id)
         return model_id
+
+    def reject(self, model_id: str, report: bytes) -> Path:
+        """Keep the report of a candidate that failed its gates, and nothing else of it.
+
+        Returns
+        -------
+        Path
+            Where it was written.
+
+        Raises
+        ------
+        UnknownModelError
+            When the model_id is none.
+        """
+        path = self.folder / REJECTED / f"{_parts(model_id)}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, report)
+        return path
 
     def delete(self, model_id: str) -> None:
         """Delete an artifact, its manifest first; its title of champion goes with it.

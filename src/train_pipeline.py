@@ -17,6 +17,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +57,8 @@ from src.evaluation import (
 from src.fairness import compare_groups, smallest_ratios
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
-from src.registry import MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
+from src.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
+from src.report import render_report
 from src.transformers import Target
 from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
@@ -176,7 +178,7 @@ def run_training(
     TooFewRowsError, UniformTargetError
         When there is too little to learn from.
     FailedGatesError
-        When a candidate is not good enough; the others are saved.
+        When a candidate is not good enough; the others are saved, and its report is kept.
     InterruptedTrainingError
         On Ctrl-C; nothing is saved.
     """
@@ -188,9 +190,12 @@ def run_training(
     champion = champion_of(use_case, registry, test)
     candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
     scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
-    metrics = {
-        name: evaluate(use_case, candidate, whole, train, test, scores[name]) for name, candidate in candidates.items()
-    }
+
+    def measured(name: str) -> dict[str, Metrics]:
+        return evaluate(use_case, candidates[name], whole, train, test, scores[name])
+
+    with ThreadPoolExecutor(plan.jobs) as pool:
+        metrics = dict(zip(candidates, pool.map(measured, candidates), strict=True))
     by_score = sorted(chosen.values(), key=lambda one: metrics[one.name][CROSS_VALIDATION][use_case.task.headline])
     now = time.time_ns() // 1000
     manifests = [
@@ -211,9 +216,13 @@ def run_training(
             manifest["metrics"], metrics[use_case.baseline.name], to_replace, smallest_ratios(manifest["groups"])
         )
         manifest["gates"] = judge(use_case.gates, evidence)
+        candidate = candidates[manifest["algorithm"]]
+        report = render_report(use_case, manifest, candidate, train, test, scores[manifest["algorithm"]]).encode()
         if has_passed(manifest):
             to_replace = None  # this one will answer: those after it replace nothing
-            registry.save(pack(candidates[manifest["algorithm"]], target, train, test), manifest)
+            registry.save(pack(candidate, target, train, test, report), manifest)
+        else:
+            registry.reject(manifest["model_id"], report)
     if not all(map(has_passed, manifests)):
         raise FailedGatesError(manifests)
     return manifests
@@ -552,13 +561,14 @@ def without_protected(
     }
 
 
-def pack(candidate: Candidate, target: Target, train: Part, test: Part) -> dict[str, bytes]:
+def pack(candidate: Candidate, target: Target, train: Part, test: Part, report: bytes) -> dict[str, bytes]:
     """The artifact's files."""
     return {
         PIPELINE: pickled((candidate.pipeline, target)),
         MODEL: pickled(candidate.model),
         TRAIN_TABLE: train.table.to_csv(index=False).encode(),
         TEST_TABLE: test.table.to_csv(index=False).encode(),
+        REPORT: report,
     }
 
 
@@ -626,6 +636,10 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
     saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
     for model_id in saved:
         console.print(f"saved: {model_id}", soft_wrap=True)
+    for manifest in manifests:
+        if not has_passed(manifest):
+            path = registry.folder / REJECTED / f"{manifest['model_id']}.html"
+            console.print(f"report of what was not registered: {path}", soft_wrap=True)
     use_case = manifests[0]["use_case"]
     champion = registry.champion(use_case)
     if champion:

@@ -184,6 +184,54 @@ def test_a_model_is_described_by_the_public_part_of_its_manifest(
     assert not answer.keys() & {"files", "hmac"}
 
 
+# its report
+
+
+@pytest.mark.parametrize("name", ["credit", "latest", "champion", "bikes"])
+def test_the_report_is_the_artifacts_own_page(service: FlaskClient, trained: Registry, name: str) -> None:
+    model_id = trained.latest("bikes" if name == "bikes" else "credit")
+    answer = service.get(f"/models/{name}/report")
+    assert answer.status_code == 200
+    assert answer.content_type == "text/html; charset=utf-8"
+    assert answer.data == (trained.folder / model_id / "report.html").read_bytes()
+    assert answer.data == service.get(f"/models/{model_id}/report/").data
+
+
+def test_the_report_may_load_run_and_frame_nothing(service: FlaskClient) -> None:
+    headers = service.get("/models/credit/report").headers
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["form-action"] == policy["base-uri"] == "'none'"
+    assert policy["img-src"] == "data:"
+    assert "script-src" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_there_is_no_report_of_an_unknown_model(service: FlaskClient) -> None:
+    for name in (MARKER, "credit-lightgbm_v1.0.0-1795287600.123456"):
+        assert_problem(service.get(f"/models/{name}/report"), 404)
+
+
+def test_a_report_that_was_changed_is_not_shown(registry: Registry, client: FlaskClient) -> None:
+    assert client.get("/models/credit/report").status_code == 200
+    path = registry.folder / registry.latest("credit") / "report.html"
+    path.write_bytes(path.read_bytes().replace(b"Verdict", b"VERDICT"))
+    answer = client.get("/models/credit/report")
+    assert_problem(answer, 503)
+    assert "report.html is not the one that training wrote" in answer.text
+    assert str(registry.folder) not in answer.text
+
+
+def test_a_model_without_a_report_is_served_and_has_none(
+    registry: Registry, client: FlaskClient, record: dict[str, Any]
+) -> None:
+    source = registry.latest("credit")
+    manifest = registry.manifest(source)
+    files = {name: registry.read(source, name, manifest) for name in manifest["files"] if name != "report.html"}
+    model_id = registry.save(files, {**manifest, "model_id": "credit-lightgbm_v1.0.0-9999999999.000000"})
+    assert client.post(f"/output/{model_id}", json=record).status_code == 200
+    assert_problem(client.get(f"/models/{model_id}/report"), 503)
+
+
 # one record
 
 

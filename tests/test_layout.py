@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 WEB = {"flask", "apiflask", "werkzeug", "marshmallow", "gunicorn", "api", "application"}
-HEAVY = {"pandas", "sklearn", "lightgbm", "scipy"}
+HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "matplotlib"}
 
 
 def imported_by(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import src.registry
 from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
-from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
+from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"
@@ -244,12 +244,12 @@ def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model
     assert manifest["protocol"] == src.registry.PROTOCOL
     assert manifest["files"] == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE)
+        for name in (PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT)
     }
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], MANIFEST}
 
 
-@pytest.mark.parametrize("failing", range(5))  # four files and the manifest
+@pytest.mark.parametrize("failing", range(6))  # five files and the manifest
 def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, failing):
     written = []
     write = src.registry._write
@@ -283,7 +283,7 @@ def test_the_manifest_appears_last_and_by_renaming(registry, model_id, monkeypat
     ((name, listed, files),) = moments
     assert name == MANIFEST
     assert listed == [model_id]
-    assert {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE} < set(files)
+    assert {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT} < set(files)
     assert MANIFEST not in files
     assert registry.list("credit") == [new, model_id]
 
@@ -309,7 +309,8 @@ def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
     with pytest.raises(InterruptedError):
         registry.delete(model_id)
     assert registry.list("credit") == []
-    assert {path.name for path in (registry.folder / model_id).iterdir()} == {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE}
+    files = {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT}
+    assert {path.name for path in (registry.folder / model_id).iterdir()} == files
 
 
 def test_a_deleted_artifact_is_gone(registry, model_id):

@@ -53,7 +53,7 @@ from src.use_cases.declaration import Algorithm, UseCase
 from tests.artifacts import change_byte, copy_of
 from tests.conftest import ROOT
 
-WRITES = 5  # of a saving: four files and the manifest
+WRITES = 6  # of a saving: five files and the manifest
 
 
 def predictions(artifact: Artifact, records: list[Mapping[str, Any]]) -> list[float]:
@@ -681,7 +681,7 @@ def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
         run_training(strict, empty, credit.path, Plan(trials=1, seed=42))
     assert [gate["passed"] for gate in error.value.manifests[0]["gates"]] == [False, True]
     assert empty.list() == []
-    assert not empty.folder.exists()
+    assert [path.name for path in empty.folder.iterdir()] == ["rejected"]  # its report
 
 
 # the command

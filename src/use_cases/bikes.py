@@ -91,12 +91,12 @@ ALGORITHMS = (
         name="LGBMRegressor",
         model=LgbCountRegressor(),
         search_space={
-            "num_leaves": Whole(16, 63, log=True),
+            "num_leaves": Whole(16, 48, log=True),
             "min_data_in_leaf": Whole(5, 40, log=True),
             "feature_fraction_bynode": Real(0.4, 1.0),
             "bagging_fraction": Real(0.5, 1.0),
             "lambda_l2": Real(0.1, 50.0, log=True),
-            "learning_rate": Real(0.1, 0.2, log=True),
+            "learning_rate": Real(0.15, 0.3, log=True),
         },
     ),
 )
@@ -117,4 +117,9 @@ USE_CASE = UseCase(
     splits=4,
     repeats=1,
     chronological=True,
+    limits=(
+        "The data are hours of one city, Washington, D.C., in 2011 and 2012, while its service grew: another city or "
+        "year is another matter.",
+        "It knows neither temperature nor holidays or events, and predicts what is usual at such an hour.",
+    ),
 )

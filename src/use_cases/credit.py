@@ -320,6 +320,15 @@ USE_CASE = UseCase(
         GroupBy(feature="personal_status"),
         GroupBy(feature="foreign_worker"),
     ),
+    limits=(
+        "The data are loans of a bank in the south of West Germany from 1973 to 1975, in Deutsche Mark: no applicant "
+        "of today is like them. The model shows how such a model is made; nobody may be refused a loan by it.",
+        "Some labels are known to be wrong (Grömping 2019): sex cannot be told from personal_status, whatever its "
+        "values say, and several categories are mislabelled. No figure by sex can be trusted.",
+        "Defaults were sampled more often than they happened, 30 of 100 rows: in a bank's ordinary business the "
+        "probabilities would be much too high.",
+        "Only loans that were granted are in the data: how those who were refused would have repaid is not known.",
+    ),
     example={
         "checking_balance": "< 0 DM",
         "months_loan_duration": 47,

@@ -74,6 +74,9 @@ class UseCase:
         pass ranks trials by noise; many rows need neither.
     groups : tuple of GroupBy
         People whom the decisions are compared for.
+    limits : tuple of str
+        What must be known before a model is trusted: faults of the data, and what it must not be used for. A sentence
+        or more each, for the report.
     chronological : bool
         Whether the rows of the data stand in the order of time; a model is then also judged by fitting it on the first
         of them and scoring the last.
@@ -100,6 +103,7 @@ class UseCase:
     splits: int = 10
     repeats: int = 2
     groups: tuple[GroupBy, ...] = ()
+    limits: tuple[str, ...] = ()
     chronological: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,109 @@
+"""The model card: what the model was made from, with which parameters, what it is for and where it fails."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.evaluation import CHRONOLOGICAL
+from src.report.parts import NOTHING, Section, Subject, Table, metric_name, number, share
+from src.use_cases.features import Category, Feature, Number
+
+
+def sections(subject: Subject) -> list[Section]:
+    """Data, parameters, intended use and limits."""
+    return [_data(subject), _parameters(subject), _limits(subject)]
+
+
+def _data(subject: Subject) -> Section:
+    manifest, use_case = subject.manifest, subject.use_case
+    table = subject.features_of(subject.train)
+    head = ["Feature", "Meaning", "Allowed", "In the training part"]
+    rows = [
+        [feature.name, feature.description, _allowed(feature), _found(feature, table[feature.name])]
+        for feature in use_case.features
+    ]
+    derived = [[column.name, column.description, "computed", NOTHING] for column in use_case.derived]
+    return Section(
+        "Data",
+        [
+            f"{manifest['data']['rows']:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
+            f"held out, drawn at random with the seed {manifest['seed']}. SHA-256 of the file: "
+            f"{manifest['data']['sha256']}."
+        ],
+        tables=[Table("The columns", head, [*rows, *derived])],
+    )
+
+
+def _parameters(subject: Subject) -> Section:
+    manifest = subject.manifest
+    made = {
+        "Model": manifest["model_id"],
+        "Algorithm": manifest["algorithm"],
+        "Made": manifest["created"],
+        "Program": f"{manifest['version']}, commit {manifest.get('commit') or 'unknown'}",
+        "Python": manifest["python"],
+        **manifest["libraries"],
+    }
+    tables = [
+        Table("Parameters of the model", ["Parameter", "Value"], _pairs(manifest["parameters"])),
+        Table("How and with what it was made", ["What", "Value"], _pairs(made)),
+    ]
+    return Section("Parameters", tables=[table for table in tables if table.rows])
+
+
+def _limits(subject: Subject) -> Section:
+    use_case, manifest = subject.use_case, subject.manifest
+    name = metric_name(subject.headline)
+    points = [
+        f"What it is for: {use_case.description} It answers for cases like those it was trained on, from the columns "
+        "above; a person answers for what is done with it.",
+        "What it is not for: to say why something happens, or what would happen if something were changed; or for "
+        "cases of a kind that the data do not hold.",
+        *use_case.limits,
+        f"The hold-out has {len(subject.test.y):,} rows{subject.within(subject.headline)} for {name}: a difference "
+        "that is smaller than this interval is no difference.",
+    ]
+    if len(manifest["trials"]) > 1:
+        points.append(
+            f"Cross-validation is that of the best of {len(manifest['trials'])} trials, on the folds that chose it: it "
+            "flatters."
+        )
+    if CHRONOLOGICAL in manifest["metrics"]:
+        points.append(
+            "The hold-out was drawn at random from the same time as the training part. What stands close together in "
+            f"time is alike, so that it flatters a model that is asked for the future; by time, {name} is "
+            f"{subject.metric(CHRONOLOGICAL)}."
+        )
+    protected = [feature.name for feature in use_case.features if feature.protected]
+    if protected:
+        points.append(f"People must not be judged by: {', '.join(protected)}. Other columns may stand for them.")
+    return Section("Intended use and limits", points=points)
+
+
+def _allowed(feature: Feature) -> str:
+    if isinstance(feature, Category):
+        return ", ".join(feature.values)
+    assert isinstance(feature, Number)
+    return f"{feature.low:,.10g} to {feature.high:,.10g}"
+
+
+def _found(feature: Feature, values: "pd.Series[Any]") -> str:
+    """What the training part holds of a feature."""
+    known = values.dropna()
+    missing = "" if len(known) == len(values) else f"; {share(1 - len(known) / len(values))} missing"
+    if not len(known):
+        return "nothing"
+    if isinstance(feature, Category):
+        counts = known.value_counts()
+        return f"mostly {counts.index[0]} ({share(counts.iloc[0] / len(known))}){missing}"
+    low, middle, high = np.quantile(known.astype(float), [0.05, 0.5, 0.95])
+    return f"median {middle:,.10g}, nine in ten from {low:,.10g} to {high:,.10g}{missing}"
+
+
+def _pairs(values: Any) -> list[list[str]]:
+    return [[name, _shown(value)] for name, value in values.items()]
+
+
+def _shown(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)

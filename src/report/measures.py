@@ -1,0 +1,228 @@
+"""What a report measures beside the metrics. The hold-out is looked at here, and nothing is chosen by it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.aliases import Matrix, Vector
+from src.errors import NotExplainableError
+from src.pipeline import Pipeline
+from src.report.parts import Subject
+from src.transformers import RecordEncoder
+from src.use_cases.features import Category, Column, CyclicInteger, Feature, Grouping
+
+REPEATS = 3  # shuffles of a feature
+FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many
+SCORED = 6000  # rows scored for all shuffles of all features, if that is more
+EXPLAINED = 500  # rows whose contributions are averaged
+LARGEST_FIT = 4000  # rows: a kernel machine's time grows with their square
+JUDGED = 300  # rows that judge a point of the learning curve, at least
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the rows that cross-validation fits on
+MOST_VALUES = 32  # values of a number that are shown one by one
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each column matters, most first.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    values : ndarray, shape (n_columns,)
+    errors : ndarray, shape (n_columns,), optional
+        Standard deviation of the values between repeats.
+    """
+
+    columns: Sequence[Column]
+    values: Vector
+    errors: Vector | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the learning curve: rows that were fitted on, and the metric on rows that were not."""
+
+    rows: int
+    score: float
+
+
+def sample(n_rows: int, most: int, seed: int) -> Any:
+    """Row numbers in their order, drawn without replacement when there are more than `most`."""
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
+
+
+def columns_of(subject: Subject) -> tuple[Column, ...]:
+    """The features, then the derived columns."""
+    return (*subject.use_case.features, *subject.use_case.derived)
+
+
+def permutation_importance(subject: Subject) -> Importance:
+    """By how much the headline metric of the hold-out falls when a feature's values change rows (Breiman 2001)."""
+    seed = subject.manifest["seed"]
+    generator = np.random.default_rng(seed)
+    use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
+    rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, SCORED // (REPEATS * len(use_case.features))), seed)
+    y = subject.test.y[rows]
+    encoder, *steps = candidate.pipeline.steps
+    assert isinstance(encoder, RecordEncoder)
+    encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
+    before = metric(y, subject.scores[rows])
+
+    def falls(place: int) -> list[float]:
+        matrix = np.tile(encoded, (REPEATS, 1))
+        matrix[:, place] = np.concatenate([generator.permutation(encoded[:, place]) for _ in range(REPEATS)])
+        for position, (column, compute) in enumerate(zip(use_case.derived, encoder.computers_, strict=True)):
+            if use_case.features[place].name in column.sources:
+                matrix[:, len(use_case.features) + position] = [compute(row) for row in matrix.tolist()]
+        scores = candidate.model.predict_score(Pipeline(tuple(steps)).transform(matrix))
+        return [before - metric(y, repeat) for repeat in scores.reshape(REPEATS, -1)]
+
+    found = np.array([falls(place) for place in range(len(use_case.features))])
+    return _ranked(use_case.features, found.mean(axis=1), found.std(axis=1))
+
+
+def own_importance(subject: Subject) -> tuple[str, Importance] | None:
+    """What the model itself holds for important, as shares of the whole, and by which measure.
+
+    Returns
+    -------
+    tuple of (str, Importance), or None
+        None for a model that has no such measure.
+    """
+    model = subject.candidate.model
+    estimator: Any = getattr(model, "estimator_", None)
+    if hasattr(model, "text_"):
+        from lightgbm import Booster
+
+        measure = "gain"
+        values = Booster(model_str=model.text_).feature_importance("gain")
+    elif hasattr(estimator, "feature_importances_"):
+        measure, values = "gain", estimator.feature_importances_
+    elif hasattr(estimator, "coef_"):
+        measure, values = "coefficient", np.abs(np.ravel(estimator.coef_)) * subject.train_matrix.std(axis=0)
+    else:
+        return None
+    by_column = _added_up(subject, np.asarray(values)[None, :])[0]
+    return measure, _ranked(columns_of(subject), by_column / (by_column.sum() or 1.0))
+
+
+def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
+    """Mean absolute contribution of each column to the raw scores of the hold-out, and its direction by name.
+
+    Returns
+    -------
+    tuple of (Importance, dict), or None
+        A direction is "↑" where higher values push the score up, "↓" where they push it down, and empty where neither
+        is so. None for a model whose score is no sum over columns.
+    """
+    rows = sample(len(subject.test.y), EXPLAINED, subject.manifest["seed"])
+    encoder, *steps = subject.candidate.pipeline.steps
+    encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
+    try:
+        parts = subject.candidate.model.contributions(Pipeline(tuple(steps)).transform(encoded))
+    except NotExplainableError:
+        return None
+    by_column = _added_up(subject, parts[:, :-1])
+    directions = {
+        column.name: _direction(column, codes, pushed)
+        for column, codes, pushed in zip(columns_of(subject), encoded.T, by_column.T, strict=True)
+    }
+    return _ranked(columns_of(subject), np.abs(by_column).mean(axis=0)), directions
+
+
+def learning_curve(subject: Subject) -> list[Point]:
+    """The headline metric by the number of rows fitted on, all of it inside the training part.
+
+    The folds are those of the tuning, and the parameters those that it chose. The last point is the tuning's own: only
+    the smaller ones have to be fitted.
+    """
+    from sklearn.base import clone
+
+    use_case, y = subject.use_case, subject.train.y
+    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, subject.manifest["seed"])
+    folds = folds[: -(-JUDGED // len(folds[0][1]))]  # as few as hold so many rows
+    folds = folds[: use_case.splits]  # those of the first repeat
+    X, metric = subject.train_matrix, use_case.task.metric
+    out_of_fold = subject.candidate.out_of_fold[0]
+    whole = len(folds[0][0])
+    points = []
+    for size in (round(whole * share) for share in SHARES if whole * share <= LARGEST_FIT):
+        scores = []
+        for rows, judged in folds:
+            # shuffled, since rows may stand in the order of time
+            some = np.random.default_rng(subject.manifest["seed"]).permutation(rows)[:size]
+            if np.ptp(y[some]) > 0:
+                model = clone(subject.candidate.model).fit(X[some], y[some])
+                scores.append(metric(y[judged], model.predict_score(X[judged])))
+        if scores and not np.isnan(scores).any():
+            points.append(Point(size, float(np.mean(scores))))
+    last = float(np.mean([metric(y[judged], out_of_fold[judged]) for _, judged in folds]))
+    return [*points, Point(whole, last)]
+
+
+def calibration(y: Vector, scores: Vector) -> Matrix:
+    """Mean score and share of 1s, by tenths of the rows in the order of their scores; shape (n_bins, 2)."""
+    order = np.argsort(scores, kind="stable")
+    bins = [rows for rows in np.array_split(order, BINS) if len(rows)]
+    return np.array([(scores[rows].mean(), y[rows].mean()) for rows in bins])
+
+
+def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list[str] | Vector, Matrix]:
+    """Quartiles of errors by a feature's values, or by tenths of the rows where it has many.
+
+    Parameters
+    ----------
+    feature : Feature
+        Says which values there are, and their order.
+    values : ndarray of object, shape (n_rows,)
+        The feature's.
+    errors : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    labels : list of str, or ndarray of numbers
+    quartiles : ndarray, shape (n_labels, 3)
+    """
+    if isinstance(feature, Category):
+        groups = {value: errors[values == value] for value in feature.values}
+        groups = {value: group for value, group in groups.items() if len(group)}
+        return list(groups), np.array([_quartiles(group) for group in groups.values()])
+    numbers = values.astype(np.float64)
+    numbers, errors = numbers[~np.isnan(numbers)], errors[~np.isnan(numbers)]
+    distinct = np.unique(numbers)
+    if len(distinct) <= MOST_VALUES:
+        return distinct, np.array([_quartiles(errors[numbers == value]) for value in distinct])
+    bins = np.array_split(np.argsort(numbers, kind="stable"), BINS)
+    return np.array([np.median(numbers[rows]) for rows in bins]), np.array([_quartiles(errors[rows]) for rows in bins])
+
+
+def _quartiles(values: Vector) -> Vector:
+    return np.quantile(values, [0.25, 0.5, 0.75])
+
+
+def _added_up(subject: Subject, values: Matrix) -> Matrix:
+    """Values of the model's columns, added up by the columns that these come from."""
+    n_columns = len(columns_of(subject))
+    by_column = np.zeros((len(values), n_columns))
+    np.add.at(by_column.T, subject.candidate.pipeline.origins(n_columns), values.T)
+    return by_column
+
+
+def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = None) -> Importance:
+    order = np.argsort(-values, kind="stable")
+    return Importance([columns[place] for place in order], values[order], None if errors is None else errors[order])
+
+
+def _direction(column: Column, codes: Vector, pushed: Vector) -> str:
+    """Where the contribution mostly rises or falls with the code; codes without an order have no direction."""
+    known = ~np.isnan(codes)
+    is_ordered = type(column) is not Category and not isinstance(column, CyclicInteger | Grouping)
+    if not is_ordered or min(len(np.unique(values[known])) for values in (codes, pushed)) < 2:
+        return ""
+    correlation = np.corrcoef(codes[known], pushed[known])[0, 1]
+    return "↑" if correlation > 0.5 else "↓" if correlation < -0.5 else ""

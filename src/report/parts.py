@@ -1,0 +1,182 @@
+"""What a report is made of: sections of text, tables and charts, and how numbers are written in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from src.aliases import Matrix, Vector
+from src.use_cases.declaration import UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from src.train_pipeline import Candidate, Part
+
+SHORT = {  # metrics whose name in words is not their name in capitals
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "gini": "Gini",
+    "brier": "Brier score",
+    "log_loss": "Log-loss",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "expected_cost": "Expected cost",
+    "r2": "R²",
+}
+PART_NAMES = {
+    "train": "Training part",
+    "cross_validation": "Cross-validation",
+    "hold_out": "Hold-out",
+    "chronological": "By time",
+}
+
+NOTHING = "\N{EN DASH}"  # where a cell of a table has no value
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture, with what it shows in words.
+
+    Parameters
+    ----------
+    title : str
+        What is drawn.
+    svg : Markup
+        The picture, to stand in HTML as it is.
+    finding : str
+        What the picture shows, in numbers, for those who do not see it.
+    caption : str
+        How it is to be read.
+    """
+
+    title: str
+    svg: Markup
+    finding: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; the first cell of a row is its heading.
+
+    Parameters
+    ----------
+    caption : str
+        What it shows.
+    head : sequence of str
+        The columns' headings.
+    rows : sequence of sequence of str
+        As many cells as headings in each.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Parameters
+    ----------
+    title : str
+        Its heading.
+    text : sequence of str
+        Paragraphs.
+    charts : sequence of Chart
+        Side by side, after the text.
+    tables : sequence of Table
+        After the charts.
+    points : sequence of str
+        A list, at the end.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    points: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that is known about the model of a report.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        What it was trained for.
+    manifest : mapping
+        How it was made and how good it is.
+    candidate : Candidate
+        The model itself.
+    train, test : Part
+        The training part and the hold-out.
+    scores : ndarray, shape (n_hold_out_rows,)
+        Of the hold-out.
+    """
+
+    use_case: UseCase
+    manifest: Mapping[str, Any]
+    candidate: "Candidate"
+    train: "Part"
+    test: "Part"
+    scores: Vector
+
+    @cached_property
+    def train_matrix(self) -> Matrix:
+        """What the model was fitted on."""
+        matrix: Matrix = self.candidate.pipeline.transform(self.features_of(self.train))
+        return matrix
+
+    def features_of(self, part: "Part") -> "pd.DataFrame":
+        """A part's table without its target column."""
+        return part.table.drop(columns=self.use_case.target.feature.name)
+
+    @property
+    def headline(self) -> str:
+        """The metric that models are chosen by."""
+        return self.use_case.task.headline
+
+    def metric(self, part: str, name: str = "") -> str:
+        """A metric of a part, the headline by default, as it is written."""
+        return number(self.manifest["metrics"][part][name or self.headline])
+
+    def within(self, name: str) -> str:
+        """The interval of a hold-out metric in brackets, with a space before it; empty when none was computed."""
+        if name not in self.manifest["intervals"]:
+            return ""
+        low, high = self.manifest["intervals"][name]
+        return f" (95 % interval {number(low)} to {number(high)})"
+
+
+def number(value: Any) -> str:
+    """A number as it is written in a report: three digits after the point, fewer of a large one."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.0f} %"
+
+
+def metric_name(name: str) -> str:
+    """A metric's name in words."""
+    return SHORT.get(name, name.replace("_", " ").upper() if len(name) <= 4 else name.replace("_", " ").capitalize())
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas and, before the last, "and"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,88 @@
+"""What a report shows of a model of a number."""
+
+import numpy as np
+
+from src.evaluation import HOLD_OUT
+from src.report import figures
+from src.report.measures import Importance, quartiles_by, sample
+from src.report.parts import Chart, Section, Subject, number, share
+from src.use_cases.features import CyclicInteger, Feature
+
+DRAWN = 500  # rows in the picture of predicted against true
+SHOWN = 3  # features whose errors are shown
+
+
+def summary(subject: Subject) -> list[str]:
+    """The model's quality in sentences."""
+    y, metrics = subject.test.y, subject.manifest["metrics"][HOLD_OUT]
+    target = subject.use_case.target.feature
+    return [
+        f"It predicts “{target.name}” ({target.description}).",
+        f"On the {len(y):,} rows of the hold-out, which it never saw, R² is "
+        f"{number(metrics['r2'])}{subject.within('r2')}: it explains {share(metrics['r2'])} of the variance. A "
+        f"prediction is off by {number(metrics['mae'])} on average (the MAE), where the mean of “{target.name}” is "
+        f"{number(float(y.mean()))}.",
+    ]
+
+
+def sections(subject: Subject, importance: Importance) -> list[Section]:
+    """How far predictions are off, and where."""
+    ranked = [column for column in importance.columns if isinstance(column, Feature)]
+    ranked.sort(key=lambda feature: not isinstance(feature, CyclicInteger))  # the hour of a day before all others
+    return [
+        Section(
+            "Predictions",
+            [
+                "How far predictions are off on the hold-out, and for which rows. An error is the truth less the "
+                "prediction."
+            ],
+            [_predicted(subject), *(_errors_by(subject, feature) for feature in ranked[:SHOWN])],
+        )
+    ]
+
+
+def _predicted(subject: Subject) -> Chart:
+    rows = sample(len(subject.test.y), DRAWN, subject.manifest["seed"])
+    y, scores = subject.test.y, subject.scores
+    low, high = float(min(y.min(), scores.min())), float(max(y.max(), scores.max()))
+    svg = figures.lines(
+        "predicted",
+        [
+            figures.Series("a row", y[rows], scores[rows], line="", marker="."),
+            figures.Series("exactly right", [low, high], [low, high], figures.MUTED, "--"),
+        ],
+        "true",
+        "predicted",
+    )
+    errors = y - scores
+    low, high = np.quantile(errors, [0.05, 0.95])
+    return Chart(
+        "Predicted against true",
+        svg,
+        f"R² is {subject.metric(HOLD_OUT)}, RMSE {subject.metric(HOLD_OUT, 'rmse')}, MAE "
+        f"{subject.metric(HOLD_OUT, 'mae')}. Nine in ten errors lie between {number(low)} and {number(high)}.",
+        f"{len(rows):,} of the hold-out's rows; the nearer to the dashed line, the better. Below it the prediction is "
+        "too low.",
+    )
+
+
+def _errors_by(subject: Subject, feature: Feature) -> Chart:
+    values = subject.features_of(subject.test)[feature.name].to_numpy(dtype=object)
+    labels, quartiles = quartiles_by(feature, values, subject.test.y - subject.scores)
+    svg = figures.spans(f"errors-{feature.name}", labels, quartiles, feature.title, "error")
+    width = quartiles[:, 2] - quartiles[:, 0]
+    widest, furthest = int(np.argmax(width)), int(np.argmax(np.abs(quartiles[:, 1])))
+
+    def at(place: int) -> str:
+        label = labels[place]
+        return label if isinstance(label, str) else f"{label:g}"
+
+    return Chart(
+        f"Errors by {feature.title}",
+        svg,
+        f"The median error is furthest from 0 at {at(furthest)}, with {number(float(quartiles[furthest, 1]))}; errors "
+        f"spread most at {at(widest)}, where half of them lie between {number(float(quartiles[widest, 0]))} and "
+        f"{number(float(quartiles[widest, 2]))}.",
+        "Dots are median errors, bars hold the middle half. Above 0 predictions are too low, below it too high; a dot "
+        "far from 0 is a bias.",
+    )

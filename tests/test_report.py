@@ -1,0 +1,396 @@
+"""The training report: whole, readable without pictures and network, and saying what the manifest says."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import escape
+
+from src.errors import FailedGatesError
+from src.evaluation import LargestGap, SmallestMetric, roc_auc
+from src.models.linear import LogisticRegression
+from src.registry import REPORT, Registry
+from src.report import measures, render_report
+from src.report.figures import COLOURS, bars
+from src.report.measures import (
+    calibration,
+    contributions,
+    learning_curve,
+    own_importance,
+    permutation_importance,
+    quartiles_by,
+)
+from src.report.parts import NOTHING, Subject, number
+from src.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
+from src.transformers import OneHot, Standardize
+from src.use_cases.declaration import Algorithm, UseCase
+from src.use_cases.features import Category, Integer
+
+VOID = {"meta", "link", "br", "img", "hr"}
+HARM = '<script>alert("1")</script>'
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page, and whether its tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.figures: list[dict[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "figure":
+            self.figures.append({"caption": "", "label": ""})
+        if ("role", "img") in attrs:
+            self.figures[-1]["label"] = dict(attrs)["aria-label"] or ""
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self.words.append(data)
+        if "figcaption" in self._open:
+            self.figures[-1]["caption"] += data
+
+    @property
+    def plain(self) -> str:
+        """All text, a space between its parts."""
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def report_of(registry: Registry, model_id: str) -> str:
+    return registry.read(model_id, REPORT, registry.manifest(model_id)).decode()
+
+
+@pytest.fixture(scope="module")
+def reports(trained: Registry) -> dict[str, Page]:
+    """The report of each trained model."""
+    return {model_id: Page(report_of(trained, model_id)) for model_id in trained.list()}
+
+
+@pytest.fixture(scope="module")
+def subject(credit: UseCase) -> Subject:
+    """The baseline of credit, without a search, and what a report needs of it."""
+    return subject_of(credit, credit.baseline)
+
+
+def subject_of(use_case: UseCase, algorithm: Algorithm) -> Subject:
+    plan = Plan(trials=1, seed=42, jobs=1)
+    whole, train, test, _ = split(use_case, read(use_case, use_case.path), plan.seed)
+    candidate = fit(use_case, algorithm, train, plan)
+    scores = score(use_case, candidate, test)
+    metrics = evaluate(use_case, candidate, whole, train, test, scores)
+    manifest = {
+        "model_id": f"{use_case.name}-{algorithm.name}_v1.0.0-1.000000",
+        "algorithm": algorithm.name,
+        "version": "1.0.0",
+        "created": "1970-01-01T00:00:01+00:00",
+        "python": "3.11",
+        "libraries": {},
+        "data": {"sha256": "0" * 64, "rows": len(whole.y)},
+        "seed": 42,
+        "parameters": candidate.model.get_params(),
+        "trials": [{"parameters": {}, "score": 0.5}],
+        "threshold": candidate.model.threshold_,
+        "threshold_choice": "cost",
+        "thresholds": {
+            name: {"threshold": cut, "hold_out": use_case.task.decision_metrics(test.y, scores, cut)}
+            for name, cut in candidate.thresholds.items()
+        },
+        "intervals": {},
+        "metrics": metrics,
+        "baseline": algorithm.name,
+        "comparison": {algorithm.name: metrics},
+        "gates": [],
+    }
+    return Subject(use_case, manifest, candidate, train, test, scores)
+
+
+def rendered(subject: Subject, use_case: UseCase | None = None, **changes: Any) -> Page:
+    manifest = {**subject.manifest, **changes}
+    return Page(
+        render_report(
+            use_case or subject.use_case, manifest, subject.candidate, subject.train, subject.test, subject.scores
+        )
+    )
+
+
+# of every model
+
+
+def test_every_model_has_a_report_that_is_well_formed(reports, trained):
+    assert len(reports) == 6
+    for model_id, page in reports.items():
+        assert page.text.startswith("<!doctype html>")
+        assert model_id in page.plain
+        assert page.tags["h1"] == page.tags["title"] == page.tags["main"] == 1
+        assert ("html", "lang", "en") in page.attributes
+        assert any(tag == "meta" and value == "viewport" for tag, _, value in page.attributes)
+        ids = [value for _, name, value in page.attributes if name == "id"]
+        assert len(ids) == len(set(ids))
+
+
+def test_a_report_loads_nothing_and_runs_nothing(reports):
+    for page in reports.values():
+        assert "http:" not in page.text
+        assert "https:" not in page.text
+        assert not page.tags.keys() & {"script", "img", "iframe", "object", "form", "base"}
+        assert "@import" not in page.text
+        assert not any(name.startswith("on") for _, name, _ in page.attributes)
+        ids = {value for _, name, value in page.attributes if name == "id"}
+        references = [value for tag, name, value in page.attributes if name in ("href", "src") and tag != "link"]
+        assert references
+        assert all(value.startswith("#") and value[1:] in ids for value in references)
+        assert set(re.findall(r"url\(#([^)]+)\)", page.text)) <= ids
+        assert set(re.findall(r"url\((.)", page.text)) == {"#"}
+
+
+def test_every_picture_says_what_it_shows_in_words_and_numbers_and_has_a_caption(reports):
+    for page in reports.values():
+        assert page.tags["svg"] == page.tags["figure"] == len(page.figures) >= 6
+        for figure in page.figures:
+            assert re.search(r"[0-9]", figure["label"]), figure
+            assert len(figure["caption"]) > 80
+            assert figure["label"].partition(". ")[2] in figure["caption"]
+
+
+def test_pictures_have_the_pages_colours_and_text_that_is_text(reports):
+    for page in reports.values():
+        assert not any(colour in page.text for colour in COLOURS.values())
+        assert {f"--{name}:" for name in COLOURS} <= set(re.findall(r"--\w+:", page.text))
+        svg = "".join(re.findall(r"<svg.*?</svg>", page.text, re.DOTALL))
+        assert set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", svg)) <= {"none", *(f"var(--{name})" for name in COLOURS)}
+        assert "<text" in svg
+
+
+def test_every_table_has_headings(reports):
+    for page in reports.values():
+        assert page.tags["caption"] == page.tags["table"] == page.tags["thead"]
+        assert ("th", "scope", "col") in page.attributes
+        assert page.tags["tr"] == page.tags["thead"] + sum(part == ("th", "scope", "row") for part in page.attributes)
+
+
+def test_the_verdict_comes_first_and_names_every_gate_with_value_and_bound(reports, trained):
+    page = reports[trained.latest("credit")]
+    gates = trained.manifest(trained.latest("credit"))["gates"]
+    assert len(gates) >= 5
+    verdict = page.text.partition("<nav")[0]
+    assert page.text.index("Verdict: passed") < page.text.index("<figure")
+    for gate in gates:
+        row = f"{gate['gate']}</th><td>{number(gate['value'])}</td><td>{number(gate['bound'])}</td>"
+        assert row in verdict
+    assert verdict.count("✓ passed") == len(gates)
+    assert "failed" not in Page(f"{verdict}</main></body></html>").plain
+
+
+def test_the_numbers_are_the_manifests(reports, trained):
+    for model_id, page in reports.items():
+        manifest = trained.manifest(model_id)
+        metrics = list(manifest["metrics"].values())
+        for name in metrics[0]:
+            low, high = manifest["intervals"][name]
+            cells = [*(number(part[name]) for part in metrics), f"{number(low)} to {number(high)}"]
+            assert "".join(f"<td>{cell}</td>" for cell in cells) in page.text, name
+        for parameter, value in manifest["parameters"].items():
+            assert f"{parameter} {number(value) if isinstance(value, float) else ''}" in page.plain
+        assert manifest["data"]["sha256"] in page.plain
+
+
+def test_a_classifiers_report_shows_scores_decisions_and_groups(reports, trained):
+    page = reports[trained.latest("credit")]
+    titles = [figure["label"].partition(".")[0] for figure in page.figures]
+    assert titles[:4] == ["ROC curve", "Precision and recall", "Calibration", "Score distributions"]
+    assert {"Cost by threshold", "Permutation importance", "Gain importance", "Contributions"} <= set(titles)
+    assert {"Algorithms", "Tuning history", "Learning curve"} <= set(titles)
+    assert "Groups of people" in page.plain
+    assert "disparate impact" in page.plain
+    assert "Grömping 2019" in page.plain  # what the use case says of its limits
+
+
+def test_a_regressors_report_shows_errors_by_hour_and_the_comparison(reports, trained):
+    for algorithm in ("Lasso", "SVR", "LinearRegression", "DecisionTreeRegressor", "LGBMRegressor"):
+        page = reports[trained.latest("bikes", algorithm)]
+        titles = [figure["label"].partition(".")[0] for figure in page.figures]
+        assert titles[:2] == ["Predicted against true", "Errors by Hour"]
+        assert "ROC curve" not in titles
+        comparison = page.figures[titles.index("Algorithms")]["label"]
+        for name, metrics in trained.manifest(trained.latest("bikes"))["comparison"].items():
+            assert name in comparison
+            assert number(metrics["chronological"]["r2"]) in comparison
+        assert ("Contributions" in titles) == (algorithm != "SVR")
+        assert ("Tuning history" in titles) == (algorithm in ("DecisionTreeRegressor", "LGBMRegressor"))
+
+
+def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_path):
+    again = Registry(tmp_path)
+    (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42))
+    before = trained.manifest(trained.latest("credit"))
+    text = reports[before["model_id"]].text
+    for what in ("model_id", "created"):
+        text = text.replace(escape(before[what]), escape(manifest[what]))
+    assert report_of(again, manifest["model_id"]) == text
+
+
+# of some
+
+
+def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered(credit, tmp_path):
+    registry = Registry(tmp_path)
+    strict = replace(credit, gates=(SmallestMetric("roc_auc", 0.99), LargestGap("roc_auc", 0.9)))
+    with pytest.raises(FailedGatesError) as error:
+        run_training(strict, registry, credit.path, Plan(trials=1, seed=42))
+    assert registry.list() == []
+    (path,) = tmp_path.rglob("*.html")
+    assert path.parent == tmp_path / "rejected"
+    assert path.stem == error.value.manifests[0]["model_id"]
+    page = Page(path.read_text())
+    assert "Verdict: failed" in page.plain
+    assert "1 of 2 gates failed" in page.plain
+    gate = error.value.manifests[0]["gates"][0]
+    assert f"smallest hold-out roc_auc {number(gate['value'])} 0.990 ✗ failed" in page.plain
+
+
+def test_what_the_manifest_does_not_hold_is_left_out(subject):
+    page = rendered(subject)
+    assert "Verdict: none" in page.plain
+    assert "Groups of people" not in page.plain
+    assert "Tuning history" not in page.plain
+    assert "the model that answered before" not in page.plain
+
+
+def test_groups_and_champion_are_shown_where_something_is_undefined_too(subject):
+    group = {"rows": 3.0, "selection_rate": 0.25, "roc_auc": None}
+    page = rendered(
+        subject,
+        groups={"age": {"values": {HARM: group}, "disparate_impact": None, "equal_opportunity_difference": 0.125}},
+        champion={"model_id": "m", "metrics": {}, "difference": {"roc_auc": [0.375, -0.25, 0.75]}},
+    )
+    assert f"{HARM} 3 0.250 {NOTHING} " in page.plain
+    assert f"disparate impact {NOTHING} " in page.plain
+    assert "than the model that answered before, m 0.375 -0.250 to 0.750" in page.plain
+
+
+def test_markup_in_names_and_values_is_text(subject, credit):
+    features = (replace(credit.features[0], label=HARM, description=HARM), *credit.features[1:])
+    harmful = replace(credit, title=HARM, description=HARM, features=features, limits=(HARM, "$x$ & y"))
+    page = rendered(subject, harmful, gates=[{"gate": HARM, "value": 1.0, "bound": 1.0, "passed": False}])
+    assert page.tags["script"] == 0
+    assert page.plain.count(HARM) >= 6
+    assert "$x$ & y" in page.plain
+
+
+def test_markup_in_a_picture_is_text():
+    svg = str(bars("harm", [HARM, "a $b$ $c", ' id="m1"'], [1, 2, 3], "x"))
+    page = Page(f"<figure>{svg}</figure>")
+    assert page.tags["script"] == 0
+    assert "a $b$ $c" in page.plain
+
+
+# what is measured
+
+
+def test_permutation_importance_finds_what_the_score_depends_on(subject):
+    importance = permutation_importance(subject)
+    assert importance.columns[0].name == "checking_balance"
+    assert sorted(importance.values, reverse=True) == importance.values.tolist()
+    assert importance.values[0] > 0.03
+    assert {column.name for column in importance.columns} == {feature.name for feature in subject.use_case.features}
+
+
+def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
+    class OnlyInstalment(LogisticRegression):
+        def predict_score(self, X):
+            return -X[:, len(credit.features)]
+
+    algorithm = Algorithm(name="derived", model=OnlyInstalment(), transformers=(Standardize(),))
+    subject = subject_of(credit, algorithm)
+    importance = permutation_importance(subject)
+    moved = {column.name for column, value in zip(importance.columns, importance.values, strict=True) if value != 0}
+    assert moved == {"amount", "months_loan_duration"}
+    assert roc_auc(subject.test.y, subject.scores) != 0.5
+
+
+def test_importances_and_contributions_are_added_up_by_the_columns_that_people_know(subject, credit):
+    assert any(isinstance(step, OneHot) for step in subject.candidate.pipeline.steps)
+    measure, importance = own_importance(subject)
+    columns = {column.name for column in (*credit.features, *credit.derived)}
+    assert measure == "coefficient"
+    assert {column.name for column in importance.columns} == columns
+    assert importance.values.sum() == pytest.approx(1)
+    found, directions = contributions(subject)
+    assert set(directions) == columns
+    assert directions["checking_balance"] == "↓"
+    assert directions["months_loan_duration"] == "↑"
+    assert directions["purpose"] == ""  # it has no order
+    assert found.values[0] >= found.values[-1] >= 0
+
+
+def test_the_learning_curve_ends_with_what_cross_validation_found_and_leaves_the_hold_out_alone(subject):
+    points = learning_curve(replace(subject, test=None, scores=None))
+    rows = [point.rows for point in points]
+    assert rows == [39, 79, 158, 315, 630]
+    folds = subject.use_case.task.folds(subject.train.y, 10, 2, 42)[:5]
+    ends = [roc_auc(subject.train.y[judged], subject.candidate.out_of_fold[0][judged]) for _, judged in folds]
+    assert points[-1].score == pytest.approx(np.mean(ends))
+    assert points[0].score < points[-1].score
+
+
+def test_the_learning_curve_fits_no_more_rows_than_a_slow_model_can_bear(subject, monkeypatch):
+    monkeypatch.setattr(measures, "LARGEST_FIT", 100)
+    assert [point.rows for point in learning_curve(subject)] == [39, 79, 630]
+
+
+def test_calibration_is_by_tenths_of_the_rows():
+    scores = np.linspace(0, 1, 100)
+    said, happened = calibration((scores > 0.5).astype(float), scores).T
+    assert said == pytest.approx(scores.reshape(10, 10).mean(axis=1))
+    assert happened.tolist() == [0.0] * 5 + [1.0] * 5
+
+
+def test_errors_are_by_value_in_the_features_order_and_by_tenths_where_there_are_many():
+    category = Category(name="c", description="", values=("b", "a", "never"))
+    labels, quartiles = quartiles_by(category, np.array(["a", "b", "a"], dtype=object), np.array([1.0, 5.0, 3.0]))
+    assert labels == ["b", "a"]
+    assert quartiles.tolist() == [[5, 5, 5], [1.5, 2, 2.5]]
+    whole = Integer(name="n", description="", low=0, high=999, missing=True)
+    labels, quartiles = quartiles_by(whole, np.array([2, None, 1], dtype=object), np.array([1.0, 9.0, 3.0]))
+    assert labels.tolist() == [1, 2]
+    assert quartiles[:, 1].tolist() == [3, 1]
+    labels, _ = quartiles_by(whole, np.arange(100).astype(object), np.zeros(100))
+    assert labels.tolist() == [10 * tenth + 4.5 for tenth in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.500"),
+        (-1.25, "-1.250"),
+        (123.45, "123.5"),
+        (12345.6, "12,346"),
+        (7, "7"),
+        (None, NOTHING),
+        (True, "True"),
+    ],
+)
+def test_numbers_are_written_with_the_digits_that_matter(value, text):
+    assert number(value) == text

@@ -428,7 +428,7 @@ def test_an_overfitted_model_is_refused(credit, empty):
     manifest = refused(credit, empty, credit.path, algorithms=(by_heart,), splits=3, repeats=1)
     assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
     assert manifest["metrics"]["train"]["roc_auc"] > 0.99
-    assert not empty.folder.exists()
+    assert [path.name for path in empty.folder.iterdir()] == ["rejected"]  # its report
 
 
 def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
@@ -441,7 +441,7 @@ def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
     assert "lightgbm was not registered; it failed: smallest hold-out roc_auc, " in result.stderr
     assert "FAILED" in result.stdout
     assert "saved" not in result.stdout
-    assert not (tmp_path / "models").exists()
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["rejected"]
 
 
 def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, artifact, empty):

@@ -606,10 +606,17 @@ def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
             by_part = {part: metrics[metric] for part, metrics in comparison[name].items()}
             values = (*by_part.values(), by_part[TRAIN] - by_part[HOLD_OUT])
             label = f"{name}*" if name == baseline else name
-            table.add_row("" if place else metric, label, *(f"{value:#.4g}" for value in values))
+            table.add_row("" if place else metric, label, *map(short, values))
         table.add_section()
     table.caption = "* the baseline"
     return table
+
+
+def short(value: float) -> str:
+    """A number in as few characters as a table of 80 columns has for it."""
+    if abs(value) >= 100_000:
+        return f"{value:.3g}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:

@@ -641,6 +641,7 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
         assert word in heading
     assert sum("LGBMRegressor" in line for line in lines) == 3  # once for each metric
     assert sum("LinearRegression*" in line for line in lines) == 3
+    assert "…" not in result.stdout  # at 80 columns nothing is cut off
     assert f"bikes is answered by: {registry.latest('bikes', 'LGBMRegressor')}\n" in result.stdout
 
     champion = registry.latest("bikes", "SVR")
@@ -898,3 +899,11 @@ def test_a_deletion_that_is_killed_has_deleted_that_model_and_no_other(registry,
     assert in_a_process(delete_and_be_killed, registry.folder, new) == -signal.SIGKILL
     assert (registry.folder / new).exists()
     unharmed()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.90787, "0.908"), (-0.0219, "-0.022"), (155.49, "155.5"), (-10.44, "-10.4"), (12345678.9, "1.23e+07")],
+)
+def test_a_number_is_shortened_and_never_cut(value, shown):
+    assert src.train_pipeline.short(value) == shown

@@ -120,7 +120,7 @@ def _form(use_case: UseCase, registry: Registry) -> Form:
     return Form(
         use_case=use_case,
         controls=[Control.of(feature, use_case.example.get(feature.name)) for feature in use_case.features],
-        labels={column.name: column.title for column in (*use_case.features, *use_case.derived)},
+        labels={column.name: column.title for column in use_case.columns},
         example_csv=write_csv([feature.name for feature in use_case.features], [use_case.example]),
         outcomes=task.outcomes if isinstance(task, Classification) else (),
         models=models,

@@ -108,10 +108,8 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
 
 def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
     """The contributions of the model's columns added up by the encoder's columns; the base value stays last."""
-    n_columns = len(artifact.encoder.columns)
-    by_column = np.zeros((len(contributions), n_columns + 1))
-    np.add.at(by_column.T, [*artifact.pipeline.origins(n_columns), n_columns], contributions.T)
-    return by_column
+    by_column = artifact.pipeline.by_origin(contributions[:, :-1], len(artifact.encoder.columns))
+    return np.hstack([by_column, contributions[:, -1:]])
 
 
 def _reasons(artifact: Artifact, row: Vector, contributions: Sequence[float]) -> list[Reason]:

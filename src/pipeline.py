@@ -2,6 +2,9 @@
 
 from typing import Any, Self
 
+import numpy as np
+
+from src.aliases import Matrix
 from src.transformers import Transformer
 
 
@@ -54,3 +57,20 @@ class Pipeline(Transformer):
         for step in self.steps:
             origins = [origins[column] for column in step.origins(len(origins))]
         return origins
+
+    def by_origin(self, values: Matrix, n_columns: int) -> Matrix:
+        """Add up values of the last step's columns by the columns of the first step's that these come from.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_rows, n_last_columns)
+        n_columns : int
+            Columns of the first step's matrix.
+
+        Returns
+        -------
+        ndarray, shape (n_rows, n_columns)
+        """
+        added_up = np.zeros((len(values), n_columns))
+        np.add.at(added_up.T, self.origins(n_columns), values.T)
+        return added_up

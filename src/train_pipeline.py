@@ -205,7 +205,9 @@ def run_training(
             **compare(use_case, scores, algorithm.name, champion, test, plan),
             "metrics": metrics[algorithm.name],
             "comparison": metrics,
-            "protected": without_protected(use_case, candidates[algorithm.name], train, test, plan),
+            "protected": without_protected(
+                use_case, candidates[algorithm.name], train, test, scores[algorithm.name], plan
+            ),
         }
         for place, algorithm in enumerate(by_score)
     ]
@@ -529,7 +531,7 @@ def compare(
 
 
 def without_protected(
-    use_case: UseCase, candidate: Candidate, train: Part, test: Part, plan: Plan
+    use_case: UseCase, candidate: Candidate, train: Part, test: Part, hold_out_scores: Vector, plan: Plan
 ) -> dict[str, Any] | None:
     """The headline metric with and without the protected columns, for the manifest; None when there are none.
 
@@ -540,7 +542,7 @@ def without_protected(
     task = use_case.task
     chosen = {
         CROSS_VALIDATION: best_of(candidate.trials).cross_validation.score,
-        HOLD_OUT: task.metric(test.y, score(use_case, candidate, test)),
+        HOLD_OUT: task.metric(test.y, hold_out_scores),
     }
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
     X = pipeline.fit_transform(features_of(use_case, train))

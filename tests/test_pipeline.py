@@ -96,3 +96,9 @@ def test_the_pipelines_of_the_bikes_models_encode_all_real_hours(bikes: UseCase,
         "DecisionTreeRegressor": columns,
         "LGBMRegressor": columns,
     }
+
+
+def test_values_of_columns_are_added_up_by_where_these_come_from() -> None:
+    records = [{"colour": "red", "age": 1}, {"colour": "green", "age": 2}]
+    pipeline = Pipeline((RecordEncoder(FEATURES), OneHot((0,)))).fit(records)  # age, then a column for each colour
+    assert pipeline.by_origin(np.array([[5.0, 1.0, 2.0], [0.0, 3.0, -3.0]]), 2).tolist() == [[3.0, 5.0], [0.0, 0.0]]

@@ -305,8 +305,9 @@ def test_what_protected_features_are_worth_is_the_same_whichever_model_was_chose
     for excluded in (False, True):
         plan = Plan(seed=42, jobs=2, exclude_protected=excluded)
         candidate = fit(credit, credit.baseline, train, plan)
-        scores.append(roc_auc_score(test.y, score(credit, candidate, test)))
-        found.append(without_protected(credit, candidate, train, test, plan))
+        hold_out_scores = score(credit, candidate, test)
+        scores.append(roc_auc_score(test.y, hold_out_scores))
+        found.append(without_protected(credit, candidate, train, test, hold_out_scores, plan))
     assert [one.pop("excluded") for one in found] == [False, True]
     assert found[0] == found[1]
     assert [found[0]["with"]["hold_out"], found[0]["without"]["hold_out"]] == pytest.approx(scores)

@@ -56,11 +56,6 @@ def sample(n_rows: int, most: int, seed: int) -> Any:
     return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
-def columns_of(subject: Subject) -> tuple[Column, ...]:
-    """The features, then the derived columns."""
-    return (*subject.use_case.features, *subject.use_case.derived)
-
-
 def permutation_importance(subject: Subject) -> Importance:
     """By how much the headline metric of the hold-out falls when a feature's values change rows (Breiman 2001)."""
     seed = subject.manifest["seed"]
@@ -108,7 +103,7 @@ def own_importance(subject: Subject) -> tuple[str, Importance] | None:
     else:
         return None
     by_column = _added_up(subject, np.asarray(values)[None, :])[0]
-    return measure, _ranked(columns_of(subject), by_column / (by_column.sum() or 1.0))
+    return measure, _ranked(subject.use_case.columns, by_column / (by_column.sum() or 1.0))
 
 
 def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
@@ -130,9 +125,9 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     by_column = _added_up(subject, parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
-        for column, codes, pushed in zip(columns_of(subject), encoded.T, by_column.T, strict=True)
+        for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=True)
     }
-    return _ranked(columns_of(subject), np.abs(by_column).mean(axis=0)), directions
+    return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
 
 
 def learning_curve(subject: Subject) -> list[Point]:
@@ -207,10 +202,7 @@ def _quartiles(values: Vector) -> Vector:
 
 def _added_up(subject: Subject, values: Matrix) -> Matrix:
     """Values of the model's columns, added up by the columns that these come from."""
-    n_columns = len(columns_of(subject))
-    by_column = np.zeros((len(values), n_columns))
-    np.add.at(by_column.T, subject.candidate.pipeline.origins(n_columns), values.T)
-    return by_column
+    return subject.candidate.pipeline.by_origin(values, len(subject.use_case.columns))
 
 
 def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = None) -> Importance:

@@ -160,16 +160,17 @@ class UseCase:
     def protected(self) -> tuple[str, ...]:
         """Names of the protected features and of the columns that are derived from them."""
         features = {feature.name for feature in self.features if feature.protected}
-        return tuple(column.name for column in self._columns if not features.isdisjoint(column.sources))
+        return tuple(column.name for column in self.columns if not features.isdisjoint(column.sources))
 
     def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
         """A pipeline from records to the matrix of an algorithm; its steps are the declaration's: clone it to fit."""
-        positions = tuple(place for place, column in enumerate(self._columns) if column.name in self.protected)
+        positions = tuple(place for place, column in enumerate(self.columns) if column.name in self.protected)
         blank = (Blank(positions),) if exclude_protected and positions else ()
         return Pipeline((RecordEncoder(self.features, self.derived), *blank, *algorithm.transformers))
 
     @property
-    def _columns(self) -> tuple[Feature | DerivedColumn, ...]:
+    def columns(self) -> tuple[Feature | DerivedColumn, ...]:
+        """The columns of the encoded records: the features, then the derived ones."""
         return (*self.features, *self.derived)
 
 

@@ -55,9 +55,11 @@ integration: setup  ## check a running service against the latest model's hold-o
 	$(BIN)/python -m tests.integration
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-strip-extras
-lock: setup  ## pin the requirements anew
-	$(LOCK) --upgrade requirements.in --output-file requirements.txt
+lock: setup  ## pin the requirements anew, all of them to the same versions
 	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
+	for part in "" -train -s3; do \
+		$(LOCK) --upgrade --constraint requirements-dev.txt requirements$$part.in --output-file requirements$$part.txt || exit 1; \
+	done
 	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt
 
 clean:  ## remove the environment and what tools left; models stay

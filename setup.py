@@ -8,9 +8,12 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "src" / "__init__.py").read_text(), re.MULTILINE)
 assert VERSION
-REQUIREMENTS = [
-    line for line in (ROOT / "requirements.in").read_text().splitlines() if line and not line.startswith("#")
-]
+
+
+def requirements(name: str) -> list[str]:
+    """Return the packages that a requirements file names itself, not those of the files it includes."""
+    return re.findall(r"^[a-z].*$", (ROOT / name).read_text(), re.MULTILINE)
+
 
 setup(
     name="tabserve",
@@ -24,7 +27,8 @@ setup(
         "src.datasets": ["*.xlsx", "*.csv", "*.md"],
         "src.report": ["*.html"],
     },
-    install_requires=REQUIREMENTS,
+    install_requires=requirements("requirements.in"),
+    extras_require={"train": requirements("requirements-train.in"), "s3": requirements("requirements-s3.in")},
     entry_points={
         "console_scripts": ["tabserve-train=src.train_pipeline:main"],
         "flask.commands": ["models=api.commands:models", "users=api.commands:users"],

@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
     for rule in app.url_map.iter_rules():  # those that APIFlask has made already
         rule.strict_slashes = False
-    registry = Registry(settings.model_registry, settings.model_signing_key)
+    registry = Registry(settings.model_registry, settings.model_signing_key, settings.model_cache)
     app.extensions["settings"] = settings
     app.extensions["models"] = ModelStore(registry, settings.default_use_case)
     errors.init_app(app)

@@ -7,9 +7,17 @@ import click
 
 from api.config import Settings
 from api.users import InvalidUserError, Users, check_name
-from src.errors import BrokenArtifactError, TabserveError
-from src.registry import Registry
+from src.errors import TabserveError, UnavailableError
+from src.registry import ModelId, Registry
+from src.stores import Location, parse_location
 from src.use_cases import all_use_cases
+
+
+def _location(text: str) -> Location:
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        raise click.BadParameter(f"It must be {error}.") from None
 
 
 class _Group(click.Group):
@@ -26,8 +34,7 @@ class _Group(click.Group):
 @click.pass_context
 def models(context: click.Context) -> None:
     """List, show, promote, verify and delete the models in MODEL_REGISTRY."""
-    settings = Settings.from_environment()
-    context.obj = Registry(settings.model_registry, settings.model_signing_key)
+    context.obj = Registry.from_environment()
 
 
 @models.command("list")
@@ -53,7 +60,7 @@ def missing(registry: Registry) -> None:
 def _can_be_loaded(registry: Registry, model_id: str) -> bool:
     try:
         registry.load(model_id)
-    except BrokenArtifactError as error:
+    except UnavailableError as error:
         click.echo(str(error), err=True)
         return False
     return True
@@ -92,6 +99,40 @@ def verify(registry: Registry, model_ids: tuple[str, ...]) -> None:
             click.echo(str(error), err=True)
     if refused:
         raise click.ClickException(f"{refused} model(s) refused.")
+
+
+@models.command()
+@click.argument("destination", type=_location)
+@click.argument("model_ids", nargs=-1)
+@click.pass_obj
+def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...]) -> None:
+    """Copy models, all but train.csv, to DESTINATION: a folder, or s3://bucket/prefix.
+
+    By default, those that answer: of each use case the champion, which is one there, too, and the newest model of each
+    algorithm that can be loaded.
+    """
+    to = registry.beside(destination)
+    if model_ids:
+        for model_id in model_ids:
+            _copy(registry, model_id, to)
+        return
+    for use_case in all_use_cases():
+        champion = registry.champion(use_case)
+        if champion:
+            _copy(registry, champion, to)
+            to.promote(champion)
+        algorithms: set[str] = set()
+        for model_id in registry.list(use_case):
+            parts = ModelId.parse(model_id)
+            assert parts
+            if parts.algorithm not in algorithms and _can_be_loaded(registry, model_id):
+                algorithms.add(parts.algorithm)
+                _copy(registry, model_id, to)
+
+
+def _copy(registry: Registry, model_id: str, to: Registry) -> None:
+    is_new = registry.copy(model_id, to)
+    click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
 
 
 @models.command()

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from src.errors import InvalidSettingError
-from src.registry import DEFAULT_FOLDER, parse_folder, parse_key
+from src.registry import parse_key
+from src.stores import DEFAULT_CACHE, DEFAULT_FOLDER, LOCATION_FORM, Location, parse_folder, parse_location
 from src.use_cases import all_use_cases
 
 DEFAULT_USE_CASE = "credit"
@@ -93,7 +94,18 @@ def _origins(text: str) -> tuple[str, ...]:
 class Settings:
     """The settings; each field's environment variable has the field's name in capitals."""
 
-    model_registry: Path = _setting(DEFAULT_FOLDER, "Folder that holds the models.", "a path to a folder", parse_folder)
+    model_registry: Location = _setting(
+        DEFAULT_FOLDER,
+        "Where the models are: a folder, or a bucket of S3.",
+        LOCATION_FORM,
+        parse_location,
+    )
+    model_cache: Path = _setting(
+        DEFAULT_CACHE,
+        "Folder that keeps what was read from a bucket, to start and serve from while the bucket is away.",
+        "a path to a folder",
+        parse_folder,
+    )
     model_signing_key: str | None = _setting(
         None,
         "Secret that signs the models' manifests; with it, unsigned models are refused. None: no signatures.",

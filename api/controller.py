@@ -97,7 +97,8 @@ def ready() -> Response:
     models, missing = store().readiness()
     if missing:
         raise NotReadyError(missing)
-    return as_json({"status": "ready", "models": models})
+    registry = "away" if store().registry.away else "ok"
+    return as_json({"status": "ready", "models": models, "registry": registry})
 
 
 @blueprint.get("/version")

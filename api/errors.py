@@ -51,6 +51,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.NotExplainableError: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

@@ -12,7 +12,7 @@ from api.config import Settings
 from api.controller import store
 from api.headers import protect
 from src.datasets.reader import write_csv
-from src.errors import BrokenArtifactError, NoModelError, TabserveError
+from src.errors import NoModelError, TabserveError, UnavailableError
 from src.evaluation import CROSS_VALIDATION, HOLD_OUT, Classification
 from src.registry import Registry
 from src.use_cases import all_use_cases
@@ -130,12 +130,12 @@ def _form(use_case: UseCase, registry: Registry) -> Form:
 
 def _models(use_case: UseCase, registry: Registry) -> tuple[list[ModelCard], list[str]]:
     """The newest models of a use case by their manifests, no model being loaded; and what is wrong with others."""
-    model_ids = registry.list(use_case.name)[:MOST_MODELS]
-    problems = [] if model_ids else [str(NoModelError(use_case.name))]
     try:
+        model_ids = registry.list(use_case.name)[:MOST_MODELS]
         champion = registry.champion(use_case.name)
-    except BrokenArtifactError as error:
+    except UnavailableError as error:
         return [], [str(error)]
+    problems = [] if model_ids else [str(NoModelError(use_case.name))]
     if champion:
         model_ids = list(dict.fromkeys([champion, *model_ids]))
     manifests = []

@@ -150,6 +150,11 @@ class ReadySchema(AnswerSchema):
 
     status = String(required=True, validate=Equal("ready"))
     models = Dict(keys=String(), values=ModelIdField(), required=True, metadata={"description": "model_id by use case"})
+    registry = String(
+        required=True,
+        validate=OneOf(["ok", "away"]),
+        metadata={"description": "away: a bucket that cannot be reached; what was read from it before answers"},
+    )
 
 
 class VersionSchema(AnswerSchema):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
+from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnavailableError, UnknownModelError
 from src.predict import make_prediction
 from src.registry import Artifact, ModelId, Registry
 from src.use_cases import all_use_cases
@@ -94,7 +94,7 @@ class ModelStore:
             return before.artifact
         try:
             artifact = self._newest_usable(name)
-        except BrokenArtifactError:
+        except UnavailableError:
             if before is None:
                 raise
             artifact = before.artifact
@@ -105,11 +105,11 @@ class ModelStore:
 
     def _newest_usable(self, name: str) -> Artifact:
         use_case = name if name in all_use_cases() else self.default_use_case
-        refused: BrokenArtifactError | None = None
+        refused: UnavailableError | None = None
         for model_id in self._candidates(use_case, latest=name == "latest"):
             try:
                 return self._load(model_id)
-            except BrokenArtifactError as error:
+            except UnavailableError as error:
                 reason = error
             except UnknownModelError:  # a champion whose folder was taken away, or a model deleted this moment
                 reason = BrokenArtifactError(model_id, "it is not there any more")
@@ -121,12 +121,12 @@ class ModelStore:
         """The model_ids that may answer, best first. A champion was chosen by somebody: no other stands in for it."""
         try:
             champion = None if latest else self.registry.champion(use_case)
-        except BrokenArtifactError as error:
+        except UnavailableError as error:
             self._report(error)
             raise
         return [champion] if champion else self.registry.list(use_case)
 
-    def _report(self, error: BrokenArtifactError) -> None:
+    def _report(self, error: UnavailableError) -> None:
         if str(error) not in self._reported:  # it is found anew every second
             self._reported.add(str(error))
             logger.error("%s", error)

@@ -165,7 +165,11 @@ class NoModelError(TabserveError):
         super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
 
 
-class BrokenArtifactError(TabserveError):
+class UnavailableError(TabserveError):
+    """A model that is there but cannot be had."""
+
+
+class BrokenArtifactError(UnavailableError):
     """An artifact that is refused, and why.
 
     Parameters
@@ -179,6 +183,20 @@ class BrokenArtifactError(TabserveError):
     def __init__(self, model_id: str, reason: str) -> None:
         super().__init__(f"{model_id} is refused: {reason}.")
         self.model_id = model_id
+        self.reason = reason
+
+
+class StoreAwayError(UnavailableError):
+    """The store of the models cannot be reached.
+
+    Parameters
+    ----------
+    reason : str
+        In a few words that name no address.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The registry of models cannot be reached: {reason}.")
         self.reason = reason
 
 
@@ -203,6 +221,16 @@ class FailedGatesError(TabserveError):
         ]
         super().__init__(" ".join(reasons))
         self.manifests = list(manifests)
+
+
+class UnpublishedError(TabserveError):
+    """Models that were trained and saved, and did not get to the registry that they are for."""
+
+    def __init__(self, model_ids: Sequence[str], folder: str, registry: str, reason: UnavailableError) -> None:
+        super().__init__(
+            f"{reason} Nothing is lost: the models are in {folder}. Publish them with: "
+            f"MODEL_REGISTRY={folder} flask models copy {registry} {' '.join(model_ids)}"
+        )
 
 
 class NotExplainableError(TabserveError):

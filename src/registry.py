@@ -1,4 +1,4 @@
-"""Registry: artifacts in a folder, saved so that no half-written one exists, and verified before they are used."""
+"""Registry: artifacts in a store, saved so that no half-written one exists, and verified before they are used."""
 
 import hashlib
 import hmac
@@ -7,9 +7,7 @@ import json
 import logging
 import os
 import re
-import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,7 @@ from typing import Any
 from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, UnknownModelError
 from src.models.base import Model
 from src.pipeline import Pipeline
+from src.stores import DEFAULT_CACHE, DEFAULT_FOLDER, Location, open_store, parse_folder, parse_location
 from src.transformers import RecordEncoder, Target
 from src.use_cases.features import Feature
 
@@ -34,7 +33,6 @@ RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "num
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
 CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
-DEFAULT_FOLDER = Path("models")
 
 _PARTS = {  # what every reader of a manifest may rely on
     **dict.fromkeys(("use_case", "algorithm", "baseline", "headline", "version", "created", "python"), str),
@@ -138,51 +136,69 @@ class Artifact:
         return self.encoder.features
 
 
-def parse_folder(text: str) -> Path:
-    """The folder that `MODEL_REGISTRY` names; it need not be there yet."""
-    folder = Path(text)
-    if not text or (folder.exists() and not folder.is_dir()):
-        raise InvalidSettingError("MODEL_REGISTRY", "a path to a folder")
-    return folder
-
-
 def parse_key(text: str) -> str:
-    """The secret that `MODEL_SIGNING_KEY` holds."""
+    """Return the secret that `MODEL_SIGNING_KEY` holds; a ValueError for none."""
     if not text:
-        raise InvalidSettingError("MODEL_SIGNING_KEY", "a text that is not empty")
+        raise ValueError("a text that is not empty")
     return text
 
 
 class Registry:
-    """Artifacts in a local folder.
+    """Artifacts in a local folder or in a bucket of S3.
 
-    An artifact exists exactly when its manifest does: files are written first and the manifest last, by renaming; it
-    is deleted first. Artifacts are read from the folder's listing, never from a name that a client sent.
+    An artifact exists exactly when its manifest does: files are written first and the manifest last, all at once; it
+    is deleted first. Artifacts are read from the store's listing, never from a name that a client sent.
 
     Parameters
     ----------
-    folder : Path
-        Where the artifacts are; made when the first is saved.
+    location : Path or str
+        Where the artifacts are: a folder, made when the first is saved, or `s3://bucket/prefix`.
     signing_key : str, optional
         When given, manifests are signed with it, and one without its signature is refused.
+    cache : Path
+        Folder for what was read from a bucket.
     """
 
-    def __init__(self, folder: Path, signing_key: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, location: Location, signing_key: str | None = None, cache: Path = DEFAULT_CACHE) -> None:
+        self.location = location
+        self._store = open_store(location, cache)
+        self._signing_key, self._cache = signing_key, cache
         self._key = signing_key.encode() if signing_key else None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
-        """The registry that `MODEL_REGISTRY` and `MODEL_SIGNING_KEY` describe.
+        """The registry that `MODEL_REGISTRY`, `MODEL_SIGNING_KEY` and `MODEL_CACHE` describe.
 
         Raises
         ------
         InvalidSettingError
             When one of them cannot be used.
         """
-        folder = environment.get("MODEL_REGISTRY")
-        key = environment.get("MODEL_SIGNING_KEY")
-        return cls(DEFAULT_FOLDER if folder is None else parse_folder(folder), None if key is None else parse_key(key))
+
+        def setting(name: str, parse: Callable[[str], Any], default: Any) -> Any:
+            try:
+                return parse(environment[name]) if name in environment else default
+            except ValueError as error:
+                raise InvalidSettingError(name, str(error)) from None
+
+        return cls(
+            setting("MODEL_REGISTRY", parse_location, DEFAULT_FOLDER),
+            setting("MODEL_SIGNING_KEY", parse_key, None),
+            setting("MODEL_CACHE", parse_folder, DEFAULT_CACHE),
+        )
+
+    def on_this_machine(self) -> "Registry":
+        """Return this registry when it is a folder, else one in the default folder, beside it."""
+        return self if isinstance(self.location, Path) else self.beside(DEFAULT_FOLDER)
+
+    def beside(self, location: Location) -> "Registry":
+        """Return the registry at another location, with the same key and cache."""
+        return Registry(location, self._signing_key, self._cache)
+
+    @property
+    def away(self) -> str | None:
+        """Why the store cannot be reached now; what is known of it is then served."""
+        return self._store.away
 
     # names
 
@@ -201,11 +217,11 @@ class Registry:
         """
         ids = [
             model_id
-            for name in self._names()
-            if (model_id := ModelId.parse(name))
+            for path in self._store.paths()
+            if path.endswith(f"/{MANIFEST}")
+            and (model_id := ModelId.parse(path.removesuffix(f"/{MANIFEST}")))
             and use_case in (None, model_id.use_case)
             and algorithm in (None, model_id.algorithm)
-            and (self.folder / name / MANIFEST).is_file()
         ]
         return [str(model_id) for model_id in sorted(ids, key=lambda one: one.age_key, reverse=True)]
 
@@ -231,7 +247,7 @@ class Registry:
             When that cannot be read: no other model may stand in for a champion.
         """
         try:
-            text = self._champion_file(use_case).read_text()
+            text = self._store.read(_champion_file(use_case)).decode()
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
@@ -249,7 +265,7 @@ class Registry:
             When there is no such artifact.
         """
         self.check_exists(model_id)
-        _write_atomically(self._champion_file(_parts(model_id).use_case), model_id.encode())
+        self._store.replace(_champion_file(_parts(model_id).use_case), model_id.encode())
 
     def check_exists(self, model_id: str) -> None:
         """Refuse a name that no artifact has; for one that is no model_id without touching the disk.
@@ -264,16 +280,8 @@ class Registry:
         UnknownModelError
             When there is no such artifact.
         """
-        if ModelId.parse(model_id) is None or not (self.folder / model_id / MANIFEST).is_file():
+        if ModelId.parse(model_id) is None or not self._store.exists(f"{model_id}/{MANIFEST}"):
             raise UnknownModelError
-
-    def _names(self) -> Sequence[str]:
-        with suppress(FileNotFoundError):
-            return [path.name for path in self.folder.iterdir()]
-        return []
-
-    def _champion_file(self, use_case: str) -> Path:
-        return self.folder / f"{use_case}{CHAMPION_SUFFIX}"
 
     # writing
 
@@ -304,37 +312,52 @@ class Registry:
         model_id = str(manifest["model_id"])
         _parts(model_id)  # a name that would never be listed is refused before anything is written
         self._sweep()
-        folder = self.folder / model_id
-        folder.mkdir(parents=True)
-        for name, content in files.items():
-            _write(folder / name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         # through JSON and back, since a tuple and a list are one there: what is digested is what is read again
         complete = json.loads(_serialized({"protocol": PROTOCOL, **manifest, "files": digests}))
         complete["digest"] = _digest(complete)
         if self._key:
             complete["hmac"] = self._signature(complete)
-        _write_atomically(folder / MANIFEST, _serialized(complete))
+        for name, content in files.items():  # each new: of two writers of one model_id, one goes no further
+            self._store.create(f"{model_id}/{name}", content)
+        self._store.replace(f"{model_id}/{MANIFEST}", _serialized(complete))
         logger.info("saved %s", model_id)
         return model_id
 
-    def reject(self, model_id: str, report: bytes) -> Path:
-        """Keep the report of a candidate that failed its gates, and nothing else of it.
+    def copy(self, model_id: str, to: "Registry") -> bool:
+        """Copy an artifact to another registry, all but `train.csv`, which stays where it was trained.
 
         Returns
         -------
-        Path
-            Where it was written.
+        bool
+            False when it was there already.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        BrokenArtifactError
+            When it is not as its manifest says: nothing is copied.
+        """
+        manifest, written = self._manifest(model_id)
+        _check_as_written(model_id, manifest, written)
+        files = {name: self.read(model_id, name, manifest) for name in manifest["files"] if name != TRAIN_TABLE}
+        if to._store.exists(f"{model_id}/{MANIFEST}"):
+            return False
+        to._sweep()
+        for name, content in {**files, MANIFEST: written}.items():  # perhaps once more: the same, after a killed copy
+            to._store.replace(f"{model_id}/{name}", content)
+        return True
+
+    def reject(self, model_id: str, report: bytes) -> None:
+        """Keep the report of a candidate that failed its gates, and nothing else of it.
 
         Raises
         ------
         UnknownModelError
             When the model_id is none.
         """
-        path = self.folder / REJECTED / f"{_parts(model_id)}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, report)
-        return path
+        self._store.replace(f"{REJECTED}/{_parts(model_id)}.html", report)
 
     def delete(self, model_id: str) -> None:
         """Delete an artifact, its manifest first; its title of champion goes with it.
@@ -348,18 +371,20 @@ class Registry:
         use_case = _parts(model_id).use_case
         with suppress(BrokenArtifactError):
             if self.champion(use_case) == model_id:
-                self._champion_file(use_case).unlink()
-        (self.folder / model_id / MANIFEST).unlink()
-        shutil.rmtree(self.folder / model_id)
+                self._store.delete(_champion_file(use_case))
+        paths = [path for path in self._store.paths() if path.startswith(f"{model_id}/")]
+        for path in sorted(paths, key=lambda path: path != f"{model_id}/{MANIFEST}"):
+            self._store.delete(path)
 
     def _sweep(self) -> None:
         """Remove what killed runs left: artifacts that got no manifest for a long time."""
-        for name in self._names():
-            folder = self.folder / name
-            if ModelId.parse(name) and not (folder / MANIFEST).exists():
+        paths = self._store.paths()
+        for path in paths:
+            folder, _, _ = path.rpartition("/")
+            if ModelId.parse(folder) and f"{folder}/{MANIFEST}" not in paths:
                 with suppress(OSError):
-                    if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
-                        shutil.rmtree(folder)
+                    if self._store.age(path) > ABANDONED_AFTER:
+                        self._store.delete(path)
 
     # reading
 
@@ -396,7 +421,7 @@ class Registry:
             name: self.read(model_id, name, manifest)
             for name in manifest["files"]
             # train.csv stays where it was trained: an artifact that was copied elsewhere is whole without it
-            if name != TRAIN_TABLE or (self.folder / model_id / name).exists()
+            if name != TRAIN_TABLE or self._store.exists(f"{model_id}/{name}")
         }
         try:
             pipeline, target = joblib.load(io.BytesIO(content[PIPELINE]))
@@ -428,18 +453,19 @@ class Registry:
         BrokenArtifactError
             When the file is missing or is not the one that training wrote.
         """
+        digest = manifest["files"].get(name)
         try:
-            content = (self.folder / model_id / name).read_bytes()
+            content = self._store.read(f"{model_id}/{name}", digest)
         except (OSError, ValueError):  # ValueError for a name that no file can have
             raise BrokenArtifactError(model_id, f"its file {name} is missing") from None
-        if hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
+        if hashlib.sha256(content).hexdigest() != digest:
             raise BrokenArtifactError(model_id, f"its file {name} is not the one that training wrote")
         return content
 
     def _manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
         self.check_exists(model_id)
         try:
-            written = (self.folder / model_id / MANIFEST).read_bytes()
+            written = self._store.read(f"{model_id}/{MANIFEST}")
             manifest = json.loads(written)
             protocol, name = manifest["protocol"], manifest["model_id"]
         except (ValueError, KeyError, TypeError, OSError, RecursionError):
@@ -504,14 +530,5 @@ def _parts(model_id: str) -> ModelId:
     return parts
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    _write(temporary, content)
-    temporary.replace(path)
+def _champion_file(use_case: str) -> str:
+    return f"{use_case}{CHAMPION_SUFFIX}"

@@ -36,12 +36,13 @@ from src import __version__
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
 from src.errors import (
-    BrokenArtifactError,
     FailedGatesError,
     InvalidRecordsError,
     TabserveError,
+    UnavailableError,
     UniformTargetError,
     UnknownModelError,
+    UnpublishedError,
 )
 from src.evaluation import (
     CHRONOLOGICAL,
@@ -155,7 +156,7 @@ def run_training(
     use_case : UseCase
         What to train.
     registry : Registry
-        Where to save.
+        Where to save. For a registry in a bucket, the models are saved on this machine first, and then published.
     data : Path
         CSV or XLSX file with the use case's columns.
     plan : Plan
@@ -181,6 +182,8 @@ def run_training(
         When a candidate is not good enough; the others are saved, and its report is kept.
     InterruptedTrainingError
         On Ctrl-C; nothing is saved.
+    UnpublishedError
+        When the models are saved and cannot be published.
     """
     chosen = {name: use_case.algorithm(name) for name in algorithms} or {one.name: one for one in use_case.algorithms}
     entrants = {one.name: one for one in (*chosen.values(), use_case.baseline)}
@@ -212,6 +215,7 @@ def run_training(
         for place, algorithm in enumerate(by_score)
     ]
     manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
+    local = registry.on_this_machine()
     to_replace = champion.metrics if champion else None
     for manifest in manifests:
         evidence = Evidence(
@@ -222,12 +226,23 @@ def run_training(
         report = render_report(use_case, manifest, candidate, train, test, scores[manifest["algorithm"]]).encode()
         if has_passed(manifest):
             to_replace = None  # this one will answer: those after it replace nothing
-            registry.save(pack(candidate, target, train, test, report), manifest)
+            local.save(pack(candidate, target, train, test, report), manifest)
         else:
-            registry.reject(manifest["model_id"], report)
+            local.reject(manifest["model_id"], report)
+    if local is not registry:
+        publish([manifest["model_id"] for manifest in manifests if has_passed(manifest)], local, registry)
     if not all(map(has_passed, manifests)):
         raise FailedGatesError(manifests)
     return manifests
+
+
+def publish(model_ids: Sequence[str], registry: Registry, to: Registry) -> None:
+    """Copy models to the registry that they are served from, the first one first."""
+    for place, model_id in enumerate(model_ids):
+        try:
+            registry.copy(model_id, to)
+        except UnavailableError as error:
+            raise UnpublishedError(model_ids[place:], str(registry.location), str(to.location), error) from None
 
 
 def has_passed(manifest: Mapping[str, Any]) -> bool:
@@ -274,7 +289,7 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
 
     Raises
     ------
-    BrokenArtifactError
+    UnavailableError
         When the champion's name cannot be read.
     """
     promoted = registry.champion(use_case.name)
@@ -282,7 +297,7 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
         try:
             artifact = registry.load(model_id)
             scores = artifact.model.predict_score(artifact.pipeline.transform(features_of(use_case, test)))
-        except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
+        except (UnavailableError, UnknownModelError, InvalidRecordsError) as error:
             logger.warning("%s is not compared with: %s", model_id, error)
         else:
             return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_))
@@ -634,6 +649,7 @@ def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
 
 def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
     """Print how good the candidates are, what was saved, and which model answers now."""
+    local = registry.on_this_machine()
     console.print(metrics_table(manifests), gates_table(manifests))
     for manifest in manifests:
         metric = manifest["headline"]
@@ -647,9 +663,11 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
         console.print(f"saved: {model_id}", soft_wrap=True)
     for manifest in manifests:
         if not has_passed(manifest):
-            path = registry.folder / REJECTED / f"{manifest['model_id']}.html"
+            path = f"{local.location}/{REJECTED}/{manifest['model_id']}.html"
             console.print(f"report of what was not registered: {path}", soft_wrap=True)
     use_case = manifests[0]["use_case"]
+    if saved and local is not registry:
+        console.print(f"published to {registry.location}", soft_wrap=True)
     champion = registry.champion(use_case)
     if champion:
         console.print(f"{use_case} is answered by its champion: {champion}", soft_wrap=True)

@@ -15,15 +15,15 @@ _seconds = count(1_900_000_000)
 def copy_of(registry: Registry, model_id: str | None = None, **changes: Any) -> str:
     """Save the newest credit artifact once more, by default under a newer name; its model_id."""
     source = registry.latest("credit")
-    manifest = json.loads((registry.folder / source / "manifest.json").read_text())
-    files = {name: (registry.folder / source / name).read_bytes() for name in manifest["files"]}
+    manifest = json.loads((registry.location / source / "manifest.json").read_text())
+    files = {name: (registry.location / source / name).read_bytes() for name in manifest["files"]}
     new_id = model_id or f"credit-lightgbm_v1.0.0-{next(_seconds)}.000000"
     return registry.save(files, {**manifest, **changes, "model_id": new_id})
 
 
 def edit_manifest(registry: Registry, model_id: str, /, **changes: Any) -> None:
     """Change parts of a manifest on the disk, its digest included, so that only the change itself can be refused."""
-    path = registry.folder / model_id / "manifest.json"
+    path = registry.location / model_id / "manifest.json"
     manifest = {**json.loads(path.read_text()), **changes}
     content = json.dumps({key: manifest[key] for key in sorted(manifest) if key not in ("digest", "hmac")})
     manifest["digest"] = hashlib.sha256(content.encode()).hexdigest()

@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 def locked(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running service whose predictions need a user."""
     environment = {
-        "MODEL_REGISTRY": str(trained.folder),
+        "MODEL_REGISTRY": str(trained.location),
         "WEB_CONCURRENCY": "1",
         "AUTH_REQUIRED": "true",
         "AUTH_USERS_FILE": str(users_file),

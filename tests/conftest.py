@@ -83,13 +83,13 @@ def artifact(trained: Registry) -> Artifact:
 @pytest.fixture
 def registry(trained: Registry, tmp_path: Path) -> Registry:
     """A copy of the trained registry that a test may change."""
-    shutil.copytree(trained.folder, tmp_path / "models")
+    shutil.copytree(trained.location, tmp_path / "models")
     return Registry(tmp_path / "models")
 
 
 @pytest.fixture
 def app(registry: Registry) -> APIFlask:
-    return create_app(Settings(model_registry=registry.folder, auth_required=False))
+    return create_app(Settings(model_registry=registry.location, auth_required=False))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ class Server:
 def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service as it runs in production, one worker, on a port of its own; its models are not to be changed."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    environment = {"MODEL_REGISTRY": str(trained.folder), "WEB_CONCURRENCY": "1"}
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
     with running_server(log, environment) as running:
         yield running
 

@@ -70,7 +70,7 @@ class Client:
 )
 def main(url: str, test_csv: Path | None) -> None:
     registry = Registry.from_environment()
-    test_csv = test_csv or registry.folder / registry.latest("credit") / TEST_TABLE
+    test_csv = test_csv or registry.location / registry.latest("credit") / TEST_TABLE
     model_id = test_csv.resolve().parent.name
     parts = ModelId.parse(model_id)
     if parts is None:

@@ -321,7 +321,7 @@ def test_a_worker_stays_small_over_ten_thousand_requests(
 ) -> None:
     singles = [post("/predict", one) for one in records[:200]]
     many = post("/outputs/credit", records)
-    environment = {"MODEL_REGISTRY": str(trained.folder), "WEB_CONCURRENCY": "1"}
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
     with running_server(tmp_path / "log.txt", environment) as server:
         worker = worker_of(server)
         with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=30) as client:
@@ -361,7 +361,7 @@ def test_json_requests_import_none_of_the_libraries_of_training(trained: Registr
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**os.environ, "MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "false"},
+        env={**os.environ, "MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "false"},
         capture_output=True,
         text=True,
         check=True,
@@ -379,7 +379,7 @@ def test_a_stopping_service_answers_every_request_it_has_begun(
 ) -> None:
     body = json.dumps(records).encode()
     head = f"POST /outputs/credit HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
-    environment = {"MODEL_REGISTRY": str(trained.folder), "WEB_CONCURRENCY": "1"}
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
     with running_server(tmp_path / "log.txt", environment) as server:
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
         clients = [socket.create_connection(address, timeout=30) for _ in range(4)]  # one for each thread
@@ -409,7 +409,7 @@ def test_no_log_line_holds_anything_of_a_request_not_even_when_debugging(
     trained: Registry, record: dict[str, Any], tmp_path: Path
 ) -> None:
     log = tmp_path / "log.txt"
-    environment = {"MODEL_REGISTRY": str(trained.folder), "WEB_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
     bad = {**record, "housing": MARKER, MARKER: 1}
     with running_server(log, environment) as server:
         connection = connect(server)
@@ -451,7 +451,7 @@ def test_a_service_without_a_model_says_so_and_becomes_ready_when_one_comes(
         assert ask(connection, "POST", "/predict", body)[0] == 503
         assert ask(connection, "POST", "/outputs/credit")[0] == 503
         worker = worker_of(server)
-        shutil.copytree(trained.folder, folder)
+        shutil.copytree(trained.location, folder)
         deadline = time.monotonic() + 20
         while ask(connection, "GET", "/ready")[0] == 503:
             assert time.monotonic() < deadline, "it never became ready"
@@ -506,7 +506,7 @@ def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, 
         "Worker.handle.__globals__['READ_TIMEOUT'] = 1\n"
     )
     environment = {
-        "MODEL_REGISTRY": str(trained.folder),
+        "MODEL_REGISTRY": str(trained.location),
         "WEB_CONCURRENCY": "1",
         "GUNICORN_CMD_ARGS": f"--config {configuration}",
     }

@@ -51,7 +51,7 @@ def test_importing_the_entry_point_loads_no_model(trained: Registry) -> None:
         "application.application.test_client().get('/ready')\n"
         "print('lib_lightgbm' in Path('/proc/self/maps').read_text())"
     )
-    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "false", "PATH": ""}
+    environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "false", "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
@@ -60,7 +60,7 @@ def test_importing_the_entry_point_loads_no_model(trained: Registry) -> None:
 
 def test_pages_of_other_origins_may_call_only_when_they_are_named(trained: Registry, record: dict[str, Any]) -> None:
     ours, theirs = "https://forms.example.org", "https://example.com"
-    settings = Settings(model_registry=trained.folder, auth_required=False)
+    settings = Settings(model_registry=trained.location, auth_required=False)
     closed = create_app(settings).test_client()
     opened = create_app(replace(settings, cors_origins=(ours,))).test_client()
     allowed = "Access-Control-Allow-Origin"

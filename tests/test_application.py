@@ -52,7 +52,7 @@ def development_server(log: Path, environment: dict[str, str]) -> Iterator[int]:
 
 
 def test_the_development_server_answers_and_repeats_nothing(trained: Registry, tmp_path: Path) -> None:
-    with development_server(tmp_path / "log.txt", {"MODEL_REGISTRY": str(trained.folder)}) as port:
+    with development_server(tmp_path / "log.txt", {"MODEL_REGISTRY": str(trained.location)}) as port:
         assert exchange(port, b"GET /ready HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
         for request in (f"GET /nothing?age={MARKER} HTTP/1.0\r\n\r\n", f'{{"age": "{MARKER}"}}\r\n\r\n'):
             assert MARKER.encode() not in exchange(port, request.encode())
@@ -63,6 +63,6 @@ def test_the_development_server_answers_and_repeats_nothing(trained: Registry, t
 def test_the_development_server_wants_credentials_only_when_it_is_told_to(
     environment: dict[str, str], status: int, trained: Registry, users_file: Path, tmp_path: Path
 ) -> None:
-    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_USERS_FILE": str(users_file), **environment}
+    environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_USERS_FILE": str(users_file), **environment}
     with development_server(tmp_path / "log.txt", environment) as port:
         assert exchange(port, b"POST /predict HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)

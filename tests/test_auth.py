@@ -111,7 +111,7 @@ def changing_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def guarded(trained: Registry, changing_file: Path) -> APIFlask:
     """The service for users alone."""
-    return create_app(Settings(model_registry=trained.folder, auth_users_file=changing_file))
+    return create_app(Settings(model_registry=trained.location, auth_users_file=changing_file))
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_the_scheme_may_be_written_in_any_case(client: FlaskClient, scheme: str)
 def test_a_password_may_be_any_text(trained: Registry, tmp_path: Path) -> None:
     user = ("alice", "käse: und brot \U0001f9c0\0")
     write_users(tmp_path / "users.txt", user)
-    settings = Settings(model_registry=trained.folder, auth_users_file=tmp_path / "users.txt")
+    settings = Settings(model_registry=trained.location, auth_users_file=tmp_path / "users.txt")
     client = create_app(settings).test_client()
     assert ask(client, basic(":".join(user))).status_code == 422
     assert ask(client, basic(":".join(user).encode("latin-1", "replace"))).status_code == 401
@@ -196,7 +196,10 @@ def test_a_password_may_be_any_text(trained: Registry, tmp_path: Path) -> None:
 
 def test_where_none_are_required_credentials_do_not_matter(trained: Registry, tmp_path: Path) -> None:
     settings = Settings(
-        model_registry=trained.folder, auth_required=False, auth_users_file=tmp_path / "none", default_use_case="credit"
+        model_registry=trained.location,
+        auth_required=False,
+        auth_users_file=tmp_path / "none",
+        default_use_case="credit",
     )
     client = create_app(settings).test_client()
     for header in (None, "Basic ???", basic(f"{NAME}:{WRONG}")):
@@ -262,7 +265,7 @@ def test_whatever_the_header_is_the_answer_is_401(anyones_client: FlaskClient, h
 
 @pytest.fixture(scope="module")
 def anyones_client(trained: Registry, users_file: Path) -> FlaskClient:
-    return create_app(Settings(model_registry=trained.folder, auth_users_file=users_file)).test_client()
+    return create_app(Settings(model_registry=trained.location, auth_users_file=users_file)).test_client()
 
 
 def test_an_unknown_user_costs_what_a_wrong_password_costs(
@@ -470,7 +473,7 @@ def test_what_an_unknown_proxy_says_of_its_clients_does_not_count(client: FlaskC
 
 
 def test_clients_are_told_apart_by_what_the_trusted_proxy_says(trained: Registry, users_file: Path) -> None:
-    settings = Settings(model_registry=trained.folder, auth_users_file=users_file, trusted_proxies=1)
+    settings = Settings(model_registry=trained.location, auth_users_file=users_file, trusted_proxies=1)
     client = create_app(settings).test_client()
     # left of the proxy's own entry is what the client made up
     attempts = [attempt_behind_a_proxy(client, f"9.9.9.{number}, 1.2.3.4") for number in range(11)]
@@ -520,7 +523,7 @@ def test_a_worker_that_begins_when_the_last_user_is_gone_refuses_and_does_not_st
 ) -> None:
     path = tmp_path / "users.txt"
     write_users(path, ALICE)
-    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(path)}
+    environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(path)}
     with running_server(tmp_path / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as service:
         path.write_text("")
         children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
@@ -579,7 +582,7 @@ def address(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPa
     """gunicorn for users alone; it may log a line for each refusal, and nothing else."""
     log = tmp_path_factory.mktemp("guarded") / "log.txt"
     environment = {
-        "MODEL_REGISTRY": str(trained.folder),
+        "MODEL_REGISTRY": str(trained.location),
         "WEB_CONCURRENCY": "1",
         "AUTH_REQUIRED": "true",
         "AUTH_USERS_FILE": str(users_file),

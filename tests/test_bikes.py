@@ -35,9 +35,9 @@ ALGORITHMS = "Lasso, SVR, LinearRegression, DecisionTreeRegressor, LGBMRegressor
 def full(trained: Registry, bikes: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Models of all the real hours, of fewer trials than by default, and without the one that takes long to fit."""
     registry = Registry(tmp_path_factory.mktemp("full") / "models")
-    registry.folder.mkdir()
+    registry.location.mkdir()
     credit = trained.latest("credit")
-    shutil.copytree(trained.folder / credit, registry.folder / credit)
+    shutil.copytree(trained.location / credit, registry.location / credit)
     run_training(bikes, registry, bikes.path, Plan(trials=4), ["Lasso", "DecisionTreeRegressor", "LGBMRegressor"])
     return registry
 
@@ -204,7 +204,7 @@ def test_two_ways_to_say_the_same_get_the_same_answer(
 
 @pytest.fixture
 def app_of_the_small_models(registry: Registry, users_file: Path) -> FlaskClient:
-    settings = Settings(model_registry=registry.folder, auth_required=False, auth_users_file=users_file)
+    settings = Settings(model_registry=registry.location, auth_required=False, auth_users_file=users_file)
     return create_app(settings).test_client()
 
 
@@ -232,7 +232,7 @@ def test_the_champion_answers_and_each_algorithm_keeps_its_score(
 
 def test_a_score_from_a_changed_manifest_is_refused(app_of_the_small_models: FlaskClient, registry: Registry) -> None:
     model_id = registry.latest("bikes", "Lasso")
-    path = registry.folder / model_id / "manifest.json"
+    path = registry.location / model_id / "manifest.json"
     path.write_text(path.read_text().replace('"r2": 0.', '"r2": 0.9'))
     answer = app_of_the_small_models.post("/scores/Lasso", auth=ALICE)
     assert answer.status_code == 503

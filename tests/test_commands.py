@@ -28,7 +28,7 @@ needs_flask = pytest.mark.skipif(not FLASK.exists(), reason="flask is not instal
 def registry(trained: Registry, tmp_path: Path) -> Registry:
     """A registry with one model, which a test may change."""
     model_id = trained.latest("credit")
-    shutil.copytree(trained.folder / model_id, tmp_path / "models" / model_id)
+    shutil.copytree(trained.location / model_id, tmp_path / "models" / model_id)
     return Registry(tmp_path / "models")
 
 
@@ -40,12 +40,12 @@ def model_id(registry: Registry) -> str:
 @pytest.fixture
 def run(registry: Registry, monkeypatch: pytest.MonkeyPatch):
     """Run a command on the changeable registry; it fails in the expected way or not at all."""
-    monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
 
     def run(*arguments: str, answer: str | None = None) -> Result:
         result = CliRunner().invoke(models, arguments, input=answer)
         assert result.exception is None or isinstance(result.exception, SystemExit)
-        assert str(registry.folder) not in result.output
+        assert str(registry.location) not in result.output
         return result
 
     return run
@@ -87,7 +87,7 @@ def test_promote_makes_a_champion(run, registry, model_id):
 
 
 def test_a_broken_model_is_not_promoted(run, registry, model_id):
-    change_byte(registry.folder / model_id / "model.pkl")
+    change_byte(registry.location / model_id / "model.pkl")
     result = run("promote", model_id)
     assert result.exit_code == 1
     assert "model.pkl is not the one that training wrote" in result.stderr
@@ -103,7 +103,7 @@ def test_verify_checks_all_models_and_says_so(run, registry, model_id):
 
 def test_verify_names_the_refused_ones_with_reasons_and_exits_with_1(run, registry, model_id):
     changed, foreign = copy_of(registry), copy_of(registry)
-    change_byte(registry.folder / changed / "test.csv")
+    change_byte(registry.location / changed / "test.csv")
     edit_manifest(registry, foreign, libraries={"scikit-learn": "0.1", "lightgbm": "0.1"})
     result = run("verify")
     assert result.exit_code == 1
@@ -115,7 +115,7 @@ def test_verify_names_the_refused_ones_with_reasons_and_exits_with_1(run, regist
 
 def test_verify_checks_only_the_named_models(run, registry, model_id):
     broken = copy_of(registry)
-    change_byte(registry.folder / broken / "model.pkl")
+    change_byte(registry.location / broken / "model.pkl")
     assert run("verify", model_id).exit_code == 0
     assert run("verify", broken).exit_code == 1
     assert run("verify", model_id, UNKNOWN).exit_code == 1
@@ -141,7 +141,7 @@ def test_delete_deletes_without_asking_when_told_so(run, registry, model_id):
     assert result.exit_code == 0
     assert new in result.stdout
     assert registry.list() == [model_id]
-    assert not (registry.folder / new).exists()
+    assert not (registry.location / new).exists()
 
 
 @pytest.mark.parametrize("name", [UNKNOWN, "../models", "/etc/passwd", "credit", ""])
@@ -162,7 +162,7 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_status_1(run, monkey
 
 @needs_flask
 def test_flask_knows_the_commands(registry, model_id):
-    environment = {**os.environ, "MODEL_REGISTRY": str(registry.folder)}
+    environment = {**os.environ, "MODEL_REGISTRY": str(registry.location)}
     done = subprocess.run(
         [FLASK, "models", "list"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
@@ -330,7 +330,7 @@ def test_a_use_case_whose_models_are_all_refused_is_missing(run, registry, model
     copy_of(registry)
     for each in registry.list("credit"):
         assert "credit" not in run("missing").stdout.split()
-        change_byte(registry.folder / each / "model.pkl")
+        change_byte(registry.location / each / "model.pkl")
     result = run("missing")
     assert result.stdout.split() == ["bikes", "credit"]
     assert result.stderr.count("its file model.pkl is not the one that training wrote") == 2

@@ -34,13 +34,13 @@ RECORD_ROUTES = ["/predict", "/output/credit", "/output/latest", "/output/champi
 @pytest.fixture(scope="module")
 def service(trained: Registry) -> FlaskClient:
     """A client of models that no test changes."""
-    return create_app(Settings(model_registry=trained.folder, auth_required=False)).test_client()
+    return create_app(Settings(model_registry=trained.location, auth_required=False)).test_client()
 
 
 @pytest.fixture(scope="module")
 def narrow(trained: Registry) -> FlaskClient:
     """A client of a service that takes three rows and 3,000 bytes."""
-    settings = Settings(model_registry=trained.folder, auth_required=False, max_rows=3, max_content_length=3000)
+    settings = Settings(model_registry=trained.location, auth_required=False, max_rows=3, max_content_length=3000)
     return create_app(settings).test_client()
 
 
@@ -160,8 +160,8 @@ def test_models_are_listed_newest_first_by_time_and_not_as_texts(registry: Regis
     stem = model_id.rpartition("-")[0].replace("_v1.0.0", "_v{}")
     older, newest = stem.format("0.10.0") + "-999.000000", stem.format("0.9.0") + "-10000000000.000000"
     for name in (older, newest):
-        (registry.folder / name).mkdir()
-        (registry.folder / name / "manifest.json").write_text("{}")
+        (registry.location / name).mkdir()
+        (registry.location / name / "manifest.json").write_text("{}")
     assert client.get("/models?use_case=credit").json["models"] == [newest, model_id, older]
     everything = client.get("/models").json["models"]
     assert (everything[0], everything[-1]) == (newest, older)
@@ -193,7 +193,7 @@ def test_the_report_is_the_artifacts_own_page(service: FlaskClient, trained: Reg
     answer = service.get(f"/models/{name}/report")
     assert answer.status_code == 200
     assert answer.content_type == "text/html; charset=utf-8"
-    assert answer.data == (trained.folder / model_id / "report.html").read_bytes()
+    assert answer.data == (trained.location / model_id / "report.html").read_bytes()
     assert answer.data == service.get(f"/models/{model_id}/report/").data
 
 
@@ -213,12 +213,12 @@ def test_there_is_no_report_of_an_unknown_model(service: FlaskClient) -> None:
 
 def test_a_report_that_was_changed_is_not_shown(registry: Registry, client: FlaskClient) -> None:
     assert client.get("/models/credit/report").status_code == 200
-    path = registry.folder / registry.latest("credit") / "report.html"
+    path = registry.location / registry.latest("credit") / "report.html"
     path.write_bytes(path.read_bytes().replace(b"Verdict", b"VERDICT"))
     answer = client.get("/models/credit/report")
     assert_problem(answer, 503)
     assert "report.html is not the one that training wrote" in answer.text
-    assert str(registry.folder) not in answer.text
+    assert str(registry.location) not in answer.text
 
 
 def test_a_model_without_a_report_is_served_and_has_none(
@@ -436,7 +436,7 @@ def test_without_a_body_the_hold_out_of_the_training_is_answered(
 ) -> None:
     answer = service.post("/outputs/credit")
     assert answer.status_code == 200
-    hold_out = list(csv.DictReader((trained.folder / artifact.model_id / "test.csv").read_text().splitlines()))
+    hold_out = list(csv.DictReader((trained.location / artifact.model_id / "test.csv").read_text().splitlines()))
     assert len(answer.json["result"]) == len(hold_out) == 300
     assert answer.json["auc_score"] == artifact.manifest["metrics"]["hold_out"]["roc_auc"]
     assert answer.json["auc_score"] == pytest.approx(
@@ -670,7 +670,7 @@ def test_a_name_that_means_no_model_is_not_found_and_not_looked_for_on_disk(
     monkeypatch.undo()
     for answer in answers:
         assert_problem(answer, 404)
-    assert not [path for path in touched if isinstance(path, (str, Path)) and str(trained.folder) in str(path)]
+    assert not [path for path in touched if isinstance(path, (str, Path)) and str(trained.location) in str(path)]
 
 
 def test_an_id_that_no_model_has_is_not_found(service: FlaskClient, record: dict[str, Any]) -> None:
@@ -739,14 +739,14 @@ def test_a_model_with_a_changed_byte_is_unavailable_with_the_reason_and_no_path(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
     model_id = registry.latest("credit")
-    file = registry.folder / model_id / "model.pkl"
+    file = registry.location / model_id / "model.pkl"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     for answer in (client.post(f"/output/{model_id}", json=record), client.get("/ready"), client.get("/models/credit")):
         assert_problem(answer, 503)
         assert "model.pkl is not the one that training wrote" in answer.text
-        assert str(registry.folder) not in answer.text
+        assert str(registry.location) not in answer.text
 
 
 def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
@@ -754,10 +754,10 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
 ) -> None:
     model_id = registry.latest("credit")
     assert client.get("/ready").status_code == 200
-    (registry.folder / model_id / "test.csv").unlink()
+    (registry.location / model_id / "test.csv").unlink()
     answer = client.post("/outputs/credit")
     assert_problem(answer, 503)
-    assert str(registry.folder) not in answer.text
+    assert str(registry.location) not in answer.text
     assert client.post("/outputs/credit", json=[record]).status_code == 200
 
 

@@ -41,7 +41,7 @@ def test_the_readmes_curl_gets_an_answer_like_the_one_shown(server: Server) -> N
 
 def test_the_readmes_calls_for_bikes_are_answered(registry: Registry, users_file: Path) -> None:
     (block,) = [block for block in blocks("sh") if "users add" in block]
-    settings = Settings(model_registry=registry.folder, auth_required=False, auth_users_file=users_file)
+    settings = Settings(model_registry=registry.location, auth_required=False, auth_users_file=users_file)
     client = create_app(settings).test_client()
     curls = [shlex.split(line) for line in block.splitlines() if line.startswith("curl")]
     assert len(curls) == 2

@@ -119,7 +119,7 @@ def test_an_example_is_tried_out_as_it_stands(server: Server, page: Page) -> Non
 
 @pytest.mark.parametrize("path", PAGES)
 def test_it_does_not_matter_where_the_service_is_mounted(trained: Registry, page: Page, path: str) -> None:
-    app = create_app(Settings(model_registry=trained.folder, auth_required=False))
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
     mounts = DispatcherMiddleware(Response(status=404), {"/our/api": app})
     with make_server("127.0.0.1", 0, mounts, threaded=True) as running:
         thread = Thread(target=running.serve_forever)

@@ -19,7 +19,7 @@ from tests.integration import main
 
 
 def run(url: str, registry: Registry, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--url", url, *arguments], env={"MODEL_REGISTRY": str(registry.folder)})
+    return CliRunner().invoke(main, ["--url", url, *arguments], env={"MODEL_REGISTRY": str(registry.location)})
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def test_a_service_that_answers_as_trained_passes(server: Server, trained: Regis
 
 def test_a_regression_passes_too(server: Server, trained: Registry) -> None:
     model_id = trained.latest("bikes")
-    result = run(server.url, trained, "--test-csv", str(trained.folder / model_id / "test.csv"))
+    result = run(server.url, trained, "--test-csv", str(trained.location / model_id / "test.csv"))
     assert result.exit_code == 0, result.output
     assert f"r2        {trained.manifest(model_id)['metrics']['hold_out']['r2']:.4f}" in result.output
 
@@ -72,7 +72,7 @@ def test_a_regression_passes_too(server: Server, trained: Registry) -> None:
 def test_a_service_that_needs_a_user_gets_one_from_the_environment(
     trained: Registry, users_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {"MODEL_REGISTRY": str(trained.folder), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(users_file)}
+    environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(users_file)}
     with running_server(tmp_path / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as service:
         refused = run(service.url, trained)
         assert (refused.exit_code, refused.output.count("401")) == (1, 1)
@@ -112,5 +112,5 @@ def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Reg
     assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
     assert "no usable answer" in refused.output
     assert "must look like" in run("localhost:8080", trained).output
-    stray = shutil.copy(trained.folder / trained.latest("credit") / "test.csv", tmp_path)
+    stray = shutil.copy(trained.location / trained.latest("credit") / "test.csv", tmp_path)
     assert "must lie in its artifact's folder" in run(server.url, trained, "--test-csv", str(stray)).output

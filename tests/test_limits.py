@@ -100,7 +100,7 @@ def settings(trained: Registry, tmp_path: Path) -> Settings:
     """Three requests a minute, for anybody; alice and bob are users."""
     users = tmp_path / "users.txt"
     write_users(users, ALICE, BOB)
-    return Settings(model_registry=trained.folder, auth_required=False, auth_users_file=users, rate_limit="3/minute")
+    return Settings(model_registry=trained.location, auth_required=False, auth_users_file=users, rate_limit="3/minute")
 
 
 def client_of(settings: Settings, **changes: Any) -> FlaskClient:

@@ -52,7 +52,7 @@ class Sent(NamedTuple):
 @pytest.fixture(scope="module")
 def service(trained: Registry, users_file: Path) -> FlaskClient:
     """A client of a service whose predictions need a user."""
-    return create_app(Settings(model_registry=trained.folder, auth_users_file=users_file)).test_client()
+    return create_app(Settings(model_registry=trained.location, auth_users_file=users_file)).test_client()
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_each_prediction_has_an_example_for_each_use_case_the_default_one_first(
 
 def test_the_default_use_case_is_the_one_that_predict_documents(trained: Registry) -> None:
     for use_case in USE_CASES:
-        app = create_app(Settings(model_registry=trained.folder, auth_required=False, default_use_case=use_case.name))
+        app = create_app(Settings(model_registry=trained.location, auth_required=False, default_use_case=use_case.name))
         body = document_of(app)["paths"]["/predict"]["post"]["requestBody"]
         assert examples(body["content"]["application/json"]) == {use_case.name: dict(use_case.example)}
 
@@ -242,7 +242,7 @@ def test_where_a_user_is_needed_the_document_says_so_and_what_happens_without_on
 
 
 def test_where_no_user_is_needed_there_is_no_padlock(trained: Registry) -> None:
-    open_document = document_of(create_app(Settings(model_registry=trained.folder, auth_required=False)))
+    open_document = document_of(create_app(Settings(model_registry=trained.location, auth_required=False)))
     locked = {path for path, _, operation in operations(open_document) if "security" in operation}
     assert locked == {"/predictions", "/scores/{name}"}
     for path, _, operation in operations(open_document):
@@ -250,7 +250,7 @@ def test_where_no_user_is_needed_there_is_no_padlock(trained: Registry) -> None:
 
 
 def test_a_limit_is_documented_where_it_counts(trained: Registry, record: dict[str, Any]) -> None:
-    settings = Settings(model_registry=trained.folder, auth_required=False, rate_limit="1/minute")
+    settings = Settings(model_registry=trained.location, auth_required=False, rate_limit="1/minute")
     client = create_app(settings).test_client()
     limited = document_of(client.application)
     counted = {path for path, _, operation in operations(limited) if "429" in operation["responses"]}
@@ -264,7 +264,7 @@ def test_a_limit_is_documented_where_it_counts(trained: Registry, record: dict[s
 def test_a_password_tried_too_often_is_answered_as_documented(
     trained: Registry, users_file: Path, document: dict[str, Any]
 ) -> None:
-    client = create_app(Settings(model_registry=trained.folder, auth_users_file=users_file)).test_client()
+    client = create_app(Settings(model_registry=trained.location, auth_users_file=users_file)).test_client()
     answers = [client.post("/predict", auth=(ALICE[0], "wrong password")) for _ in range(12)]
     assert {answer.status_code for answer in answers} == {401, 429}
     for answer in answers:
@@ -303,7 +303,7 @@ def test_the_outcome_is_documented_where_it_may_be_sent(document: dict[str, Any]
 
 
 def test_the_most_rows_of_a_request_are_documented(trained: Registry) -> None:
-    app = create_app(Settings(model_registry=trained.folder, auth_required=False, max_rows=7))
+    app = create_app(Settings(model_registry=trained.location, auth_required=False, max_rows=7))
     body = document_of(app)["paths"]["/predict"]["post"]["requestBody"]
     _, many = body["content"]["application/json"]["schema"]["anyOf"]
     assert (many["minItems"], many["maxItems"]) == (1, 7)

@@ -151,7 +151,7 @@ def test_it_loads_no_model_and_needs_no_user(trained: Registry, monkeypatch: pyt
         raise AssertionError
 
     monkeypatch.setattr(Registry, "load", load)
-    answer = create_app(Settings(model_registry=trained.folder, auth_required=True)).test_client().get("/")
+    answer = create_app(Settings(model_registry=trained.location, auth_required=True)).test_client().get("/")
     assert answer.status_code == 200
     assert 'data-login="true"' in answer.text
 
@@ -254,7 +254,7 @@ def test_decisions_have_the_words_of_the_declaration(html: Parser) -> None:
 
 def test_the_default_use_case_comes_first(registry: Registry) -> None:
     for default in all_use_cases():
-        settings = Settings(model_registry=registry.folder, default_use_case=default)
+        settings = Settings(model_registry=registry.location, default_use_case=default)
         html = Parser(create_app(settings).test_client().get("/").text)
         shown = [one for one in html.elements if one.attributes.get("class") == "use-case"]
         assert (
@@ -332,6 +332,6 @@ def test_a_model_that_is_refused_is_named_and_the_others_are_shown(registry: Reg
 
 def test_a_champion_that_cannot_be_read_is_said(registry: Registry, client: FlaskClient) -> None:
     registry.promote(registry.latest("credit"))
-    (file,) = registry.folder.glob("credit*champion*")
+    (file,) = registry.location.glob("credit*champion*")
     file.write_text("nonsense")
     assert "The champion of credit is refused" in client.get("/").text

@@ -489,7 +489,7 @@ def test_the_keyboard_is_enough(server: Server, page: Page, bikes: UseCase) -> N
 
 
 def test_it_does_not_matter_where_the_service_is_mounted(trained: Registry, page: Page) -> None:
-    app = create_app(Settings(model_registry=trained.folder, auth_required=False))
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
     mounts = DispatcherMiddleware(Response(status=404), {"/our/api": app})
     with make_server("127.0.0.1", 0, mounts, threaded=True) as running:
         thread = Thread(target=running.serve_forever)

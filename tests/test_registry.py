@@ -56,8 +56,8 @@ once_per_example = settings(suppress_health_check=[HealthCheck.function_scoped_f
 def ids_are(registry: Registry, *model_ids: str) -> None:
     """Make folders that hold nothing but a manifest."""
     for model_id in model_ids:
-        (registry.folder / model_id).mkdir(parents=True)
-        (registry.folder / model_id / MANIFEST).write_text("{}")
+        (registry.location / model_id).mkdir(parents=True)
+        (registry.location / model_id / MANIFEST).write_text("{}")
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_the_algorithms_of_one_training_are_all_found(registry, bikes):
 
 
 def test_an_artifact_without_a_manifest_does_not_exist(registry, model_id):
-    (registry.folder / model_id / MANIFEST).unlink()
+    (registry.location / model_id / MANIFEST).unlink()
     assert registry.list("credit") == []
     for method in (registry.load, registry.manifest, registry.promote, registry.delete):
         with pytest.raises(UnknownModelError):
@@ -201,8 +201,8 @@ def test_an_artifact_without_a_manifest_does_not_exist(registry, model_id):
 
 def test_other_things_in_the_folder_are_no_models(registry):
     before = registry.list()
-    (registry.folder / "notes.txt").write_text("")
-    (registry.folder / GOOD_ID).write_text("a file, not a folder")
+    (registry.location / "notes.txt").write_text("")
+    (registry.location / GOOD_ID).write_text("a file, not a folder")
     ids_are(registry, "backup of models")
     assert registry.list() == before
 
@@ -240,7 +240,7 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
 
 def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
     manifest = registry.manifest(model_id)
-    folder = registry.folder / model_id
+    folder = registry.location / model_id
     assert manifest["protocol"] == src.registry.PROTOCOL
     assert manifest["files"] == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
@@ -289,10 +289,10 @@ def test_the_manifest_appears_last_and_by_renaming(registry, model_id, monkeypat
 
 
 def test_a_second_artifact_of_the_same_name_changes_nothing(registry, model_id):
-    before = (registry.folder / model_id / MANIFEST).read_bytes()
+    before = (registry.location / model_id / MANIFEST).read_bytes()
     with pytest.raises(FileExistsError):
         copy_of(registry, model_id, seed=7)
-    assert (registry.folder / model_id / MANIFEST).read_bytes() == before
+    assert (registry.location / model_id / MANIFEST).read_bytes() == before
 
 
 def test_a_manifest_that_is_not_json_is_not_saved(registry, model_id):
@@ -310,20 +310,20 @@ def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
         registry.delete(model_id)
     assert registry.list("credit") == []
     files = {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT}
-    assert {path.name for path in (registry.folder / model_id).iterdir()} == files
+    assert {path.name for path in (registry.location / model_id).iterdir()} == files
 
 
 def test_a_deleted_artifact_is_gone(registry, model_id):
     new = copy_of(registry)
     registry.delete(new)
     assert registry.list("credit") == [model_id]
-    assert not (registry.folder / new).exists()
+    assert not (registry.location / new).exists()
     with pytest.raises(UnknownModelError):
         registry.delete(new)
 
 
 def test_a_broken_artifact_can_be_deleted(registry, model_id):
-    (registry.folder / model_id / MANIFEST).write_text("not JSON")
+    (registry.location / model_id / MANIFEST).write_text("not JSON")
     registry.delete(model_id)
     assert registry.list("credit") == []
 
@@ -331,15 +331,15 @@ def test_a_broken_artifact_can_be_deleted(registry, model_id):
 def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(registry, model_id):
     abandoned, running, whole = (f"credit-a_v1.0.0-{second}.000000" for second in (1, 2, 3))
     for name in (abandoned, running, "something else"):
-        (registry.folder / name).mkdir()
-        (registry.folder / name / PIPELINE).write_bytes(b"")
+        (registry.location / name).mkdir()
+        (registry.location / name / PIPELINE).write_bytes(b"")
     ids_are(registry, whole)
     long_ago = time.time() - ABANDONED_AFTER - 60
     for name in (abandoned, whole, model_id, "something else"):
-        os.utime(registry.folder / name, (long_ago, long_ago))
+        os.utime(registry.location / name, (long_ago, long_ago))
     others = registry.list("bikes")
     new = copy_of(registry)
-    left = {path.name for path in registry.folder.iterdir()}
+    left = {path.name for path in registry.location.iterdir()}
     assert left == {running, whole, model_id, new, *others, "something else"}
 
 
@@ -351,7 +351,7 @@ def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(regi
 @once_per_example
 def test_one_changed_bit_of_a_pickle_is_refused(registry, name, position, bit):
     model_id = registry.latest("credit")
-    path = registry.folder / model_id / name
+    path = registry.location / model_id / name
     whole = path.read_bytes()
     content = bytearray(whole)
     content[int(position * len(content))] ^= 1 << bit
@@ -365,32 +365,32 @@ def test_one_changed_bit_of_a_pickle_is_refused(registry, name, position, bit):
 
 @pytest.mark.parametrize("name", [PIPELINE, MODEL])
 def test_a_missing_pickle_is_refused(registry, model_id, name):
-    (registry.folder / model_id / name).unlink()
+    (registry.location / model_id / name).unlink()
     assert reason(registry, model_id) == f"its file {name} is missing"
 
 
 @pytest.mark.parametrize("name", [PIPELINE, MODEL])
 def test_an_emptied_pickle_is_refused(registry, model_id, name):
-    (registry.folder / model_id / name).write_bytes(b"")
+    (registry.location / model_id / name).write_bytes(b"")
     assert name in reason(registry, model_id)
 
 
 @pytest.mark.parametrize("name", [TRAIN_TABLE, TEST_TABLE])
 @pytest.mark.parametrize("harm", [change_byte, lambda path: path.write_bytes(b"")], ids=["changed", "emptied"])
 def test_an_artifact_with_a_harmed_table_is_refused(registry, model_id, name, harm):
-    harm(registry.folder / model_id / name)
+    harm(registry.location / model_id / name)
     assert reason(registry, model_id) == f"its file {name} is not the one that training wrote"
 
 
 def test_an_artifact_without_its_test_table_is_refused(registry, model_id):
-    (registry.folder / model_id / TEST_TABLE).unlink()
+    (registry.location / model_id / TEST_TABLE).unlink()
     assert reason(registry, model_id) == f"its file {TEST_TABLE} is missing"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_manifest_with_one_byte_changed_is_refused(registry, model_id, data):
-    path = registry.folder / model_id / "manifest.json"
+    path = registry.location / model_id / "manifest.json"
     whole = path.read_bytes()
     position = data.draw(st.integers(0, len(whole) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[position]))
@@ -416,9 +416,9 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("key", [None, "key"])
 def test_a_manifest_that_was_edited_is_refused_without_its_files(registry, edit, key):
-    registry = Registry(registry.folder, key)
+    registry = Registry(registry.location, key)
     model_id = copy_of(registry)
-    path = registry.folder / model_id / MANIFEST
+    path = registry.location / model_id / MANIFEST
     written = path.read_text()
     assert registry.manifest(model_id) == json.loads(written)
     path.write_text(EDITS[edit](written))
@@ -433,12 +433,12 @@ def test_a_manifest_that_was_edited_is_refused_without_its_files(registry, edit,
 
 
 def test_a_manifest_is_read_without_the_files(registry, model_id):
-    (registry.folder / model_id / MODEL).unlink()
+    (registry.location / model_id / MODEL).unlink()
     assert registry.manifest(model_id)["model_id"] == model_id
 
 
 def test_an_artifact_without_its_training_table_is_whole(registry, model_id):
-    (registry.folder / model_id / TRAIN_TABLE).unlink()
+    (registry.location / model_id / TRAIN_TABLE).unlink()
     assert registry.load(model_id).model_id == model_id
 
 
@@ -456,7 +456,7 @@ class Malicious:
 def test_a_swapped_pickle_is_never_unpickled(registry, model_id, tmp_path, name):
     trace = tmp_path / "executed"
     harmful = pickle.dumps(Malicious(trace))
-    (registry.folder / model_id / name).write_bytes(harmful)
+    (registry.location / model_id / name).write_bytes(harmful)
     reason(registry, model_id)
     assert not trace.exists()
     pickle.loads(harmful)
@@ -464,7 +464,7 @@ def test_a_swapped_pickle_is_never_unpickled(registry, model_id, tmp_path, name)
 
 
 def test_a_swapped_pickle_whose_digest_was_changed_too_is_never_unpickled_where_a_key_is_set(registry, tmp_path):
-    signed = Registry(registry.folder, "key")
+    signed = Registry(registry.location, "key")
     model_id = copy_of(signed)
     trace = tmp_path / "executed"
     harmful = pickle.dumps(Malicious(trace))
@@ -479,13 +479,13 @@ def test_one_runs_pipeline_cannot_stand_beside_anothers_model(registry, model_id
     other = "credit-lightgbm_v1.0.0-1.000000"
     pipeline = pickle.dumps("another run's pipeline")
     registry.save({PIPELINE: pipeline, MODEL: pickle.dumps(None)}, {"model_id": other})
-    (registry.folder / model_id / PIPELINE).write_bytes(pipeline)
+    (registry.location / model_id / PIPELINE).write_bytes(pipeline)
     assert PIPELINE in reason(registry, model_id)
 
 
 def test_an_unpickling_that_fails_is_a_refusal(registry, model_id):
     harmful = b"not a pickle"
-    (registry.folder / model_id / MODEL).write_bytes(harmful)
+    (registry.location / model_id / MODEL).write_bytes(harmful)
     digests = {**registry.manifest(model_id)["files"], MODEL: hashlib.sha256(harmful).hexdigest()}
     edit_manifest(registry, model_id, files=digests)
     assert "cannot be loaded" in reason(registry, model_id)
@@ -516,7 +516,7 @@ def test_a_manifest_of_another_model_is_refused(registry, model_id):
     "content", [b"", b"{", b"[]", b"5", b"null", b'"text"', b"{}", b'{"protocol": 1}', b"\xff\xfe", b"[" * 100_000]
 )
 def test_a_manifest_that_is_none_is_refused(registry, model_id, content):
-    (registry.folder / model_id / MANIFEST).write_bytes(content)
+    (registry.location / model_id / MANIFEST).write_bytes(content)
     assert reason(registry, model_id) == "its manifest cannot be read"
 
 
@@ -552,7 +552,7 @@ json_values = st.recursive(
 @once_per_example
 def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, value):
     model_id = registry.latest("credit")
-    path = registry.folder / model_id / MANIFEST
+    path = registry.location / model_id / MANIFEST
     whole = path.read_bytes()
     edit_manifest(registry, model_id, **{name: value})
     try:
@@ -567,36 +567,36 @@ def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, va
 
 
 def test_a_signed_artifact_loads_with_its_key(registry):
-    signed = Registry(registry.folder, "key")
+    signed = Registry(registry.location, "key")
     model_id = copy_of(signed)
     signed.load(model_id)
     assert signed.load(model_id).model_id == model_id
 
 
 def test_a_signed_artifact_loads_where_no_key_is_set(registry):
-    model_id = copy_of(Registry(registry.folder, "key"))
+    model_id = copy_of(Registry(registry.location, "key"))
     assert registry.load(model_id).model_id == model_id
 
 
 def test_an_unsigned_artifact_is_refused_where_a_key_is_set(registry, model_id):
-    assert reason(Registry(registry.folder, "key"), model_id) == "its manifest is not signed with this service's key"
+    assert reason(Registry(registry.location, "key"), model_id) == "its manifest is not signed with this service's key"
 
 
 def test_another_key_is_refused(registry):
-    model_id = copy_of(Registry(registry.folder, "key"))
-    assert "not signed" in reason(Registry(registry.folder, "other key"), model_id)
+    model_id = copy_of(Registry(registry.location, "key"))
+    assert "not signed" in reason(Registry(registry.location, "other key"), model_id)
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 64, None, 5, "é", ["é"]])
 def test_a_forged_signature_is_refused(registry, signature):
-    signed = Registry(registry.folder, "key")
+    signed = Registry(registry.location, "key")
     model_id = copy_of(signed)
     edit_manifest(signed, model_id, hmac=signature)
     assert "not signed" in reason(signed, model_id)
 
 
 def test_a_changed_metric_breaks_the_signature(registry):
-    signed = Registry(registry.folder, "key")
+    signed = Registry(registry.location, "key")
     model_id = copy_of(signed)
     metrics = signed.manifest(model_id)["metrics"]
     metrics["hold_out"]["roc_auc"] = 0.99
@@ -607,7 +607,7 @@ def test_a_changed_metric_breaks_the_signature(registry):
 @given(st.randoms(use_true_random=False))
 @once_per_example
 def test_one_changed_byte_of_a_signed_manifest_is_refused_or_means_the_same(registry, generator: random.Random):
-    signed = Registry(registry.folder, "key")
+    signed = Registry(registry.location, "key")
     model_id = next((one for one in signed.list() if one == GOOD_ID), None) or copy_of(signed, GOOD_ID)
     path = signed.folder / model_id / MANIFEST
     whole = path.read_bytes()
@@ -622,8 +622,8 @@ def test_one_changed_byte_of_a_signed_manifest_is_refused_or_means_the_same(regi
 
 
 def test_the_key_is_not_in_the_manifest(registry):
-    model_id = copy_of(Registry(registry.folder, "a secret key"))
-    assert b"a secret key" not in (registry.folder / model_id / MANIFEST).read_bytes()
+    model_id = copy_of(Registry(registry.location, "a secret key"))
+    assert b"a secret key" not in (registry.location / model_id / MANIFEST).read_bytes()
 
 
 # champions
@@ -652,7 +652,7 @@ def test_each_use_case_has_a_champion_of_its_own(registry, model_id):
 
 def test_a_champion_is_kept_by_the_folder_and_not_by_the_object(registry, model_id):
     registry.promote(model_id)
-    assert Registry(registry.folder).champion("credit") == model_id
+    assert Registry(registry.location).champion("credit") == model_id
 
 
 def test_a_deleted_model_is_champion_no_more(registry, model_id):
@@ -685,7 +685,7 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
 @pytest.mark.parametrize("content", [b"", b"credit", b"\xff", b"../credit-lightgbm_v1.0.0-1.000000"])
 def test_a_champion_that_cannot_be_read_is_no_leave_to_serve_another(registry, model_id, content):
     registry.promote(model_id)
-    (registry.folder / "credit.champion").write_bytes(content)
+    (registry.location / "credit.champion").write_bytes(content)
     with pytest.raises(BrokenArtifactError, match="promote a model again"):
         registry.champion("credit")
     registry.promote(model_id)

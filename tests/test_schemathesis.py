@@ -21,7 +21,7 @@ def test_the_service_does_what_its_document_says(
     trained: Registry, users_file: Path, tmp_path: Path, auth_required: str
 ) -> None:
     environment = {
-        "MODEL_REGISTRY": str(trained.folder),
+        "MODEL_REGISTRY": str(trained.location),
         "WEB_CONCURRENCY": "1",
         "MAX_ROWS": "20",  # so that longer lists are tried
         "AUTH_REQUIRED": auth_required,

@@ -32,7 +32,7 @@ class CountingRegistry(Registry):
 
 @pytest.fixture
 def counting(registry: Registry) -> CountingRegistry:
-    return CountingRegistry(registry.folder)
+    return CountingRegistry(registry.location)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def never_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def break_model(registry: Registry, model_id: str) -> None:
-    change_byte(registry.folder / model_id / "model.pkl")
+    change_byte(registry.location / model_id / "model.pkl")
 
 
 # loading and keeping
@@ -312,7 +312,7 @@ def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, store, 
 
 
 def test_unsigned_models_are_refused_where_a_key_is_set(registry, model_id):
-    store = ModelStore(Registry(registry.folder, "key"), "credit")
+    store = ModelStore(Registry(registry.location, "key"), "credit")
     with pytest.raises(BrokenArtifactError, match="not signed"):
         store.get("credit")
 
@@ -323,7 +323,7 @@ def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, r
     refused = client.post(f"/output/{broken}", json=record)
     assert refused.status_code == 503
     assert "not the one that training wrote" in refused.json["detail"]
-    assert str(registry.folder) not in refused.text
+    assert str(registry.location) not in refused.text
     for name in (model_id, "credit"):
         answer = client.post(f"/output/{name}", json=record)
         assert answer.status_code == 200

@@ -84,7 +84,7 @@ def data(credit: UseCase, tmp_path: Path) -> Path:
 def again(credit: UseCase, trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The credit model trained once more, with more jobs, in a registry that holds the first."""
     folder = tmp_path_factory.mktemp("again") / "models"
-    shutil.copytree(trained.folder, folder)
+    shutil.copytree(trained.location, folder)
     run_training(credit, Registry(folder), credit.path, Plan(trials=2, seed=42, jobs=3))
     return newest(Registry(folder))
 
@@ -177,7 +177,7 @@ def test_the_best_trial_is_the_one_that_was_fitted(artifact):
 
 
 def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit, trained):
-    text = (trained.folder / artifact.model_id / "manifest.json").read_text()
+    text = (trained.location / artifact.model_id / "manifest.json").read_text()
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     assert manifest["protocol"] == 1
@@ -239,7 +239,7 @@ def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, c
 
 
 def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, trained):
-    table = pd.read_csv(trained.folder / artifact.model_id / "test.csv", keep_default_na=False)
+    table = pd.read_csv(trained.location / artifact.model_id / "test.csv", keep_default_na=False)
     scores = artifact.model.predict_score(artifact.pipeline.transform(table.drop(columns="default")))
     accepted = scores < artifact.manifest["threshold"]
     groups = artifact.manifest["groups"]
@@ -372,11 +372,11 @@ def test_where_there_is_no_model_there_is_no_champion(credit, empty, registry, h
 def test_a_broken_newest_model_is_passed_over_with_a_line_in_the_log(credit, registry, hold_out, caplog):
     whole = registry.latest("credit")
     broken = copy_of(registry)
-    change_byte(registry.folder / broken / "model.pkl")
+    change_byte(registry.location / broken / "model.pkl")
     assert champion_of(credit, registry, hold_out).model_id == whole
     (line,) = caplog.messages
     assert line.startswith(f"{broken} is not compared with: ")
-    change_byte(registry.folder / whole / "model.pkl")
+    change_byte(registry.location / whole / "model.pkl")
     assert champion_of(credit, registry, hold_out) is None
 
 
@@ -384,7 +384,7 @@ def test_no_other_model_stands_in_for_a_promoted_one_that_is_broken(credit, regi
     broken = copy_of(registry)
     copy_of(registry)
     registry.promote(broken)
-    change_byte(registry.folder / broken / "model.pkl")
+    change_byte(registry.location / broken / "model.pkl")
     assert champion_of(credit, registry, hold_out) is None
     assert [line.partition(" ")[0] for line in caplog.messages] == [broken]
 
@@ -396,7 +396,7 @@ def test_a_model_of_other_columns_is_not_compared_with(credit, registry, hold_ou
 
 
 def test_a_champion_that_cannot_be_read_stops_the_training_before_anything_is_fitted(credit, registry, monkeypatch):
-    (registry.folder / "credit.champion").write_text("nonsense")
+    (registry.location / "credit.champion").write_text("nonsense")
     monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
     before = registry.list()
     with pytest.raises(BrokenArtifactError, match="promote a model again"):
@@ -521,7 +521,7 @@ def test_all_models_of_one_training_are_judged_by_the_same_hold_out(bikes, train
 def test_a_saved_regressor_scores_the_hold_out_as_its_manifest_says(bikes, trained):
     for model_id in trained.list("bikes"):
         saved = trained.load(model_id)
-        table = pd.read_csv(trained.folder / model_id / "test.csv")
+        table = pd.read_csv(trained.location / model_id / "test.csv")
         y = table.pop("count").to_numpy(dtype=float)
         scores = saved.model.predict_score(saved.pipeline.transform(table))
         assert r2_score(y, scores) == pytest.approx(saved.manifest["metrics"]["hold_out"]["r2"], abs=1e-12)
@@ -632,7 +632,7 @@ def test_the_next_best_is_held_against_the_champion_where_the_best_is_refused(qu
 
 def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_bikes, registry, monkeypatch):
     monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: quick)
-    monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
     result = CliRunner().invoke(main, [*arguments, "--algorithm", "lgbmregressor"])
     assert result.exit_code == 0, result.output
@@ -666,7 +666,7 @@ def test_a_candidate_that_fails_a_gate_is_not_registered_and_the_gate_is_named(c
     gates = (SmallestMetric("roc_auc", 0.5), SmallestMetric("accuracy", 1.01))
     strict = dataclasses.replace(credit, algorithms=(credit.baseline,), gates=gates)
     monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: strict)
-    monkeypatch.setenv("MODEL_REGISTRY", str(registry.folder))
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     result = CliRunner().invoke(main, ["--trials", "1", "--jobs", "1"])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
@@ -852,53 +852,53 @@ def unharmed(registry: Registry, records: list[Mapping[str, Any]]):
 
 def test_ctrl_c_while_tuning_says_so_and_saves_nothing(registry, unharmed, tmp_path):
     output = tmp_path / "output"
-    assert in_a_process(stopped_while_tuning, registry.folder, signal.SIGINT, output) == 1
+    assert in_a_process(stopped_while_tuning, registry.location, signal.SIGINT, output) == 1
     assert "Interrupted after 1 of 3 trials; nothing was saved." in output.read_text()
     assert "Traceback" not in output.read_text()
-    assert sorted(path.name for path in registry.folder.iterdir()) == sorted(registry.list())
+    assert sorted(path.name for path in registry.location.iterdir()) == sorted(registry.list())
     unharmed()
 
 
 def test_ctrl_c_while_saving_says_so_and_saves_nothing(registry, unharmed, tmp_path):
     output = tmp_path / "output"
-    assert in_a_process(stopped_while_saving, registry.folder, signal.SIGINT, output) == 1
+    assert in_a_process(stopped_while_saving, registry.location, signal.SIGINT, output) == 1
     assert "Aborted!" in output.read_text()
     unharmed()
 
 
 @pytest.mark.parametrize("training", [stopped_while_tuning, stopped_while_saving])
 def test_a_training_that_is_killed_leaves_the_registry_as_it_was(registry, unharmed, tmp_path, training):
-    assert in_a_process(training, registry.folder, signal.SIGKILL, tmp_path / "output") == -signal.SIGKILL
+    assert in_a_process(training, registry.location, signal.SIGKILL, tmp_path / "output") == -signal.SIGKILL
     unharmed()
 
 
 @pytest.mark.parametrize("failing", range(1, WRITES + 1))
 def test_a_saving_that_is_killed_in_any_write_leaves_the_registry_as_it_was(registry, unharmed, failing):
-    assert in_a_process(save_and_stop, registry.folder, failing, signal.SIGKILL) == -signal.SIGKILL
-    assert len(list(registry.folder.iterdir())) == len(registry.list()) + 1  # it had begun
+    assert in_a_process(save_and_stop, registry.location, failing, signal.SIGKILL) == -signal.SIGKILL
+    assert len(list(registry.location.iterdir())) == len(registry.list()) + 1  # it had begun
     unharmed()
 
 
 def test_a_saving_makes_no_more_writes_than_those(registry):
-    assert in_a_process(save_and_stop, registry.folder, WRITES + 1, signal.SIGKILL) == 0
+    assert in_a_process(save_and_stop, registry.location, WRITES + 1, signal.SIGKILL) == 0
     assert len(registry.list("credit")) == 2
 
 
 def test_a_saving_that_is_killed_before_the_manifest_is_renamed_leaves_the_registry_as_it_was(registry, unharmed):
-    assert in_a_process(save_and_be_killed_at_the_renaming, registry.folder, False) == -signal.SIGKILL
+    assert in_a_process(save_and_be_killed_at_the_renaming, registry.location, False) == -signal.SIGKILL
     unharmed()
 
 
 def test_a_saving_that_is_killed_after_the_manifest_is_renamed_has_saved_a_whole_model(registry):
-    assert in_a_process(save_and_be_killed_at_the_renaming, registry.folder, True) == -signal.SIGKILL
+    assert in_a_process(save_and_be_killed_at_the_renaming, registry.location, True) == -signal.SIGKILL
     assert len(registry.list("credit")) == 2
     registry.load(registry.latest("credit"))
 
 
 def test_a_deletion_that_is_killed_has_deleted_that_model_and_no_other(registry, unharmed):
     new = copy_of(registry)
-    assert in_a_process(delete_and_be_killed, registry.folder, new) == -signal.SIGKILL
-    assert (registry.folder / new).exists()
+    assert in_a_process(delete_and_be_killed, registry.location, new) == -signal.SIGKILL
+    assert (registry.location / new).exists()
     unharmed()
 
 

@@ -130,7 +130,7 @@ def test_a_further_use_case_costs_one_file(folder: Path) -> None:
     data.write_text("\n".join(lines))
 
     (manifest,) = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1))
-    settings = Settings(model_registry=registry.folder, auth_required=False, default_use_case="umbrella")
+    settings = Settings(model_registry=registry.location, auth_required=False, default_use_case="umbrella")
     client = create_app(settings).test_client()
     answer = client.post("/output/umbrella", json=[{"sky": "grey", "wind": 3.5}, {"sky": "blue"}])
     assert answer.status_code == 200

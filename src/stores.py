@@ -1,0 +1,404 @@
+"""Stores: where a registry's files lie, a folder or a bucket of S3, behind the same few operations.
+
+A path in a store is the name of a file (`credit.champion`) or of a file in a folder (`<model_id>/manifest.json`).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from src.errors import StoreAwayError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_FOLDER = Path("models")
+DEFAULT_CACHE = Path("model-cache")
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
+BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
+SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
+
+RELIST_AFTER = 10.0  # seconds after which a bucket is listed anew
+LIST_AGAIN_AFTER = 30.0  # the same after a listing that failed
+PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
+TIMEOUTS = {"connect_timeout": 2, "read_timeout": 10, "retries": {"max_attempts": 2}}  # seconds
+
+Location: TypeAlias = Path | str  # a folder, or s3://bucket/prefix
+
+
+LOCATION_FORM = "a path to a folder, or s3://bucket/prefix"
+
+
+def parse_location(text: str) -> Location:
+    """Return the location that a text names; a folder need not be there yet.
+
+    Raises
+    ------
+    ValueError
+        For a text that is not as `LOCATION_FORM` says.
+    """
+    if "://" in text:
+        match = BUCKET.fullmatch(text)
+        if match is None or not all(map(SAFE_SEGMENT.fullmatch, match["prefix"].split("/")[1:])):
+            raise ValueError(LOCATION_FORM)
+        return text.rstrip("/")
+    return parse_folder(text)
+
+
+def parse_folder(text: str) -> Path:
+    """Return the folder that a text names; it need not be there yet.
+
+    Raises
+    ------
+    ValueError
+        For no text, or the path to a file.
+    """
+    if not text or (Path(text).exists() and not Path(text).is_dir()):
+        raise ValueError("a path to a folder")
+    return Path(text)
+
+
+def open_store(location: Location, cache: Path) -> "Store":
+    """Return the store at a location; nothing is read or connected to yet.
+
+    Parameters
+    ----------
+    location : Path or str
+        From `parse_location`.
+    cache : Path
+        Folder for what was read from a bucket.
+    """
+    if isinstance(location, Path):
+        return FolderStore(location)
+    return CachedStore(BucketStore(location), cache / location.removeprefix("s3://"))
+
+
+class Store(ABC):
+    """Files by path.
+
+    Attributes
+    ----------
+    away : str or None
+        Why the store cannot be reached now, when what is known of it comes from before.
+    """
+
+    away: str | None = None
+
+    @abstractmethod
+    def paths(self) -> Mapping[str, Any]:
+        """All files, by path, in one folder or none; the values are the store's own."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return path in self.paths()
+
+    @abstractmethod
+    def read(self, path: str, digest: str | None = None) -> bytes:
+        """Read a file; its SHA-256, where it is known, lets a store answer from a copy.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is none.
+        StoreAwayError
+            When it cannot be reached.
+        """
+
+    @abstractmethod
+    def create(self, path: str, content: bytes) -> None:
+        """Write a file that must not be there yet.
+
+        Raises
+        ------
+        FileExistsError
+            When there is one.
+        StoreAwayError
+            When the store cannot be reached.
+        """
+
+    @abstractmethod
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file, which is there in full or as it was before."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Delete a file that is there, and its folder when it was the last one in it."""
+
+    @abstractmethod
+    def age(self, path: str) -> float:
+        """Return the seconds since a file was written."""
+
+
+class FolderStore(Store):
+    """A local folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first file is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def paths(self) -> dict[str, None]:
+        paths: dict[str, None] = {}
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self.folder):
+                if entry.is_dir():
+                    with suppress(OSError):  # deleted this moment
+                        paths.update({f"{entry.name}/{file}": None for file in os.listdir(entry.path)})  # noqa: PTH208
+                else:
+                    paths[entry.name] = None
+        return paths
+
+    def exists(self, path: str) -> bool:
+        return (self.folder / path).is_file()
+
+    def read(self, path: str, digest: str | None = None) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def create(self, path: str, content: bytes) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / path, content, "xb")
+
+    def replace(self, path: str, content: bytes) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+        _write(temporary, content, "wb")
+        temporary.replace(target)
+
+    def delete(self, path: str) -> None:
+        (self.folder / path).unlink()
+        if "/" in path:
+            with suppress(OSError):
+                (self.folder / path).parent.rmdir()
+
+    def age(self, path: str) -> float:
+        return time.time() - (self.folder / path).stat().st_mtime
+
+
+class BucketStore(Store):
+    """Objects in a bucket of S3, below a prefix.
+
+    Credentials, region and endpoint are found as the AWS SDK finds them: variables of the environment, profiles, the
+    role of the machine.
+
+    Parameters
+    ----------
+    url : str
+        `s3://bucket/prefix`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._root = url.removeprefix("s3://")
+
+    @cached_property
+    def _files(self) -> Any:
+        try:
+            from s3fs import S3FileSystem  # a second and 50 MB, for those who use it
+        except ModuleNotFoundError:
+            raise StoreAwayError("s3fs is not installed: pip install -r requirements-s3.txt") from None
+        # One of our own, and without a memory of listings: others write to the bucket, too. A file in one request.
+        return S3FileSystem(
+            config_kwargs=TIMEOUTS, max_concurrency=1, use_listings_cache=False, skip_instance_cache=True
+        )
+
+    def paths(self) -> dict[str, tuple[str, float]]:
+        """All files, each with its version (ETag) and the time at which it was written (Unix time)."""
+        with _reached():
+            bucket, _, prefix = self._root.partition("/")
+            # by prefix from the bucket: a bucket that is not there is an error so, and an empty prefix is none
+            entries = self._files.find(bucket, prefix=f"{prefix}/" if prefix else "", detail=True)
+        skipped = len(self._root) + 1
+        return {
+            path: (str(entry["ETag"]).strip('"'), _timestamp(entry["LastModified"]))
+            for name, entry in entries.items()
+            if all(map(SAFE_SEGMENT.fullmatch, (path := name[skipped:]).split("/")))
+        }
+
+    def read(self, path: str, digest: str | None = None) -> bytes:
+        with _reached():
+            content: bytes = self._files.cat_file(f"{self._root}/{path}")
+        return content
+
+    def create(self, path: str, content: bytes) -> None:
+        with _reached():
+            self._files.pipe_file(f"{self._root}/{path}", content, mode="create")
+
+    def replace(self, path: str, content: bytes) -> None:
+        with _reached():
+            self._files.pipe_file(f"{self._root}/{path}", content)
+
+    def delete(self, path: str) -> None:
+        with _reached():
+            self._files.rm_file(f"{self._root}/{path}")
+
+    def age(self, path: str) -> float:
+        return time.time() - self.paths()[path][1]
+
+
+class CachedStore(Store):
+    """A bucket in front of which a folder keeps what was read, so that a bucket that is away stops nobody.
+
+    Files are kept by their SHA-256, or where that is not known, by that of their path and version: what is kept is
+    never out of date. The bucket's listing is kept, too. While the bucket is away, `away` says why, and listing and
+    files are those of before.
+
+    Parameters
+    ----------
+    bucket : BucketStore
+        The original.
+    folder : Path
+        Of the copies; of this bucket alone. What is in it may be deleted at any time.
+    """
+
+    LISTING = "listing.json"
+
+    def __init__(self, bucket: BucketStore, folder: Path) -> None:
+        self._bucket = bucket
+        self._copies = FolderStore(folder)
+        self._known: dict[str, tuple[str, float]] | None = None
+        self._expires = 0.0  # by time.monotonic()
+        self._lock = threading.Lock()
+
+    def paths(self) -> dict[str, tuple[str, float]]:
+        if time.monotonic() >= self._expires and self._lock.acquire(blocking=self._known is None):
+            # In a thread of its own: a reader need not wait for a bucket that hangs, nor anyone for one that is slow.
+            relisting = threading.Thread(target=self._relist, daemon=True)
+            relisting.start()
+            relisting.join(None if self._known is None else PATIENCE)
+        if self._known is None:
+            raise StoreAwayError(self.away or "it was not listed yet")
+        return self._known
+
+    def _relist(self) -> None:
+        try:
+            if time.monotonic() < self._expires:  # another thread was faster
+                return
+            try:
+                known = self._bucket.paths()
+            except StoreAwayError as error:
+                self._went_away(error)
+                if self._known is None:
+                    self._known = self._listed_before()
+            else:
+                if self.away:
+                    logger.info("the registry in the bucket is back")
+                self.away = None
+                self._expires = time.monotonic() + RELIST_AFTER
+                if known != self._known:
+                    self._known = known
+                    self._keep(self.LISTING, json.dumps(known).encode())
+                    self._forget_deleted(known)
+        finally:
+            self._lock.release()
+
+    def _went_away(self, error: StoreAwayError) -> None:
+        if self.away != error.reason:
+            logger.warning("%s; what was read from it before is used", error)
+        self.away = error.reason
+        self._expires = time.monotonic() + LIST_AGAIN_AFTER
+
+    def _listed_before(self) -> dict[str, tuple[str, float]] | None:
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            listing = json.loads(self._copies.read(self.LISTING))
+            return {path: (str(version), float(written)) for path, (version, written) in listing.items()}
+        return None
+
+    def _keep(self, name: str, content: bytes) -> None:
+        try:
+            self._copies.replace(name, content)
+        except OSError as error:  # a full or read-only disk: slower, but no reason not to serve
+            logger.warning("a file of the bucket cannot be kept (%s): set MODEL_CACHE", type(error).__name__)
+
+    def _forget_deleted(self, known: Mapping[str, Any]) -> None:
+        """Delete the copies of models that are no longer in the bucket."""
+        folders = {path.rpartition("/")[0] for path in known}
+        for path in self._copies.paths():
+            if path.rpartition("/")[0] not in folders | {""}:
+                with suppress(OSError):
+                    self._copies.delete(path)
+
+    def exists(self, path: str) -> bool:
+        return path in self.paths()
+
+    def read(self, path: str, digest: str | None = None) -> bytes:
+        paths = self.paths()
+        if path not in paths:
+            raise FileNotFoundError(path)
+        folder, _, _ = path.rpartition("/")
+        version = f"{path} {paths[path][0]}"
+        copy = f"{folder}/{digest or _sha256(version.encode())}".lstrip("/")
+        with suppress(FileNotFoundError):
+            content = self._copies.read(copy)
+            if digest in (None, _sha256(content)):
+                return content
+        if self.away:  # known to be: no need to wait for it
+            raise StoreAwayError(self.away)
+        try:
+            content = self._bucket.read(path)
+        except StoreAwayError as error:
+            self._went_away(error)
+            raise
+        if digest in (None, _sha256(content)):
+            self._keep(copy, content)
+        return content
+
+    def create(self, path: str, content: bytes) -> None:
+        self._changing(self._bucket.create, path, content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        self._changing(self._bucket.replace, path, content)
+
+    def delete(self, path: str) -> None:
+        self._changing(self._bucket.delete, path)
+
+    def age(self, path: str) -> float:
+        return time.time() - self.paths()[path][1]
+
+    def _changing(self, change: Callable[..., None], *arguments: Any) -> None:
+        try:
+            change(*arguments)
+        finally:  # what it changed is seen by the next reader, who waits for a new listing
+            self._known, self._expires = None, 0.0
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Turn whatever an SDK raises when a bucket cannot be reached into a StoreAwayError."""
+    try:
+        yield
+    except (FileExistsError, StoreAwayError):
+        raise
+    except FileNotFoundError as error:
+        raise error if "bucket" not in str(error).lower() else StoreAwayError("there is no such bucket") from None
+    except Exception as error:
+        raise StoreAwayError(type(error).__name__) from error
+
+
+def _write(path: Path, content: bytes, mode: str) -> None:
+    with path.open(mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _timestamp(moment: datetime) -> float:
+    return moment.astimezone(UTC).timestamp()

@@ -32,7 +32,9 @@ SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and ..
 RELIST_AFTER = 10.0  # seconds after which a bucket is listed anew
 LIST_AGAIN_AFTER = 30.0  # the same after a listing that failed
 PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
-TIMEOUTS = {"connect_timeout": 2, "read_timeout": 10, "retries": {"max_attempts": 2}}  # seconds
+# seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
+TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
+ATTEMPTS = 2
 
 Location: TypeAlias = Path | str  # a folder, or s3://bucket/prefix
 
@@ -212,9 +214,11 @@ class BucketStore(Store):
         except ModuleNotFoundError:
             raise StoreAwayError("s3fs is not installed: pip install -r requirements-s3.txt") from None
         # One of our own, and without a memory of listings: others write to the bucket, too. A file in one request.
-        return S3FileSystem(
+        files = S3FileSystem(
             config_kwargs=TIMEOUTS, max_concurrency=1, use_listings_cache=False, skip_instance_cache=True
         )
+        files.retries = ATTEMPTS
+        return files
 
     def paths(self) -> dict[str, tuple[str, float]]:
         """All files, each with its version (ETag) and the time at which it was written (Unix time)."""
@@ -296,7 +300,7 @@ class CachedStore(Store):
                     self._known = self._listed_before()
             else:
                 if self.away:
-                    logger.info("the registry in the bucket is back")
+                    logger.info("the registry can be reached again")
                 self.away = None
                 self._expires = time.monotonic() + RELIST_AFTER
                 if known != self._known:
@@ -308,7 +312,7 @@ class CachedStore(Store):
 
     def _went_away(self, error: StoreAwayError) -> None:
         if self.away != error.reason:
-            logger.warning("%s; what was read from it before is used", error)
+            logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
         self.away = error.reason
         self._expires = time.monotonic() + LIST_AGAIN_AFTER
 
@@ -326,10 +330,10 @@ class CachedStore(Store):
 
     def _forget_deleted(self, known: Mapping[str, Any]) -> None:
         """Delete the copies of models that are no longer in the bucket."""
-        folders = {path.rpartition("/")[0] for path in known}
-        for path in self._copies.paths():
-            if path.rpartition("/")[0] not in folders | {""}:
-                with suppress(OSError):
+        folders = {"", *(path.rpartition("/")[0] for path in known)}
+        with suppress(OSError):
+            for path in self._copies.paths():
+                if path.rpartition("/")[0] not in folders:
                     self._copies.delete(path)
 
     def exists(self, path: str) -> bool:
@@ -342,7 +346,7 @@ class CachedStore(Store):
         folder, _, _ = path.rpartition("/")
         version = f"{path} {paths[path][0]}"
         copy = f"{folder}/{digest or _sha256(version.encode())}".lstrip("/")
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             content = self._copies.read(copy)
             if digest in (None, _sha256(content)):
                 return content

@@ -13,6 +13,7 @@ if __name__ == "__main__" and not __package__:
 import hashlib
 import io
 import logging
+import os
 import platform
 import subprocess
 import time
@@ -597,12 +598,12 @@ def pickled(thing: Any) -> bytes:
 
 
 def commit() -> str | None:
-    """The code's git commit, marked when files were changed since; None outside a repository."""
+    """The code's git commit, marked when files were changed since; outside a repository, the environment's COMMIT."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("COMMIT")  # an image has no git, but was told
     return done.stdout.strip()
 
 

@@ -46,7 +46,7 @@ def full(trained: Registry, bikes: UseCase, tmp_path_factory: pytest.TempPathFac
 def service(full: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("service")
     write_users(folder / "users.txt", ALICE, BOB)
-    environment = {"MODEL_REGISTRY": str(full.folder), "AUTH_USERS_FILE": str(folder / "users.txt")}
+    environment = {"MODEL_REGISTRY": str(full.location), "AUTH_USERS_FILE": str(folder / "users.txt")}
     with running_server(folder / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as running:
         yield running
 

@@ -20,6 +20,7 @@ MARKER = "hunter2"
 def test_without_environment_the_defaults_are_those_of_the_design() -> None:
     assert Settings.from_environment({}) == Settings(
         model_registry=Path("models"),
+        model_cache=Path("model-cache"),
         model_signing_key=None,
         default_use_case="credit",
         max_content_length=16 * 1024 * 1024,
@@ -39,6 +40,7 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
 
 VALID = {
     "MODEL_REGISTRY": ("/srv/models", Path("/srv/models")),
+    "MODEL_CACHE": ("/var/cache/models", Path("/var/cache/models")),
     "MODEL_SIGNING_KEY": ("käse 123", "käse 123"),
     "DEFAULT_USE_CASE": ("credit", "credit"),
     "MAX_CONTENT_LENGTH": ("1000", 1000),
@@ -81,7 +83,20 @@ def test_variables_of_other_programs_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "what_would_do"),
     [
-        ("MODEL_REGISTRY", "", "a path to a folder"),
+        *(
+            ("MODEL_REGISTRY", text, "a path to a folder, or s3://bucket/prefix")
+            for text in (
+                "",
+                "s3://",
+                "s3://B/x",
+                "s3://bucket/a/../b",
+                "s3://bucket//a",
+                "gs://bucket",
+                f"https://{MARKER}",
+            )
+        ),
+        ("MODEL_CACHE", "", "a path to a folder"),
+        ("MODEL_CACHE", __file__, "a path to a folder"),
         ("MODEL_SIGNING_KEY", "", "a text that is not empty"),
         ("DEFAULT_USE_CASE", MARKER, "use case"),
         ("DEFAULT_USE_CASE", "", "use case"),

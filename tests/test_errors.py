@@ -30,6 +30,8 @@ NOT_FOR_CLIENTS = {
     src.errors.UnknownAlgorithmError,
     src.errors.UniformTargetError,
     src.errors.InterruptedTrainingError,
+    src.errors.UnavailableError,  # one of its subclasses is raised
+    src.errors.UnpublishedError,
 }
 EVERY_STATUS = [
     (BadRequestError("The body is not JSON."), 400),
@@ -42,6 +44,7 @@ EVERY_STATUS = [
     (src.errors.NotExplainableError("SVR", "its kernel has no such sum"), 501),
     (src.errors.NoModelError("credit"), 503),
     (src.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
+    (src.errors.StoreAwayError("EndpointConnectionError"), 503),
     (NotReadyError({"credit": "There is none."}), 503),
     (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
 ]

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import src.registry
+import src.stores
 from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
 from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
@@ -108,11 +109,11 @@ def test_a_model_id_with_a_foreign_character_in_it_is_none(position, character):
 
 @pytest.mark.parametrize("name", NO_IDS)
 def test_a_name_that_is_no_model_id_is_unknown_without_touching_the_disk(name):
-    class NoDisk:
+    class NoDisk(type(Path())):
         def __truediv__(self, name: str) -> Path:
             raise AssertionError("the disk was touched")
 
-    registry = Registry(NoDisk())
+    registry = Registry(NoDisk("models"))
     for method in (registry.check_exists, registry.manifest, registry.load, registry.delete):
         with pytest.raises(UnknownModelError):
             method(name)
@@ -216,12 +217,12 @@ def test_a_registry_whose_folder_is_not_there_is_empty(empty):
 
 def test_the_environment_names_folder_and_key(tmp_path):
     named = Registry.from_environment({"MODEL_REGISTRY": str(tmp_path), "MODEL_SIGNING_KEY": "secret"})
-    assert named.folder == tmp_path
+    assert named.location == tmp_path
     ids_are(named, GOOD_ID)
     edit_manifest(named, GOOD_ID, protocol=src.registry.PROTOCOL, model_id=GOOD_ID)
     with pytest.raises(BrokenArtifactError, match="not signed"):
         named.manifest(GOOD_ID)
-    assert Registry.from_environment({}).folder == Path("models")
+    assert Registry.from_environment({}).location == Path("models")
 
 
 # saving and deleting
@@ -252,16 +253,16 @@ def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model
 @pytest.mark.parametrize("failing", range(6))  # five files and the manifest
 def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, failing):
     written = []
-    write = src.registry._write
+    write = src.stores._write
 
-    def fail_at_last(path: Path, content: bytes) -> None:
+    def fail_at_last(path: Path, content: bytes, mode: str) -> None:
         if len(written) == failing:
-            write(path, content[: len(content) // 2])
+            write(path, content[: len(content) // 2], mode)
             raise OSError("disk full")
         written.append(path)
-        write(path, content)
+        write(path, content, mode)
 
-    monkeypatch.setattr("src.registry._write", fail_at_last)
+    monkeypatch.setattr("src.stores._write", fail_at_last)
     with pytest.raises(OSError, match="disk full"):
         copy_of(registry)
     assert len(written) == failing
@@ -302,11 +303,15 @@ def test_a_manifest_that_is_not_json_is_not_saved(registry, model_id):
 
 
 def test_delete_takes_the_manifest_first(registry, model_id, monkeypatch):
-    def killed(folder: Path) -> None:
-        raise InterruptedError
+    unlink = Path.unlink
 
-    monkeypatch.setattr("src.registry.shutil.rmtree", killed)
-    with pytest.raises(InterruptedError):
+    def killed(self: Path, *arguments: Any) -> None:
+        if self.name != MANIFEST:
+            raise KeyboardInterrupt
+        unlink(self, *arguments)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
         registry.delete(model_id)
     assert registry.list("credit") == []
     files = {PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT}
@@ -336,7 +341,8 @@ def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(regi
     ids_are(registry, whole)
     long_ago = time.time() - ABANDONED_AFTER - 60
     for name in (abandoned, whole, model_id, "something else"):
-        os.utime(registry.location / name, (long_ago, long_ago))
+        for path in (registry.location / name).iterdir():
+            os.utime(path, (long_ago, long_ago))
     others = registry.list("bikes")
     new = copy_of(registry)
     left = {path.name for path in registry.location.iterdir()}
@@ -468,7 +474,7 @@ def test_a_swapped_pickle_whose_digest_was_changed_too_is_never_unpickled_where_
     model_id = copy_of(signed)
     trace = tmp_path / "executed"
     harmful = pickle.dumps(Malicious(trace))
-    (signed.folder / model_id / MODEL).write_bytes(harmful)
+    (signed.location / model_id / MODEL).write_bytes(harmful)
     digests = {**signed.manifest(model_id)["files"], MODEL: hashlib.sha256(harmful).hexdigest()}
     edit_manifest(signed, model_id, files=digests)
     assert "not signed with this service's key" in reason(signed, model_id)
@@ -609,7 +615,7 @@ def test_a_changed_metric_breaks_the_signature(registry):
 def test_one_changed_byte_of_a_signed_manifest_is_refused_or_means_the_same(registry, generator: random.Random):
     signed = Registry(registry.location, "key")
     model_id = next((one for one in signed.list() if one == GOOD_ID), None) or copy_of(signed, GOOD_ID)
-    path = signed.folder / model_id / MANIFEST
+    path = signed.location / model_id / MANIFEST
     whole = path.read_bytes()
     content = bytearray(whole)
     content[generator.randrange(len(content))] = generator.randrange(256)
@@ -673,10 +679,10 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
     registry.promote(model_id)
     new = copy_of(registry)
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, mode: str) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("src.registry._write", full)
+    monkeypatch.setattr("src.stores._write", full)
     with pytest.raises(OSError, match="disk full"):
         registry.promote(new)
     assert registry.champion("credit") == model_id

@@ -157,7 +157,7 @@ def test_a_first_model_is_served_as_soon_as_there_is_one(counting, tmp_path, mod
     store = ModelStore(empty, "credit")
     with pytest.raises(NoModelError):
         store.get("credit")
-    shutil.copytree(counting.folder / model_id, empty.folder / model_id)
+    shutil.copytree(counting.location / model_id, empty.location / model_id)
     assert store.get("credit").model_id == model_id
 
 
@@ -299,7 +299,7 @@ def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, stor
 def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, store, model_id):
     copy_of(counting)
     counting.promote(model_id)
-    shutil.rmtree(counting.folder / model_id)
+    shutil.rmtree(counting.location / model_id)
     with pytest.raises(BrokenArtifactError, match="not there any more"):
         store.get("credit")
 

@@ -38,6 +38,7 @@ from src.train_pipeline import (
     Part,
     Plan,
     champion_of,
+    commit,
     features_of,
     fit,
     main,
@@ -203,6 +204,14 @@ def test_a_manifest_names_the_commit_where_there_is_a_repository(artifact):
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout")
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", artifact.manifest["commit"])
+
+
+def test_outside_a_repository_the_commit_is_what_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
+    monkeypatch.setenv("COMMIT", "0123abc")
+    assert commit() == "0123abc"
+    monkeypatch.delenv("COMMIT")
+    assert commit() is None
 
 
 def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, credit):
@@ -429,7 +438,7 @@ def test_an_overfitted_model_is_refused(credit, empty):
     manifest = refused(credit, empty, credit.path, algorithms=(by_heart,), splits=3, repeats=1)
     assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
     assert manifest["metrics"]["train"]["roc_auc"] > 0.99
-    assert [path.name for path in empty.folder.iterdir()] == ["rejected"]  # its report
+    assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
 
 
 def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
@@ -568,13 +577,13 @@ def test_a_target_that_does_not_vary_is_refused_in_words(quick, empty, some_bike
     data.write_text("\n".join([header, *rows]))
     with pytest.raises(UniformTargetError, match="The target 'count' has the same value in all rows, or in all rows"):
         run_training(quick, empty, data, Plan(trials=1))
-    assert not empty.folder.exists()
+    assert not empty.location.exists()
 
 
 def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some_bikes):
     with pytest.raises(UnknownAlgorithmError, match=r"^bikes has no such algorithm; there are: Lasso, "):
         run_training(quick, empty, some_bikes, Plan(), ["Ridge"])
-    assert not empty.folder.exists()
+    assert not empty.location.exists()
 
 
 def test_the_best_is_saved_first_and_none_that_is_worse_is_ever_the_newest(quick, empty, some_bikes, monkeypatch):
@@ -683,7 +692,7 @@ def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
         run_training(strict, empty, credit.path, Plan(trials=1, seed=42))
     assert [gate["passed"] for gate in error.value.manifests[0]["gates"]] == [False, True]
     assert empty.list() == []
-    assert [path.name for path in empty.folder.iterdir()] == ["rejected"]  # its report
+    assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
 
 
 # the command

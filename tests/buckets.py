@@ -1,0 +1,139 @@
+"""A bucket of S3 for tests: moto's server, a process of its own, behind a proxy that can fail as a network does."""
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from urllib.error import URLError
+
+import boto3
+import pytest
+
+REGION = "eu-central-1"
+_numbers = itertools.count()
+
+
+class Proxy:
+    """Passes bytes between clients and a server.
+
+    Attributes
+    ----------
+    mode : str
+        `pass`; `refuse`: connections are closed at once; `hang`: nothing is passed; `cut`: of each answer only the
+        first `CUT` bytes are passed.
+    """
+
+    CUT = 20_000
+
+    def __init__(self, port: int) -> None:
+        self.mode = "pass"
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def fail(self, mode: str) -> None:
+        """Fail from now on, on connections that are open, too."""
+        self.mode = mode
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.fail("refuse")
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    if self.mode == "refuse":
+                        raise ConnectionRefusedError
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()
+                    continue
+                self._open |= {client, server}
+                for source, sink, is_answer in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._pass, args=(source, sink, is_answer), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(4096):
+                while self.mode == "hang":
+                    time.sleep(0.05)
+                if is_answer and self.mode == "cut" and passed + len(data) > self.CUT:
+                    break
+                passed += len(data)
+                sink.sendall(data)
+        for connection in (source, sink):
+            self._open.discard(connection)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+class S3:
+    """moto's server and a proxy in front of it while the `with` block runs; the environment names the proxy."""
+
+    def __enter__(self) -> "S3":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._proxies: list[Proxy] = []
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(URLError, ConnectionError):
+                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/moto-api/", timeout=5).close()
+                return self
+            time.sleep(0.05)
+        self.__exit__()
+        pytest.fail("moto's server did not start")
+
+    def __exit__(self, *exception: object) -> None:
+        for proxy in self._proxies:
+            proxy.close()
+        self._process.terminate()
+        self._process.wait(20)
+
+    def proxy(self) -> Proxy:
+        proxy = Proxy(self._port)
+        self._proxies.append(proxy)
+        return proxy
+
+    def environment(self, proxy: Proxy | None = None) -> dict[str, str]:
+        """What the AWS SDK reads to find this S3, directly or through a proxy."""
+        return {
+            "AWS_ENDPOINT_URL": proxy.url if proxy else f"http://127.0.0.1:{self._port}",
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def client(self):
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self._port}",
+            region_name=REGION,
+            aws_access_key_id="tests",
+            aws_secret_access_key="tests",
+        )
+
+    def bucket(self) -> str:
+        """Return the name of a new bucket."""
+        name = f"tabserve-{next(_numbers)}"
+        self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        return name

@@ -1,0 +1,594 @@
+"""Stores: a folder and a bucket behind the same operations; a registry in a bucket, through all that networks do."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api import serving
+from api.app import create_app
+from api.commands import models
+from api.config import Settings
+from src import stores
+from src.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
+from src.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from src.stores import BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
+from src.train_pipeline import Plan, run_training
+from tests.artifacts import change_byte, copy_of
+from tests.buckets import S3, Proxy
+from tests.conftest import running_server
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with S3() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(s3) -> str:
+    return s3.bucket()
+
+
+@pytest.fixture
+def proxy(s3, monkeypatch) -> Proxy:
+    """The way to the bucket, for this process too."""
+    proxy = s3.proxy()
+    for name, value in s3.environment(proxy).items():
+        monkeypatch.setenv(name, value)
+    return proxy
+
+
+@pytest.fixture
+def location(bucket, proxy) -> str:
+    return f"s3://{bucket}/some/models"
+
+
+@pytest.fixture
+def remote(location, tmp_path) -> Registry:
+    """A registry in an empty bucket."""
+    return Registry(location, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def published(registry, remote) -> Registry:
+    """A registry in a bucket with the newest model of each use case."""
+    for use_case in ("credit", "bikes"):
+        registry.copy(registry.latest(use_case), remote)
+    return remote
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """A bucket is listed anew each time that it is asked."""
+    monkeypatch.setattr(stores, "RELIST_AFTER", 0)
+    monkeypatch.setattr(stores, "LIST_AGAIN_AFTER", 1)
+    monkeypatch.setattr(stores, "PATIENCE", 30)
+    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+
+
+def fresh(registry: Registry, tmp_path: Path) -> Registry:
+    """The same registry as another machine sees it."""
+    return Registry(registry.location, cache=tmp_path / "another cache")
+
+
+def objects(s3: S3, registry: Registry) -> list[str]:
+    bucket = registry.location.removeprefix("s3://").partition("/")[0]
+    return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+# the operations
+
+
+@pytest.fixture(params=[FolderStore, BucketStore, CachedStore])
+def store(request, tmp_path) -> Store:
+    if request.param is FolderStore:
+        return open_store(tmp_path / "store", tmp_path)
+    location = request.getfixturevalue("location")
+    return BucketStore(location) if request.param is BucketStore else open_store(location, tmp_path)
+
+
+def test_a_store_is_empty_at_first(store):
+    assert not store.paths()
+    assert not store.exists("a/b")
+    with pytest.raises(FileNotFoundError):
+        store.read("a/b")
+
+
+def test_what_is_written_is_there(store):
+    store.create("a/b", b"one")
+    store.replace("c", b"two")
+    assert set(store.paths()) == {"a/b", "c"}
+    assert store.exists("a/b")
+    assert not store.exists("a")
+    assert (store.read("a/b"), store.read("c")) == (b"one", b"two")
+    assert 0 <= store.age("c") < 60
+
+
+def test_what_is_created_must_be_new_and_what_is_replaced_need_not(store):
+    store.create("a/b", b"one")
+    with pytest.raises(FileExistsError):
+        store.create("a/b", b"two")
+    assert store.read("a/b") == b"one"
+    store.replace("a/b", b"three")
+    assert store.read("a/b") == b"three"
+
+
+def test_what_is_deleted_is_gone(store):
+    store.create("a/b", b"one")
+    store.create("a/c", b"two")
+    store.delete("a/b")
+    assert set(store.paths()) == {"a/c"}
+    with pytest.raises(FileNotFoundError):
+        store.read("a/b")
+
+
+def test_objects_outside_the_prefix_or_with_names_that_mean_something_else_on_a_disk_are_not_seen(s3, bucket, location):
+    odd = ("", "2/x", "/../x", "/a b", "/a//b", "/a/.", "/.")
+    for key in ("x", "some/models/a/b", *(f"some/models{end}" for end in odd)):
+        s3.client().put_object(Bucket=bucket, Key=key, Body=b"")
+    assert set(BucketStore(location).paths()) == {"a/b"}
+
+
+def test_a_bucket_need_not_have_a_prefix(bucket, proxy):
+    store = BucketStore(f"s3://{bucket}")
+    store.create("a/b", b"one")
+    assert set(store.paths()) == {"a/b"}
+    assert store.read("a/b") == b"one"
+
+
+@pytest.mark.parametrize("text", ["s3://bucket", "s3://my.bucket-1/a", "s3://bucket/a/b_c/d.e", "s3://bucket/a/"])
+def test_the_place_of_a_bucket(text):
+    assert parse_location(text) == text.rstrip("/")
+
+
+@given(st.text(alphabet="ab./:_-%? é", max_size=12))
+def test_a_place_in_a_bucket_is_refused_or_safe_to_be_a_folder_of_the_cache(rest):
+    try:
+        location = parse_location(f"s3://{rest}")
+    except ValueError:
+        return
+    cache = Path("/cache")
+    assert (cache / location.removeprefix("s3://")).resolve().is_relative_to(cache / location[5:].split("/")[0])
+
+
+def test_nothing_of_s3_is_imported_for_a_folder(tmp_path):
+    code = (
+        "import sys; from api.app import create_app; from api.config import Settings; from pathlib import Path\n"
+        f"settings = Settings(model_registry=Path({str(tmp_path)!r}), auth_required=False)\n"
+        "create_app(settings).test_client().get('/ready')\n"
+        "assert not {'s3fs', 'fsspec', 'botocore'} & set(sys.modules), set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_the_extra_the_error_says_what_to_install(location, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(StoreAwayError, match=r"pip install -r requirements-s3\.txt"):
+        BucketStore(location).paths()
+
+
+# publishing
+
+
+def test_a_published_model_is_the_one_that_was_saved_without_its_training_rows(
+    s3, registry, published, record, tmp_path
+):
+    model_id = registry.latest("credit")
+    assert published.list("credit") == [model_id]
+    names = {key.rpartition("/")[2] for key in objects(s3, published) if model_id in key}
+    assert names == {PIPELINE, MODEL, MANIFEST, REPORT, TEST_TABLE}
+    ours, theirs = registry.load(model_id), fresh(published, tmp_path).load(model_id)
+    assert theirs.manifest == ours.manifest
+    X = ours.pipeline.transform([record])
+    assert theirs.model.predict_score(theirs.pipeline.transform([record])) == ours.model.predict_score(X)
+
+
+def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(
+    credit, remote, s3, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    credit = replace(credit, gates=())  # one trial passes none
+    (manifest,) = run_training(credit, remote, credit.path, Plan(trials=1))
+    model_id = manifest["model_id"]
+    assert remote.list() == [model_id]
+    assert not [key for key in objects(s3, remote) if key.endswith(TRAIN_TABLE)]
+    assert (tmp_path / "models" / model_id / TRAIN_TABLE).is_file()
+    second = run_training(credit, remote, credit.path, Plan(trials=1, seed=44))[0]
+    assert second["champion"]["model_id"] == model_id  # what answers from the bucket is what it was compared with
+    assert remote.latest("credit") == second["model_id"]
+
+
+def test_a_training_whose_bucket_went_away_loses_nothing(credit, remote, proxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert remote.list() == []
+    plan = Plan(trials=1, progress=lambda *_: proxy.fail("refuse"))
+    with pytest.raises(UnpublishedError) as caught:
+        run_training(credit, remote, credit.path, plan)
+    (model_id,) = Registry(Path("models")).list()
+    command = f"MODEL_REGISTRY=models flask models copy {remote.location} {model_id}"
+    assert str(caught.value).endswith(command)
+    proxy.mode = "pass"
+    monkeypatch.setenv("MODEL_REGISTRY", "models")
+    assert CliRunner().invoke(models, command.split()[3:]).output == f"{model_id} is copied.\n"
+    assert fresh(remote, tmp_path).list() == [model_id]
+
+
+def test_a_training_that_cannot_reach_its_bucket_says_so_before_it_tunes(credit, remote, proxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    proxy.fail("refuse")
+    trained = []
+    with pytest.raises(StoreAwayError):
+        run_training(credit, remote, credit.path, Plan(trials=1, progress=lambda *_: trained.append(1)))
+    assert not trained
+
+
+def test_the_manifest_is_written_last(s3, registry, remote, monkeypatch):
+    model_id = registry.latest("credit")
+    write = BucketStore.replace
+    moments = []
+
+    def watch(self: BucketStore, path: str, content: bytes) -> None:
+        moments.append((path, fresh_list()))
+        write(self, path, content)
+
+    def fresh_list() -> list[str]:
+        return Registry(remote.location, cache=Path("/nonexistent")).list()
+
+    monkeypatch.setattr(BucketStore, "replace", watch)
+    registry.copy(model_id, remote)
+    assert moments[-1] == (f"{model_id}/{MANIFEST}", [])
+    assert len(moments) == 5
+    assert fresh_list() == [model_id]
+
+
+def test_a_publication_that_was_killed_is_no_model_and_is_taken_up_again(registry, remote, monkeypatch):
+    model_id = registry.latest("credit")
+    write = BucketStore.replace
+
+    def killed(self: BucketStore, path: str, content: bytes) -> None:
+        if path.endswith(MANIFEST):
+            raise KeyboardInterrupt
+        write(self, path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketStore, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.copy(model_id, remote)
+    assert remote.list() == []
+    with pytest.raises(UnknownModelError):
+        remote.load(model_id)
+    assert registry.copy(model_id, remote)
+    remote.load(model_id)
+
+
+def test_what_killed_publications_left_long_ago_is_swept_away(s3, registry, remote, monkeypatch):
+    model_id, other = registry.latest("credit"), registry.latest("bikes")
+    bucket, _, prefix = remote.location.removeprefix("s3://").partition("/")
+    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{other}/{MODEL}", Body=b"")
+    registry.copy(model_id, remote)
+    assert f"{prefix}/{other}/{MODEL}" in objects(s3, remote)  # just begun, perhaps
+    monkeypatch.setattr("src.registry.ABANDONED_AFTER", -1)
+    remote.delete(model_id)
+    registry.copy(model_id, remote)
+    assert not [key for key in objects(s3, remote) if other in key]
+    remote.load(model_id)
+
+
+def test_two_publishers_at_once_publish_both_their_models(registry, remote, tmp_path):
+    first, second = registry.latest("credit"), copy_of(registry)
+    registries = [Registry(remote.location, cache=tmp_path / name) for name in "ab"]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(registry.copy, (first, second), registries)) == [True, True]
+    for one in (*registries, remote):
+        assert one.list("credit") == [second, first]
+        assert {one.load(model_id).model_id for model_id in (first, second)} == {first, second}
+
+
+def test_two_publishers_of_the_same_model_at_once_leave_it_whole(registry, remote, tmp_path):
+    model_id = registry.latest("credit")
+    registries = [Registry(remote.location, cache=tmp_path / name) for name in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(registry.copy, [model_id] * 4, registries))
+    assert remote.list() == [model_id]
+    remote.load(model_id)
+
+
+def test_of_two_who_save_different_models_under_one_name_one_is_refused(registry, remote, tmp_path):
+    source = registry.latest("credit")
+    manifest = registry.manifest(source)
+    files = {name: registry.read(source, name, manifest) for name in manifest["files"]}
+    others = {**files, TEST_TABLE: b"other\n"}
+    gate = threading.Barrier(2)
+
+    def save(name: str, content: dict[str, bytes]) -> str:
+        registry = Registry(remote.location, cache=tmp_path / name)
+        gate.wait()
+        try:
+            return registry.save(content, manifest)
+        except FileExistsError:
+            return "refused"
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(pool.map(save, "ab", (files, others)))
+    assert outcomes == [source, "refused"]
+    remote.load(source)
+
+
+def test_champions_and_deletion(published, registry, tmp_path):
+    old, new = registry.latest("credit"), copy_of(registry)
+    registry.copy(new, published)
+    published.promote(old)
+    elsewhere = fresh(published, tmp_path)
+    assert (elsewhere.champion("credit"), elsewhere.latest("credit")) == (old, new)
+    elsewhere.load(old)
+    elsewhere.delete(old)
+    assert (elsewhere.champion("credit"), elsewhere.list("credit")) == (None, [new])
+    with pytest.raises(UnknownModelError):
+        elsewhere.promote(old)
+
+
+# copying by the command
+
+
+def test_the_command_copies_what_answers(registry, remote, monkeypatch):
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    monkeypatch.setenv("MODEL_CACHE", str(registry.location.parent / "cache"))
+    champion, newer, newest = registry.latest("credit"), copy_of(registry), copy_of(registry)
+    change_byte(registry.location / newest / MODEL)
+    registry.promote(champion)
+    answer = CliRunner().invoke(models, ["copy", remote.location])
+    assert answer.exit_code == 0, answer.output
+    assert "its file model.pkl is not the one that training wrote" in answer.output
+    assert remote.list("credit") == [newer, champion]  # the newest that can be loaded, and the champion
+    assert remote.champion("credit") == champion
+    assert remote.list("bikes") == registry.list("bikes")  # one of each algorithm
+    again = CliRunner().invoke(models, ["copy", remote.location, newer])
+    assert again.output == f"{newer} is there already.\n"
+
+
+def test_models_come_back_from_the_bucket_to_a_folder(published, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_REGISTRY", published.location)
+    monkeypatch.setenv("MODEL_CACHE", str(tmp_path / "cache"))
+    assert CliRunner().invoke(models, ["copy", str(tmp_path / "here")]).exit_code == 0
+    assert Registry(tmp_path / "here").list() == published.list()
+    assert not list((tmp_path / "here").glob(f"*/{TRAIN_TABLE}"))
+
+
+def test_a_model_that_is_not_as_its_manifest_says_is_not_copied(registry, remote):
+    model_id = registry.latest("credit")
+    change_byte(registry.location / model_id / REPORT)
+    with pytest.raises(BrokenArtifactError, match="report"):
+        registry.copy(model_id, remote)
+    assert remote.list() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["copy", "gs://bucket"], "It must be a path to a folder, or s3://bucket/prefix."),
+        (["copy", "here", "credit-lightgbm_v1.0.0-1.000000"], "There is no model of that name"),
+        (["copy", "s3://no-such-bucket-here/x"], "cannot be reached: there is no such bucket"),
+    ],
+)
+def test_copying_says_what_is_wrong(registry, proxy, monkeypatch, arguments, said):
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    monkeypatch.setenv("MODEL_CACHE", str(registry.location.parent / "cache"))
+    answer = CliRunner().invoke(models, arguments)
+    assert answer.exit_code != 0
+    assert said in " ".join(answer.output.split())
+
+
+# what networks do
+
+
+def test_a_download_that_is_cut_short_is_refused_and_made_again(published, proxy, tmp_path):
+    model_id = published.latest("credit")
+    elsewhere = fresh(published, tmp_path)
+    assert elsewhere.list("credit") == [model_id]
+    proxy.fail("cut")
+    with pytest.raises(StoreAwayError):
+        elsewhere.load(model_id)
+    proxy.fail("pass")
+    again = fresh(published, tmp_path)  # with what the other one kept
+    assert again.load(model_id).model_id == model_id
+
+
+def test_a_changed_object_is_refused_and_not_kept(s3, published, tmp_path):
+    model_id = published.latest("credit")
+    bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
+    key = f"{prefix}/{model_id}/{MODEL}"
+    whole = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    s3.client().put_object(Bucket=bucket, Key=key, Body=whole[:-1] + b"x")
+    elsewhere = fresh(published, tmp_path)
+    with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
+        elsewhere.load(model_id)
+    s3.client().put_object(Bucket=bucket, Key=key, Body=whole)
+    elsewhere.load(model_id)
+
+
+def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tmp_path):
+    model_id = published.latest("credit")
+    published.load(model_id)
+    manifest = published.manifest(model_id)
+    folder = tmp_path / "cache" / published.location.removeprefix("s3://") / model_id
+    assert {digest for name, digest in manifest["files"].items() if name != TRAIN_TABLE} < {
+        path.name for path in folder.iterdir()
+    }
+    proxy.fail("cut")  # none is read again
+    Registry(published.location, cache=tmp_path / "cache").load(model_id)
+
+
+def test_a_kept_file_that_was_changed_is_read_again(published, tmp_path):
+    model_id = published.latest("credit")
+    published.load(model_id)
+    digest = published.manifest(model_id)["files"][MODEL]
+    change_byte(tmp_path / "cache" / published.location.removeprefix("s3://") / model_id / digest)
+    Registry(published.location, cache=tmp_path / "cache").load(model_id)
+
+
+def test_what_was_deleted_in_the_bucket_is_not_kept(s3, published, tmp_path):
+    model_id = published.latest("credit")
+    published.load(model_id)
+    fresh(published, tmp_path).delete(model_id)
+    again = Registry(published.location, cache=tmp_path / "cache")
+    assert again.list("credit") == []
+    assert not (tmp_path / "cache" / published.location.removeprefix("s3://") / model_id).exists()
+    with pytest.raises(NoModelError):
+        again.latest("credit")
+
+
+def test_a_cache_that_cannot_be_written_stops_nobody(published, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    registry = Registry(published.location, cache=tmp_path / "file")
+    registry.load(registry.latest("credit"))
+    assert "set MODEL_CACHE" in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_while_the_store_is_away_what_was_read_before_answers_and_ready_says_so(published, registry, proxy, tmp_path):
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
+    client = create_app(settings).test_client()
+    before = client.get("/ready").json
+    assert before["registry"] == "ok"
+    proxy.fail("refuse")
+    assert client.get("/ready").json == {**before, "registry": "away"}
+    assert client.get("/models").json["models"] == published_ids(before)
+    assert client.get("/").status_code == 200
+    started_now = create_app(settings).test_client()
+    assert started_now.get("/ready").json == {**before, "registry": "away"}
+    assert started_now.get("/models/credit/report").status_code == 200
+    proxy.fail("pass")
+    new = copy_of(registry)
+    registry.copy(new, fresh(published, tmp_path))
+    time.sleep(stores.LIST_AGAIN_AFTER)
+    for one in (client, started_now):
+        after = one.get("/ready").json
+        assert (after["registry"], after["models"]["credit"]) == ("ok", new)
+
+
+def published_ids(ready: dict) -> list[str]:
+    return sorted(ready["models"].values(), key=lambda model_id: model_id.rpartition("-")[2], reverse=True)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_model_that_was_never_read_does_not_answer_while_the_store_is_away(published, registry, proxy, tmp_path):
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
+    client = create_app(settings).test_client()
+    old = client.get("/ready").json["models"]["credit"]
+    new = copy_of(registry)
+    registry.copy(new, fresh(published, tmp_path))
+    assert client.get("/models").json["models"][0] == new  # listed, but never read
+    proxy.fail("refuse")
+    assert client.get("/ready").json["models"]["credit"] == old
+    assert client.get(f"/models/{new}").status_code == 503
+    assert create_app(settings).test_client().get("/ready").json["models"]["credit"] == old
+
+
+def test_a_service_without_store_and_cache_is_not_ready_and_says_why(location, proxy, tmp_path):
+    proxy.fail("refuse")
+    settings = Settings(model_registry=location, model_cache=tmp_path / "cache", auth_required=False)
+    answer = create_app(settings).test_client().get("/ready")
+    assert answer.status_code == 503
+    (reason,) = answer.json["errors"]["credit"]
+    assert reason.startswith("The registry of models cannot be reached: ")
+    assert "127.0.0.1" not in reason
+    assert create_app(settings).test_client().get("/").status_code == 200
+
+
+def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "RELIST_AFTER", 0)
+    registry = Registry(published.location, cache=tmp_path / "cache")
+    listed = registry.list()
+    proxy.fail("hang")
+    finished: list[list[str]] = []
+    reader = threading.Thread(target=lambda: finished.append(registry.list()), daemon=True)
+    reader.start()
+    reader.join(stores.TIMEOUTS["read_timeout"] - 1)  # a listing would take at least a second longer
+    assert finished == [listed]
+    proxy.fail("pass")
+
+
+def test_a_listing_that_was_damaged_on_the_disk_is_not_believed(published, proxy, tmp_path):
+    published.list()
+    listing = tmp_path / "cache" / published.location.removeprefix("s3://") / CachedStore.LISTING
+    for damaged in ("", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": ["x", "y"]}', "null"):
+        listing.write_text(damaged)
+        assert Registry(published.location, cache=tmp_path / "cache").list() == published.list()
+    proxy.fail("refuse")
+    for damaged in ("", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": ["x", "y"]}', "null"):
+        listing.write_text(damaged)
+        with pytest.raises(StoreAwayError):
+            Registry(published.location, cache=tmp_path / "cache").list()
+
+
+def test_credentials_that_are_missing_are_no_secret(published, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(StoreAwayError, match="NoCredentialsError"):
+        Registry(published.location, cache=tmp_path / "none").list()
+
+
+# a real server
+
+
+def test_gunicorn_serves_from_the_bucket_and_starts_without_it(published, registry, s3, proxy, record, tmp_path):
+    environment = {
+        **s3.environment(proxy),
+        "MODEL_REGISTRY": published.location,
+        "MODEL_CACHE": str(tmp_path / "served"),
+        "WEB_CONCURRENCY": "2",
+    }
+    model_id = published.latest("credit")
+
+    def ask(url: str) -> tuple[str, str]:
+        request = urllib.request.Request(
+            f"{url}/output/credit", json.dumps(record).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer, urllib.request.urlopen(f"{url}/ready") as ready:
+            return json.load(answer)["model"], json.load(ready)["registry"]
+
+    with running_server(tmp_path / "first.log", environment) as server:
+        assert ask(server.url) == (model_id, "ok")
+    proxy.fail("refuse")
+    with running_server(tmp_path / "second.log", environment) as server:
+        assert ask(server.url) == (model_id, "away")
+        log = server.log.read_text()
+    assert "the registry cannot be reached" in log
+    assert "Traceback" not in log
+    shutil.rmtree(tmp_path / "served")
+    with running_server(tmp_path / "third.log", environment) as server, pytest.raises(HTTPError) as caught:
+        ask(server.url)
+    assert caught.value.code == 503
+    assert json.load(caught.value)["detail"].startswith("The registry of models cannot be reached")
+
+
+def test_a_server_takes_a_new_model_from_the_bucket_by_itself(published, registry, s3, proxy, tmp_path):
+    environment = {
+        **s3.environment(proxy),
+        "MODEL_REGISTRY": published.location,
+        "MODEL_CACHE": str(tmp_path / "served"),
+        "WEB_CONCURRENCY": "1",
+    }
+    with running_server(tmp_path / "log", environment) as server:
+        new = copy_of(registry)
+        registry.copy(new, published)
+        deadline = time.monotonic() + 60
+        served = None
+        while served != new and time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{server.url}/ready", timeout=30) as answer:
+                served = json.load(answer)["models"]["credit"]
+            time.sleep(0.5)
+    assert served == new

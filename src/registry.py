@@ -318,8 +318,10 @@ class Registry:
         complete["digest"] = _digest(complete)
         if self._key:
             complete["hmac"] = self._signature(complete)
-        for name, content in files.items():  # each new: of two writers of one model_id, one goes no further
-            self._store.create(f"{model_id}/{name}", content)
+        for name, content in files.items():
+            if name != TRAIN_TABLE or isinstance(self.location, Path):  # which stays where it was trained
+                # each new: of two writers of one model_id, one goes no further
+                self._store.create(f"{model_id}/{name}", content)
         self._store.replace(f"{model_id}/{MANIFEST}", _serialized(complete))
         logger.info("saved %s", model_id)
         return model_id

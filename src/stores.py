@@ -29,8 +29,7 @@ DEFAULT_CACHE = Path("model-cache")
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
 
-RELIST_AFTER = 10.0  # seconds after which a bucket is listed anew
-LIST_AGAIN_AFTER = 30.0  # the same after a listing that failed
+RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
 PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
 # seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
 TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
@@ -314,7 +313,7 @@ class CachedStore(Store):
         if self.away != error.reason:
             logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
         self.away = error.reason
-        self._expires = time.monotonic() + LIST_AGAIN_AFTER
+        self._expires = time.monotonic() + RELIST_AFTER
 
     def _listed_before(self) -> dict[str, tuple[str, float]] | None:
         with suppress(OSError, ValueError, AttributeError, TypeError):

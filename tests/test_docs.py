@@ -40,7 +40,7 @@ def test_the_readmes_curl_gets_an_answer_like_the_one_shown(server: Server) -> N
 
 
 def test_the_readmes_calls_for_bikes_are_answered(registry: Registry, users_file: Path) -> None:
-    (block,) = [block for block in blocks("sh") if "users add" in block]
+    (block,) = [block for block in blocks("sh") if "curl -s -u" in block]
     settings = Settings(model_registry=registry.location, auth_required=False, auth_users_file=users_file)
     client = create_app(settings).test_client()
     curls = [shlex.split(line) for line in block.splitlines() if line.startswith("curl")]
@@ -85,8 +85,8 @@ def concrete(base: type) -> Iterator[type]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_only_targets_commands_and_files_that_exist(document: Path) -> None:
     text = document.read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", text, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)`|^ *make ([a-z-]+)", text, re.MULTILINE))
     assert {target for pair in named for target in pair if target} <= targets
     for name, group in (("models", models), ("users", users)):
         assert set(re.findall(rf"flask {name} ([a-z]+)", text)) <= set(group.commands)
@@ -99,3 +99,21 @@ def test_documents_name_only_targets_commands_and_files_that_exist(document: Pat
     }
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
+    paths = re.findall(
+        r"(?:deploy|tests|src|api|benchmarks)/[a-zA-Z0-9_./-]*[a-zA-Z0-9_]|requirements[a-z0-9-]*\.txt", text
+    )
+    assert [path for path in paths if "<" not in path and not (ROOT / path).exists()] == []
+
+
+def test_the_deployments_parameters_and_outputs_are_those_of_the_template() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    template = (ROOT / "deploy" / "cloudformation" / "tabserve.yaml").read_text()
+    parameters, outputs = (
+        set(re.findall(r"^  (\w+):$", re.split(r"\n(?=\w)", template.split(f"\n{part}:\n")[1])[0], re.MULTILINE))
+        for part in ("Parameters", "Outputs")
+    )
+    commands = " ".join(block.replace("\\\n", " ") for block in blocks("sh", text))
+    given = set(re.findall(r"(\w+)=", " ".join(re.findall(r"--parameter-overrides (.*)", commands))))
+    assert {"DomainName", "HostedZoneId", "Bundle", "SolutionStack"} <= given <= parameters
+    assert set(re.findall(r"`([A-Z]\w+)=\w+`", text)) <= parameters
+    assert {"BucketName", "DeployPolicyArn"} <= outputs

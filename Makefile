@@ -6,10 +6,10 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test lint format bench accuracy integration lock clean
+.PHONY: help setup train serve test lint deploy-check format docker-build docker-test bench accuracy integration lock clean
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: .venv/ready  ## make the environment
 
@@ -35,14 +35,34 @@ serve: setup  ## serve on http://localhost:8080, for this machine only; trains f
 test: setup  ## run all tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term
 
-lint: setup  ## check style and types
+lint: setup deploy-check  ## check style and types, and what is deployed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+deploy-check: setup  ## check what is deployed with: images, compose, Travis, CloudFormation
+	$(BIN)/hadolint Dockerfile Dockerfile.test deploy/compose/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.travis .travis.yml
+	$(BIN)/cfn-lint deploy/cloudformation/tabserve.yaml
+
 format: setup  ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+IMAGE ?= tabserve
+docker-build:  ## build the service's image, which says what it is built from
+	docker build --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/__init__.py)" \
+		--build-arg COMMIT="$$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)" \
+		.
+
+docker-test:  ## build the images and test them: all tests inside, then the container and compose.yaml
+	@if docker version >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory setup && $(BIN)/pytest --verbose --log-cli-level INFO -m container tests/test_container.py; \
+	else \
+		echo "skipped: no container engine"; \
+	fi
 
 bench: setup  ## measure speed and memory; writes benchmarks/RESULTS.md (needs wrk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
@@ -63,4 +83,4 @@ lock: setup  ## pin the requirements anew, all of them to the same versions
 	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt
 
 clean:  ## remove the environment and what tools left; models stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist model-cache *.egg-info

@@ -1,13 +1,15 @@
 """`flask models ...` and `flask users ...`: the registry and the users file from the command line."""
 
 import json
+import os
 import sys
+from tempfile import TemporaryDirectory
 
 import click
 
 from api.config import Settings
 from api.users import InvalidUserError, Users, check_name
-from src.errors import TabserveError, UnavailableError
+from src.errors import BrokenArtifactError, TabserveError
 from src.registry import ModelId, Registry
 from src.stores import Location, parse_location
 from src.use_cases import all_use_cases
@@ -26,15 +28,17 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except TabserveError as error:
+        except (TabserveError, OSError) as error:
             raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=_Group)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List, show, promote, verify and delete the models in MODEL_REGISTRY."""
-    context.obj = Registry.from_environment()
+    """List, show, promote, verify, copy and delete the models in MODEL_REGISTRY."""
+    # A bucket is looked at itself, and not what a service on this machine has kept of it.
+    cache = context.with_resource(TemporaryDirectory())
+    context.obj = Registry.from_environment({**os.environ, "MODEL_CACHE": cache})
 
 
 @models.command("list")
@@ -60,7 +64,7 @@ def missing(registry: Registry) -> None:
 def _can_be_loaded(registry: Registry, model_id: str) -> bool:
     try:
         registry.load(model_id)
-    except UnavailableError as error:
+    except BrokenArtifactError as error:
         click.echo(str(error), err=True)
         return False
     return True
@@ -119,6 +123,7 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...]) 
     for use_case in all_use_cases():
         champion = registry.champion(use_case)
         if champion:
+            registry.load(champion)
             _copy(registry, champion, to)
             to.promote(champion)
         algorithms: set[str] = set()

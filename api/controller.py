@@ -111,7 +111,7 @@ def version() -> Response:
 @blueprint.get("/models")
 @blueprint.input(ModelsQuery, location="query", unknown=RAISE)
 @blueprint.output(ModelsSchema)
-@problems(422)
+@problems(422, 503)
 def models(query_data: Mapping[str, str]) -> Response:
     """List the models, newest first."""
     return as_json({"models": store().registry.list(query_data.get("use_case"))})

@@ -143,7 +143,7 @@ def find_artifact(folder: Path) -> Artifact:
             artifact = registry.load(model_id)
         except BrokenArtifactError:
             continue
-        shutil.copytree(registry.location / model_id, folder / model_id)
+        registry.copy(model_id, registry.beside(folder))
         return artifact
     from src.train_pipeline import Plan, run_training
 

@@ -224,13 +224,33 @@ class FailedGatesError(TabserveError):
 
 
 class UnpublishedError(TabserveError):
-    """Models that were trained and saved, and did not get to the registry that they are for."""
+    """Models that were trained and saved, and did not get to the registry that they are for.
 
-    def __init__(self, model_ids: Sequence[str], folder: str, registry: str, reason: UnavailableError) -> None:
+    Parameters
+    ----------
+    manifests : sequence of mapping
+        Manifests of all candidates of the training.
+    model_ids : sequence of str
+        Those that are not published.
+    folder, registry : str
+        Where they are, and where they should be.
+    reason : UnavailableError
+        Why they are not there.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[Mapping[str, Any]],
+        model_ids: Sequence[str],
+        folder: str,
+        registry: str,
+        reason: UnavailableError,
+    ) -> None:
         super().__init__(
             f"{reason} Nothing is lost: the models are in {folder}. Publish them with: "
             f"MODEL_REGISTRY={folder} flask models copy {registry} {' '.join(model_ids)}"
         )
+        self.manifests = list(manifests)
 
 
 class NotExplainableError(TabserveError):

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, UnknownModelError
+from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, StoreAwayError, UnknownModelError
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.stores import DEFAULT_CACHE, DEFAULT_FOLDER, Location, open_store, parse_folder, parse_location
@@ -264,6 +264,7 @@ class Registry:
         UnknownModelError
             When there is no such artifact.
         """
+        self._store.refresh()
         self.check_exists(model_id)
         self._store.replace(_champion_file(_parts(model_id).use_case), model_id.encode())
 
@@ -344,9 +345,9 @@ class Registry:
         manifest, written = self._manifest(model_id)
         _check_as_written(model_id, manifest, written)
         files = {name: self.read(model_id, name, manifest) for name in manifest["files"] if name != TRAIN_TABLE}
+        to._sweep()
         if to._store.exists(f"{model_id}/{MANIFEST}"):
             return False
-        to._sweep()
         for name, content in {**files, MANIFEST: written}.items():  # perhaps once more: the same, after a killed copy
             to._store.replace(f"{model_id}/{name}", content)
         return True
@@ -369,6 +370,7 @@ class Registry:
         UnknownModelError
             When there is no such artifact.
         """
+        self._store.refresh()
         self.check_exists(model_id)
         use_case = _parts(model_id).use_case
         with suppress(BrokenArtifactError):
@@ -380,13 +382,14 @@ class Registry:
 
     def _sweep(self) -> None:
         """Remove what killed runs left: artifacts that got no manifest for a long time."""
+        self._store.refresh()
         paths = self._store.paths()
-        for path in paths:
-            folder, _, _ = path.rpartition("/")
-            if ModelId.parse(folder) and f"{folder}/{MANIFEST}" not in paths:
-                with suppress(OSError):
-                    if self._store.age(path) > ABANDONED_AFTER:
-                        self._store.delete(path)
+        parts = [(path, path.rpartition("/")[0]) for path in paths]
+        unfinished = [path for path, folder in parts if ModelId.parse(folder) and f"{folder}/{MANIFEST}" not in paths]
+        with suppress(FileNotFoundError):  # another one sweeps, too
+            for path in [path for path in unfinished if self._store.age(path) > ABANDONED_AFTER]:
+                with suppress(OSError, StoreAwayError):
+                    self._store.delete(path)
 
     # reading
 

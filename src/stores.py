@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from src.errors import StoreAwayError
 
@@ -31,6 +31,8 @@ SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and ..
 
 RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
 PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
+FIRST_PATIENCE = 5.0  # the same for the first listing, before it takes that of an earlier process
+DIGEST_LENGTH = 64  # of a SHA-256 in hexadecimal digits
 # seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
 TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
 ATTEMPTS = 2
@@ -49,7 +51,7 @@ def parse_location(text: str) -> Location:
     ValueError
         For a text that is not as `LOCATION_FORM` says.
     """
-    if "://" in text:
+    if "://" in text or text.startswith("s3:"):
         match = BUCKET.fullmatch(text)
         if match is None or not all(map(SAFE_SEGMENT.fullmatch, match["prefix"].split("/")[1:])):
             raise ValueError(LOCATION_FORM)
@@ -65,9 +67,10 @@ def parse_folder(text: str) -> Path:
     ValueError
         For no text, or the path to a file.
     """
-    if not text or (Path(text).exists() and not Path(text).is_dir()):
-        raise ValueError("a path to a folder")
-    return Path(text)
+    with suppress(OSError):  # for a name that no file can have
+        if text and (Path(text).is_dir() or not Path(text).exists()):
+            return Path(text)
+    raise ValueError("a path to a folder")
 
 
 def open_store(location: Location, cache: Path) -> "Store":
@@ -82,7 +85,25 @@ def open_store(location: Location, cache: Path) -> "Store":
     """
     if isinstance(location, Path):
         return FolderStore(location)
-    return CachedStore(BucketStore(location), cache / location.removeprefix("s3://"))
+    return CachedStore(BucketStore(location), cache / location.removeprefix("s3://").replace("/", "+"))
+
+
+class Entry(NamedTuple):
+    """What a bucket's listing says of a file.
+
+    Parameters
+    ----------
+    version : str
+        Its ETag.
+    written : float
+        Unix time in seconds.
+    content : str, optional
+        Of a small file, which is read with the listing.
+    """
+
+    version: str
+    written: float
+    content: str | None = None
 
 
 class Store(ABC):
@@ -95,6 +116,16 @@ class Store(ABC):
     """
 
     away: str | None = None
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """See the store as it is now, and not as it was a moment ago.
+
+        Raises
+        ------
+        StoreAwayError
+            When it cannot be reached.
+        """
 
     @abstractmethod
     def paths(self) -> Mapping[str, Any]:
@@ -152,6 +183,9 @@ class FolderStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def refresh(self) -> None:
+        pass  # it is always seen so
 
     def paths(self) -> dict[str, None]:
         paths: dict[str, None] = {}
@@ -219,15 +253,17 @@ class BucketStore(Store):
         files.retries = ATTEMPTS
         return files
 
-    def paths(self) -> dict[str, tuple[str, float]]:
-        """All files, each with its version (ETag) and the time at which it was written (Unix time)."""
+    def refresh(self) -> None:
+        pass  # it is always seen so
+
+    def paths(self) -> dict[str, Entry]:
         with _reached():
             bucket, _, prefix = self._root.partition("/")
-            # by prefix from the bucket: a bucket that is not there is an error so, and an empty prefix is none
+            # by prefix, since a prefix under which nothing is yet is no error
             entries = self._files.find(bucket, prefix=f"{prefix}/" if prefix else "", detail=True)
         skipped = len(self._root) + 1
         return {
-            path: (str(entry["ETag"]).strip('"'), _timestamp(entry["LastModified"]))
+            path: Entry(str(entry["ETag"]).strip('"'), _timestamp(entry["LastModified"]))
             for name, entry in entries.items()
             if all(map(SAFE_SEGMENT.fullmatch, (path := name[skipped:]).split("/")))
         }
@@ -250,15 +286,16 @@ class BucketStore(Store):
             self._files.rm_file(f"{self._root}/{path}")
 
     def age(self, path: str) -> float:
-        return time.time() - self.paths()[path][1]
+        return time.time() - self.paths()[path].written
 
 
 class CachedStore(Store):
     """A bucket in front of which a folder keeps what was read, so that a bucket that is away stops nobody.
 
-    Files are kept by their SHA-256, or where that is not known, by that of their path and version: what is kept is
-    never out of date. The bucket's listing is kept, too. While the bucket is away, `away` says why, and listing and
-    files are those of before.
+    Files are kept by their SHA-256; where that is not known, or is another, by the version that the listing gives, with
+    the SHA-256 of what was read: what is kept is neither out of date nor damaged. The listing is kept, too, and with it
+    the content of the small files that lie in no folder. While the bucket cannot be listed, `away` says why, and
+    listing and files are those of before.
 
     Parameters
     ----------
@@ -273,41 +310,75 @@ class CachedStore(Store):
     def __init__(self, bucket: BucketStore, folder: Path) -> None:
         self._bucket = bucket
         self._copies = FolderStore(folder)
-        self._known: dict[str, tuple[str, float]] | None = None
+        self._known: dict[str, Entry] | None = None
+        self._failed: dict[str, StoreAwayError] = {}  # since the last listing
         self._expires = 0.0  # by time.monotonic()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while the bucket is listed or changed
 
-    def paths(self) -> dict[str, tuple[str, float]]:
-        if time.monotonic() >= self._expires and self._lock.acquire(blocking=self._known is None):
-            # In a thread of its own: a reader need not wait for a bucket that hangs, nor anyone for one that is slow.
-            relisting = threading.Thread(target=self._relist, daemon=True)
-            relisting.start()
-            relisting.join(None if self._known is None else PATIENCE)
+    def refresh(self) -> None:
+        with self._lock:
+            self._list()
+
+    def paths(self) -> dict[str, Entry]:
+        if time.monotonic() >= self._expires:
+            patience = FIRST_PATIENCE if self._known is None else PATIENCE
+            if self._lock.acquire(timeout=patience if self._known is None else 0):
+                self._list_in_background(patience)
+        if self._known is None:
+            if not self.away:
+                self._went_away(StoreAwayError("it does not answer"))
+            self._known = self._listed_before()
         if self._known is None:
             raise StoreAwayError(self.away or "it was not listed yet")
         return self._known
 
-    def _relist(self) -> None:
-        try:
-            if time.monotonic() < self._expires:  # another thread was faster
-                return
+    def _list_in_background(self, patience: float) -> None:
+        """List the bucket in a thread of its own: nobody waits long for one that is slow or hangs."""
+
+        def list_and_release() -> None:
             try:
-                known = self._bucket.paths()
-            except StoreAwayError as error:
-                self._went_away(error)
-                if self._known is None:
-                    self._known = self._listed_before()
-            else:
-                if self.away:
-                    logger.info("the registry can be reached again")
-                self.away = None
-                self._expires = time.monotonic() + RELIST_AFTER
-                if known != self._known:
-                    self._known = known
-                    self._keep(self.LISTING, json.dumps(known).encode())
-                    self._forget_deleted(known)
-        finally:
+                if time.monotonic() >= self._expires:  # no other thread was faster
+                    self._list()
+            except StoreAwayError:
+                pass  # it is noted
+            except Exception as error:
+                self._went_away(StoreAwayError(type(error).__name__))
+            finally:
+                self._lock.release()
+
+        thread = threading.Thread(target=list_and_release, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many
             self._lock.release()
+        else:
+            thread.join(patience)
+
+    def _list(self) -> None:
+        before = self._known or {}
+        try:
+            known = {path: self._with_content(path, entry, before) for path, entry in self._bucket.paths().items()}
+        except StoreAwayError as error:
+            self._went_away(error)
+            raise
+        if self.away:
+            logger.info("the registry can be reached again")
+        self.away = None
+        self._failed = {}
+        self._expires = time.monotonic() + RELIST_AFTER
+        if known != self._known or not self._copies.exists(self.LISTING):
+            self._known = known
+            self._keep(self.LISTING, json.dumps(known).encode())
+            self._forget_deleted(known)
+
+    def _with_content(self, path: str, entry: Entry, before: Mapping[str, Entry]) -> Entry:
+        if "/" in path:
+            return entry
+        if path in before and before[path][:2] == entry[:2]:
+            return before[path]
+        with suppress(FileNotFoundError):  # deleted this moment
+            return entry._replace(content=self._bucket.read(path).decode(errors="replace"))
+        return entry
 
     def _went_away(self, error: StoreAwayError) -> None:
         if self.away != error.reason:
@@ -315,10 +386,14 @@ class CachedStore(Store):
         self.away = error.reason
         self._expires = time.monotonic() + RELIST_AFTER
 
-    def _listed_before(self) -> dict[str, tuple[str, float]] | None:
+    def _listed_before(self) -> dict[str, Entry] | None:
         with suppress(OSError, ValueError, AttributeError, TypeError):
             listing = json.loads(self._copies.read(self.LISTING))
-            return {path: (str(version), float(written)) for path, (version, written) in listing.items()}
+            return {
+                path: Entry(str(version), float(written), content)
+                for path, (version, written, content) in listing.items()
+                if isinstance(content, str | None)
+            }
         return None
 
     def _keep(self, name: str, content: bytes) -> None:
@@ -335,29 +410,34 @@ class CachedStore(Store):
                 if path.rpartition("/")[0] not in folders:
                     self._copies.delete(path)
 
-    def exists(self, path: str) -> bool:
-        return path in self.paths()
-
     def read(self, path: str, digest: str | None = None) -> bytes:
-        paths = self.paths()
-        if path not in paths:
+        entry = self.paths().get(path)
+        if entry is None:
             raise FileNotFoundError(path)
+        if entry.content is not None:
+            return entry.content.encode()
         folder, _, _ = path.rpartition("/")
-        version = f"{path} {paths[path][0]}"
-        copy = f"{folder}/{digest or _sha256(version.encode())}".lstrip("/")
+        version = f"{folder}/{_sha256(f'{path} {entry.version} {entry.written}'.encode())}".lstrip("/")
         with suppress(OSError):
-            content = self._copies.read(copy)
-            if digest in (None, _sha256(content)):
+            if digest and _sha256(content := self._copies.read(f"{folder}/{digest}")) == digest:
                 return content
+        with suppress(OSError):
+            content = self._copies.read(version)
+            if _sha256(content[DIGEST_LENGTH:]).encode() == content[:DIGEST_LENGTH]:
+                return content[DIGEST_LENGTH:]
         if self.away:  # known to be: no need to wait for it
             raise StoreAwayError(self.away)
+        if path in self._failed:
+            raise self._failed[path]
         try:
             content = self._bucket.read(path)
         except StoreAwayError as error:
-            self._went_away(error)
+            self._failed[path] = error
             raise
-        if digest in (None, _sha256(content)):
-            self._keep(copy, content)
+        if _sha256(content) == digest:
+            self._keep(f"{folder}/{digest}", content)
+        else:
+            self._keep(version, _sha256(content).encode() + content)
         return content
 
     def create(self, path: str, content: bytes) -> None:
@@ -370,26 +450,30 @@ class CachedStore(Store):
         self._changing(self._bucket.delete, path)
 
     def age(self, path: str) -> float:
-        return time.time() - self.paths()[path][1]
+        if path not in self.paths():
+            raise FileNotFoundError(path)
+        return time.time() - self.paths()[path].written
 
     def _changing(self, change: Callable[..., None], *arguments: Any) -> None:
-        try:
-            change(*arguments)
-        finally:  # what it changed is seen by the next reader, who waits for a new listing
-            self._known, self._expires = None, 0.0
+        with self._lock:
+            try:
+                change(*arguments)
+            finally:  # what it changed is seen by the next reader, who waits for a new listing
+                self._known, self._expires = None, 0.0
 
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Turn whatever an SDK raises when a bucket cannot be reached into a StoreAwayError."""
+    """Turn whatever an SDK raises when something cannot be had from a bucket into a StoreAwayError."""
     try:
         yield
     except (FileExistsError, StoreAwayError):
         raise
-    except FileNotFoundError as error:
-        raise error if "bucket" not in str(error).lower() else StoreAwayError("there is no such bucket") from None
     except Exception as error:
-        raise StoreAwayError(type(error).__name__) from error
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")  # S3's own word, such as SlowDown
+        if code == "NoSuchKey":
+            raise
+        raise StoreAwayError(code or type(error).__name__) from error
 
 
 def _write(path: Path, content: bytes, mode: str) -> None:

@@ -37,6 +37,7 @@ from src import __version__
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
 from src.errors import (
+    BrokenArtifactError,
     FailedGatesError,
     InvalidRecordsError,
     TabserveError,
@@ -231,19 +232,21 @@ def run_training(
         else:
             local.reject(manifest["model_id"], report)
     if local is not registry:
-        publish([manifest["model_id"] for manifest in manifests if has_passed(manifest)], local, registry)
+        publish(manifests, local, registry)
     if not all(map(has_passed, manifests)):
         raise FailedGatesError(manifests)
     return manifests
 
 
-def publish(model_ids: Sequence[str], registry: Registry, to: Registry) -> None:
-    """Copy models to the registry that they are served from, the first one first."""
+def publish(manifests: Sequence[Mapping[str, Any]], registry: Registry, to: Registry) -> None:
+    """Copy the models that passed to the registry that they are served from, the first one first."""
+    model_ids = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
     for place, model_id in enumerate(model_ids):
         try:
             registry.copy(model_id, to)
         except UnavailableError as error:
-            raise UnpublishedError(model_ids[place:], str(registry.location), str(to.location), error) from None
+            where, there = str(registry.location), str(to.location)
+            raise UnpublishedError(manifests, model_ids[place:], where, there, error) from None
 
 
 def has_passed(manifest: Mapping[str, Any]) -> bool:
@@ -291,14 +294,14 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
     Raises
     ------
     UnavailableError
-        When the champion's name cannot be read.
+        When the champion's name cannot be read, or a registry in a bucket: it is not passed over then.
     """
     promoted = registry.champion(use_case.name)
     for model_id in [promoted] if promoted else registry.list(use_case.name):
         try:
             artifact = registry.load(model_id)
             scores = artifact.model.predict_score(artifact.pipeline.transform(features_of(use_case, test)))
-        except (UnavailableError, UnknownModelError, InvalidRecordsError) as error:
+        except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
             logger.warning("%s is not compared with: %s", model_id, error)
         else:
             return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_))
@@ -649,7 +652,7 @@ def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
-    """Print how good the candidates are, what was saved, and which model answers now."""
+    """Print how good the candidates are, and what was saved where on this machine."""
     local = registry.on_this_machine()
     console.print(metrics_table(manifests), gates_table(manifests))
     for manifest in manifests:
@@ -666,8 +669,13 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
         if not has_passed(manifest):
             path = f"{local.location}/{REJECTED}/{manifest['model_id']}.html"
             console.print(f"report of what was not registered: {path}", soft_wrap=True)
+
+
+def show_what_answers(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was published, and which model answers now."""
     use_case = manifests[0]["use_case"]
-    if saved and local is not registry:
+    saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
+    if saved and registry is not registry.on_this_machine():
         console.print(f"published to {registry.location}", soft_wrap=True)
     champion = registry.champion(use_case)
     if champion:
@@ -732,13 +740,22 @@ def main(
                     bar.update(bars[algorithm.name], completed=len(trials), description=label)
 
             plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, progress)
-            manifests = run_training(use_case, registry, data or use_case.path, plan, algorithms)
-    except FailedGatesError as error:
+            failure: FailedGatesError | None = None
+            try:
+                manifests: Sequence[Mapping[str, Any]] = run_training(
+                    use_case, registry, data or use_case.path, plan, algorithms
+                )
+            except FailedGatesError as error:
+                manifests, failure = error.manifests, error
+        show(console, registry, manifests)
+        show_what_answers(console, registry, manifests)
+        if failure:
+            raise failure
+    except UnpublishedError as error:
         show(console, registry, error.manifests)
         raise click.ClickException(str(error)) from None
     except TabserveError as error:
         raise click.ClickException(str(error)) from None
-    show(console, registry, manifests)
 
 
 if __name__ == "__main__":

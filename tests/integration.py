@@ -15,6 +15,7 @@ import time
 from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,8 +70,20 @@ class Client:
     help="A hold-out in its artifact's folder.  [default: the latest credit model's]",
 )
 def main(url: str, test_csv: Path | None) -> None:
+    with TemporaryDirectory() as folder:
+        check(url, test_csv or latest_hold_out(Path(folder)))
+
+
+def latest_hold_out(folder: Path) -> Path:
+    """The hold-out of the latest credit model, brought into a folder from wherever the registry is."""
     registry = Registry.from_environment()
-    test_csv = test_csv or registry.location / registry.latest("credit") / TEST_TABLE
+    model_id = registry.latest("credit")
+    registry.copy(model_id, Registry(folder))
+    return folder / model_id / TEST_TABLE
+
+
+def check(url: str, test_csv: Path) -> None:
+    """Compare the service's answers with the hold-out and with the manifest."""
     model_id = test_csv.resolve().parent.name
     parts = ModelId.parse(model_id)
     if parts is None:

@@ -345,11 +345,6 @@ def test_a_prediction_through_nginx(service: tuple[Nginx, Server], record: dict[
     assert answer.json["result"] in ([0], [1])
 
 
-# gunicorn reads 64 kB of a body that the service has refused and closes; nginx answers 502 then.
-closes_too_early = pytest.mark.xfail(strict=False, reason="gunicorn closes before a refused body has been sent")
-
-
-@closes_too_early
 @pytest.mark.parametrize("path", ["/output/credit", "/outputs_upload/credit"])
 def test_a_body_above_the_services_limit_is_refused_in_its_words(service: tuple[Nginx, Server], path: str) -> None:
     nginx, _ = service
@@ -362,7 +357,6 @@ def test_a_body_above_the_services_limit_is_refused_in_its_words(service: tuple[
         assert answer.json["status"] == 413
 
 
-@closes_too_early
 def test_a_refusal_before_the_body_is_read_arrives(service: tuple[Nginx, Server]) -> None:
     nginx, _ = service
     for _ in range(5):

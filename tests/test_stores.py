@@ -83,6 +83,11 @@ def fresh(registry: Registry, tmp_path: Path) -> Registry:
     return Registry(registry.location, cache=tmp_path / "another cache")
 
 
+def kept(registry: Registry, tmp_path: Path) -> Path:
+    """The folder in which `remote` keeps what it read."""
+    return tmp_path / "cache" / registry.location.removeprefix("s3://").replace("/", "+")
+
+
 def objects(s3: S3, registry: Registry) -> list[str]:
     bucket = registry.location.removeprefix("s3://").partition("/")[0]
     return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
@@ -379,7 +384,9 @@ def test_a_model_that_is_not_as_its_manifest_says_is_not_copied(registry, remote
     [
         (["copy", "gs://bucket"], "It must be a path to a folder, or s3://bucket/prefix."),
         (["copy", "here", "credit-lightgbm_v1.0.0-1.000000"], "There is no model of that name"),
-        (["copy", "s3://no-such-bucket-here/x"], "cannot be reached: there is no such bucket"),
+        (["copy", "s3://no-such-bucket-here/x"], "cannot be reached: NoSuchBucket."),
+        (["copy", "/dev/null/x"], "Not a directory"),
+        (["copy", "/proc/x"], "/proc/x"),
     ],
 )
 def test_copying_says_what_is_wrong(registry, proxy, monkeypatch, arguments, said):
@@ -405,24 +412,25 @@ def test_a_download_that_is_cut_short_is_refused_and_made_again(published, proxy
     assert again.load(model_id).model_id == model_id
 
 
-def test_a_changed_object_is_refused_and_not_kept(s3, published, tmp_path):
+def test_a_changed_object_is_refused_until_it_is_whole_again(s3, published, tmp_path):
     model_id = published.latest("credit")
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
     key = f"{prefix}/{model_id}/{MODEL}"
     whole = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
     s3.client().put_object(Bucket=bucket, Key=key, Body=whole[:-1] + b"x")
     elsewhere = fresh(published, tmp_path)
-    with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
-        elsewhere.load(model_id)
+    for _ in range(2):
+        with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
+            elsewhere.load(model_id)
     s3.client().put_object(Bucket=bucket, Key=key, Body=whole)
-    elsewhere.load(model_id)
+    fresh(published, tmp_path).load(model_id)
 
 
 def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tmp_path):
     model_id = published.latest("credit")
     published.load(model_id)
     manifest = published.manifest(model_id)
-    folder = tmp_path / "cache" / published.location.removeprefix("s3://") / model_id
+    folder = kept(published, tmp_path) / model_id
     assert {digest for name, digest in manifest["files"].items() if name != TRAIN_TABLE} < {
         path.name for path in folder.iterdir()
     }
@@ -434,7 +442,7 @@ def test_a_kept_file_that_was_changed_is_read_again(published, tmp_path):
     model_id = published.latest("credit")
     published.load(model_id)
     digest = published.manifest(model_id)["files"][MODEL]
-    change_byte(tmp_path / "cache" / published.location.removeprefix("s3://") / model_id / digest)
+    change_byte(kept(published, tmp_path) / model_id / digest)
     Registry(published.location, cache=tmp_path / "cache").load(model_id)
 
 
@@ -444,9 +452,129 @@ def test_what_was_deleted_in_the_bucket_is_not_kept(s3, published, tmp_path):
     fresh(published, tmp_path).delete(model_id)
     again = Registry(published.location, cache=tmp_path / "cache")
     assert again.list("credit") == []
-    assert not (tmp_path / "cache" / published.location.removeprefix("s3://") / model_id).exists()
+    assert not (kept(published, tmp_path) / model_id).exists()
     with pytest.raises(NoModelError):
         again.latest("credit")
+
+
+@pytest.mark.parametrize("name", ["manifest", "champion"])
+def test_what_is_kept_without_a_digest_and_was_damaged_is_read_again(published, tmp_path, name):
+    model_id = published.latest("credit")
+    published.promote(model_id)
+    published.load(model_id)
+    for path in kept(published, tmp_path).glob(f"{model_id}/*"):
+        path.write_bytes(path.read_bytes()[:100])
+    again = Registry(published.location, cache=tmp_path / "cache")
+    assert again.champion("credit") == model_id
+    assert again.load(model_id).model_id == model_id
+
+
+def test_a_champion_that_is_promoted_again_answers_again(published, registry, tmp_path):
+    first, second = registry.latest("credit"), copy_of(registry)
+    registry.copy(second, published)
+    cache = tmp_path / "served"
+    for model_id in (first, second, first):
+        time.sleep(1)  # S3 dates what is written by the second
+        published.promote(model_id)
+        assert Registry(published.location, cache=cache).champion("credit") == model_id
+
+
+def test_a_champion_is_known_as_soon_as_it_is_listed(published, proxy, tmp_path):
+    model_id = published.latest("credit")
+    published.promote(model_id)
+    Registry(published.location, cache=tmp_path / "served").list()
+    proxy.fail("refuse")
+    assert Registry(published.location, cache=tmp_path / "served").champion("credit") == model_id
+
+
+def test_an_object_that_cannot_be_read_takes_no_other_away(published, registry, tmp_path, monkeypatch):
+    old, new = registry.latest("credit"), copy_of(registry)
+    registry.copy(new, published)
+    read = BucketStore.read
+
+    def forbidden(self: BucketStore, path: str, digest: str | None = None) -> bytes:
+        if path == f"{new}/{MODEL}":
+            raise StoreAwayError("AccessDenied")
+        return read(self, path, digest)
+
+    monkeypatch.setattr(BucketStore, "read", forbidden)
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "served", auth_required=False)
+    ready = create_app(settings).test_client().get("/ready").json
+    assert (ready["models"]["credit"], ready["registry"]) == (old, "ok")
+
+
+def test_copying_stops_at_a_model_that_cannot_be_read(published, tmp_path, monkeypatch):
+    read = BucketStore.read
+
+    def cut(self: BucketStore, path: str, digest: str | None = None) -> bytes:
+        if path.endswith(MODEL):
+            raise StoreAwayError("ClientPayloadError")
+        return read(self, path, digest)
+
+    monkeypatch.setattr(BucketStore, "read", cut)
+    monkeypatch.setenv("MODEL_REGISTRY", published.location)
+    for command in (["copy", str(tmp_path / "here")], ["missing"]):
+        answer = CliRunner().invoke(models, command)
+        assert answer.exit_code == 1
+        assert "cannot be reached: ClientPayloadError" in answer.output
+
+
+def test_training_does_not_pass_over_a_champion_that_cannot_be_read(credit, published, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    read = BucketStore.read
+
+    def cut(self: BucketStore, path: str, digest: str | None = None) -> bytes:
+        if path.endswith(MODEL):
+            raise StoreAwayError("ClientPayloadError")
+        return read(self, path, digest)
+
+    monkeypatch.setattr(BucketStore, "read", cut)
+    with pytest.raises(StoreAwayError, match="ClientPayloadError"):
+        run_training(credit, published, credit.path, Plan(trials=1))
+
+
+def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp_path, monkeypatch):
+    model_id = published.latest("credit")
+    published.load(model_id)
+    monkeypatch.setenv("MODEL_REGISTRY", published.location)
+    monkeypatch.setenv("MODEL_CACHE", str(tmp_path / "cache"))
+    bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
+    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{model_id}/{MODEL}", Body=b"damaged")
+    answer = CliRunner().invoke(models, ["verify", model_id])
+    assert answer.exit_code == 1
+    assert "its file model.pkl is not the one that training wrote" in answer.output
+
+
+def test_a_publisher_with_an_old_listing_deletes_nothing_of_others(registry, remote, tmp_path, monkeypatch):
+    mine, other = registry.latest("credit"), registry.latest("bikes")
+    replace_ = BucketStore.replace
+
+    def begun(self: BucketStore, path: str, content: bytes) -> None:
+        if path.endswith(MANIFEST):
+            raise KeyboardInterrupt
+        replace_(self, path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketStore, "replace", begun)
+        with pytest.raises(KeyboardInterrupt):
+            registry.copy(other, remote)
+    publisher = fresh(remote, tmp_path)
+    assert publisher.list() == []  # it has seen the other's files, and no manifest
+    registry.copy(other, remote)  # which comes now
+    monkeypatch.setattr("src.registry.ABANDONED_AFTER", -1)
+    monkeypatch.setattr(stores, "PATIENCE", 0)
+    registry.copy(mine, publisher)
+    fresh(remote, tmp_path).load(other)
+
+
+def test_a_bucket_does_not_forget_the_copies_of_another_below_it(bucket, proxy, registry, tmp_path):
+    outer, inner = (Registry(f"s3://{bucket}{prefix}", cache=tmp_path / "cache") for prefix in ("", "/inner"))
+    registry.copy(registry.latest("credit"), inner)
+    registry.copy(registry.latest("bikes"), outer)
+    inner.list()
+    outer.list()
+    proxy.fail("refuse")
+    assert Registry(inner.location, cache=tmp_path / "cache").list() == registry.list("credit")
 
 
 def test_a_cache_that_cannot_be_written_stops_nobody(published, tmp_path, caplog):
@@ -514,23 +642,26 @@ def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeyp
     monkeypatch.setattr(stores, "RELIST_AFTER", 0)
     registry = Registry(published.location, cache=tmp_path / "cache")
     listed = registry.list()
+    registry.load(registry.latest("bikes"))
     proxy.fail("hang")
     finished: list[list[str]] = []
     reader = threading.Thread(target=lambda: finished.append(registry.list()), daemon=True)
     reader.start()
     reader.join(stores.TIMEOUTS["read_timeout"] - 1)  # a listing would take at least a second longer
     assert finished == [listed]
+    began = time.monotonic()
+    registry.load(registry.latest("bikes"))  # not one file of it is read from the bucket
+    assert Registry(published.location, cache=tmp_path / "cache").list() == listed  # a process that starts now
+    assert time.monotonic() - began < 3 * stores.FIRST_PATIENCE
     proxy.fail("pass")
 
 
 def test_a_listing_that_was_damaged_on_the_disk_is_not_believed(published, proxy, tmp_path):
     published.list()
-    listing = tmp_path / "cache" / published.location.removeprefix("s3://") / CachedStore.LISTING
-    for damaged in ("", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": ["x", "y"]}', "null"):
-        listing.write_text(damaged)
-        assert Registry(published.location, cache=tmp_path / "cache").list() == published.list()
+    listing = kept(published, tmp_path) / CachedStore.LISTING
     proxy.fail("refuse")
-    for damaged in ("", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": ["x", "y"]}', "null"):
+    assert Registry(published.location, cache=tmp_path / "cache").list() == published.list()
+    for damaged in ("", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": ["x", "y", null]}', "null"):
         listing.write_text(damaged)
         with pytest.raises(StoreAwayError):
             Registry(published.location, cache=tmp_path / "cache").list()

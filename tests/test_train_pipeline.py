@@ -26,13 +26,14 @@ from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 
-import src.registry
+import src.stores
 import src.train_pipeline
 from api.serving import ModelStore
 from src.errors import BrokenArtifactError, FailedGatesError, UniformTargetError, UnknownAlgorithmError
 from src.evaluation import ChampionMargin, LargestGap, SmallestMetric
 from src.models.lightgbm import LgbClassifier
 from src.registry import Artifact, ModelId, Registry
+from src.stores import FolderStore
 from src.train_pipeline import (
     Candidate,
     Part,
@@ -805,17 +806,17 @@ def command(folder: Path, output: Path, *arguments: str) -> NoReturn:
 
 
 def stop_writing(failing: int, number: signal.Signals) -> None:
-    write = src.registry._write
+    write = src.stores._write
     calls = []
 
-    def stop(path: Path, content: bytes) -> None:
+    def stop(path: Path, content: bytes, mode: str) -> None:
         calls.append(path)
         if len(calls) == failing:
-            write(path, content[: len(content) // 2])
+            write(path, content[: len(content) // 2], mode)
             send(number)
-        write(path, content)
+        write(path, content, mode)
 
-    src.registry._write = stop
+    src.stores._write = stop
 
 
 def save_and_stop(folder: Path, failing: int, number: signal.Signals) -> None:
@@ -837,7 +838,13 @@ def save_and_be_killed_at_the_renaming(folder: Path, done: bool) -> None:
 
 
 def delete_and_be_killed(folder: Path, model_id: str) -> None:
-    src.registry.shutil.rmtree = lambda folder: send(signal.SIGKILL)
+    delete = FolderStore.delete
+
+    def kill_after_the_first(self: FolderStore, path: str) -> None:
+        delete(self, path)
+        send(signal.SIGKILL)
+
+    FolderStore.delete = kill_after_the_first
     Registry(folder).delete(model_id)
 
 

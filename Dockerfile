@@ -1,0 +1,105 @@
+# docker build --tag tabserve .                                      the service
+# docker build --target training --tag tabserve:training .           what trains models, with the libraries for it
+#
+# Both hold the same code and the same libraries of the service. Nothing here needs BuildKit or a build argument.
+# Models come from the context's models/ folder; a use case that has none there is trained in a build stage.
+ARG VERSION=unknown
+ARG COMMIT=unknown
+
+FROM python:3.13-slim-trixie AS base
+# LightGBM's OpenMP. Debian keeps one version of it in a release, with its security fixes: there is none to pin.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+    && useradd --no-log-init --uid 10001 --user-group --home-dir /tmp --shell /usr/sbin/nologin tabserve
+WORKDIR /app
+# PYTHONPATH: the code and its commands are found from any folder
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MODEL_REGISTRY=/app/models
+
+
+FROM base AS libraries
+COPY requirements.txt requirements-s3.txt ./
+# Their tests weigh 50 MB. What numpy.testing imports of numpy's own is no test, and scipy and scikit-learn import that.
+RUN python -m venv --without-pip .venv \
+    && pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
+           --requirement requirements-s3.txt \
+    && find .venv -type d -name tests -not -path '*/numpy/_core/tests' -prune -exec rm -r {} +
+
+
+# The code as pip installs it, whatever the modes of the context's files: packages, their data, metadata with the
+# commands `flask models` and `flask users`, compiled.
+FROM libraries AS code
+WORKDIR /source
+COPY setup.py application.py gunicorn.conf.py requirements*.in ./
+COPY api api
+COPY src src
+RUN pip --python /app/.venv/bin/python install --no-cache-dir --disable-pip-version-check --no-deps --target /code . \
+    && install --mode 644 application.py gunicorn.conf.py /code
+
+
+FROM base AS app
+COPY --from=libraries /app/.venv .venv
+COPY --from=code /code ./
+
+
+FROM app AS training
+COPY requirements-train.txt /tmp/
+RUN pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
+        --requirement /tmp/requirements-train.txt \
+    && install --directory --owner tabserve --group tabserve models model-cache
+ARG VERSION
+ARG COMMIT
+ENV COMMIT=$COMMIT
+LABEL org.opencontainers.image.title="Tabserve training" \
+      org.opencontainers.image.description="Trains models on tables" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$COMMIT"
+USER 10001:10001
+CMD ["python", "-m", "src.train_pipeline"]
+
+
+# The models that answer. The libraries of training are installed only when a model is missing: with models in the
+# context this takes seconds, and Elastic Beanstalk ends a build after 300 of them.
+FROM app AS models
+COPY requirements-train.txt /tmp/
+# The glob lets the folder be absent; a COPY needs one file that is always there.
+COPY setup.py model[s] models/
+ARG COMMIT
+ENV COMMIT=$COMMIT
+RUN missing=$(flask models missing) \
+    && if [ -n "$missing" ]; then \
+           pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
+               --requirement /tmp/requirements-train.txt; \
+       fi \
+    && for name in $missing; do python -m src.train_pipeline --use-case "$name" || exit 1; done \
+    && flask models copy /models
+
+
+FROM app
+COPY --from=models /models models
+ENV MODEL_CACHE=/tmp/model-cache \
+    AUTH_USERS_FILE=/etc/tabserve/users.txt \
+    PORT=8080
+USER 10001:10001
+EXPOSE 8080
+# localhost: whatever address HOST says
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "import http.client, os; \
+        ask = http.client.HTTPConnection('localhost', int(os.environ['PORT']), timeout=4); \
+        ask.request('GET', '/ready'); \
+        raise SystemExit(ask.getresponse().status != 200)"]
+CMD ["gunicorn", "application"]
+# Last: they change with every commit, and nothing above needs to be built again for them.
+ARG VERSION
+ARG COMMIT
+LABEL org.opencontainers.image.title="Tabserve" \
+      org.opencontainers.image.description="Answers predictions from models trained on tables" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$COMMIT"

@@ -1,0 +1,502 @@
+"""The images and compose.yaml on a real container engine; run by `make docker-test`, and by nothing else.
+
+Images, containers, networks and volumes have names of their own, and are removed at the end, whatever happens.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import __version__
+from src.train_pipeline import commit
+from tests.conftest import ALICE, ROOT, write_users
+from tests.load import Load
+
+pytestmark = pytest.mark.container
+logger = logging.getLogger(__name__)
+
+NAME = "tabserve-check"  # of images, containers and the compose project
+IMAGE, TESTS, PROXY = NAME, f"{NAME}:tests", f"{NAME}:proxy"
+LARGEST = 700 * 1000**2  # bytes
+HARDENED = [
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+    *("--memory", "512m", "--cpus", "1"),
+]
+NOBODY = ["--env", "AUTH_REQUIRED=false"]
+MINUTE = 60  # seconds
+SKIPPED = {"this is no git checkout"}  # reasons for which a test may be skipped in the image
+Start = Callable[..., str]
+
+
+def docker(*arguments: str, within: float = MINUTE, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the engine's command; a failure shows what it said."""
+    done = run("docker", *arguments, within=within, **options)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+    return done
+
+
+def run(*command: str, within: float = MINUTE, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=within, **options)
+
+
+def inspected(name: str, template: str) -> Any:
+    return json.loads(docker("inspect", "--format", f"{{{{json {template}}}}}", name).stdout)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> Iterator[None]:
+    """What an earlier run left, and what this one leaves, is removed."""
+    if shutil.which("docker") is None or run("docker", "version").returncode:
+        pytest.skip("there is no container engine")
+    clean()
+    yield
+    clean()
+
+
+def clean() -> None:
+    run(*COMPOSE, "down", "--volumes", "--timeout", "1", "--remove-orphans", env=compose_environment(), within=MINUTE)
+    left = docker("ps", "--all", "--quiet", "--filter", f"name={NAME}").stdout.split()
+    if left:
+        run("docker", "rm", "--force", "--volumes", *left)
+    images = docker("images", "--format", "{{.Repository}}:{{.Tag}}", NAME).stdout.split()
+    if images:
+        run("docker", "rmi", *images)  # the layers stay in the cache
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The service's image. Without models in the context, it trains them."""
+    done = run("make", "docker-build", f"IMAGE={IMAGE}", within=20 * MINUTE)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def tests_image(image: str) -> str:
+    """The image of the tests, on top of the service's."""
+    docker(
+        *("build", "--file", "Dockerfile.test", "--build-arg", f"IMAGE={image}", "--tag", TESTS, "."),
+        within=20 * MINUTE,
+    )
+    return TESTS
+
+
+@pytest.fixture
+def start(image: str) -> Iterator[Start]:
+    """Starts containers, which are removed after the test."""
+    started: list[str] = []
+
+    def start_one(*options: str, command: Sequence[str] = ()) -> str:
+        name = f"{NAME}-{len(started)}"
+        started.append(name)
+        docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8080", *options, image, *command)
+        return name
+
+    yield start_one
+    for name in started:
+        run("docker", "rm", "--force", "--volumes", name)
+
+
+def address(container: str, port: int = 8080) -> str:
+    return "http://" + docker("port", container, f"{port}/tcp").stdout.split()[0]
+
+
+def answer(url: str, body: Any = None) -> tuple[int, Any]:
+    """Status and JSON of an answer; 0 when there is none."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, None
+
+
+def wait_until(is_so: Callable[[], bool], within: float, what: str) -> float:
+    """The seconds that it took."""
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < within, what
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def ready(container: str, within: float = 30) -> str:
+    """The address of a container that is ready."""
+    url = address(container)
+
+    def is_ready() -> bool:
+        assert inspected(container, ".State.Running"), docker("logs", container).stderr
+        return answer(f"{url}/ready")[0] == 200
+
+    wait_until(is_ready, within, f"{container} is not ready after {within} s")
+    return url
+
+
+# the image
+
+
+def test_the_image_is_small_and_says_what_it_is(image: str) -> None:
+    size = inspected(image, ".Size")
+    logger.info("%d MB", size // 1000**2)
+    assert size < LARGEST
+    labels = inspected(image, ".Config.Labels")
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert labels == {
+        "title": "Tabserve",
+        "description": "Answers predictions from models trained on tables",
+        "licenses": "MIT",
+        "version": __version__,
+        "revision": commit() or "unknown",
+    }
+
+
+def test_the_image_runs_gunicorn_as_a_user_by_number(image: str) -> None:
+    config = inspected(image, ".Config")
+    assert config["User"] == "10001:10001"
+    assert list(config["ExposedPorts"]) == ["8080/tcp"]
+    assert (config["Entrypoint"], config["Cmd"]) == (None, ["gunicorn", "application"])
+
+
+def find(image: str, *arguments: str) -> list[str]:
+    """What `find` prints in an image, as its user; what that user cannot read is none of the service's."""
+    script = 'find "$@" 2>/dev/null || true'
+    return docker("run", "--rm", image, "sh", "-c", script, "sh", *arguments).stdout.splitlines()
+
+
+def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
+    top = {Path(path).name for path in find(image, "/app", "-mindepth", "1", "-maxdepth", "1")}
+    metadata = f"tabserve-{__version__}.dist-info"
+    assert top == {".venv", "api", "application.py", "bin", "gunicorn.conf.py", "models", "src", metadata}
+    unwanted = ("train.csv", "rejected", ".git", "users.txt", "*.pem", ".env*", "conftest.py", "test_*.py")
+    ours = ("/app", "-path", "/app/.venv", "-prune", "-o")
+    for name in unwanted:
+        assert find(image, *ours, "-name", name, "-print") == []
+    assert find(image, "/app", "-writable") == []
+    assert find(image, "/app", "!", "-readable") == []
+    assert find(image, "/etc/tabserve", "/root/.cache", "/var/lib/apt/lists", "/var/cache/apt", "-type", "f") == []
+    assert find(image, "/app/src", "-name", "train_pipeline.cpython-*.pyc")
+    which = docker("run", "--rm", image, "sh", "-c", "command -v git make gcc pytest || true").stdout
+    assert which == ""
+    training = docker("run", "--rm", image, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
+    assert {"flask", "s3fs", "sklearn", "pandas"} <= set(training)
+    assert not {"matplotlib", "bayes_opt", "fairlearn", "rich", "pip"} & set(training)
+
+
+def test_the_libraries_work_without_their_tests(image: str) -> None:
+    code = (
+        "import lightgbm, pandas, s3fs, redis, openpyxl, sklearn.svm, sklearn.linear_model, sklearn.tree, scipy.stats\n"
+        "import scipy.optimize, scipy.sparse.linalg, numpy.testing, sklearn.utils.estimator_checks as _\n"
+        "from src.registry import Registry\n"
+        "registry = Registry.from_environment()\n"
+        "print(len([registry.load(name) for name in registry.list()]))"
+    )
+    assert int(docker("run", "--rm", *HARDENED, image, "python", "-W", "error", "-c", code).stdout) >= 2
+
+
+def test_commands_are_there_in_any_folder(image: str) -> None:
+    listed = docker("run", "--rm", "--workdir", "/", image, "flask", "models", "list").stdout.split()
+    assert {name.partition("-")[0] for name in listed} >= {"credit", "bikes"}
+    assert docker("run", "--rm", image, "flask", "models", "missing").stdout == ""
+
+
+def test_secrets_and_private_data_are_kept_out_of_the_context(tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".dockerignore", tmp_path)
+    kept = ["Dockerfile", "api/app.py", "models/m/manifest.json", "models/credit.champion", "tests/x.py", ".travis.yml"]
+    dropped = [
+        *(".git/config", ".env", ".env.production", "users.txt", "deploy/users.txt", "deploy/tls.key", "cert.pem"),
+        *(
+            "models/m/train.csv",
+            "models/rejected/m/report.html",
+            "model-cache/b/m/x",
+            ".venv/bin/python",
+            "a/__pycache__/b",
+        ),
+        *(".coverage.x", ".hypothesis/x", "build/x", "dist/bundle.zip", "tabserve.egg-info/x"),
+    ]
+    for name in (*kept, *dropped):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base()}\nCOPY . /context\nRUN find /context -type f\n")
+    docker("build", "--tag", f"{NAME}:context", str(tmp_path))
+    found = docker("run", "--rm", f"{NAME}:context", "find", "/context", "-type", "f", "-printf", "%P\n").stdout
+    assert set(found.split()) - {".dockerignore"} == set(kept)
+
+
+def base() -> str:
+    (name,) = re.findall(r"^FROM (\S+) AS base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return str(name)
+
+
+def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, tmp_path: Path) -> None:
+    code = ("setup.py", "application.py", "gunicorn.conf.py")
+    for name in ("Dockerfile", ".dockerignore", *code):
+        shutil.copy(ROOT / name, tmp_path)
+    for path in ROOT.glob("requirements*"):
+        shutil.copy(path, tmp_path)
+    for name in ("api", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (tmp_path / name, *(tmp_path / name).rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    for name in code:
+        (tmp_path / name).chmod(0o600)
+    tag = f"{NAME}:modes"
+    docker("build", "--target", "app", "--tag", tag, str(tmp_path), within=10 * MINUTE)
+    assert docker("run", "--rm", "--user", "10001:10001", tag, "find", "/app", "!", "-readable").stdout == ""
+    assert docker("run", "--rm", "--user", "10001:10001", tag, "find", "/app", "-writable").stdout == ""
+
+
+def test_the_training_image_trains_as_the_same_user(image: str) -> None:
+    tag = f"{NAME}:training"
+    docker("build", "--target", "training", "--build-arg", "COMMIT=0123abc", "--tag", tag, ".", within=10 * MINUTE)
+    script = "id -u && python -m src.train_pipeline --trials 2 && flask models copy /tmp/models && cat models/*/*.json"
+    done = docker("run", "--rm", tag, "sh", "-c", script, within=10 * MINUTE)
+    assert done.stdout.startswith("10001\n")
+    assert '"commit": "0123abc"' in done.stdout
+
+
+def test_all_tests_pass_in_the_image_of_the_tests(tests_image: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with log.open("wb") as file:
+        done = subprocess.run(
+            ["docker", "run", "--rm", "--name", f"{NAME}-tests", tests_image],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            timeout=40 * MINUTE,
+        )
+    said = log.read_text(errors="replace")
+    assert done.returncode == 0, said[-20_000:]
+    assert " passed" in said
+    skipped = re.findall(r"^SKIPPED \[\d+\] \S+: (.*)$", said, re.MULTILINE)
+    assert set(skipped) <= SKIPPED, skipped
+
+
+# a container
+
+
+def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(start: Start) -> None:
+    began = time.monotonic()
+    container = start(*HARDENED, *NOBODY)
+    url = ready(container)
+    seconds = time.monotonic() - began
+    logger.info("ready in %.1f s", seconds)
+    assert seconds < 10
+    code = (
+        "import json\n"
+        "from src.predict import make_prediction\n"
+        "from src.registry import Registry\n"
+        "from src.use_cases import all_use_cases, get_use_case\n"
+        "registry = Registry.from_environment()\n"
+        "use_cases = [get_use_case(name) for name in all_use_cases()]\n"
+        "answers = {one.name: make_prediction(registry.load(registry.latest(one.name)), [one.example]).columns"
+        " for one in use_cases}\n"
+        "print(json.dumps([{one.name: one.example for one in use_cases}, answers], default=list))"
+    )
+    examples, expected = json.loads(docker("exec", container, "python", "-c", code).stdout)
+    assert len(examples) >= 2
+    for name, record in examples.items():
+        status, predicted = answer(f"{url}/output/{name}", record)
+        assert status == 200
+        assert {column: predicted[column] for column in expected[name]} == expected[name]
+    command = docker("exec", container, "cat", "/proc/1/cmdline").stdout.split("\0")
+    assert [Path(part).name for part in command[1:]] == ["gunicorn", "application", ""]
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [("1", 1), ("2", 2)])
+def test_there_are_as_many_workers_as_cpus_granted(start: Start, cpus: str, workers: int) -> None:
+    if int(cpus) > (os.cpu_count() or 1):
+        pytest.skip("this machine has too few CPUs")
+    container = start(*HARDENED, *NOBODY, "--cpus", cpus)
+    ready(container)
+    children = docker("exec", container, "cat", "/proc/1/task/1/children").stdout.split()
+    assert len(children) == workers
+
+
+def test_the_health_check_asks_whether_it_is_ready_on_whatever_port(start: Start) -> None:
+    often = ["--health-interval", "1s", "--health-start-period", "0s", "--health-retries", "2"]
+    fine = start(*HARDENED, *NOBODY, *often, "--env", "PORT=9090")
+    broken = start(*HARDENED, *NOBODY, *often, "--env", "MODEL_REGISTRY=/nowhere")
+    for container, expected in ((fine, "healthy"), (broken, "unhealthy")):
+        wait_until(
+            lambda one=container, word=expected: inspected(one, ".State.Health.Status") == word,
+            MINUTE,
+            f"{container} is not {expected}",
+        )
+    assert inspected(broken, ".State.Running")
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["new connections", "kept connections"])
+def test_a_container_that_is_stopped_under_load_loses_no_request(start: Start, keep_alive: bool) -> None:
+    container = start(*HARDENED, *NOBODY)
+    url = ready(container)
+    (example,) = answer(f"{url}/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]["examples"].values()
+    # in the container's own network: a port that is published is the engine's, which answers for itself
+    command = [
+        *("docker", "run", "--rm", "--interactive", "--name", f"{NAME}-load", "--network", f"container:{container}"),
+        *(IMAGE, "python", "-", "http://127.0.0.1:8080/predict", json.dumps(example["value"])),
+        *("--clients", "16", "--seconds", "8", *(["--keep-alive"] if keep_alive else [])),
+    ]
+    with (ROOT / "tests" / "load.py").open("rb") as script:
+        load = subprocess.Popen(command, stdin=script, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(4)
+        began = time.monotonic()
+        docker("stop", "--time", "30", container)
+        seconds = time.monotonic() - began
+        out, _ = load.communicate(timeout=MINUTE)
+    finally:
+        load.kill()
+        load.wait()
+    counts = json.loads(out)
+    logger.info("stopped in %.1f s under load: %s", seconds, counts)
+    assert set(counts) == {"answered", "refused"}, counts
+    assert counts["answered"] > 100
+    assert seconds < 5
+    state = inspected(container, ".State")
+    assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+    assert inspected(container, ".RestartCount") == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("PORT=eighty", "PORT"),
+        ("WEB_CONCURRENCY=0", "WEB_CONCURRENCY"),
+        ("MODEL_REGISTRY=s3://", "MODEL_REGISTRY"),
+        ("LOG_LEVEL=LOUD", "LOG_LEVEL"),
+    ],
+)
+def test_a_wrong_setting_ends_the_container_with_one_line(image: str, setting: str, said: str) -> None:
+    done = run("docker", "run", "--rm", *HARDENED, *NOBODY, "--env", setting, image)
+    assert done.returncode not in (0, 125)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert said in line
+
+
+def test_without_users_the_container_does_not_start(image: str) -> None:
+    done = run("docker", "run", "--rm", *HARDENED, image)
+    assert done.returncode not in (0, 125)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert "flask users add" in line
+
+
+# compose.yaml
+
+COMPOSE = ("docker", "compose", "--project-name", NAME, "--profile", "tests", "--profile", "scale")
+
+
+def compose_environment(**variables: str) -> dict[str, str]:
+    """The environment of compose.yaml, with images of our own and ports that are free."""
+    ours = {"TABSERVE_IMAGE": IMAGE, "TABSERVE_TESTS_IMAGE": TESTS, "TABSERVE_PROXY_IMAGE": PROXY}
+    return {**os.environ, **ours, "PORT": str(free_port()), "PROXY_PORT": str(free_port()), **variables}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def environment(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables for compose.yaml; what was started with them is removed after the test."""
+    users = tmp_path / "users.txt"
+    write_users(users, ALICE)
+    users.chmod(0o644)
+    name, password = ALICE
+    variables = compose_environment(
+        TABSERVE_USERS_FILE=str(users),
+        TABSERVE_USER=name,
+        TABSERVE_PASSWORD=password,
+        TABSERVE_TEST_RESULTS=str(tmp_path / "results"),
+        COMPOSE_PROJECT_NAME=NAME,
+    )
+    yield variables
+    run(*COMPOSE, "down", "--volumes", "--timeout", "1", env=variables)
+
+
+def accept(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = ["docker", "compose", "--profile", "tests", "up", "--no-build", "--exit-code-from", "tests"]
+    return run(*command, env=environment, within=10 * MINUTE)
+
+
+def test_up_starts_the_service_alone_and_takes_the_users_file(environment: dict[str, str]) -> None:
+    docker("compose", "up", "--no-build", "--detach", "--wait", env=environment, within=2 * MINUTE)
+    assert docker("compose", "ps", "--services", env=environment).stdout.split() == ["api"]
+    url = f"http://127.0.0.1:{environment['PORT']}"
+    assert answer(f"{url}/ready")[0] == 200
+    assert answer(f"{url}/predict", {})[0] == 401
+
+
+def test_the_acceptance_tests_pass_against_the_service(tests_image: str, environment: dict[str, str]) -> None:
+    done = accept(environment)
+    log = (Path(environment["TABSERVE_TEST_RESULTS"]) / "log.txt").read_text()
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert re.search(r"^\d+ passed in ", log, re.MULTILINE) or re.search(r"=+ \d+ passed in ", log)
+
+
+def test_a_service_that_is_wrong_fails_the_acceptance_tests(tests_image: str, environment: dict[str, str]) -> None:
+    done = accept({**environment, "TABSERVE_PASSWORD": "not the password"})
+    assert done.returncode == 1, done.stdout[-5000:] + done.stderr[-5000:]
+    assert "401" in (Path(environment["TABSERVE_TEST_RESULTS"]) / "log.txt").read_text()
+
+
+def test_a_service_that_does_not_start_fails_the_acceptance_tests(
+    tests_image: str, environment: dict[str, str]
+) -> None:
+    Path(environment["TABSERVE_USERS_FILE"]).write_text("")
+    done = accept(environment)
+    assert done.returncode != 0
+    assert "flask users add" in done.stdout + done.stderr
+
+
+def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: dict[str, str]) -> None:
+    docker("compose", "--profile", "scale", "build", "proxy", env=environment, within=10 * MINUTE)
+    up = ("compose", "up", "--no-build", "--detach", "--wait", "proxy")
+    docker(*up, env=environment, within=3 * MINUTE)
+    old = replicas(environment)
+    assert len(old) == 3
+    url = f"http://127.0.0.1:{environment['PROXY_PORT']}"
+    wait_until(lambda: answer(f"{url}/ready")[0] == 200, 30, "nginx finds no replica")
+    paths = answer(f"{url}/openapi.json")[1]["paths"]
+    (example,) = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"].values()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TABSERVE_USER", ALICE[0])
+        patch.setenv("TABSERVE_PASSWORD", ALICE[1])
+        load = Load(f"{url}/predict", example["value"], clients=6)
+    with load:
+        time.sleep(3)
+        docker("kill", old[0])
+        time.sleep(8)
+        after_kill = dict(load.counts)
+        docker(*up, env=environment, within=3 * MINUTE)  # the third one is back
+        done = run("deploy/compose/replace", env=environment, within=5 * MINUTE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        time.sleep(2)
+    logger.info("after the kill %s, in the end %s", after_kill, dict(load.counts))
+    assert set(load.counts) == {"answered"}, load.counts
+    assert load.counts["answered"] > after_kill["answered"] > 100
+    new = replicas(environment)
+    assert len(new) == 3
+    assert not set(new) & set(old)
+
+
+def replicas(environment: dict[str, str]) -> list[str]:
+    return docker("compose", "--profile", "scale", "ps", "--quiet", "replica", env=environment).stdout.split()

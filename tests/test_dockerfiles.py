@@ -1,0 +1,109 @@
+"""What Dockerfiles and compose.yaml say: that linters accept it, and that it agrees with the service."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from api.config import Settings
+from tests.conftest import ROOT
+
+SERVICE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+DOCKERFILES = ["Dockerfile", "Dockerfile.test", "deploy/compose/Dockerfile"]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+LOCKED = {"read_only": True, "tmpfs": "/tmp", "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+
+
+def linted(tool: str, *arguments: str) -> None:
+    done = subprocess.run([Path(sys.executable).with_name(tool), *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    linted("hadolint", name)
+
+
+def test_compose_yaml_is_valid() -> None:
+    linted("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+
+
+def instructions(name: str, text: str = SERVICE) -> list[str]:
+    """The arguments of an instruction, each time it is given, its lines joined."""
+    joined = text.replace("\\\n", " ")
+    return re.findall(rf"^{name} +(.+)$", joined, re.MULTILINE)
+
+
+def test_there_is_one_base_by_version() -> None:
+    stages = [re.fullmatch(r"(\S+)(?: AS (\w+))?", stage) for stage in instructions("FROM")]
+    names = {stage[2] for stage in stages if stage}
+    bases = {stage[1] for stage in stages if stage} - names
+    assert bases == {"python:3.13-slim-trixie"} == set(instructions("FROM", (ROOT / DOCKERFILES[2]).read_text()))
+    assert "training" in names
+    assert stages[-1]
+    assert stages[-1][2] is None  # what is built without a target: the service
+
+
+def test_version_and_commit_are_arguments_that_a_bundle_can_rewrite() -> None:
+    # Elastic Beanstalk gives no arguments: deploy/bundle writes them into these two lines
+    assert SERVICE.count("\nARG VERSION=unknown\n") == SERVICE.count("\nARG COMMIT=unknown\n") == 1
+
+
+def test_the_service_is_what_the_settings_say() -> None:
+    assert instructions("EXPOSE") == [str(Settings().port)]
+    assert instructions("USER")[-1] == "10001:10001"
+    assert json.loads(instructions("CMD")[-1]) == ["gunicorn", "application"]
+    (check,) = instructions("HEALTHCHECK")
+    assert "/ready" in " ".join(json.loads(check[check.index("[") :]))
+    variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(instructions("ENV"))))
+    assert variables["AUTH_USERS_FILE"] == "/etc/tabserve/users.txt"
+    assert variables["MODEL_CACHE"].startswith("/tmp/")
+    assert "AUTH_REQUIRED" not in variables  # users are needed unless who runs it says otherwise
+    ours = {name: value for name, value in variables.items() if name.lower() in {one.name for one in fields(Settings)}}
+    Settings.from_environment(ours)
+
+
+def test_the_dockerfile_copies_what_there_is() -> None:
+    for arguments in instructions("COPY"):
+        if "--from" not in arguments:
+            sources = [source for source in arguments.split()[:-1] if source != "model[s]"]
+            assert sources
+            for source in sources:
+                assert list(ROOT.glob(source)), source
+
+
+def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
+    services = COMPOSE["services"]
+    for name in ("api", "replica", "proxy"):
+        service = services[name]
+        assert {key: service[key] for key in LOCKED} == LOCKED
+        assert service["mem_limit"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert services["api"]["mem_limit"] == "512m"
+    assert services["api"]["cpus"] == 1
+    assert "profiles" not in services["api"]
+    assert [services[name]["profiles"] for name in ("tests", "replica", "proxy")] == [["tests"], ["scale"], ["scale"]]
+
+
+def test_compose_gives_settings_that_there_are_and_the_users_file_where_the_image_looks() -> None:
+    names = {setting.name.upper() for setting in fields(Settings)}
+    for name in ("api", "replica"):
+        service: dict[str, Any] = COMPOSE["services"][name]
+        assert service["environment"].keys() <= names
+        assert service["secrets"] == [{"source": "users", "target": "/etc/tabserve/users.txt"}]
+    assert COMPOSE["services"]["replica"]["environment"]["TRUSTED_PROXIES"] == 1
+
+
+def test_those_in_front_leave_the_service_its_time_and_its_limits() -> None:
+    nginx = (ROOT / "deploy" / "compose" / "nginx.conf").read_text(encoding="utf-8")
+    gunicorn = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+    (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", nginx)
+    assert int(megabytes) * 1024**2 > Settings().max_content_length
+    (seconds,) = re.findall(r"^graceful_timeout = (\d+)", gunicorn, re.MULTILINE)
+    assert int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s")) > int(seconds)

@@ -31,7 +31,7 @@ SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and ..
 
 RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
 PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
-FIRST_PATIENCE = 5.0  # the same for the first listing, before it takes that of an earlier process
+FIRST_PATIENCE = 15.0  # the same for the first listing, s3fs's import included, before that of an earlier process
 DIGEST_LENGTH = 64  # of a SHA-256 in hexadecimal digits
 # seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
 TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}

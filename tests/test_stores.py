@@ -93,6 +93,33 @@ def objects(s3: S3, registry: Registry) -> list[str]:
     return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
+def publish_all_but_the_manifest(model_id: str, registry: Registry, to: Registry, monkeypatch) -> None:
+    """Publish a model, and be killed before its manifest is written."""
+    write = BucketStore.replace
+
+    def killed(self: BucketStore, path: str, content: bytes) -> None:
+        if path.endswith(MANIFEST):
+            raise KeyboardInterrupt
+        write(self, path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketStore, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.copy(model_id, to)
+
+
+def make_unreadable(end: str, reason: str, monkeypatch) -> None:
+    """Let the bucket refuse objects whose path has this end."""
+    read = BucketStore.read
+
+    def refuse(self: BucketStore, path: str, digest: str | None = None) -> bytes:
+        if path.endswith(end):
+            raise StoreAwayError(reason)
+        return read(self, path, digest)
+
+    monkeypatch.setattr(BucketStore, "read", refuse)
+
+
 # the operations
 
 
@@ -260,17 +287,7 @@ def test_the_manifest_is_written_last(s3, registry, remote, monkeypatch):
 
 def test_a_publication_that_was_killed_is_no_model_and_is_taken_up_again(registry, remote, monkeypatch):
     model_id = registry.latest("credit")
-    write = BucketStore.replace
-
-    def killed(self: BucketStore, path: str, content: bytes) -> None:
-        if path.endswith(MANIFEST):
-            raise KeyboardInterrupt
-        write(self, path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BucketStore, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            registry.copy(model_id, remote)
+    publish_all_but_the_manifest(model_id, registry, remote, monkeypatch)
     assert remote.list() == []
     with pytest.raises(UnknownModelError):
         remote.load(model_id)
@@ -490,28 +507,14 @@ def test_a_champion_is_known_as_soon_as_it_is_listed(published, proxy, tmp_path)
 def test_an_object_that_cannot_be_read_takes_no_other_away(published, registry, tmp_path, monkeypatch):
     old, new = registry.latest("credit"), copy_of(registry)
     registry.copy(new, published)
-    read = BucketStore.read
-
-    def forbidden(self: BucketStore, path: str, digest: str | None = None) -> bytes:
-        if path == f"{new}/{MODEL}":
-            raise StoreAwayError("AccessDenied")
-        return read(self, path, digest)
-
-    monkeypatch.setattr(BucketStore, "read", forbidden)
+    make_unreadable(f"{new}/{MODEL}", "AccessDenied", monkeypatch)
     settings = Settings(model_registry=published.location, model_cache=tmp_path / "served", auth_required=False)
     ready = create_app(settings).test_client().get("/ready").json
     assert (ready["models"]["credit"], ready["registry"]) == (old, "ok")
 
 
 def test_copying_stops_at_a_model_that_cannot_be_read(published, tmp_path, monkeypatch):
-    read = BucketStore.read
-
-    def cut(self: BucketStore, path: str, digest: str | None = None) -> bytes:
-        if path.endswith(MODEL):
-            raise StoreAwayError("ClientPayloadError")
-        return read(self, path, digest)
-
-    monkeypatch.setattr(BucketStore, "read", cut)
+    make_unreadable(MODEL, "ClientPayloadError", monkeypatch)
     monkeypatch.setenv("MODEL_REGISTRY", published.location)
     for command in (["copy", str(tmp_path / "here")], ["missing"]):
         answer = CliRunner().invoke(models, command)
@@ -521,14 +524,7 @@ def test_copying_stops_at_a_model_that_cannot_be_read(published, tmp_path, monke
 
 def test_training_does_not_pass_over_a_champion_that_cannot_be_read(credit, published, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    read = BucketStore.read
-
-    def cut(self: BucketStore, path: str, digest: str | None = None) -> bytes:
-        if path.endswith(MODEL):
-            raise StoreAwayError("ClientPayloadError")
-        return read(self, path, digest)
-
-    monkeypatch.setattr(BucketStore, "read", cut)
+    make_unreadable(MODEL, "ClientPayloadError", monkeypatch)
     with pytest.raises(StoreAwayError, match="ClientPayloadError"):
         run_training(credit, published, credit.path, Plan(trials=1))
 
@@ -547,17 +543,7 @@ def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp
 
 def test_a_publisher_with_an_old_listing_deletes_nothing_of_others(registry, remote, tmp_path, monkeypatch):
     mine, other = registry.latest("credit"), registry.latest("bikes")
-    replace_ = BucketStore.replace
-
-    def begun(self: BucketStore, path: str, content: bytes) -> None:
-        if path.endswith(MANIFEST):
-            raise KeyboardInterrupt
-        replace_(self, path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BucketStore, "replace", begun)
-        with pytest.raises(KeyboardInterrupt):
-            registry.copy(other, remote)
+    publish_all_but_the_manifest(other, registry, remote, monkeypatch)
     publisher = fresh(remote, tmp_path)
     assert publisher.list() == []  # it has seen the other's files, and no manifest
     registry.copy(other, remote)  # which comes now
@@ -640,6 +626,7 @@ def test_a_service_without_store_and_cache_is_not_ready_and_says_why(location, p
 
 def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "RELIST_AFTER", 0)
+    monkeypatch.setattr(stores, "FIRST_PATIENCE", 2)
     registry = Registry(published.location, cache=tmp_path / "cache")
     listed = registry.list()
     registry.load(registry.latest("bikes"))
@@ -652,7 +639,8 @@ def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeyp
     began = time.monotonic()
     registry.load(registry.latest("bikes"))  # not one file of it is read from the bucket
     assert Registry(published.location, cache=tmp_path / "cache").list() == listed  # a process that starts now
-    assert time.monotonic() - began < 3 * stores.FIRST_PATIENCE
+    # a listing takes 10 s to fail, and there would be one for each file
+    assert time.monotonic() - began < 2 * stores.TIMEOUTS["read_timeout"]
     proxy.fail("pass")
 
 

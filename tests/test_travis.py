@@ -69,10 +69,11 @@ def test_only_pushes_to_master_are_delivered() -> None:
 
 
 def test_no_key_adds_a_job_or_a_phase_that_nobody_sees() -> None:
-    assert set(CONFIG) == {"version", "os", "dist", "language", "services", "install", "stages", "jobs"}
+    assert set(CONFIG) == {"version", "os", "dist", "language", "services", "cache", "install", "stages", "jobs"}
+    assert CONFIG["cache"] == "pip"
     assert CONFIG["install"] == "skip"  # or Travis installs requirements.txt in each job
     for job in JOBS.values():
-        assert set(job) <= {"stage", "name", "cache", "deploy", *PHASES}
+        assert set(job) <= {"stage", "name", "deploy", *PHASES}
 
 
 def test_a_pull_request_needs_no_settings() -> None:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -150,7 +149,7 @@ class running_server:  # noqa: N801 - used as a function
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
                 return Server(self.url, self.process, self.log)
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:  # not there yet, or busy with loading its models
                 time.sleep(0.05)
         self.__exit__()
         pytest.fail(f"gunicorn did not start:\n{self.log.read_text()}")

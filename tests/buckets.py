@@ -9,7 +9,6 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
-from urllib.error import URLError
 
 import boto3
 import pytest
@@ -93,7 +92,7 @@ class S3:
         self._proxies: list[Proxy] = []
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with suppress(URLError, ConnectionError):
+            with suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{self._port}/moto-api/", timeout=5).close()
                 return self
             time.sleep(0.05)

@@ -389,7 +389,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
             try:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
                 break
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
                     pytest.fail(f"moto did not start:\n{log.read_text()}")
                 time.sleep(0.05)

@@ -195,7 +195,10 @@ def test_the_options_are_those_of_the_bundle_and_what_only_the_template_knows() 
         ("aws:elasticbeanstalk:environment", "ServiceRole"),
         ("aws:autoscaling:launchconfiguration", "IamInstanceProfile"),
         ("aws:elbv2:listener:443", "SSLCertificateArns"),
-        ("aws:elasticbeanstalk:application:environment", "USERS_S3_URI"),
+        *(
+            ("aws:elasticbeanstalk:application:environment", name)
+            for name in ("USERS_S3_URI", "AUTH_REQUIRED", "MODEL_REGISTRY", "AWS_DEFAULT_REGION")
+        ),
     }
 
 
@@ -253,13 +256,13 @@ def test_the_platform_is_given_by_what_an_update_of_the_stack_never_sends() -> N
 def test_users_come_from_the_bucket_unless_predictions_are_for_everybody() -> None:
     closed, opened = Rendered(**ENVIRONMENT), Rendered(**ENVIRONMENT, Users="none")
     assert closed.property("USERS_S3_URI") == {"Fn::Sub": "s3://${Bucket}/users.txt"}
-    assert closed.property("AUTH_REQUIRED") is None  # the service's own default: true
+    assert closed.property("AUTH_REQUIRED") == "true"  # said, since a property that is left out may stay "false"
     assert opened.property("USERS_S3_URI") is None
     assert opened.property("AUTH_REQUIRED") == "false"
 
 
 def test_models_come_from_the_image_or_from_the_bucket() -> None:
-    assert Rendered(**ENVIRONMENT).property("MODEL_REGISTRY") is None
+    assert Rendered(**ENVIRONMENT).property("MODEL_REGISTRY") == "/app/models"
     in_bucket = Rendered(**ENVIRONMENT, Models="bucket").property("MODEL_REGISTRY")
     assert in_bucket == {"Fn::Sub": "s3://${Bucket}/models"}
 

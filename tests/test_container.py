@@ -38,6 +38,8 @@ NOBODY = ["--env", "AUTH_REQUIRED=false"]
 MINUTE = 60  # seconds
 SKIPPED = {"this is no git checkout"}  # reasons for which a test may be skipped in the image
 Start = Callable[..., str]
+# what compose.yaml takes from the environment of who calls it, and the tests must not
+SETTINGS = {"AUTH_REQUIRED", "LOG_LEVEL", "MODEL_SIGNING_KEY", "RATE_LIMIT", "TABSERVE_UID"}
 
 
 def docker(*arguments: str, within: float = MINUTE, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -405,7 +407,8 @@ COMPOSE = ("docker", "compose", "--project-name", NAME, "--profile", "tests", "-
 def compose_environment(**variables: str) -> dict[str, str]:
     """The environment of compose.yaml, with images of our own and ports that are free."""
     ours = {"TABSERVE_IMAGE": IMAGE, "TABSERVE_TESTS_IMAGE": TESTS, "TABSERVE_PROXY_IMAGE": PROXY}
-    return {**os.environ, **ours, "PORT": str(free_port()), "PROXY_PORT": str(free_port()), **variables}
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    return {**inherited, **ours, "PORT": str(free_port()), "PROXY_PORT": str(free_port()), **variables}
 
 
 def free_port() -> int:
@@ -419,9 +422,12 @@ def environment(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Variables for compose.yaml; what was started with them is removed after the test."""
     users = tmp_path / "users.txt"
     write_users(users, ALICE)
-    users.chmod(0o644)
+    users.chmod(0o600)  # as `flask users add` leaves it
+    owner = os.getuid() or 10002
+    os.chown(users, owner, -1)
     name, password = ALICE
     variables = compose_environment(
+        TABSERVE_UID=str(owner),
         TABSERVE_USERS_FILE=str(users),
         TABSERVE_USER=name,
         TABSERVE_PASSWORD=password,

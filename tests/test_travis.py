@@ -77,7 +77,7 @@ def test_no_key_adds_a_job_or_a_phase_that_nobody_sees() -> None:
 
 
 def test_a_pull_request_needs_no_settings() -> None:
-    assert list(lines_of(JOBS["test"])) == ["make docker-test"]
+    assert list(lines_of(JOBS["test"])) == ["travis_wait 45 make docker-test"]
     assert set(JOBS["test"]) == {"stage", "name", "script"}
 
 

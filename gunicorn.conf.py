@@ -30,7 +30,7 @@ from api.config import Settings
 
 READ_TIMEOUT = 10  # seconds for which a client that has begun a request may send nothing
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
-LAST_HANDSHAKES = 0.1  # seconds for connections that are being made while the service stops: a round trip
+LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
 
 # Drops those packets to a listening socket that ask for a connection (SYN), and none other: a program for the kernel's
 # packet filter (struct sock_filter), which loads the byte of the TCP flags, tests it and says how much to keep.

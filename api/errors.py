@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from apiflask import APIFlask, HTTPError
 from flask import Response
-from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from api.users import UsersFileError

@@ -502,8 +502,9 @@ def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, 
     configuration = tmp_path / "quick.conf.py"
     configuration.write_text(
         "from runpy import run_path\n"
+        "import api.worker\n"
         f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'quick'}}))\n"
-        "Worker.handle.__globals__['READ_TIMEOUT'] = 1\n"
+        "api.worker.READ_TIMEOUT = 1\n"
     )
     environment = {
         "MODEL_REGISTRY": str(trained.location),

@@ -21,7 +21,7 @@ READ_TIMEOUT = 10  # seconds for which a client that has begun a request may sen
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
 LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
 
-SO_BINDTOIFINDEX = 62  # socket(7); Python's socket has no name for it before 3.14
+SO_BINDTOIFINDEX = 62  # in asm-generic/socket.h; Python 3.13 has no name for it
 NO_INTERFACE = 2**31 - 1
 
 

@@ -163,7 +163,6 @@ class Registry:
         self.location = location
         self._store = open_store(location, cache)
         self._signing_key, self._cache = signing_key, cache
-        self._key = signing_key.encode() if signing_key else None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
@@ -317,7 +316,7 @@ class Registry:
         # through JSON and back, since a tuple and a list are one there: what is digested is what is read again
         complete = json.loads(_serialized({"protocol": PROTOCOL, **manifest, "files": digests}))
         complete["digest"] = _digest(complete)
-        if self._key:
+        if self._signing_key:
             complete["hmac"] = self._signature(complete)
         for name, content in files.items():
             if name != TRAIN_TABLE or isinstance(self.location, Path):  # which stays where it was trained
@@ -479,7 +478,7 @@ class Registry:
             raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
-        if self._key and not hmac.compare_digest(
+        if self._signing_key and not hmac.compare_digest(
             str(manifest.get("hmac", "")).encode(errors="replace"), self._signature(manifest).encode()
         ):
             raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
@@ -488,8 +487,8 @@ class Registry:
         return dict(manifest), written
 
     def _signature(self, manifest: Mapping[str, Any]) -> str:
-        assert self._key
-        return hmac.new(self._key, _canonical(manifest), "sha256").hexdigest()
+        assert self._signing_key
+        return hmac.new(self._signing_key.encode(), _canonical(manifest), "sha256").hexdigest()
 
 
 def library_versions() -> dict[str, str]:

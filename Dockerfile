@@ -24,7 +24,7 @@ ENV PATH=/app/.venv/bin:$PATH \
 
 FROM base AS libraries
 COPY requirements.txt requirements-s3.txt ./
-# Their tests weigh 50 MB. What numpy.testing imports of numpy's own is no test, and scipy and scikit-learn import that.
+# Their tests weigh 60 MB. What numpy.testing imports of numpy's own is no test, and scipy and scikit-learn import that.
 RUN python -m venv --without-pip .venv \
     && pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
            --requirement requirements-s3.txt \

@@ -18,7 +18,15 @@ from typing import Any
 from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, StoreAwayError, UnknownModelError
 from src.models.base import Model
 from src.pipeline import Pipeline
-from src.stores import DEFAULT_CACHE, DEFAULT_FOLDER, Location, open_store, parse_folder, parse_location
+from src.stores import (
+    CHAMPION_SUFFIX,
+    DEFAULT_CACHE,
+    DEFAULT_FOLDER,
+    Location,
+    open_store,
+    parse_folder,
+    parse_location,
+)
 from src.transformers import RecordEncoder, Target
 from src.use_cases.features import Feature
 
@@ -32,7 +40,6 @@ PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may m
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
-CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 
 _PARTS = {  # what every reader of a manifest may rely on
     **dict.fromkeys(("use_case", "algorithm", "baseline", "headline", "version", "created", "python"), str),

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path("models")
 DEFAULT_CACHE = Path("model-cache")
+CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
@@ -98,7 +99,7 @@ class Entry(NamedTuple):
     written : float
         Unix time in seconds.
     content : str, optional
-        Of a small file, which is read with the listing.
+        Of a file that names a champion, which is read with the listing.
     """
 
     version: str
@@ -294,7 +295,7 @@ class CachedStore(Store):
 
     Files are kept by their SHA-256; where that is not known, or is another, by the version that the listing gives, with
     the SHA-256 of what was read: what is kept is neither out of date nor damaged. The listing is kept, too, and with it
-    the content of the small files that lie in no folder. While the bucket cannot be listed, `away` says why, and
+    what names the champions. While the bucket cannot be listed, `away` says why, and
     listing and files are those of before.
 
     Parameters
@@ -372,7 +373,7 @@ class CachedStore(Store):
             self._forget_deleted(known)
 
     def _with_content(self, path: str, entry: Entry, before: Mapping[str, Entry]) -> Entry:
-        if "/" in path:
+        if not path.endswith(CHAMPION_SUFFIX):
             return entry
         if path in before and before[path][:2] == entry[:2]:
             return before[path]

@@ -34,6 +34,7 @@ HARDENED = [
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
     *("--memory", "512m", "--cpus", "1"),
 ]
+CODE = ("setup.py", "application.py", "gunicorn.conf.py")  # beside the packages
 NOBODY = ["--env", "AUTH_REQUIRED=false"]
 MINUTE = 60  # seconds
 SKIPPED = {"this is no git checkout"}  # reasons for which a test may be skipped in the image
@@ -65,6 +66,8 @@ def engine() -> Iterator[None]:
     clean()
     yield
     clean()
+    left = [docker(*kind, "--filter", f"name={NAME}").stdout for kind in (("ps", "-aq"), ("network", "ls", "-q"))]
+    assert left == ["", ""]
 
 
 def clean() -> None:
@@ -222,6 +225,7 @@ def test_secrets_and_private_data_are_kept_out_of_the_context(tmp_path: Path) ->
     kept = ["Dockerfile", "api/app.py", "models/m/manifest.json", "models/credit.champion", "tests/x.py", ".travis.yml"]
     dropped = [
         *(".git/config", ".env", ".env.production", "users.txt", "deploy/users.txt", "deploy/tls.key", "cert.pem"),
+        *("tls.p12", ".aws/credentials", ".netrc"),
         *(
             "models/m/train.csv",
             "models/rejected/m/report.html",
@@ -245,20 +249,40 @@ def base() -> str:
     return str(name)
 
 
-def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, tmp_path: Path) -> None:
-    code = ("setup.py", "application.py", "gunicorn.conf.py")
-    for name in ("Dockerfile", ".dockerignore", *code):
-        shutil.copy(ROOT / name, tmp_path)
-    for path in ROOT.glob("requirements*"):
-        shutil.copy(path, tmp_path)
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """What the service's image is built from, without models, in a folder that a test may change."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    for path in (ROOT / "Dockerfile", ROOT / ".dockerignore", *map(ROOT.joinpath, CODE), *ROOT.glob("requirements*")):
+        shutil.copy(path, folder)
     for name in ("api", "src"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for path in (tmp_path / name, *(tmp_path / name).rglob("*")):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_an_image_that_is_given_models_trains_none(image: str, context: Path) -> None:
+    name = f"{NAME}-models"
+    docker("create", "--name", name, image)
+    docker("cp", f"{name}:/app/models", str(context))
+    docker("rm", name)
+    tag = f"{NAME}:given"
+    docker("build", "--target", "models", "--tag", tag, str(context), within=10 * MINUTE)
+    files = ("-type", "f", "-printf", "%P\n")
+    assert sorted(find(tag, "/models", *files)) == sorted(find(image, "models", *files))
+    libraries = docker("run", "--rm", tag, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
+    assert "sklearn" in libraries
+    assert "bayes_opt" not in libraries
+
+
+def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, context: Path) -> None:
+    for path in (context / name for name in CODE):
+        path.chmod(0o600)
+    for name in ("api", "src"):
+        for path in (context / name, *(context / name).rglob("*")):
             path.chmod(0o700 if path.is_dir() else 0o600)
-    for name in code:
-        (tmp_path / name).chmod(0o600)
     tag = f"{NAME}:modes"
-    docker("build", "--target", "app", "--tag", tag, str(tmp_path), within=10 * MINUTE)
+    docker("build", "--target", "app", "--tag", tag, str(context), within=10 * MINUTE)
     assert docker("run", "--rm", "--user", "10001:10001", tag, "find", "/app", "!", "-readable").stdout == ""
     assert docker("run", "--rm", "--user", "10001:10001", tag, "find", "/app", "-writable").stdout == ""
 

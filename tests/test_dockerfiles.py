@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 SERVICE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 DOCKERFILES = ["Dockerfile", "Dockerfile.test", "deploy/compose/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-LOCKED = {"read_only": True, "tmpfs": "/tmp", "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+LOCKED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
 
 def linted(tool: str, *arguments: str) -> None:
@@ -83,12 +83,19 @@ def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     for name in ("api", "replica", "proxy"):
         service = services[name]
         assert {key: service[key] for key in LOCKED} == LOCKED
+        assert service["tmpfs"].partition(":")[0] == "/tmp"
         assert service["mem_limit"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert services["api"]["mem_limit"] == "512m"
     assert services["api"]["cpus"] == 1
     assert "profiles" not in services["api"]
     assert [services[name]["profiles"] for name in ("tests", "replica", "proxy")] == [["tests"], ["scale"], ["scale"]]
+
+
+def test_uploads_under_way_fill_the_proxys_disk_and_not_its_memory() -> None:
+    proxy = COMPOSE["services"]["proxy"]
+    (size,) = re.findall(r"size=(\d+)m", proxy["tmpfs"])
+    assert int(size) + 100 <= int(proxy["mem_limit"].removesuffix("m"))
 
 
 def test_compose_gives_settings_that_there_are_and_the_users_file_where_the_image_looks() -> None:

@@ -504,6 +504,12 @@ def test_a_champion_is_known_as_soon_as_it_is_listed(published, proxy, tmp_path)
     assert Registry(published.location, cache=tmp_path / "served").champion("credit") == model_id
 
 
+def test_what_names_no_champion_is_not_read_with_the_listing(s3, bucket, published, registry, tmp_path, monkeypatch):
+    s3.client().put_object(Bucket=bucket, Key="some/models/users.txt", Body=b"alice:secret")
+    make_unreadable("users.txt", "AccessDenied", monkeypatch)
+    assert fresh(published, tmp_path).latest("credit") == registry.latest("credit")
+
+
 def test_an_object_that_cannot_be_read_takes_no_other_away(published, registry, tmp_path, monkeypatch):
     old, new = registry.latest("credit"), copy_of(registry)
     registry.copy(new, published)

@@ -17,7 +17,9 @@ from tests.conftest import ROOT
 
 TEXT = (ROOT / ".travis.yml").read_text(encoding="utf-8")
 CONFIG = yaml.safe_load(TEXT)
-JOBS = {job["stage"]: job for job in CONFIG["jobs"]["include"]}
+ALL_JOBS = CONFIG["jobs"]["include"]
+TESTS = [job for job in ALL_JOBS if job["stage"] == "test"]
+JOBS = {job["stage"]: job for job in ALL_JOBS if job["stage"] != "test"}  # of the delivery
 DEPLOY = JOBS["deploy"]["deploy"]
 PHASES = (
     "before_install",
@@ -39,7 +41,7 @@ def lines_of(job: dict[str, Any]) -> Iterator[str]:
         yield from [value] if isinstance(value, str) else value
 
 
-LINES = [line for job in JOBS.values() for line in lines_of(job)]
+LINES = [line for job in ALL_JOBS for line in lines_of(job)]
 
 
 def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
@@ -65,20 +67,28 @@ def test_only_pushes_to_master_are_delivered() -> None:
     assert first == "test"
     assert [stage["name"] for stage in delivery] == ["train", "deploy", "check"]
     assert {stage["if"] for stage in delivery} == {"type = push AND branch = master"}
-    assert [job["stage"] for job in CONFIG["jobs"]["include"]] == ["test", "train", "deploy", "check"]
+    assert [job["stage"] for job in ALL_JOBS] == ["test", "test", "train", "deploy", "check"]
 
 
 def test_no_key_adds_a_job_or_a_phase_that_nobody_sees() -> None:
     assert set(CONFIG) == {"version", "os", "dist", "language", "services", "cache", "install", "stages", "jobs"}
     assert CONFIG["cache"] == "pip"
     assert CONFIG["install"] == "skip"  # or Travis installs requirements.txt in each job
-    for job in JOBS.values():
-        assert set(job) <= {"stage", "name", "deploy", *PHASES}
+    for job in ALL_JOBS:
+        assert set(job) <= {"stage", "name", "python", "deploy", *PHASES}
 
 
 def test_a_pull_request_needs_no_settings() -> None:
-    assert list(lines_of(JOBS["test"])) == ["travis_wait 45 make docker-test"]
-    assert set(JOBS["test"]) == {"stage", "name", "script"}
+    # docker-test skips all when there is no engine: a failure in `install` ends the job
+    assert [list(lines_of(job)) for job in TESTS] == [
+        ["docker version", "travis_wait 45 make docker-test"],
+        ["make test"],
+    ]
+
+
+def test_the_oldest_python_that_the_package_promises_is_tested() -> None:
+    (promised,) = re.findall(r'python_requires=">=(.+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    assert [job["python"] for job in TESTS if "python" in job] == [promised]
 
 
 # deployment
@@ -97,7 +107,7 @@ def test_what_is_deployed_is_the_bundle_that_the_job_makes_from_master() -> None
     assert DEPLOY[True] == {"branch": "master"}
     assert DEPLOY["wait_until_deployed"] is True
     assert DEPLOY["wait_until_deployed_timeout"] >= 600
-    assert not any("deploy" in job for stage, job in JOBS.items() if stage != "deploy")
+    assert [job["stage"] for job in ALL_JOBS if "deploy" in job] == ["deploy"]
 
 
 def test_two_deployments_of_one_build_have_two_labels() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from src.registry import Registry
 from tests.conftest import Server, running_server
@@ -22,6 +22,9 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing here needs another host
 ]
+
+PATIENCE = 60_000  # ms that a busy machine may take
+expect.set_options(timeout=PATIENCE)
 
 REFUSAL = "Failed to load resource: the server responded with a status of"
 
@@ -61,6 +64,7 @@ def refusals() -> set[int]:
 def page(browser: Browser, refusals: set[int]) -> Iterator[Page]:
     """A new tab; at the end, no error was logged, no policy violated, and no other host asked than the first one."""
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     faults: list[str] = []
     asked: list[str] = []

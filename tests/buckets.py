@@ -13,6 +13,8 @@ from contextlib import suppress
 import boto3
 import pytest
 
+from tests.conftest import free_port
+
 REGION = "eu-central-1"
 _numbers = itertools.count()
 
@@ -84,9 +86,7 @@ class S3:
     """moto's server and a proxy in front of it while the `with` block runs; the environment names the proxy."""
 
     def __enter__(self) -> "S3":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._proxies: list[Proxy] = []

@@ -1,5 +1,6 @@
 """What nearly every test needs: a small trained registry, made once, and the service in front of it."""
 
+import itertools
 import os
 import shutil
 import socket
@@ -7,7 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,28 @@ def write_users(path: Path, *users: tuple[str, str]) -> None:
     path.write_text("".join(f"{name}:{hasher.hash(password)}\n" for name, password in users))
 
 
+# each worker of pytest-xdist its own, and none that the kernel gives to a client's connection
+_ports = itertools.count(10_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+
+
+def free_port() -> int:
+    """A port of this machine that no other test is given."""
+    while True:
+        port = next(_ports)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(is_so: Callable[[], bool], within: float, what: str) -> float:
+    """The seconds that it took until something was so; the test fails with `what` when it takes too long."""
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < within, what
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
 @dataclass(frozen=True)
 class Server:
     """A running gunicorn."""
@@ -132,9 +156,7 @@ class running_server:  # noqa: N801 - used as a function
     """gunicorn with the project's own settings while the `with` block runs."""
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         defaults = {"HOST": "127.0.0.1", "PORT": str(port), "AUTH_REQUIRED": "false"}

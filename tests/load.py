@@ -5,8 +5,9 @@ it was sent on a connection, a new or a kept one, and no whole answer with statu
 
     python tests/load.py URL JSON [--clients 8] [--seconds 10] [--keep-alive]
 
-posts the JSON to the URL and prints the counts as JSON. It takes the standard library alone, so that it also runs in a
-container, from its standard input. Where a service needs a user, TABSERVE_USER and TABSERVE_PASSWORD say who asks.
+posts the JSON to the URL, says when it is under way, goes on for the given time and prints the counts as JSON. It takes
+the standard library alone, so that it also runs in a container, from its standard input. Where a service needs a user,
+TABSERVE_USER and TABSERVE_PASSWORD say who asks.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from urllib.parse import urlsplit
 
 PAUSE = 0.01  # seconds of a client between two requests
 TIMEOUT = 30  # seconds without an answer, after which a request is lost
+ENOUGH = 100  # answers, after which the load is under way
+UNDER_WAY = "under way"
 
 
 class Load:
@@ -109,6 +112,11 @@ def main() -> None:
     parser.add_argument("--keep-alive", action="store_true")
     options = parser.parse_args()
     with Load(options.url, options.body, options.clients, options.keep_alive) as load:
+        deadline = time.monotonic() + TIMEOUT
+        while load.counts["answered"] < ENOUGH and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        sys.stdout.write(f"{UNDER_WAY}\n")
+        sys.stdout.flush()
         time.sleep(options.seconds)
     sys.stdout.write(json.dumps(load.counts))
 

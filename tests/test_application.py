@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from src.registry import Registry
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 
 MARKER = "Marker4711"
 
@@ -29,9 +29,7 @@ def exchange(port: int, request: bytes) -> bytes:
 @contextmanager
 def development_server(log: Path, environment: dict[str, str]) -> Iterator[int]:
     """The port of the development server while the `with` block runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PORT": str(port), **environment}
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import boto3
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 from tests.test_elasticbeanstalk import options
 
 PATH = ROOT / "deploy" / "cloudformation" / "tabserve.yaml"
@@ -378,9 +377,7 @@ class Aws:
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("aws") / "log.txt"
     with log.open("wb") as file:

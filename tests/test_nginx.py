@@ -21,7 +21,7 @@ import pytest
 
 from api.config import Settings
 from src.registry import Registry
-from tests.conftest import ALICE, ROOT, Server, running_server
+from tests.conftest import ALICE, ROOT, Server, free_port, running_server
 
 OURS = ROOT / "deploy" / "elasticbeanstalk" / ".platform" / "nginx"
 LIMIT = 64 * 1024 * 1024  # client_max_body_size
@@ -98,12 +98,6 @@ def lay_out(folder: Path, port: int, upstream: int) -> list[str]:
     if nginx is None:
         pytest.skip("nginx is not installed")
     return [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

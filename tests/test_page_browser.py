@@ -24,7 +24,6 @@ from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]
 
-expect.set_options(timeout=60_000)  # ms that a busy machine may take
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 TOO_YOUNG = "Must be between 18 and 120."
 WIDTHS = {"phone": 360, "desk": 1280}

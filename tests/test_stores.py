@@ -632,7 +632,6 @@ def test_a_service_without_store_and_cache_is_not_ready_and_says_why(location, p
 
 def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "RELIST_AFTER", 0)
-    monkeypatch.setattr(stores, "FIRST_PATIENCE", 2)
     registry = Registry(published.location, cache=tmp_path / "cache")
     listed = registry.list()
     registry.load(registry.latest("bikes"))
@@ -642,6 +641,7 @@ def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeyp
     reader.start()
     reader.join(stores.TIMEOUTS["read_timeout"] - 1)  # a listing would take at least a second longer
     assert finished == [listed]
+    monkeypatch.setattr(stores, "FIRST_PATIENCE", 2)
     began = time.monotonic()
     registry.load(registry.latest("bikes"))  # not one file of it is read from the bucket
     assert Registry(published.location, cache=tmp_path / "cache").list() == listed  # a process that starts now

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 PAUSE = 0.01  # seconds of a client between two requests
 TIMEOUT = 30  # seconds without an answer, after which a request is lost
-ENOUGH = 100  # answers, after which the load is under way
+ENOUGH = 500  # answers, after which the load is under way
 UNDER_WAY = "under way"
 
 

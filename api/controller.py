@@ -2,7 +2,9 @@
 
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import orjson
@@ -48,6 +50,12 @@ predictions = APIBlueprint("predictions", __name__)  # what may need credentials
 View = TypeVar("View", bound=Callable[..., Any])
 
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
+
+# Bodies beyond this many bytes are answered one after the other: each may take 200 MB, and a worker has but 512. They
+# are computed by one thread at a time anyway.
+LARGE = 1_000_000
+_turn = threading.Lock()
+_no_turn = nullcontext()
 
 ERRORS = {
     400: "Not JSON, JSON of another shape, or nothing to predict",
@@ -149,15 +157,17 @@ def predict() -> Response:
 def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
     artifact = store().get(model_id)
-    body = _parsed(_bytes())
-    partial = _partial()
-    if type(body) is not dict:
-        return _answer(artifact, Table.of(_list(body)), partial)
-    try:
-        prediction = make_prediction(artifact, [body])
-    except InvalidRecordsError:
-        raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
-    return as_json(_content(artifact, prediction))
+    content = _bytes()
+    with _in_turn(content):
+        body = _parsed(content)
+        partial = _partial()
+        if type(body) is not dict:
+            return _answer(artifact, Table.of(_list(body)), partial)
+        try:
+            prediction = make_prediction(artifact, [body])
+        except InvalidRecordsError:
+            raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
+        return as_json(_content(artifact, prediction))
 
 
 @predictions.post("/explain/<model_id>")
@@ -170,15 +180,17 @@ def explanations(model_id: str) -> Response:
     logarithm of a count, the value of any other regressor.
     """
     artifact = store().get(model_id)
-    body = _parsed(_bytes())
-    is_one = type(body) is dict
-    records = [body] if is_one else _list(body, MOST_EXPLAINED)
-    try:
-        explained = explain(artifact, records)
-    except InvalidRecordsError as error:
-        schema = record_schema(artifact.features)
-        faults = field_errors(schema, body) if is_one else row_errors(schema, records, error.rows)
-        raise InvalidFieldsError(faults) from None
+    content = _bytes()
+    with _in_turn(content):
+        body = _parsed(content)
+        is_one = type(body) is dict
+        records = [body] if is_one else _list(body, MOST_EXPLAINED)
+        try:
+            explained = explain(artifact, records)
+        except InvalidRecordsError as error:
+            schema = record_schema(artifact.features)
+            faults = field_errors(schema, body) if is_one else row_errors(schema, records, error.rows)
+            raise InvalidFieldsError(faults) from None
     return as_json(
         {
             "model": artifact.model_id,
@@ -211,15 +223,16 @@ def outputs(model_id: str) -> Response:
     """
     artifact = store().get(model_id)
     target = artifact.target.feature
-    body = _bytes()
-    if not body:
-        content = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
-        return _answer(artifact, read_table(io.BytesIO(content), TEST_TABLE, artifact.features, target), _partial())
-    records = _list(_parsed(body))
-    if not any(target.name in record for record in records):
-        return _answer(artifact, Table.of(records), _partial())
-    features = [{key: value for key, value in record.items() if key != target.name} for record in records]
-    return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]), _partial())
+    content = _bytes()
+    if not content:
+        table = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
+        return _answer(artifact, read_table(io.BytesIO(table), TEST_TABLE, artifact.features, target), _partial())
+    with _in_turn(content):
+        records = _list(_parsed(content))
+        if not any(target.name in record for record in records):
+            return _answer(artifact, Table.of(records), _partial())
+        features = [{key: value for key, value in record.items() if key != target.name} for record in records]
+        return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]), _partial())
 
 
 @predictions.post("/outputs_upload/<model_id>")
@@ -234,9 +247,11 @@ def outputs_upload(model_id: str) -> Response:
     if not file_kind_is_known(file.filename or ""):
         raise UnsupportedFileError(NOT_A_TABLE)
     settings = _settings()
-    stream = io.BytesIO(file.read())
-    table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
-    return _answer(artifact, table, _partial(), as_csv=_wants_csv())
+    content = file.read()
+    with _in_turn(content):
+        stream = io.BytesIO(content)
+        table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
+        return _answer(artifact, table, _partial(), as_csv=_wants_csv())
 
 
 def _answer(artifact: Artifact, table: Table, partial: bool, *, as_csv: bool = False) -> Response:
@@ -313,6 +328,11 @@ def _bytes() -> bytes:
         return request.get_data()
     body: bytes = request.environ["wsgi.input"].read(length)
     return body
+
+
+def _in_turn(content: bytes) -> AbstractContextManager[Any]:
+    """What to answer a body in, once it is read: no client that sends slowly holds up others."""
+    return _turn if len(content) > LARGE else _no_turn
 
 
 def _parsed(data: bytes) -> Any:

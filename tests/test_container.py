@@ -13,14 +13,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.config import Settings
 from src import __version__
+from src.datasets.reader import write_csv
 from src.train_pipeline import commit
+from src.use_cases.declaration import UseCase
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
 
@@ -336,6 +340,24 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
         assert {column: predicted[column] for column in expected[name]} == expected[name]
     command = docker("exec", container, "cat", "/proc/1/cmdline").stdout.split("\0")
     assert [Path(part).name for part in command[1:]] == ["gunicorn", "application", ""]
+
+
+def test_the_longest_files_at_the_same_time_fit_into_its_memory(start: Start, credit: UseCase) -> None:
+    container = start(*HARDENED, *NOBODY)
+    url = ready(container)
+    table = write_csv(list(credit.example), [credit.example] * Settings().max_rows)
+    head = '--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.csv"\r\n\r\n'
+    body = f"{head}{table}\r\n--B--\r\n".encode()
+
+    def upload(_: int) -> int:
+        headers = {"Content-Type": "multipart/form-data; boundary=B"}
+        request = urllib.request.Request(f"{url}/outputs_upload/credit", body, headers)
+        with urllib.request.urlopen(request, timeout=5 * MINUTE) as response:
+            return len(json.load(response)["result"])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(upload, range(6))) == [Settings().max_rows] * 6
+    assert docker("logs", container).stderr.count("Booting worker") == 1  # none was killed and replaced
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [("1", 1), ("2", 2)])

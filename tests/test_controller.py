@@ -6,8 +6,10 @@ import json
 import math
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +21,7 @@ from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
 
 import src
+from api import controller
 from api.app import create_app
 from api.config import Settings
 from src.datasets.reader import read_training_table
@@ -866,3 +869,34 @@ def test_a_query_that_is_not_understood_is_refused_and_not_passed_over(
 
 def test_a_query_of_the_models_list_that_is_not_understood_is_refused(service: FlaskClient) -> None:
     assert assert_problem(service.get("/models?usecase=credit"), 422) == {"usecase": ["Unknown field."]}
+
+
+def test_large_bodies_are_answered_one_after_the_other_and_small_ones_meanwhile(
+    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
+    predict, begun, go_on = controller.make_prediction, threading.Semaphore(0), threading.Event()
+
+    def held_up(artifact: Artifact, records: list[Any], **options: Any) -> Any:
+        if len(records) > 1:
+            begun.release()
+            assert go_on.wait(60)
+        return predict(artifact, records, **options)
+
+    monkeypatch.setattr(controller, "make_prediction", held_up)
+    rows = [record] * 10_000
+    head = b'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.csv"\r\n\r\n'
+    file = {"data": head + csv_of(rows) + b"\r\n--B--\r\n", "content_type": "multipart/form-data; boundary=B"}
+    with ThreadPoolExecutor(2) as pool:
+        answers = [
+            pool.submit(app.test_client().post, "/outputs/credit", json=rows),
+            pool.submit(app.test_client().post, "/outputs_upload/credit", **file),
+        ]
+        try:
+            assert begun.acquire(timeout=60)
+            assert app.test_client().post("/predict", json=record).status_code == 200
+            assert not begun.acquire(timeout=2)
+        finally:
+            go_on.set()
+        assert [len(answer.result().json["result"]) for answer in answers] == [10_000] * 2
+    assert begun.acquire(blocking=False)

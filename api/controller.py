@@ -51,8 +51,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
 
-# Bodies beyond this many bytes are answered one after the other: each may take 200 MB, and a worker has but 512. They
-# are computed by one thread at a time anyway.
+# Bodies beyond this many bytes are answered one after the other: each may take 200 MB, and a container has but 512.
+# Python computes them by one thread at a time anyway.
 LARGE = 1_000_000
 _turn = threading.Lock()
 _no_turn = nullcontext()

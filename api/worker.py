@@ -141,8 +141,8 @@ def stop_without_loss(server: Any) -> None:
 
     A listening socket that is bound to a network interface that is not there gets no more of them: who asks for one is
     refused at once. Those that are being made are still made, and wait for a worker to accept them. It needs no
-    privilege since Linux 5.7; where it cannot be done, a connection may be lost in the moment in which the sockets are
-    closed. gunicorn has no hook for it.
+    privilege since Linux 5.7; where it cannot be done, the log says so, and a connection may be lost in the moment in
+    which the sockets are closed. gunicorn has no hook for it.
 
     Parameters
     ----------
@@ -154,8 +154,10 @@ def stop_without_loss(server: Any) -> None:
     def stop_(graceful: bool = True) -> None:
         if not (server.reexec_pid or server.master_pid or server.systemd):  # the sockets are nobody else's
             for listener in server.LISTENERS:
-                with suppress(OSError):
+                try:
                     listener.setsockopt(SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
+                except OSError as error:
+                    server.log.warning("new connections cannot be refused (%s): one may be lost", error.strerror)
         stop(graceful)
 
     server.stop = stop_

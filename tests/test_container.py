@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -112,10 +112,10 @@ def start(image: str) -> Iterator[Start]:
     """Starts containers, which are removed after the test."""
     started: list[str] = []
 
-    def start_one(*options: str, command: Sequence[str] = ()) -> str:
+    def start_one(*options: str, image: str = image) -> str:
         name = f"{NAME}-{len(started)}"
         started.append(name)
-        docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8080", *options, image, *command)
+        docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8080", *options, image)
         return name
 
     yield start_one
@@ -508,6 +508,15 @@ def test_a_service_that_does_not_start_fails_the_acceptance_tests(
     done = accept(environment)
     assert done.returncode != 0
     assert "flask users add" in done.stdout + done.stderr
+
+
+def test_an_upload_for_which_the_proxy_has_no_room_is_told_so(start: Start) -> None:
+    docker("build", "--tag", PROXY, "deploy/compose", within=10 * MINUTE)
+    small = [*HARDENED, "--tmpfs", "/tmp:size=1m"]
+    url = address(start(*small, image=PROXY))
+    wait_until(lambda: answer(f"{url}/")[0] == 503, MINUTE, "nginx does not start")  # there is no replica
+    status, problem = answer(f"{url}/predict", "x" * 2_000_000)
+    assert (status, problem["status"], problem["detail"]) == (503, 503, "Too many uploads at a time.")
 
 
 def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: dict[str, str]) -> None:

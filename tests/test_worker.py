@@ -9,6 +9,7 @@ from contextlib import closing
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
 
 from api.config import Settings
-from api.worker import Response
+from api.worker import Response, stop_without_loss
 from src.registry import Registry
 from tests.conftest import ROOT, Server, running_server, wait_until
 from tests.load import Load
@@ -207,3 +208,13 @@ def test_a_file_is_sent_after_its_head(stoppable: Server) -> None:
         status, _, body = answer(client)
     assert status == 200
     assert body == (ROOT / "api" / "static" / "page.css").read_bytes()
+
+
+def test_a_system_that_cannot_refuse_connections_is_no_secret_and_stops_as_usual() -> None:
+    listener, server = Mock(), Mock(reexec_pid=0, master_pid=0, systemd=False)
+    listener.setsockopt.side_effect = PermissionError(1, "Operation not permitted")
+    server.LISTENERS, stop = [listener], server.stop
+    stop_without_loss(server)
+    server.stop(graceful=True)
+    stop.assert_called_once_with(True)
+    assert "Operation not permitted" in str(server.log.warning.call_args)

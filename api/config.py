@@ -124,6 +124,9 @@ class Settings:
     max_rows: int = _setting(
         100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
     )
+    max_file_seconds: int = _setting(
+        25, "Longest time that reading one file may take, in seconds.", "a whole number above 0", _positive
+    )
     auth_required: bool = _setting(
         True,
         "Whether predictions are for users alone, who are added by `flask users add`; "

@@ -250,7 +250,9 @@ def outputs_upload(model_id: str) -> Response:
     content = file.read()
     with _in_turn(content):
         stream = io.BytesIO(content)
-        table = read_table(stream, "The file", artifact.features, artifact.target.feature, settings.max_rows)
+        target = artifact.target.feature
+        limits = (settings.max_rows, settings.max_file_seconds)
+        table = read_table(stream, "The file", artifact.features, target, *limits)
         return _answer(artifact, table, _partial(), as_csv=_wants_csv())
 
 

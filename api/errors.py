@@ -47,6 +47,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.FileLimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.NotExplainableError: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,

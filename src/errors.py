@@ -106,6 +106,10 @@ class UnsupportedFileError(TabserveError):
     """A file that is neither CSV nor XLSX."""
 
 
+class FileLimitError(TabserveError):
+    """A file beyond one of the reader's limits; the message says which, and the way out."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong in a table: where it is, what stands there, what would be right."""

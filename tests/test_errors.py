@@ -38,6 +38,7 @@ EVERY_STATUS = [
     (src.errors.NothingToPredictError(), 400),
     (src.errors.UnknownModelError(), 404),
     (src.errors.TooManyRowsError(5), 413),
+    (src.errors.FileLimitError("Too wide."), 413),
     (src.errors.UnsupportedFileError("Neither."), 415),
     (InvalidFieldsError({"age": ["Not a valid integer."]}), 422),
     (src.errors.InvalidTableError("a.csv", [Fault("age", "Not a valid integer.", 2, SECRET)]), 422),

@@ -73,6 +73,7 @@ HEADER = "age,housing,income,default"
     [
         csv(HEADER, "35,own,1.5,1", "36,1,,2"),
         csv(HEADER, "35,own,1.5,1", "36,1,,2", "", ",,,", ""),
+        csv("", HEADER, "", "35,own,1.5,1", ",", "", "36,1,,2"),
         csv("\ufeff" + HEADER, "35,own,1.5,1", "36,1,,2"),
         csv(HEADER + "\r\n35,own,1.5,1\r\n36,1,,2\r\n"),
         csv(HEADER + "\r35,own,1.5,1\r36,1,,2\r"),
@@ -82,8 +83,10 @@ HEADER = "age,housing,income,default"
         xlsx([COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2]]),
         xlsx([COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2], [], [None, ""]]),
         xlsx([[*COLUMNS, None], [35, "own", 1.5, 1, None], [36, "1", None, 2]]),
+        xlsx([[], COLUMNS, [], [35, "own", 1.5, 1], [None, ""], [36, "1", None, 2]]),
         xlsx([], [COLUMNS, [35, "own", 1.5, 1], [36, "1", None, 2]], []),
         xlsx([[HEADER], ["35,own,1.5,1"], ["36,1,,2"]]),
+        xlsx([[HEADER], [], ["35,own,1.5,1"], [], ["36,1,,2"]]),
         xlsx([[HEADER, None], ['35,"own",1.5,1'], ["36,1,,2", None, ""], []]),
     ],
 )
@@ -160,8 +163,8 @@ def test_rows_of_any_cells_are_all_read_or_refused(rows: list[list[Any]]) -> Non
         table = read(io.BytesIO(text.getvalue().encode()))
     except (InvalidTableError, UnsupportedFileError):
         return
-    blank = [not any(row) for row in cells]
-    assert len(table.records) == len(blank) - [*blank[::-1], False].index(False)
+    assert list(table.rows) == [row for row, row_cells in enumerate(cells, 2) if any(row_cells)]
+    assert len(table.records) == len(table.rows)
 
 
 def test_missing_unknown_and_repeated_columns_are_all_named() -> None:
@@ -179,7 +182,7 @@ def test_a_column_whose_values_may_be_missing_may_be_left_out() -> None:
     assert table.records == [{"housing": "own", "age": 30}]
 
 
-@pytest.mark.parametrize("stream", [csv(""), csv("", HEADER), xlsx([]), xlsx([[], COLUMNS])])
+@pytest.mark.parametrize("stream", [csv(""), csv("", ",,"), xlsx([]), xlsx([[], [None]])])
 def test_a_file_without_a_header_misses_its_columns(stream: io.BytesIO) -> None:
     assert "column 'age': This column is missing." in refused(stream)
 
@@ -189,7 +192,7 @@ def test_a_column_without_a_name_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "cells"), [("35,own,1.5", 3), ("35,own,1.5,1,9", 5), ("35,own,1.5,1,,9", 6), ("35", 1), ("", 0)]
+    ("line", "cells"), [("35,own,1.5", 3), ("35,own,1.5,1,9", 5), ("35,own,1.5,1,,9", 6), ("35", 1)]
 )
 def test_a_csv_row_of_another_width_is_named(line: str, cells: int) -> None:
     message = refused(csv(HEADER, "35,own,1.5,1", line, "35,own,1.5,1"))
@@ -227,9 +230,33 @@ def test_a_header_of_the_bank_s_export_that_cannot_be_split_is_named() -> None:
     assert "row 1, column 'first': 'age,\"housing': Not values" in refused(xlsx([['age,"housing'], ["35,own"]]))
 
 
-def test_an_empty_row_within_a_sheet_is_not_dropped() -> None:
-    message = refused(xlsx([COLUMNS, [35, "own", 1.5, 1], [], [35, "own", 1.5, 1]]), check=True)
-    assert "row 3, column 'age': None: Field may not be null." in message
+@pytest.mark.parametrize(
+    "stream",
+    [
+        csv("", HEADER, "", '35,"for, free",1.5,1', ",,,", "", "36,own,,2"),
+        csv("", HEADER, "", '35,"own', '",1.5,1', ",,,", "", "36,own,,2"),
+        xlsx([[], COLUMNS, [], [35, "own", 1.5, 1], [None, ""], [], [36, "own", None, 2]]),
+        xlsx([[], [HEADER], [], ["35,own,1.5,1"], [None, ""], [], ["36,own,,2"]]),
+    ],
+)
+def test_rows_are_counted_as_a_spreadsheet_shows_them_blank_ones_too(stream: io.BytesIO) -> None:
+    assert list(read(stream).rows) == [4, 7]
+
+
+def test_records_of_a_list_are_counted_from_zero() -> None:
+    assert list(Table.of([FIRST, FIRST]).rows) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("last", "fault"),
+    [
+        ("99,own,1,1,350", "row 5: The row has 5 cells and the header 4."),
+        ("999,own,1,1", "row 5, column 'age': 999: Must be between 0 and 120."),
+        ("99,own,1,9", "row 5, column 'default': 9: Must be between 1 and 2."),
+    ],
+)
+def test_every_fault_of_a_row_names_the_same_number(last: str, fault: str) -> None:
+    assert fault in refused(csv(HEADER, "", "35,own,1.5,1", "", last), check=True)
 
 
 @pytest.mark.parametrize(

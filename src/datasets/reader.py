@@ -8,7 +8,9 @@ columns, takes texts such as "NA" for missing, and knows no row numbers.
 
 import csv
 import io
+import math
 import re
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from src.aliases import Record
-from src.errors import Fault, InvalidTableError, TooManyRowsError, UnsupportedFileError
+from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
 from src.use_cases.features import Feature
 
 NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
@@ -42,15 +44,15 @@ class Table:
         One for each row, with the feature columns only. Values are typed but not checked.
     target : list or None
         Values of the target column, when the file has one.
-    first_row : int
-        Where the first record stands in the file, counted from 1.
+    rows : sequence of int
+        Where each record stands: the number of its row as a spreadsheet shows it.
     """
 
     place: str
     columns: list[str]
     records: Sequence[Record]
     target: list[Any] | None
-    first_row: int = 2
+    rows: Sequence[int]
 
     @classmethod
     def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
@@ -68,7 +70,7 @@ class Table:
         Table
             Without columns; its rows are counted from 0.
         """
-        return cls("the list", [], records, target, 0)
+        return cls("the list", [], records, target, range(len(records)))
 
     def check(self, features: Sequence[Feature], target: Feature | None) -> None:
         """Check every value.
@@ -87,14 +89,14 @@ class Table:
         """
         faults = [
             Fault(feature.name, problem, row, record.get(feature.name))
-            for row, record in enumerate(self.records, self.first_row)
+            for row, record in zip(self.rows, self.records, strict=True)
             for feature in features
             if (problem := feature.problem(record.get(feature.name)))
         ]
         if target:
             faults += [
                 Fault(target.name, problem, row, value)
-                for row, value in enumerate(self.target or (), self.first_row)
+                for row, value in zip(self.rows, self.target or (), strict=self.target is not None)
                 if (problem := target.problem(value))
             ]
         if faults:
@@ -139,7 +141,12 @@ def read_training_table(path: Path, features: Sequence[Feature], target: Feature
 
 
 def read_table(
-    stream: BinaryIO, name: str, features: Sequence[Feature], target: Feature, max_rows: int | None = None
+    stream: BinaryIO,
+    name: str,
+    features: Sequence[Feature],
+    target: Feature,
+    max_rows: int | None = None,
+    seconds: float | None = None,
 ) -> Table:
     """Read a file with the given columns, in any order; the target and what may be missing can be left out.
 
@@ -155,6 +162,8 @@ def read_table(
         The column to predict.
     max_rows : int, optional
         Refuse more rows than this.
+    seconds : float, optional
+        Give up when reading takes longer than this.
 
     Returns
     -------
@@ -170,19 +179,22 @@ def read_table(
         When it is neither CSV nor XLSX, is malformed, or is an XLSX file beyond the limits of this module.
     TooManyRowsError
         When there are more than `max_rows`.
+    FileLimitError
+        When it takes longer than `seconds`.
     """
     is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
     stream.seek(0)
     place, rows = _xlsx_rows(stream, name) if is_xlsx else (name, _csv_rows(stream))
     typed = is_xlsx
-    header = next(rows, ())
+    numbered = _filled(rows, seconds)
+    first_row, header = next(numbered, (1, ()))
     first = str(header[0]) if header else ""
     if "," in first and not any(cell is not None for cell in header[1:]):
-        rows, typed = _split(place, rows), False
-        header = _split_cell(place, 1, first)
+        numbered, typed = _split(place, numbered), False
+        header = _split_cell(place, first_row, first)
     columns = _columns(place, header, features, target)
-    body = _body(rows, max_rows)
-    _check_width(place, body, len(columns), ragged=typed)
+    numbers, body = _body(numbered, max_rows)
+    _check_width(place, numbers, body, len(columns), ragged=typed)
 
     by_name = {feature.name: feature for feature in (*features, target)}
     values = {
@@ -191,7 +203,7 @@ def read_table(
     }
     target_values = values.pop(target.name, None)
     records = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return Table(place, columns, records, target_values)
+    return Table(place, columns, records, target_values, numbers)
 
 
 def _value(row: Cells, position: int, feature: Feature, typed: bool) -> Any:
@@ -252,12 +264,22 @@ def _guarded(rows: Iterable[Cells]) -> Iterator[Cells]:
         raise UnsupportedFileError(NOT_A_TABLE) from error
 
 
-def _split(place: str, rows: Iterable[Cells]) -> Iterator[Cells]:
+def _filled(rows: Iterable[Cells], seconds: float | None) -> Iterator[tuple[int, Cells]]:
+    """The rows that hold anything, each with its number, until the time is over."""
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    for number, row in enumerate(rows, 1):
+        if time.monotonic() > end:
+            raise FileLimitError(f"Reading the file takes longer than {seconds} seconds; send it in several parts.")
+        if _is_filled(row):
+            yield number, row
+
+
+def _split(place: str, rows: Iterable[tuple[int, Cells]]) -> Iterator[tuple[int, Cells]]:
     """Rows of the bank's export: the first cell holds all values, and no other cell anything."""
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if _is_filled(row[1:]):
             raise InvalidTableError(place, [Fault("second", "Only the first column may hold values.", number, row[1])])
-        yield _split_cell(place, number, str(row[0])) if row and row[0] is not None else ()
+        yield number, _split_cell(place, number, str(row[0]))
 
 
 def _split_cell(place: str, number: int, cell: str) -> Cells:
@@ -287,31 +309,27 @@ def _columns(place: str, header: Cells, features: Sequence[Feature], target: Fea
     return names
 
 
-def _body(rows: Iterator[Cells], max_rows: int | None) -> list[Cells]:
-    """The rows below the header, without the blank ones at the end that spreadsheets and editors leave."""
+def _body(rows: Iterable[tuple[int, Cells]], max_rows: int | None) -> tuple[list[int], list[Cells]]:
+    """The rows below the header and their numbers."""
+    numbers: list[int] = []
     body: list[Cells] = []
-    blank = 0
-    for row in rows:
-        if not _is_filled(row):
-            blank += 1
-            continue
-        if max_rows is not None and len(body) + blank >= max_rows:
+    for number, row in rows:
+        if len(body) == max_rows:
             raise TooManyRowsError(max_rows)
-        body += [()] * blank
+        numbers.append(number)
         body.append(row)
-        blank = 0
-    return body
+    return numbers, body
 
 
 def _is_filled(row: Cells) -> bool:
     return any(cell not in (None, "") for cell in row)
 
 
-def _check_width(place: str, body: Sequence[Cells], width: int, *, ragged: bool) -> None:
+def _check_width(place: str, numbers: Sequence[int], body: Sequence[Cells], width: int, *, ragged: bool) -> None:
     """No row holds values beyond the header, and none is shorter, unless rows may be ragged, as those of a sheet."""
     faults = [
         Fault(None, f"The row has {len(row)} cells and the header {width}.", number)
-        for number, row in enumerate(body, 2)
+        for number, row in zip(numbers, body, strict=True)
         if _is_filled(row[width:]) or (len(row) < width and not ragged)
     ]
     if faults:

@@ -16,6 +16,10 @@ from typing import Any, ClassVar, TypeAlias
 
 from src.errors import InvalidUseCaseError
 
+# names of what answers hold beside a record: no column may have one
+RESERVED_NAMES = frozenset(
+    {"result", "probability", "errors", "lower", "upper", "reasons", "decision_id", "decision_ids", "read_as"}
+)
 NULL_PROBLEM = "Field may not be null."
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)

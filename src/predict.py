@@ -42,7 +42,7 @@ def make_prediction(
     records : sequence of mapping
         n_rows records.
     target : sequence, optional
-        Each record's outcome, where it is known; one that is not allowed is a fault of its record.
+        Each record's outcome, None while it is open; one that is not allowed is a fault of its record.
     partial : bool
         Whether to answer the good records when others are at fault.
 
@@ -60,7 +60,7 @@ def make_prediction(
     if not records:
         raise NothingToPredictError
     check = artifact.target.feature.problem
-    faulty = [] if target is None else [position for position, value in enumerate(target) if check(value)]
+    faulty = [position for position, value in enumerate(target or ()) if value is not None and check(value)]
     try:
         matrix = artifact.pipeline.transform(records)
     except InvalidRecordsError as error:
@@ -85,7 +85,7 @@ def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Seque
 
 
 def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequence[Any]) -> float | None:
-    """The task's headline metric on the predicted records.
+    """The task's headline metric on the predicted records whose outcome is known.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequ
     prediction : Prediction
         What it answered.
     target : sequence
-        Outcome of each record, the faulty ones included.
+        Outcome of each record, the faulty ones included; None while it is open.
 
     Returns
     -------
@@ -108,9 +108,11 @@ def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequ
     InvalidTargetError
         When the outcome of a predicted record is not allowed.
     """
-    if not len(prediction.good):
+    outcomes = [target[row] for row in prediction.good]
+    known = [place for place, outcome in enumerate(outcomes) if outcome is not None]
+    if not known:
         return None
-    value = task.metric(artifact.target.transform([target[row] for row in prediction.good]), prediction.scores)
+    value = task.metric(artifact.target.transform([outcomes[place] for place in known]), prediction.scores[known])
     return value if np.isfinite(value) else None
 
 

@@ -104,13 +104,23 @@ def test_a_partial_answer_without_a_good_record_is_all_none(artifact, record):
     assert len(prediction.scores) == 0
 
 
-@pytest.mark.parametrize("outcome", [0, 3, "1", None, 1.5, float("nan"), True, [1]])
+@pytest.mark.parametrize("outcome", [0, 3, "1", 1.5, float("nan"), True, [1]])
 def test_an_outcome_that_is_not_allowed_is_a_fault_of_its_record(artifact, record, outcome):
     with pytest.raises(InvalidRecordsError) as error:
         make_prediction(artifact, [record, record, {}], target=[1, outcome, 2])
     assert error.value.rows == [1, 2]
     prediction = make_prediction(artifact, [record, record, {}], target=[1, outcome, 2], partial=True)
     assert list(prediction.good) == [0]
+
+
+def test_a_record_whose_outcome_is_open_is_predicted_and_not_measured(artifact, credit, records):
+    target = [1, 2] * 10
+    prediction = make_prediction(artifact, records[:22], target=[None, *target, None])
+    assert prediction.faulty == []
+    assert prediction.scores.tolist() == make_prediction(artifact, records[:22]).scores.tolist()
+    of_known = measure(artifact, credit.task, make_prediction(artifact, records[1:21], target=target), target)
+    assert measure(artifact, credit.task, prediction, [None, *target, None]) == of_known
+    assert measure(artifact, credit.task, prediction, [None] * 22) is None
 
 
 def test_known_outcomes_do_not_change_an_answer(artifact, records):
@@ -210,7 +220,7 @@ def test_the_metric_of_numbers_that_do_not_vary_is_none(regressor, bikes, hours,
     assert measure(regressor, bikes.task, prediction, target) is None
 
 
-@pytest.mark.parametrize("outcome", [-1, 1_000_001, 1.5, "3", None, True])
+@pytest.mark.parametrize("outcome", [-1, 1_000_001, 1.5, "3", True])
 def test_a_number_that_is_no_count_is_a_fault_of_its_record(regressor, bikes, outcome):
     with pytest.raises(InvalidRecordsError) as error:
         make_prediction(regressor, [bikes.example] * 2, target=[3, outcome])

@@ -11,6 +11,7 @@ from api import auth, bikes, docs, errors, limits, openapi, page
 from api.config import Settings
 from api.controller import blueprint, predictions
 from api.serving import ModelStore
+from api.turn import Turn
 from src.registry import Registry
 
 LIMITED = ("predictions",)  # blueprints whose views RATE_LIMIT counts
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         rule.strict_slashes = False
     registry = Registry(settings.model_registry, settings.model_signing_key, settings.model_cache)
     app.extensions["settings"] = settings
+    app.extensions["turn"] = Turn()
     app.extensions["models"] = ModelStore(registry, settings.default_use_case)
     errors.init_app(app)
     openapi.init_app(app, settings, LIMITED, bikes.PATH_PARAMETERS)

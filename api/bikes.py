@@ -9,8 +9,9 @@ from apiflask.validators import Range
 from flask import Response
 from marshmallow import RAISE
 
+from api.answers import as_json
 from api.auth import auth
-from api.controller import as_json, predictions, problems, store
+from api.controller import predictions, problems, store
 from api.errors import InvalidFieldsError
 from api.schemas import AnswerSchema, QuerySchema, query_schema
 from src.errors import UnknownAlgorithmError

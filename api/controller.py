@@ -1,24 +1,23 @@
 """The routes: HTTP in, a call to `src`, HTTP out."""
 
 import io
-import json
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, BinaryIO, TypeVar, cast
 
-import orjson
 from apiflask import APIBlueprint
 from apiflask.schemas import FileSchema
 from flask import Response, current_app, request
 from marshmallow import RAISE
+from werkzeug.datastructures import FileStorage
 
 import src
 from api import API_VERSION
+from api.answers import as_content, as_csv, as_json, table_errors
+from api.bodies import as_list, parse, read_body
 from api.config import Settings
-from api.errors import PROBLEM_TYPE, BadRequestError, InvalidFieldsError, NotReadyError
+from api.errors import PROBLEM_TYPE, InvalidFieldsError, NotReadyError
 from api.schemas import (
-    MOST_ROWS,
     ExplanationsSchema,
     HealthSchema,
     ModelSchema,
@@ -30,16 +29,14 @@ from api.schemas import (
     ScoredPredictionSchema,
     VersionSchema,
     field_errors,
-    in_words,
     printable,
     public_manifest,
     record_schema,
-    row_errors,
 )
 from api.serving import ModelStore
-from src.aliases import Record
-from src.datasets.reader import NOT_A_TABLE, Table, file_kind_is_known, read_table, write_csv
-from src.errors import InvalidRecordsError, NothingToPredictError, TooManyRowsError, UnsupportedFileError
+from api.turn import Turn
+from src.datasets.reader import NOT_A_TABLE, XLSX_MAGIC, Table, file_kind_is_known, read_table
+from src.errors import InvalidRecordsError, UnsupportedFileError
 from src.explain import Explanation, explain
 from src.predict import Prediction, make_prediction, measure
 from src.registry import REPORT, TEST_TABLE, Artifact
@@ -51,10 +48,11 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
 
-# Bodies beyond this many bytes are answered one after the other: each may take 200 MB, and a container has but 512.
-# Python computes them by one thread at a time anyway.
-LARGE = 1_000_000
-_turn = threading.Lock()
+# Bytes from which on a body waits for its turn. A row of a CSV file may be 20 bytes and take a kilobyte as a record;
+# a workbook may unpack to anything.
+LARGE_JSON = 1_000_000
+LARGE_CSV = 100_000
+LARGE_XLSX = 0
 _no_turn = nullcontext()
 
 ERRORS = {
@@ -64,7 +62,7 @@ ERRORS = {
     415: "Neither CSV nor XLSX",
     422: "A field is missing, unknown or invalid",
     501: "No model of this kind can be explained",
-    503: "No usable model",
+    503: "No usable model, or too much large work at a time",
 }
 
 REPORT_HEADERS = {  # a report is styled by itself and does nothing
@@ -158,16 +156,16 @@ def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
     artifact = store().get(model_id)
     content = _bytes()
-    with _in_turn(content):
-        body = _parsed(content)
+    with _in_turn(len(content), LARGE_JSON):
+        body = parse(content, _settings().max_rows)
         partial = _partial()
         if type(body) is not dict:
-            return _answer(artifact, Table.of(_list(body)), partial)
+            return _answer(artifact, Table.of(as_list(body, _settings().max_rows)), partial)
         try:
             prediction = make_prediction(artifact, [body])
         except InvalidRecordsError:
             raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
-        return as_json(_content(artifact, prediction))
+        return as_json(as_content(artifact, prediction))
 
 
 @predictions.post("/explain/<model_id>")
@@ -181,16 +179,15 @@ def explanations(model_id: str) -> Response:
     """
     artifact = store().get(model_id)
     content = _bytes()
-    with _in_turn(content):
-        body = _parsed(content)
-        is_one = type(body) is dict
-        records = [body] if is_one else _list(body, MOST_EXPLAINED)
+    with _in_turn(len(content), LARGE_JSON):
+        body = parse(content, _settings().max_rows)
+        records = [body] if type(body) is dict else as_list(body, min(MOST_EXPLAINED, _settings().max_rows))
         try:
             explained = explain(artifact, records)
         except InvalidRecordsError as error:
-            schema = record_schema(artifact.features)
-            faults = field_errors(schema, body) if is_one else row_errors(schema, records, error.rows)
-            raise InvalidFieldsError(faults) from None
+            if type(body) is dict:
+                raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
+            raise InvalidFieldsError(table_errors(artifact, Table.of(records), error.rows)) from None
     return as_json(
         {
             "model": artifact.model_id,
@@ -222,17 +219,22 @@ def outputs(model_id: str) -> Response:
     When the records hold the target column, the answer says how good the predictions are.
     """
     artifact = store().get(model_id)
-    target = artifact.target.feature
     content = _bytes()
     if not content:
-        table = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
-        return _answer(artifact, read_table(io.BytesIO(table), TEST_TABLE, artifact.features, target), _partial())
-    with _in_turn(content):
-        records = _list(_parsed(content))
-        if not any(target.name in record for record in records):
+        return _answer_hold_out(artifact)
+    with _in_turn(len(content), LARGE_JSON):
+        records = as_list(parse(content, _settings().max_rows), _settings().max_rows)
+        name = artifact.target.feature.name
+        if not any(name in record for record in records):
             return _answer(artifact, Table.of(records), _partial())
-        features = [{key: value for key, value in record.items() if key != target.name} for record in records]
-        return _answer(artifact, Table.of(features, [record.get(target.name) for record in records]), _partial())
+        features = [{key: value for key, value in record.items() if key != name} for record in records]
+        return _answer(artifact, Table.of(features, [record.get(name) for record in records]), _partial())
+
+
+def _answer_hold_out(artifact: Artifact) -> Response:
+    content = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
+    with _in_turn(len(content), LARGE_CSV):
+        return _answer(artifact, _read(artifact, io.BytesIO(content), "The hold-out"), _partial())
 
 
 @predictions.post("/outputs_upload/<model_id>")
@@ -246,108 +248,59 @@ def outputs_upload(model_id: str) -> Response:
         raise InvalidFieldsError({"fileupload": ["Send a CSV or XLSX file in this multipart field."]})
     if not file_kind_is_known(file.filename or ""):
         raise UnsupportedFileError(NOT_A_TABLE)
-    settings = _settings()
-    content = file.read()
-    with _in_turn(content):
-        stream = io.BytesIO(content)
-        target = artifact.target.feature
-        limits = (settings.max_rows, settings.max_file_seconds)
-        table = read_table(stream, "The file", artifact.features, target, *limits)
-        return _answer(artifact, table, _partial(), as_csv=_wants_csv())
+    partial = _partial()
+    with ExitStack() as turn:
+        turn.enter_context(_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if _is_csv(file) else LARGE_XLSX))
+        table = _read(artifact, cast("BinaryIO", file.stream), "The file")
+        if not _wants_csv():
+            return _answer(artifact, table, partial)
+        response = as_csv(artifact, table, _predict(artifact, table, partial))
+        response.call_on_close(turn.pop_all().close)  # the table is kept until all of the answer is sent
+        return response
 
 
-def _answer(artifact: Artifact, table: Table, partial: bool, *, as_csv: bool = False) -> Response:
-    """Predict a table and answer in the order of its rows."""
+def _read(artifact: Artifact, stream: BinaryIO, name: str) -> Table:
+    """Read a file within the limits of a request."""
+    limits = (_settings().max_rows, _settings().max_file_seconds)
+    return read_table(stream, name, artifact.features, artifact.target.feature, *limits)
+
+
+def _predict(artifact: Artifact, table: Table, partial: bool) -> Prediction:
+    """Predict a table; what is wrong with rows at fault is said unless a partial answer is asked for."""
     try:
-        prediction = make_prediction(artifact, table.records, target=table.target, partial=partial)
+        return make_prediction(artifact, table.records, target=table.target, partial=partial)
     except InvalidRecordsError as error:
-        raise InvalidFieldsError(_row_errors(artifact, table, error.rows)) from None
-    if as_csv:
-        return _csv(artifact, table, prediction)
-    content = _content(artifact, prediction)
+        raise InvalidFieldsError(table_errors(artifact, table, error.rows)) from None
+
+
+def _answer(artifact: Artifact, table: Table, partial: bool) -> Response:
+    """Predict a table and answer in the order of its rows."""
+    prediction = _predict(artifact, table, partial)
+    content = as_content(artifact, prediction)
     if prediction.faulty:
-        content["errors"] = _row_errors(artifact, table, prediction.faulty)
+        content["errors"] = table_errors(artifact, table, prediction.faulty)
     if table.target is not None:
         task = get_use_case(artifact.manifest["use_case"]).task
         content[task.answer_name] = measure(artifact, task, prediction, table.target)
     return as_json(content)
 
 
-def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
-    return {
-        "model": artifact.model_id,
-        "version": artifact.manifest["version"],
-        **prediction.columns,
-        "errors": None,
-    }
-
-
-def _csv(artifact: Artifact, table: Table, prediction: Prediction) -> Response:
-    """The table with the answer's columns, and with what is wrong where a row is at fault."""
-    columns: dict[str, Sequence[Any]] = dict(prediction.columns)
-    if prediction.faulty:
-        faults = _row_errors(artifact, table, prediction.faulty, most=len(prediction.faulty))["rows"]
-        columns["errors"] = [in_words(faults.get(str(row), {})) for row in range(len(table.records))]
-    if table.target is not None:
-        columns[artifact.target.feature.name] = table.target
-    rows = (
-        {**record, **dict(zip(columns, cells, strict=True))}
-        for record, *cells in zip(table.records, *columns.values(), strict=True)
-    )
-    names = dict.fromkeys([*table.columns, *columns])
-    return Response(write_csv(list(names), rows), content_type="text/csv; charset=utf-8")
-
-
-def _row_errors(artifact: Artifact, table: Table, rows: Sequence[int], most: int = MOST_ROWS) -> dict[str, Any]:
-    """What is wrong with the rows at fault, their target included when there is one."""
-    if table.target is None:
-        return row_errors(record_schema(artifact.features), table.records, rows, most)
-    target = artifact.target.feature
-    whole = {row: {**table.records[row], target.name: table.target[row]} for row in rows}
-    return row_errors(record_schema((*artifact.features, target)), whole, rows, most)
-
-
-def _list(body: Any, most: int | None = None) -> Sequence[Record]:
-    """The body as a list of records, neither empty nor too long: of MAX_ROWS records, and of `most`."""
-    if type(body) is not list or not all(type(record) is dict for record in body):
-        raise BadRequestError("The body must be a list of JSON objects; /output takes a single object too.")
-    if not body:
-        raise NothingToPredictError
-    limit = min(most or _settings().max_rows, _settings().max_rows)
-    if len(body) > limit:
-        raise TooManyRowsError(limit)
-    return body
-
-
 def _bytes() -> bytes:
-    """The request's body.
-
-    Of a known length within the limit it is read from the server itself: Flask's stream around it, which checks just
-    that, costs as much as a prediction. Flask reads, or refuses, all others.
-    """
-    length = request.content_length
-    if length is None or length > _settings().max_content_length:
-        return request.get_data()
-    body: bytes = request.environ["wsgi.input"].read(length)
-    return body
+    return read_body(_settings().max_content_length)
 
 
-def _in_turn(content: bytes) -> AbstractContextManager[Any]:
-    """What to answer a body in, once it is read: no client that sends slowly holds up others."""
-    return _turn if len(content) > LARGE else _no_turn
+def _in_turn(size: int, large: int) -> AbstractContextManager[None]:
+    """What to answer a body in, once it is there: no client that sends slowly holds up others."""
+    turn: Turn = current_app.extensions["turn"]
+    return turn.taken() if size > large else _no_turn
 
 
-def _parsed(data: bytes) -> Any:
-    """The JSON in a body."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
-    # Many writers emit NaN and Infinity, which are not JSON, or 1e999: read them, so that the field can be named.
-    try:
-        return json.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise BadRequestError("The body is not JSON.") from None
+def _is_csv(file: FileStorage) -> bool:
+    """Whether a file is read as CSV; what it begins with decides."""
+    file.seek(0)
+    is_csv: bool = file.read(len(XLSX_MAGIC)) != XLSX_MAGIC
+    file.seek(0)
+    return is_csv
 
 
 def _wants_csv() -> bool:
@@ -363,11 +316,6 @@ def _partial() -> bool:
     if texts not in (["true"], ["false"]):
         raise InvalidFieldsError({"partial": ["Must be true or false, once."]})
     return texts == ["true"]
-
-
-def as_json(content: Any) -> Response:
-    """Answer with JSON."""
-    return Response(orjson.dumps(content), content_type="application/json")
 
 
 def store() -> ModelStore:

@@ -12,6 +12,7 @@ from flask import Response
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
+from api.turn import BusyError
 from api.users import UsersFileError
 from src import errors
 
@@ -55,6 +56,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -90,8 +92,8 @@ def init_app(app: APIFlask) -> None:
         if status is None:
             return unexpected_error(error)
         if isinstance(error, errors.InvalidTableError):
-            return problem(status, "The file does not fit; see errors.", error.by_column())
-        return problem(status, str(error), getattr(error, "by_field", None))
+            return problem(status, "The file cannot be used: see errors.", error.by_column())
+        return problem(status, str(error), getattr(error, "by_field", None), getattr(error, "headers", None))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

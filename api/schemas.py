@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import nsmallest
 from typing import Any, TypeAlias, cast
 
 import marshmallow
@@ -90,25 +91,18 @@ def query_schema(use_case: UseCase) -> Schema:
 
 def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
     """What is wrong with a record, by field; long names are cut, and no value is repeated."""
+    if len(record) > len(schema.fields) + MOST_FIELDS:  # perhaps by a million: only those that are named
+        unknown = nsmallest(MOST_FIELDS, (name for name in record if name not in schema.fields), key=str)
+        record = {name: record[name] for name in (*schema.fields, *unknown) if name in record}
     errors = schema.validate(record)
     known = {field: errors.pop(field) for field in schema.fields if field in errors}
     named = [*known.items(), *sorted(errors.items(), key=str)][:MOST_FIELDS]
     return {printable(field): messages for field, messages in named}
 
 
-def row_errors(
-    schema: marshmallow.Schema,
-    records: Sequence[Record] | Mapping[int, Record],
-    rows: Sequence[int],
-    most: int = MOST_ROWS,
-) -> dict[str, Any]:
-    """What is wrong with the first of a list's rows at fault, and how many rows are."""
-    return {"rows": {str(row): field_errors(schema, records[row]) for row in rows[:most]}, "count": len(rows)}
-
-
-def in_words(errors: FieldErrors) -> str:
-    """What is wrong with a record, in one text."""
-    return "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
+def row_errors(schema: marshmallow.Schema, records: Mapping[int, Record], count: int) -> dict[str, Any]:
+    """What is wrong with the first of a list's rows at fault, by their numbers, and how many rows are."""
+    return {"rows": {str(row): field_errors(schema, record) for row, record in records.items()}, "count": count}
 
 
 def printable(name: object) -> str:
@@ -250,7 +244,7 @@ class RowErrorsSchema(AnswerSchema):
         keys=String(),
         values=Dict(keys=String(), values=List(String())),
         required=True,
-        metadata={"description": "What is wrong, by the row's number and by field"},
+        metadata={"description": "What is wrong, by the row's number and by field; files count as spreadsheets do"},
     )
     count = Integer(required=True, validate=Range(min=1))
 

@@ -150,6 +150,8 @@ class RecordEncoder(Transformer):
         for position, record in enumerate(_records(X)):
             try:
                 if len(record) != width:
+                    if len(record) > width:  # perhaps a million keys: not copied
+                        raise KeyError
                     record = {**self.absent_, **record}
                     if len(record) != width:
                         raise KeyError

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,8 +100,14 @@ FILES: dict[str, tuple[str, Callable[[list[dict[str, Any]]], bytes]]] = {
 
 
 def upload(client: FlaskClient, content: bytes, name: str = "new.csv", query: str = "", accept: str = "*/*") -> Any:
-    data = {"fileupload": (io.BytesIO(content), name)}
-    return client.post(f"/outputs_upload/credit{query}", data=data, headers={"Accept": accept})
+    head = f'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="{name}"\r\n\r\n'
+    return client.post(
+        f"/outputs_upload/credit{query}",
+        data=head.encode() + content + b"\r\n--B--\r\n",
+        content_type="multipart/form-data; boundary=B",
+        headers={"Accept": accept},
+        buffered=True,  # read to its end and closed, as by a server
+    )
 
 
 # what is asked of the service itself
@@ -471,12 +478,38 @@ def test_an_auc_of_one_class_is_null(service: FlaskClient, record: dict[str, Any
 
 
 def test_an_invalid_outcome_is_a_fault_of_its_row(service: FlaskClient, labelled: list[dict[str, Any]]) -> None:
-    rows = [*labelled[:50], {**labelled[50], "default": 3}, {**labelled[51], "default": None}]
+    rows = [*labelled[:50], {**labelled[50], "default": 3}, {**labelled[51], "default": "2"}]
     errors = assert_problem(service.post("/outputs/credit", json=rows), 422)
     assert list(errors["rows"]) == ["50", "51"]
     assert list(errors["rows"]["50"]) == ["default"]
     answer = service.post("/outputs/credit?partial=true", json=rows)
     assert answer.json["auc_score"] == service.post("/outputs/credit", json=labelled[:50]).json["auc_score"]
+
+
+@pytest.mark.parametrize("is_open", [{"default": None}, {}], ids=["null", "absent"])
+def test_a_record_whose_outcome_is_open_is_predicted_and_not_measured(
+    service: FlaskClient, labelled: list[dict[str, Any]], is_open: dict[str, Any]
+) -> None:
+    undecided = [{name: value for name, value in row.items() if name != "default"} | is_open for row in labelled[50:60]]
+    answer = service.post("/outputs/credit", json=[*undecided, *labelled[:50]])
+    assert answer.status_code == 200
+    whole = service.post("/outputs/credit", json=labelled[:60]).json
+    assert answer.json["probability"] == whole["probability"][50:] + whole["probability"][:50]
+    assert answer.json["auc_score"] == service.post("/outputs/credit", json=labelled[:50]).json["auc_score"]
+    nobody = service.post("/outputs/credit", json=[{**undecided[0], "default": None}]).json
+    assert (len(nobody["result"]), nobody["auc_score"]) == (1, None)
+
+
+def test_a_row_at_fault_whose_outcome_is_open_is_only_blamed_for_the_fault(
+    service: FlaskClient, labelled: list[dict[str, Any]]
+) -> None:
+    rows = [*labelled[:2], {**labelled[2], "age": "x", "default": None}]
+    errors = assert_problem(service.post("/outputs/credit", json=rows), 422)
+    assert errors == {"rows": {"2": {"age": ["Not a valid integer."]}}, "count": 1}
+
+
+def test_a_hold_out_of_more_rows_than_allowed_is_not_answered(narrow: FlaskClient) -> None:
+    assert_problem(narrow.post("/outputs/credit"), 413)
 
 
 # files
@@ -542,7 +575,8 @@ def test_a_row_at_fault_stops_the_whole_file(service: FlaskClient, records: list
     content = write([records[0], {**records[1], "housing": MARKER}, records[2]])
     answer = upload(service, content, name)
     errors = assert_problem(answer, 422)
-    assert errors == {"rows": {"1": {"housing": ["Must be one of: for free, own, rent."]}}, "count": 1}
+    row = "3"  # as a spreadsheet shows it
+    assert errors == {"rows": {row: {"housing": ["Must be one of: for free, own, rent."]}}, "count": 1}
     partial = upload(service, content, name, query="?partial=true")
     assert partial.json["result"][1] is None
     assert partial.json["errors"] == errors
@@ -875,6 +909,67 @@ def test_large_bodies_are_answered_one_after_the_other_and_small_ones_meanwhile(
     trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = create_app(Settings(model_registry=trained.location, auth_required=False))
+    begun, go_on = hold_up_lists(monkeypatch)
+    rows = [record] * 10_000
+    with ThreadPoolExecutor(2) as pool:
+        answers = [
+            pool.submit(app.test_client().post, "/outputs/credit", json=rows),
+            pool.submit(upload, app.test_client(), csv_of(rows)),
+        ]
+        try:
+            assert begun.acquire(timeout=60)
+            assert app.test_client().post("/predict", json=record).status_code == 200
+            assert upload(app.test_client(), csv_of([record])).status_code == 200
+            assert not begun.acquire(timeout=2)
+        finally:
+            go_on.set()
+        assert [len(answer.result().json["result"]) for answer in answers] == [10_000] * 2
+    assert begun.acquire(blocking=False)
+
+
+def test_a_workbook_waits_for_its_turn_whatever_its_size(
+    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
+    begun, go_on = hold_up_lists(monkeypatch)
+    content = ordinary_xlsx([record] * 2)
+    assert len(content) < 10_000
+    with ThreadPoolExecutor(2) as pool:
+        names = ("a.xlsx", "called-otherwise.csv")
+        answers = [pool.submit(upload, app.test_client(), content, name) for name in names]
+        try:
+            assert begun.acquire(timeout=60)
+            assert not begun.acquire(timeout=2)
+        finally:
+            go_on.set()
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+
+
+def test_a_service_that_stops_finishes_the_file_it_works_on_and_tells_the_others_to_come_again(
+    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
+    begun, go_on = hold_up_lists(monkeypatch)
+    content = csv_of([record] * 2_000)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(upload, app.test_client(), content)
+        assert begun.acquire(timeout=60)
+        waiting = pool.submit(upload, app.test_client(), content)
+        try:
+            time.sleep(0.5)
+            assert not waiting.done()
+            app.extensions["turn"].stop()
+            for refused in (waiting.result(60), upload(app.test_client(), content)):
+                assert_problem(refused, 503)
+                assert int(refused.headers["Retry-After"]) > 0
+            assert app.test_client().post("/predict", json=record).status_code == 200
+        finally:
+            go_on.set()
+        assert len(first.result().json["result"]) == 2_000
+
+
+def hold_up_lists(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event]:
+    """Predictions of several records say that they have begun, and wait until they may go on."""
     predict, begun, go_on = controller.make_prediction, threading.Semaphore(0), threading.Event()
 
     def held_up(artifact: Artifact, records: list[Any], **options: Any) -> Any:
@@ -884,19 +979,4 @@ def test_large_bodies_are_answered_one_after_the_other_and_small_ones_meanwhile(
         return predict(artifact, records, **options)
 
     monkeypatch.setattr(controller, "make_prediction", held_up)
-    rows = [record] * 10_000
-    head = b'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.csv"\r\n\r\n'
-    file = {"data": head + csv_of(rows) + b"\r\n--B--\r\n", "content_type": "multipart/form-data; boundary=B"}
-    with ThreadPoolExecutor(2) as pool:
-        answers = [
-            pool.submit(app.test_client().post, "/outputs/credit", json=rows),
-            pool.submit(app.test_client().post, "/outputs_upload/credit", **file),
-        ]
-        try:
-            assert begun.acquire(timeout=60)
-            assert app.test_client().post("/predict", json=record).status_code == 200
-            assert not begun.acquire(timeout=2)
-        finally:
-            go_on.set()
-        assert [len(answer.result().json["result"]) for answer in answers] == [10_000] * 2
-    assert begun.acquire(blocking=False)
+    return begun, go_on

@@ -11,6 +11,7 @@ from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 import src.errors
 from api.errors import PROBLEM_TYPE, STATUS, BadRequestError, InvalidFieldsError, NotReadyError, init_app, problem
+from api.turn import BusyError
 from api.users import UsersFileError
 from src.errors import Fault, TabserveError
 from tests.conftest import ROOT
@@ -47,6 +48,7 @@ EVERY_STATUS = [
     (src.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
     (src.errors.StoreAwayError("EndpointConnectionError"), 503),
     (NotReadyError({"credit": "There is none."}), 503),
+    (BusyError("The service is stopping."), 503),
     (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
 ]
 

@@ -25,7 +25,7 @@ from src.use_cases.features import Feature
 NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
 MAX_UNPACKED = 200_000_000  # bytes that an XLSX file may unpack to: more is an attack or a mistake
 MAX_SHEET_ROWS = 1_048_576  # as many as Excel writes: a row may say that it is the billionth, and empty ones are read
-_XLSX_MAGIC = b"PK\x03\x04"
+XLSX_MAGIC = b"PK\x03\x04"
 
 Cells = Sequence[Any]
 
@@ -182,7 +182,7 @@ def read_table(
     FileLimitError
         When it takes longer than `seconds`.
     """
-    is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
+    is_xlsx = stream.read(len(XLSX_MAGIC)) == XLSX_MAGIC
     stream.seek(0)
     place, rows = _xlsx_rows(stream, name) if is_xlsx else (name, _csv_rows(stream))
     typed = is_xlsx

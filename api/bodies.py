@@ -1,0 +1,90 @@
+"""What requests hold: JSON, bounded before it is built, and taken only when it says one thing."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from flask import request
+
+from api.errors import BadRequestError, InvalidFieldsError
+from api.schemas import MOST_FIELDS, MOST_ROWS, FieldErrors, printable
+from src.aliases import Record
+from src.errors import NothingToPredictError, TooManyRowsError
+
+NOT_JSON = "The body is not JSON."
+REPEATED = "Given more than once."
+SPARE = 1000  # braces and brackets beyond one for each row: in texts, or in values that are at fault
+
+
+def read_body(longest: int) -> bytes:
+    """Return the request's body.
+
+    Of a known length within the limit it is read from the server itself: Flask's stream around it, which checks just
+    that, costs as much as a prediction. Flask reads, or refuses, all others.
+    """
+    length = request.content_length
+    if length is None or length > longest:
+        return request.get_data()
+    body: bytes = request.environ["wsgi.input"].read(length)
+    return body
+
+
+def parse(content: bytes, max_rows: int) -> Any:
+    """Return the JSON in a body; objects that have a key twice are refused.
+
+    An empty object or list takes 3 bytes of a body and 70 of memory, so they are counted before they are built.
+    """
+    if max(content.count(b"{"), content.count(b"[")) > max_rows + SPARE:
+        raise TooManyRowsError(max_rows)
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # Many writers emit NaN and Infinity, which are not JSON, or 1e999: read them, so that the field can be named.
+        body = _loads(content)
+    if content.count(b":") > _keys(body):  # else each colon is a key's: most bodies are done here
+        _refuse_repetitions(_loads(content, _repeated))
+    return body
+
+
+def as_list(body: Any, most: int) -> Sequence[Record]:
+    """Return the body as a list of records, neither empty nor too long."""
+    if type(body) is not list or not all(type(record) is dict for record in body):
+        raise BadRequestError("The body must be a list of JSON objects; /output takes a single object too.")
+    if not body:
+        raise NothingToPredictError
+    if len(body) > most:
+        raise TooManyRowsError(most)
+    return body
+
+
+def _loads(content: bytes, object_pairs_hook: Any = None) -> Any:
+    try:
+        return json.loads(content.decode(), object_pairs_hook=object_pairs_hook)
+    except (ValueError, RecursionError):
+        raise BadRequestError(NOT_JSON) from None
+
+
+def _keys(body: Any) -> int:
+    if type(body) is list:
+        return sum(len(record) for record in body if type(record) is dict)
+    return len(body) if type(body) is dict else 0
+
+
+def _repeated(pairs: Sequence[tuple[str, Any]]) -> FieldErrors:
+    """What is wrong with an object's keys; what it holds is not kept."""
+    names = Counter(name for name, _ in pairs)
+    if len(names) == len(pairs):
+        return {}
+    return {printable(name): [REPEATED] for name, n in names.most_common(MOST_FIELDS) if n > 1}
+
+
+def _refuse_repetitions(faults: Any) -> None:
+    """Refuse a body by what `_repeated` made of its objects; those within a record's values are at fault anyway."""
+    if type(faults) is dict and faults:
+        raise InvalidFieldsError(faults)
+    if type(faults) is list:
+        rows = {str(row): fault for row, fault in enumerate(faults) if type(fault) is dict and fault}
+        if rows:
+            raise InvalidFieldsError({"rows": dict([*rows.items()][:MOST_ROWS]), "count": len(rows)})

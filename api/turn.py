@@ -1,0 +1,73 @@
+"""Whose turn it is: work that may take much memory is done one piece at a time by each worker."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from src.errors import TabserveError
+
+MOST_WAITING = 5  # requests, each of which holds a thread
+PATIENCE = 30.0  # seconds that one waits; proxies give up after 60
+LOOK_AGAIN = 0.1  # seconds after which one that waits sees that the service stops
+
+
+class BusyError(TabserveError):
+    """Too much large work at a time, or the service stops; nothing of the request was done."""
+
+    headers: ClassVar = {"Retry-After": "5"}
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} Nothing was done; send it again in a few seconds.")
+
+
+class Turn:
+    """One piece of large work at a time, few that wait for it, and none begun once the service stops.
+
+    Python computes by one thread at a time anyway, and each piece may take 200 MB of a container's 512.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._count = threading.Lock()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Begin no more; only sets a flag, since it is called by a signal's handler."""
+        self._is_stopping = True
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have the turn while the `with` block runs.
+
+        Raises
+        ------
+        BusyError
+            When too many wait already, the wait is too long, or the service stops.
+        """
+        self._wait()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _wait(self) -> None:
+        with self._count:
+            if self._waiting > MOST_WAITING:
+                raise BusyError("Other large requests are being answered.")
+            self._waiting += 1
+        try:
+            self._acquire(time.monotonic() + PATIENCE)
+        finally:
+            with self._count:
+                self._waiting -= 1
+
+    def _acquire(self, until: float) -> None:
+        while not self._is_stopping:
+            if self._lock.acquire(timeout=LOOK_AGAIN):
+                return
+            if time.monotonic() > until:
+                raise BusyError("Other large requests are being answered.")
+        raise BusyError("The service is stopping.")

@@ -1,0 +1,110 @@
+"""JSON bodies: read by one meaning, bounded before they are built."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.bodies import as_list, parse
+from api.errors import BadRequestError, InvalidFieldsError
+from src.errors import NothingToPredictError, TooManyRowsError
+from tests.conftest import ROOT
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=20,
+)
+JSON = {"ensure_ascii": False, "separators": (",", ":")}
+
+
+@given(VALUES)
+def test_json_without_repeated_keys_is_what_it_says(value: Any) -> None:
+    try:
+        content = json.dumps(value, **JSON).encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return
+    assert parse(content, 100) == value
+
+
+@given(st.lists(st.tuples(st.sampled_from(["age", "job", "", "a:b", "\u00e4"]), VALUES), max_size=6), st.booleans())
+def test_an_object_is_refused_exactly_when_it_has_a_key_twice(pairs: list[tuple[str, Any]], is_in_list: bool) -> None:
+    text = "{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs) + "}"
+    names = [name for name, _ in pairs]
+    repeated = {name for name in names if names.count(name) > 1}
+    content = (f'[{{"x":":"}},{text}]' if is_in_list else text).encode()
+    if not repeated:
+        parse(content, 100)
+        return
+    with pytest.raises(InvalidFieldsError) as error:
+        parse(content, 100)
+    faults: Any = error.value.by_field
+    assert (faults["rows"]["1"] if is_in_list else faults) == {name: ["Given more than once."] for name in repeated}
+
+
+def test_the_repeated_keys_of_a_list_are_named_by_row() -> None:
+    content = b'[{"age": 1}, {"age": 30, "job": "x", "age": 40}, {"age": 1, "age": 1, "job": 1, "job": 1}]'
+    with pytest.raises(InvalidFieldsError) as error:
+        parse(content, 100)
+    assert error.value.by_field["count"] == 2
+    assert {row: set(names) for row, names in error.value.by_field["rows"].items()} == {
+        "1": {"age"},
+        "2": {"age", "job"},
+    }
+
+
+def test_numbers_that_json_does_not_know_are_read_so_that_their_field_can_be_named() -> None:
+    record = parse(b'{"a": NaN, "b": Infinity, "c": 1e999}', 100)
+    assert list(record) == ["a", "b", "c"]
+    with pytest.raises(InvalidFieldsError):
+        parse(b'{"a": NaN, "a": 1}', 100)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff", b"[" * 1000 + b"]" * 1000, b'{"a":1,}'])
+def test_what_is_not_json_is_a_bad_request_or_only_nested(content: bytes) -> None:
+    try:
+        parse(content, 1000)
+    except BadRequestError as error:
+        assert str(error) == "The body is not JSON."  # noqa: PT017
+    else:
+        assert content.startswith(b"[[")
+
+
+@pytest.mark.parametrize("block", [b"{},", b"[],", b'{"":0},', b"[[[]]],", b'{"a":{"a":{}}},'])
+def test_blocks_of_empty_objects_are_counted_before_they_are_built(block: bytes) -> None:
+    content = b"[" + block * (1_000_000 // len(block)) + b"0]"
+    with pytest.raises(TooManyRowsError):
+        parse(content, 1000)
+
+
+@pytest.mark.parametrize("block", ["{},", "[],", '"ab",', "1.5,", '{"a":1.5},', '"\U0001f6b2",'])
+def test_the_largest_body_takes_no_more_memory_than_a_container_has(block: str) -> None:
+    program = f"""
+import resource
+from api.bodies import parse
+block = {block!r}.encode()
+content = b"[" + block * (16 * 1024**2 // len(block) - 1) + b"0]"
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    parse(content, 100_000)
+except Exception as error:
+    assert type(error).__name__ == "TooManyRowsError", error
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 260  # megabytes; 390 were empty objects
+
+
+def test_a_list_is_of_objects_and_neither_empty_nor_too_long() -> None:
+    assert as_list([{}, {"a": 1}], 2) == [{}, {"a": 1}]
+    with pytest.raises(TooManyRowsError):
+        as_list([{}] * 3, 2)
+    with pytest.raises(NothingToPredictError):
+        as_list([], 2)
+    for body in ({}, "x", None, [1], [{}, []]):
+        with pytest.raises(BadRequestError):
+            as_list(body, 2)

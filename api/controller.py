@@ -157,15 +157,19 @@ def output(model_id: str) -> Response:
     artifact = store().get(model_id)
     content = _bytes()
     with _in_turn(len(content), LARGE_JSON):
-        body = parse(content, _settings().max_rows)
-        partial = _partial()
-        if type(body) is not dict:
-            return _answer(artifact, Table.of(as_list(body, _settings().max_rows)), partial)
-        try:
-            prediction = make_prediction(artifact, [body])
-        except InvalidRecordsError:
-            raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
-        return as_json(as_content(artifact, prediction))
+        return _answer_body(artifact, content)
+
+
+def _answer_body(artifact: Artifact, content: bytes) -> Response:
+    body = parse(content, _settings().max_rows)
+    partial = _partial()
+    if type(body) is not dict:
+        return _answer(artifact, Table.of(as_list(body, _settings().max_rows)), partial)
+    try:
+        prediction = make_prediction(artifact, [body])
+    except InvalidRecordsError:
+        raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
+    return as_json(as_content(artifact, prediction))
 
 
 @predictions.post("/explain/<model_id>")
@@ -180,14 +184,7 @@ def explanations(model_id: str) -> Response:
     artifact = store().get(model_id)
     content = _bytes()
     with _in_turn(len(content), LARGE_JSON):
-        body = parse(content, _settings().max_rows)
-        records = [body] if type(body) is dict else as_list(body, min(MOST_EXPLAINED, _settings().max_rows))
-        try:
-            explained = explain(artifact, records)
-        except InvalidRecordsError as error:
-            if type(body) is dict:
-                raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
-            raise InvalidFieldsError(table_errors(artifact, Table.of(records), error.rows)) from None
+        explained = _explain_body(artifact, content)
     return as_json(
         {
             "model": artifact.model_id,
@@ -195,6 +192,17 @@ def explanations(model_id: str) -> Response:
             "explanations": [_explanation(one) for one in explained],
         }
     )
+
+
+def _explain_body(artifact: Artifact, content: bytes) -> list[Explanation]:
+    body = parse(content, _settings().max_rows)
+    records = [body] if type(body) is dict else as_list(body, min(MOST_EXPLAINED, _settings().max_rows))
+    try:
+        return explain(artifact, records)
+    except InvalidRecordsError as error:
+        if type(body) is dict:
+            raise InvalidFieldsError(field_errors(record_schema(artifact.features), body)) from None
+        raise InvalidFieldsError(table_errors(artifact, Table.of(records), error.rows)) from None
 
 
 def _explanation(one: Explanation) -> dict[str, Any]:
@@ -223,12 +231,17 @@ def outputs(model_id: str) -> Response:
     if not content:
         return _answer_hold_out(artifact)
     with _in_turn(len(content), LARGE_JSON):
-        records = as_list(parse(content, _settings().max_rows), _settings().max_rows)
-        name = artifact.target.feature.name
-        if not any(name in record for record in records):
-            return _answer(artifact, Table.of(records), _partial())
-        features = [{key: value for key, value in record.items() if key != name} for record in records]
-        return _answer(artifact, Table.of(features, [record.get(name) for record in records]), _partial())
+        return _answer_list(artifact, content)
+
+
+def _answer_list(artifact: Artifact, content: bytes) -> Response:
+    """Answer a list of records, with or without their outcomes."""
+    records = as_list(parse(content, _settings().max_rows), _settings().max_rows)
+    name = artifact.target.feature.name
+    if not any(name in record for record in records):
+        return _answer(artifact, Table.of(records), _partial())
+    features = [{key: value for key, value in record.items() if key != name} for record in records]
+    return _answer(artifact, Table.of(features, [record.get(name) for record in records]), _partial())
 
 
 def _answer_hold_out(artifact: Artifact) -> Response:
@@ -251,12 +264,17 @@ def outputs_upload(model_id: str) -> Response:
     partial = _partial()
     with ExitStack() as turn:
         turn.enter_context(_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if _is_csv(file) else LARGE_XLSX))
-        table = _read(artifact, cast("BinaryIO", file.stream), "The file")
-        if not _wants_csv():
-            return _answer(artifact, table, partial)
-        response = as_csv(artifact, table, _predict(artifact, table, partial))
-        response.call_on_close(turn.pop_all().close)  # the table is kept until all of the answer is sent
+        response = _answer_file(artifact, cast("BinaryIO", file.stream), partial)
+        if response.is_streamed:
+            response.call_on_close(turn.pop_all().close)  # the table is kept until all of the answer is sent
         return response
+
+
+def _answer_file(artifact: Artifact, stream: BinaryIO, partial: bool) -> Response:
+    table = _read(artifact, stream, "The file")
+    if _wants_csv():
+        return as_csv(artifact, table, _predict(artifact, table, partial))
+    return _answer(artifact, table, partial)
 
 
 def _read(artifact: Artifact, stream: BinaryIO, name: str) -> Table:

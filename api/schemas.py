@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import nsmallest
+from traceback import clear_frames
 from typing import Any, TypeAlias, cast
 
 import marshmallow
@@ -94,10 +95,20 @@ def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
     if len(record) > len(schema.fields) + MOST_FIELDS:  # perhaps by a million: only those that are named
         unknown = nsmallest(MOST_FIELDS, (name for name in record if name not in schema.fields), key=str)
         record = {name: record[name] for name in (*schema.fields, *unknown) if name in record}
-    errors = schema.validate(record)
+    errors = _validate(schema, record)
     known = {field: errors.pop(field) for field in schema.fields if field in errors}
     named = [*known.items(), *sorted(errors.items(), key=str)][:MOST_FIELDS]
     return {printable(field): messages for field, messages in named}
+
+
+def _validate(schema: marshmallow.Schema, record: Record) -> dict[str, list[str]]:
+    """The errors of a record; marshmallow's exception refers to itself, and would keep the whole request in memory."""
+    try:
+        schema.load(record)
+    except ValidationError as error:
+        clear_frames(error.__traceback__)
+        return cast("dict[str, list[str]]", error.messages)
+    return {}
 
 
 def row_errors(schema: marshmallow.Schema, records: Mapping[int, Record], count: int) -> dict[str, Any]:

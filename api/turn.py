@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import ClassVar
 
 from src.errors import TabserveError
@@ -50,6 +51,9 @@ class Turn:
         self._wait()
         try:
             yield
+        except BaseException as error:
+            clear_frames(error.__traceback__)  # what the work was about: freed before the next one begins
+            raise
         finally:
             self._lock.release()
 

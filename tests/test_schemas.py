@@ -1,7 +1,9 @@
 """Schemas: they accept what the encoder accepts, and say what is wrong without repeating it."""
 
+import gc
 import json
 import tracemalloc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -325,6 +327,21 @@ def test_a_million_unknown_fields_cost_no_more_than_those_that_are_named(credit:
     tracemalloc.stop()
     assert len(errors) == MOST_FIELDS
     assert peak < 1_000_000
+
+
+def test_a_record_at_fault_is_not_kept_in_memory(credit: UseCase) -> None:
+    class Marked(dict[str, Any]):
+        pass
+
+    record = Marked(credit.example, age="x", colour="red")
+    kept = weakref.ref(record)
+    gc.disable()
+    try:
+        assert set(field_errors(record_schema(credit.features), record)) == {"age", "colour"}
+        del record
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_rows_at_fault_are_named_by_the_numbers_they_have_and_all_are_counted(credit: UseCase) -> None:

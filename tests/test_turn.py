@@ -1,6 +1,8 @@
 """The turn: one piece of large work at a time, few that wait, none begun once the service stops."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -89,3 +91,24 @@ def test_work_that_fails_gives_its_turn_back(work: Work) -> None:
         _ = 1 / 0
     work.go_on.set()
     assert work.begin().result(60) is None
+
+
+def test_what_failed_work_was_about_is_freed_before_the_next_piece_begins() -> None:
+    turn = Turn()
+    seen = []
+
+    class Body:
+        pass
+
+    def fail() -> None:
+        body = Body()
+        seen.append(weakref.ref(body))
+        raise ValueError
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError), turn.taken():  # noqa: PT011
+            fail()
+        assert seen[0]() is None
+    finally:
+        gc.enable()

@@ -1,4 +1,5 @@
 # Everything here needs Python 3.11 or newer and make; the environment is made in .venv by itself.
+# What the system lacks is said before anything is downloaded.
 PYTHON ?= python3
 BIN := .venv/bin
 USE_CASE ?= credit
@@ -13,23 +14,43 @@ help:  ## say what there is
 
 setup: .venv/ready  ## make the environment
 
+# LightGBM's wheel for Linux takes OpenMP from the system; Debian's python3 has its ensurepip in another package.
+define CHECK
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("Tabserve needs Python 3.11 or newer. Name one: make PYTHON=python3.13 ...")
+import ctypes, importlib.util, os
+missing = {}
+if not os.path.exists(".venv/bin/pip") and not importlib.util.find_spec("ensurepip"):
+    missing["python%d.%d-venv" % sys.version_info[:2]] = "Python's ensurepip"
+if sys.platform == "linux":
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        missing["libgomp1"] = "LightGBM's libgomp.so.1"
+if missing:
+    lacking = " and ".join(missing.values())
+    sys.exit("This system lacks %s. On Debian and Ubuntu: apt-get install %s" % (lacking, " ".join(missing)))
+endef
+export CHECK
+
 .venv/ready: requirements-dev.txt setup.py
-	@$(PYTHON) -c 'import sys; sys.exit("Tabserve needs Python 3.11 or newer. Name one: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c "$$CHECK"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@$(BIN)/python -c 'import lightgbm' || { echo 'LightGBM cannot be loaded. If libgomp.so.1 is missing: apt-get install libgomp1'; exit 1; }
+	@$(BIN)/python -c 'import lightgbm' || { echo 'LightGBM cannot be loaded. On macOS it needs OpenMP: brew install libomp'; exit 1; }
 	touch $@
 
 train: setup  ## train the models of one use case: make train USE_CASE=bikes
 	$(BIN)/python -m src.train_pipeline --use-case $(USE_CASE)
 
 serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
-	@missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
-		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
-	done
 	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \
-	echo "Tabserve listens on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it."; \
+	$(BIN)/python -m api.start && missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
+		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
+	done && \
+	echo "Starting for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
 	exec $(BIN)/gunicorn application
 
 test: setup  ## run all tests

@@ -4,15 +4,20 @@ import logging
 import os
 from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler
+from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
 from api.app import create_app
 from api.auth import check_at_start
 from api.config import Settings
+from api.start import check_port
+
+HOST = "127.0.0.1"
 
 if __name__ == "__main__":
     os.environ.setdefault("AUTH_REQUIRED", "false")  # nobody else can reach it
     check_at_start(Settings.at_start())
+    if not is_running_from_reloader():  # whose first process holds the port
+        check_port(HOST, Settings.at_start().port)
 
 application = create_app(Settings.at_start())
 
@@ -29,4 +34,4 @@ class QuietRequestHandler(WSGIRequestHandler):
 if __name__ == "__main__":
     settings = application.extensions["settings"]
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    application.run(host="127.0.0.1", port=settings.port, request_handler=QuietRequestHandler)
+    application.run(host=HOST, port=settings.port, request_handler=QuietRequestHandler)

@@ -3,9 +3,12 @@
 import json
 import os
 import sys
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+from flask import Flask
+from flask.cli import NoAppException, ScriptInfo
 
 from api.config import Settings
 from api.users import InvalidUserError, Users, check_name
@@ -13,6 +16,29 @@ from src.errors import BrokenArtifactError, TabserveError
 from src.registry import ModelId, Registry
 from src.stores import Location, parse_location
 from src.use_cases import all_use_cases
+
+
+def _service() -> Flask:
+    from api.app import create_app  # most commands do without it
+
+    try:
+        return create_app()
+    except TabserveError as error:
+        raise NoAppException(str(error)) from None
+
+
+def _offer_service() -> None:
+    """Let `flask run`, `flask routes` and `flask --help` find the service, when they are told of no other application.
+
+    Flask looks for wsgi.py and app.py in the folder that it runs in, and its help begins with an error without them.
+    """
+    context = click.get_current_context(silent=True)
+    info = context and context.find_object(ScriptInfo)
+    if info and not info.app_import_path and not any(Path(name).exists() for name in ("wsgi.py", "app.py")):
+        info.create_app = info.create_app or _service
+
+
+_offer_service()  # when `flask` looks for the commands below, which is before it looks for an application
 
 
 def _location(text: str) -> Location:
@@ -28,6 +54,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word
+            raise
         except (TabserveError, OSError) as error:
             raise click.ClickException(str(error)) from None
 

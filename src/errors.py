@@ -257,6 +257,39 @@ class UnpublishedError(TabserveError):
         self.manifests = list(manifests)
 
 
+class UnsavedError(TabserveError):
+    """Models that their folder did not take.
+
+    Parameters
+    ----------
+    folder : str
+        Where they should be.
+    reason : OSError
+        What the system said.
+    saved, unsaved : sequence of str
+        model_ids of those that were saved before, and of the others.
+    """
+
+    def __init__(self, folder: str, reason: OSError, saved: Sequence[str] = (), unsaved: Sequence[str] = ()) -> None:
+        kept = f"Saved: {', '.join(saved)}; not saved: {', '.join(unsaved)}." if saved else "Nothing was saved."
+        super().__init__(f"Models cannot be saved in {folder} ({reason.strerror or reason}). {kept}")
+
+
+class MissingExtraError(TabserveError):
+    """Libraries that only some installations have.
+
+    Parameters
+    ----------
+    extra : str
+        The extra of this package that brings them.
+    missing : sequence of str
+        The libraries.
+    """
+
+    def __init__(self, extra: str, missing: Sequence[str]) -> None:
+        super().__init__(f"Libraries are missing here ({', '.join(missing)}): pip install 'tabserve[{extra}]'")
+
+
 class NotExplainableError(TabserveError):
     """A model whose score cannot be split into what each column contributes.
 

@@ -21,16 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
 
 import click
 import joblib
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sklearn.base import clone
 
 from src import __version__
@@ -40,11 +39,13 @@ from src.errors import (
     BrokenArtifactError,
     FailedGatesError,
     InvalidRecordsError,
+    MissingExtraError,
     TabserveError,
     UnavailableError,
     UniformTargetError,
     UnknownModelError,
     UnpublishedError,
+    UnsavedError,
 )
 from src.evaluation import (
     CHRONOLOGICAL,
@@ -67,8 +68,14 @@ from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
+
 logger = logging.getLogger(__name__)
 
+LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
 HOLD_OUT_SHARE = 0.3
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 
@@ -186,7 +193,11 @@ def run_training(
         On Ctrl-C; nothing is saved.
     UnpublishedError
         When the models are saved and cannot be published.
+    UnsavedError
+        When they cannot be saved: before anything is trained, where that can be known.
     """
+    local = registry.on_this_machine()
+    check_can_be_saved_in(Path(local.location))
     chosen = {name: use_case.algorithm(name) for name in algorithms} or {one.name: one for one in use_case.algorithms}
     entrants = {one.name: one for one in (*chosen.values(), use_case.baseline)}
     digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
@@ -217,7 +228,6 @@ def run_training(
         for place, algorithm in enumerate(by_score)
     ]
     manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
-    local = registry.on_this_machine()
     to_replace = champion.metrics if champion else None
     for manifest in manifests:
         evidence = Evidence(
@@ -226,16 +236,31 @@ def run_training(
         manifest["gates"] = judge(use_case.gates, evidence)
         candidate = candidates[manifest["algorithm"]]
         report = render_report(use_case, manifest, candidate, train, test, scores[manifest["algorithm"]]).encode()
-        if has_passed(manifest):
-            to_replace = None  # this one will answer: those after it replace nothing
-            local.save(pack(candidate, target, train, test, report), manifest)
-        else:
-            local.reject(manifest["model_id"], report)
+        try:
+            if has_passed(manifest):
+                to_replace = None  # this one will answer: those after it replace nothing
+                local.save(pack(candidate, target, train, test, report), manifest)
+            else:
+                local.reject(manifest["model_id"], report)
+        except OSError as error:
+            place = manifests.index(manifest)
+            saved = [one["model_id"] for one in manifests[:place] if has_passed(one)]
+            unsaved = [one["model_id"] for one in manifests[place:]]
+            raise UnsavedError(str(local.location), error, saved, unsaved) from None
     if local is not registry:
         publish(manifests, local, registry)
     if not all(map(has_passed, manifests)):
         raise FailedGatesError(manifests)
     return manifests
+
+
+def check_can_be_saved_in(folder: Path) -> None:
+    """Raise UnsavedError for a folder that nothing can be saved in, as far as that can be known without writing."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UnsavedError(str(folder), error) from None
 
 
 def publish(manifests: Sequence[Mapping[str, Any]], registry: Registry, to: Registry) -> None:
@@ -613,8 +638,10 @@ def commit() -> str | None:
 HEADINGS = {CROSS_VALIDATION: "CV", HOLD_OUT: "hold-out", CHRONOLOGICAL: "by time"}  # short: 80 columns
 
 
-def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
+def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
     """Each metric of each algorithm by part, best algorithm first, the baseline among them."""
+    from rich.table import Table
+
     comparison, baseline = manifests[0]["comparison"], manifests[0]["baseline"]
     names = dict.fromkeys([*(manifest["algorithm"] for manifest in manifests), *comparison])
     parts = list(comparison[baseline])
@@ -640,8 +667,10 @@ def short(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
+def gates_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
     """The gates' verdicts."""
+    from rich.table import Table
+
     table = Table("algorithm", "gate", "value", "bound", "verdict", title="Gates", title_justify="left")
     for manifest in manifests:
         for place, gate in enumerate(manifest["gates"]):
@@ -651,7 +680,7 @@ def gates_table(manifests: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+def show(console: "Console", registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
     """Print how good the candidates are, and what was saved where on this machine."""
     local = registry.on_this_machine()
     console.print(metrics_table(manifests), gates_table(manifests))
@@ -671,7 +700,7 @@ def show(console: Console, registry: Registry, manifests: Sequence[Mapping[str, 
             console.print(f"report of what was not registered: {path}", soft_wrap=True)
 
 
-def show_what_answers(console: Console, registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+def show_what_answers(console: "Console", registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
     """Print what was published, and which model answers now."""
     use_case = manifests[0]["use_case"]
     saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
@@ -682,6 +711,13 @@ def show_what_answers(console: Console, registry: Registry, manifests: Sequence[
         console.print(f"{use_case} is answered by its champion: {champion}", soft_wrap=True)
     elif saved:
         console.print(f"{use_case} is answered by: {saved[0]}", soft_wrap=True)
+
+
+def check_installed() -> None:
+    """Refuse to train without the libraries of the extra `train`."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise click.ClickException(str(MissingExtraError("train", missing)))
 
 
 @click.command()
@@ -723,6 +759,10 @@ def main(
 ) -> None:
     """Train models on a table, tune them, and register those that pass their gates."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    check_installed()
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console()
     use_case = get_use_case(name)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -754,7 +794,9 @@ def main(
     except UnpublishedError as error:
         show(console, registry, error.manifests)
         raise click.ClickException(str(error)) from None
-    except TabserveError as error:
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word
+        raise
+    except (TabserveError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

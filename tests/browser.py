@@ -1,6 +1,8 @@
 """A browser for tests of pages: `page` is a tab that fails its test when anything is wrong with what it shows."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,9 +31,17 @@ expect.set_options(timeout=PATIENCE)
 REFUSAL = "Failed to load resource: the server responded with a status of"
 
 
+def fault_of_playwright() -> str | None:
+    """Why Playwright's own node does not start, in its words; None when it does."""
+    done = subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True, text=True)
+    return done.stderr.strip() if done.returncode else None
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium: the system's, else Playwright's own."""
+    if fault := fault_of_playwright():
+        pytest.skip(f"Playwright does not start; if libatomic.so.1 is missing, apt-get install libatomic1: {fault}")
     with sync_playwright() as playwright:
         executable = shutil.which("chromium") or playwright.chromium.executable_path
         if not Path(executable).exists():

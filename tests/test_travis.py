@@ -62,12 +62,33 @@ def test_the_schema_knows_the_distributions(tmp_path: Path) -> None:
 # stages
 
 
-def test_only_pushes_to_master_are_delivered() -> None:
-    first, *delivery = CONFIG["stages"]
+def delivered(config: Any) -> set[str | None]:
+    """The branches that the conditions name: a single one, or a push is trained and not deployed; None: any."""
+    first, *delivery = config["stages"]
     assert first == "test"
-    assert [stage["name"] for stage in delivery] == ["train", "deploy", "check"]
-    assert {stage["if"] for stage in delivery} == {"type = push AND branch = master"}
+    conditions = [re.fullmatch(r"type = push AND branch = (\S+)", stage["if"]) for stage in delivery]
+    (deployment,) = (job["deploy"][True] for job in config["jobs"]["include"] if "deploy" in job)
+    assert deployment.keys() == {"branch"}
+    return {deployment["branch"], *(condition and condition[1] for condition in conditions)}
+
+
+def test_only_pushes_to_one_branch_are_delivered() -> None:
+    assert len(delivered(CONFIG)) == 1
+    assert [stage["name"] for stage in CONFIG["stages"][1:]] == ["train", "deploy", "check"]
     assert [job["stage"] for job in ALL_JOBS] == ["test", "test", "train", "deploy", "check"]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/deploying.md"])
+def test_the_branch_gets_another_name_where_the_documents_say_and_nowhere_else(document: str) -> None:
+    (branch,) = delivered(CONFIG)  # a repository that did as they say passes, too
+    places = set(re.findall("`(branch[^`]+)master`", (ROOT / document).read_text(encoding="utf-8")))
+    assert len(places) == 2
+    code = "".join(line.partition("#")[0] + "\n" for line in TEXT.splitlines())
+    for done, place in enumerate(places, 1):
+        assert code.count(place + branch) == 1
+        code = code.replace(place + branch, f"{place}elsewhere")
+        assert (delivered(yaml.safe_load(code)) == {"elsewhere"}) == (done == len(places))
+    assert "master" not in code
 
 
 def test_no_key_adds_a_job_or_a_phase_that_nobody_sees() -> None:
@@ -99,12 +120,11 @@ def test_each_key_of_the_deployment_is_one_that_dpl_knows() -> None:
     assert not re.search("skip_cleanup|only_create_app_version|bucket_name", TEXT)
 
 
-def test_what_is_deployed_is_the_bundle_that_the_job_makes_from_master() -> None:
+def test_what_is_deployed_is_the_bundle_that_the_job_makes() -> None:
     (line,) = lines_of({"script": JOBS["deploy"]["script"]})
     assert line == f"deploy/bundle --output {DEPLOY['zip_file']}"
     assert DEPLOY["provider"] == "elasticbeanstalk"
     assert DEPLOY["edge"] is True
-    assert DEPLOY[True] == {"branch": "master"}
     assert DEPLOY["wait_until_deployed"] is True
     assert DEPLOY["wait_until_deployed_timeout"] >= 600
     assert [job["stage"] for job in ALL_JOBS if "deploy" in job] == ["deploy"]

@@ -50,7 +50,7 @@ serve: setup  ## serve on http://localhost:8080, for this machine only; trains f
 	$(BIN)/python -m api.start && missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
 		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
 	done && \
-	echo "Starting for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
+	echo "Starting on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
 	exec $(BIN)/gunicorn application
 
 test: setup  ## run all tests

@@ -1,5 +1,6 @@
 """What would keep the service from starting, said in one line before anything else is done: `python -m api.start`."""
 
+import os
 import socket
 import sys
 
@@ -13,8 +14,9 @@ def check_port(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        other = port + 1 if port >= 1024 else 8080
-        sys.exit(f"Port {port} of {host} cannot be used ({error.strerror}). Choose another, such as PORT={other}.")
+        reason = os.strerror(error.errno or 0)  # without what Python adds to it
+        other = port + 1 if 1024 <= port < 65535 else 8080
+        sys.exit(f"Port {port} of {host} cannot be used ({reason}). Choose another, such as PORT={other}.")
 
 
 if __name__ == "__main__":

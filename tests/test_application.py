@@ -64,3 +64,19 @@ def test_the_development_server_wants_credentials_only_when_it_is_told_to(
     environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_USERS_FILE": str(users_file), **environment}
     with development_server(tmp_path / "log.txt", environment) as port:
         assert exchange(port, b"POST /predict HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "application.py"],
+            cwd=ROOT,
+            env={**os.environ, "PORT": str(port), "MODEL_REGISTRY": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Port {port} of 127.0.0.1 cannot be used (Address already in use).")

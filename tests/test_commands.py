@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import stat
 import subprocess
@@ -22,6 +23,15 @@ UNKNOWN = "credit-lightgbm_v1.0.0-1.000000"
 PASSWORD = "correct horse battery"
 FLASK = Path(sys.executable).with_name("flask")
 needs_flask = pytest.mark.skipif(not FLASK.exists(), reason="flask is not installed as a command here")
+
+
+def flask(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `flask` in a folder."""
+    environment = {"PYTHONPATH": str(ROOT), **environment}
+    kept = {name: value for name, value in os.environ.items() if name != "FLASK_APP"}
+    return subprocess.run(
+        [FLASK, *arguments], cwd=folder, env={**kept, **environment}, capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.fixture
@@ -167,6 +177,63 @@ def test_flask_knows_the_commands(registry, model_id):
         [FLASK, "models", "list"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{model_id}\n", "")
+
+
+@needs_flask
+@pytest.mark.parametrize("there", ["repository", "elsewhere"])
+def test_the_help_of_flask_is_help_and_no_error(there, tmp_path):
+    folder = {"repository": ROOT, "elsewhere": tmp_path}[there]
+    done = flask(folder, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("models", "users", "run", "routes"):
+        assert re.search(rf"^  {name}  ", done.stdout, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_flask
+def test_flask_finds_the_service_from_any_folder(tmp_path):
+    done = flask(tmp_path, "routes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/output/<model_id>" in done.stdout
+
+
+@needs_flask
+@pytest.mark.parametrize("how", ["app.py", "wsgi.py", "--app", "FLASK_APP"])
+def test_flask_takes_another_application_that_it_is_told_of(how, tmp_path):
+    file = tmp_path / (how if how.endswith(".py") else "other.py")
+    file.write_text("from flask import Flask\napp = Flask('another')\napp.add_url_rule('/theirs', 'theirs')\n")
+    done = flask(
+        tmp_path,
+        *(["--app", "other"] if how == "--app" else []),
+        "routes",
+        **({"FLASK_APP": "other"} if how == "FLASK_APP" else {}),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/theirs" in done.stdout
+    assert "/output/<model_id>" not in done.stdout
+
+
+@needs_flask
+@pytest.mark.parametrize("command", ["routes", "run"])
+def test_a_setting_that_the_service_cannot_use_is_an_error_without_a_traceback(command, tmp_path):
+    done = flask(tmp_path, command, LOG_LEVEL="loud")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("Error: The environment variable LOG_LEVEL cannot be used")
+    assert "Traceback" not in done.stderr
+
+
+@needs_flask
+@pytest.mark.parametrize("command", [("models", "list"), ("models", "verify"), ("users", "list")])
+def test_a_reader_that_has_read_enough_is_no_error(command, registry, users_file, run_users):
+    run_users("add", "alice")
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "MODEL_REGISTRY": str(registry.location), "AUTH_USERS_FILE": str(users_file)}
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [FLASK, *command], cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.stderr == b""
 
 
 # flask users

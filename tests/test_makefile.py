@@ -1,0 +1,133 @@
+"""What a newcomer types first: `make setup` where the system lacks something, and `make serve`."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from src.registry import Registry
+from tests.conftest import ROOT, free_port, wait_until
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def run(folder: Path, target: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable, **environment}
+    return subprocess.run(["make", target], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+# make setup
+
+LACKS = {  # how a Python is made to miss what a system may not have
+    "python": "import sys; sys.version_info = (3, 10)",
+    "libgomp": """
+import ctypes
+class CDLL(ctypes.CDLL):
+    def __init__(self, name, *arguments, **options):
+        if name == 'libgomp.so.1':
+            raise OSError(name)
+        super().__init__(name, *arguments, **options)
+ctypes.CDLL = CDLL""",
+    "ensurepip": "import sys; sys.modules['ensurepip'] = None",
+}
+VENV = f"python3.{sys.version_info.minor}-venv"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with all that the Makefile needs to make an environment, and none yet."""
+    for name in ("Makefile", "requirements-dev.txt", "setup.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere OpenMP does not come from the system's packages")
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (["python"], r"Tabserve needs Python 3\.11 or newer\. Name one: make PYTHON=python3\.13 \.\.\."),
+        (["python", "libgomp"], r"Tabserve needs Python 3\.11 or newer\. .+"),
+        (["libgomp"], r"This system lacks LightGBM's libgomp\.so\.1\. .+: apt-get install libgomp1"),
+        (["ensurepip"], rf"This system lacks Python's ensurepip\. .+: apt-get install {VENV}"),
+        (["ensurepip", "libgomp"], rf"This system lacks .+ and .+\. .+: apt-get install {VENV} libgomp1"),
+    ],
+)
+def test_what_the_system_lacks_is_said_before_anything_is_installed(
+    lacking: list[str], said: str, checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("\n".join(LACKS[what] for what in lacking))
+    done = run(checkout, "setup", PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == 2
+    line, end = done.stderr.splitlines()
+    assert re.fullmatch(said, line)
+    assert end.startswith("make: ***")
+    assert not (checkout / ".venv").exists()
+
+
+# make serve
+
+
+@pytest.fixture
+def ready(checkout: Path) -> Path:
+    """The same with this environment, and the service's own files."""
+    for name in ("application.py", "gunicorn.conf.py"):
+        (checkout / name).symlink_to(ROOT / name)
+    commands = checkout / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    for name, module in (("python", ""), ("flask", "-m flask"), ("gunicorn", "-m gunicorn")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        (commands / name).chmod(0o755)
+    (checkout / ".venv" / "ready").touch()
+    return checkout
+
+
+def environment_of(registry: Path, port: int) -> dict[str, str]:
+    environment = {"PYTHONPATH": str(ROOT), "MODEL_REGISTRY": str(registry), "PORT": str(port), "WEB_CONCURRENCY": "1"}
+    return environment | {"LOG_LEVEL": "INFO"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({}, "Choose another, such as PORT="), ({"AUTH_REQUIRED": "true"}, "flask users add")]
+)
+def test_what_keeps_the_service_from_starting_is_said_before_a_model_is_trained(
+    wrong: dict[str, str], said: str, ready: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = environment_of(tmp_path / "models", listener.getsockname()[1])
+        done = run(ready, "serve", **environment, AUTH_USERS_FILE=str(tmp_path / "none"), **wrong)
+    assert done.returncode == 2
+    line, end = done.stderr.splitlines()
+    assert said in line
+    assert end.startswith("make: ***")
+    assert done.stdout == ""
+    assert not (tmp_path / "models").exists()
+
+
+def test_it_is_said_that_the_service_listens_once_it_does(ready: Path, trained: Registry, tmp_path: Path) -> None:
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if name not in ("AUTH_REQUIRED", "HOST")}
+    environment |= environment_of(Path(trained.location), port)
+    log = tmp_path / "log.txt"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            ["make", "serve"], cwd=ready, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        wait_until(lambda: "isten" in log.read_text() or server.poll() is not None, 120, "nothing is said")
+        first, *rest = log.read_text().splitlines()
+        assert f"http://localhost:{port}, for this machine only, with AUTH_REQUIRED=false" in first
+        assert "isten" not in first
+        assert f"Listening at: http://127.0.0.1:{port} " in "".join(rest)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60).close()
+    finally:
+        os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
+        server.wait(60)
+    assert "Traceback" not in log.read_text()

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -15,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 import src.stores
 import src.train_pipeline
 from api.serving import ModelStore
-from src.errors import BrokenArtifactError, FailedGatesError, UniformTargetError, UnknownAlgorithmError
+from src.errors import BrokenArtifactError, FailedGatesError, UniformTargetError, UnknownAlgorithmError, UnsavedError
 from src.evaluation import ChampionMargin, LargestGap, SmallestMetric
 from src.models.lightgbm import LgbClassifier
 from src.registry import Artifact, ModelId, Registry
@@ -696,6 +697,46 @@ def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
     assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
 
 
+def test_a_folder_that_takes_nothing_is_refused_before_anything_is_fitted(credit, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("a model is fitted"))
+    for folder in (tmp_path / "file", tmp_path / "file" / "models", tmp_path / "nowhere"):
+        with pytest.raises(UnsavedError, match=rf"^Models cannot be saved in {folder} \(.+\)\. Nothing was saved\.$"):
+            run_training(credit, Registry(folder), credit.path, Plan(trials=1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
+
+
+def test_when_the_disk_is_full_in_between_it_is_said_what_is_saved(quick, some_bikes, empty, monkeypatch):
+    create, created = FolderStore.create, []
+
+    def fills_up(store: FolderStore, path: str, content: bytes) -> None:
+        if len(created) == WRITES:  # all of the first model, the manifest aside, and one file of the second
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        created.append(path)
+        create(store, path, content)
+
+    monkeypatch.setattr(FolderStore, "create", fills_up)
+    names = ["LinearRegression", "Lasso", "DecisionTreeRegressor"]
+    with pytest.raises(UnsavedError) as error:
+        run_training(quick, empty, some_bikes, Plan(trials=1, jobs=1), names)
+    (saved,) = empty.list()
+    message = str(error.value)
+    assert message.startswith(f"Models cannot be saved in {empty.location} (No space left on device). Saved: {saved}; ")
+    algorithms = re.findall(r"bikes-(\w+)_v", message.partition("; not saved: ")[2])
+    assert sorted([*algorithms, saved.partition("_v")[0].removeprefix("bikes-")]) == sorted(names)
+    empty.load(saved)
+
+
+def test_a_disk_without_room_is_a_line_and_exit_status_1(tmp_path):
+    code = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); train_pipeline.main()"
+    done = run(["-c", f"import resource; from src import train_pipeline; {code}", "--trials", "1"], tmp_path)
+    assert done.returncode == 1
+    (line,) = filter(None, done.stderr.splitlines())
+    assert line == f"Error: Models cannot be saved in {tmp_path} (File too large). Nothing was saved."
+    assert Registry(tmp_path).list() == []
+
+
 # the command
 
 
@@ -740,6 +781,50 @@ def test_what_cannot_be_meant_is_a_usage_error(arguments, tmp_path, monkeypatch)
     assert result.exit_code == 2
     assert arguments[0] in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); from src.train_pipeline import main; main()"
+
+
+def test_the_libraries_of_training_are_those_of_its_extra():
+    extra = re.findall(r"^[a-z].*$", (ROOT / "requirements-train.in").read_text(), re.MULTILINE)
+    modules = {name for name, packages in packages_distributions().items() if set(packages) & set(extra)}
+    assert set(src.train_pipeline.LIBRARIES) <= modules
+    assert len(src.train_pipeline.LIBRARIES) == len(extra)
+
+
+@pytest.mark.parametrize("libraries", [[name] for name in src.train_pipeline.LIBRARIES])
+def test_without_a_library_of_training_the_command_says_which_extra_brings_it(libraries, tmp_path):
+    done = run(["-c", WITHOUT.format(libraries=libraries)], tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: Libraries are missing here ({libraries[0]}): pip install 'tabserve[train]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_all_of_them_there_is_help_still(tmp_path):
+    done = run(["-c", WITHOUT.format(libraries=src.train_pipeline.LIBRARIES), "--help"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--use-case" in done.stdout
+
+
+def test_a_use_cases_data_that_are_not_there_are_a_line_and_exit_status_1(credit, tmp_path, monkeypatch):
+    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: dataclasses.replace(credit, source="none.csv"))
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "models"))
+    result = CliRunner().invoke(main, [])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    (line,) = filter(None, result.stderr.splitlines())
+    assert "none.csv" in line
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "src.train_pipeline", "--trials", "1", "--jobs", "1"]
+    environment = {**os.environ, "MODEL_REGISTRY": str(tmp_path)}
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, timeout=120)
+    assert done.stderr == b""
+    assert len(Registry(tmp_path).list()) == 1
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

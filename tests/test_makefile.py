@@ -1,4 +1,4 @@
-"""What a newcomer types first: `make setup` where the system lacks something, and `make serve`."""
+"""What a newcomer types first: `make setup`, `make serve` and `make test`, also where the system lacks something."""
 
 import os
 import re
@@ -131,3 +131,30 @@ def test_it_is_said_that_the_service_listens_once_it_does(ready: Path, trained: 
         os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
         server.wait(60)
     assert "Traceback" not in log.read_text()
+
+
+# make test
+
+
+def pytest_on(file: Path, **environment: str) -> str:
+    """What pytest prints of a file's tests."""
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", str(file)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300", **environment}
+    return subprocess.run(command, cwd=file.parent, env=environment, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_where_playwright_does_not_start_its_tests_are_skipped_and_say_why(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\necho 'libatomic.so.1: cannot open shared object file' >&2\nexit 127\n")
+    node.chmod(0o755)
+    file = tmp_path / "test_page.py"
+    file.write_text("from tests.browser import browser\ndef test_page(browser): pass\n")
+    printed = pytest_on(file, PLAYWRIGHT_NODEJS_PATH=str(node))
+    assert "apt-get install libatomic1: libatomic.so.1: cannot open shared object file" in printed
+    assert printed.splitlines()[-1].strip("= ").startswith("1 skipped in ")
+
+
+def test_where_git_is_not_installed_its_tests_are_skipped_and_say_why(tmp_path: Path) -> None:
+    printed = pytest_on(ROOT / "tests" / "test_bundle.py", PATH=str(tmp_path))
+    assert "git is not installed" in printed
+    assert printed.splitlines()[-1].strip("= ").startswith("1 skipped in ")

@@ -37,7 +37,7 @@ from api.serving import ModelStore
 from api.turn import Turn
 from src.datasets.reader import NOT_A_TABLE, XLSX_MAGIC, Table, file_kind_is_known, read_table
 from src.errors import InvalidRecordsError, UnsupportedFileError
-from src.explain import Explanation, explain
+from src.explain import Explanation, Reason, explain
 from src.predict import Prediction, make_prediction, measure
 from src.registry import REPORT, TEST_TABLE, Artifact
 from src.use_cases import get_use_case
@@ -176,7 +176,7 @@ def _answer_body(artifact: Artifact, content: bytes) -> Response:
 @predictions.output(ExplanationsSchema)
 @problems(400, 404, 413, 422, 501, 503)
 def explanations(model_id: str) -> Response:
-    """Explain the score of one record or of each of a list.
+    """Explain the answer to one record or to each of a list: what speaks for it, what against it, and how much.
 
     The contributions of the columns and the base value sum to the raw score: the log-odds of a classifier, the
     logarithm of a count, the value of any other regressor.
@@ -206,16 +206,17 @@ def _explain_body(artifact: Artifact, content: bytes) -> list[Explanation]:
 
 
 def _explanation(one: Explanation) -> dict[str, Any]:
-    reasons = [
-        {
-            "feature": reason.column,
-            "reason": reason.text,
-            "contribution": reason.contribution,
-            "protected": reason.protected,
-        }
-        for reason in one.reasons
-    ]
-    return {**vars(one), "reasons": reasons}
+    both = {"reasons": one.reasons, "counter_reasons": one.counter_reasons}
+    return {**vars(one), **{name: [_reason(reason) for reason in reasons] for name, reasons in both.items()}}
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "feature": reason.column,
+        "reason": reason.text,
+        "contribution": reason.contribution,
+        "protected": reason.protected,
+    }
 
 
 @predictions.post("/outputs/<model_id>")

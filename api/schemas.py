@@ -298,11 +298,13 @@ class ScoredPredictionSchema(PredictionSchema):
 
 
 class ReasonSchema(AnswerSchema):
-    """A column that pushed a score towards a refusal."""
+    """A column that pushed a score up or down."""
 
     feature = String(required=True, metadata={"description": "A feature or a column derived from features"})
-    reason = String(required=True, metadata={"description": "The reason in words"})
-    contribution = Float(required=True, metadata={"description": "What the column added to the raw score"})
+    reason = String(required=True, metadata={"description": "What the record says, in words"})
+    contribution = Float(
+        required=True, metadata={"description": "What the column added to the raw score; negative: it lowered it"}
+    )
     protected = Boolean(
         required=True, metadata={"description": "Whether it comes from a feature that people must not be judged by"}
     )
@@ -311,6 +313,7 @@ class ReasonSchema(AnswerSchema):
 class ExplanationSchema(AnswerSchema):
     """How a score came about."""
 
+    result = Float(required=True, metadata={"description": "The decision (0 or 1) or value, as predictions answer"})
     score = Float(required=True, metadata={"description": "The probability or value that predictions answer with"})
     raw_score = Float(required=True, metadata={"description": "The sum of base value and contributions"})
     base_value = Float(required=True, metadata={"description": "What is the same for all records"})
@@ -321,7 +324,16 @@ class ExplanationSchema(AnswerSchema):
         Nested(ReasonSchema),
         required=True,
         validate=Length(max=4),
-        metadata={"description": "Columns that pushed towards a refusal, most first; none of a regression"},
+        metadata={
+            "description": "Columns that pushed the score towards the decision (up for 1, down for 0), most first; "
+            "of a regression, those that raised the value"
+        },
+    )
+    counter_reasons = List(
+        Nested(ReasonSchema),
+        required=True,
+        validate=Length(max=4),
+        metadata={"description": "Columns that pushed the other way, most first"},
     )
 
 

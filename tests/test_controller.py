@@ -843,12 +843,24 @@ def test_an_explanation_adds_up_to_the_score_that_is_answered(service: FlaskClie
     assert [one["score"]] == prediction["probability"]
     assert sum(one["contributions"].values()) + one["base_value"] == pytest.approx(one["raw_score"], abs=1e-9)
     assert 1 / (1 + math.exp(-one["raw_score"])) == pytest.approx(one["score"], abs=1e-9)
-    contributions = [reason["contribution"] for reason in one["reasons"]]
-    assert 1 <= len(contributions) <= 4
-    assert contributions == sorted(contributions, reverse=True)
-    for reason in one["reasons"]:
-        assert reason["contribution"] == one["contributions"][reason["feature"]] > 0
-        assert reason.keys() == {"feature", "reason", "contribution", "protected"}
+    assert [one["result"]] == prediction["result"]
+
+
+def test_the_reasons_for_an_answer_come_first_and_those_against_it_apart(
+    service: FlaskClient, records: list[dict[str, Any]]
+) -> None:
+    explanations = service.post("/explain/credit", json=records[:100]).json["explanations"]
+    assert {one["result"] for one in explanations} == {0, 1}
+    for one in explanations:
+        towards = 1 if one["result"] else -1
+        for name, sign in (("reasons", towards), ("counter_reasons", -towards)):
+            contributions = [sign * reason["contribution"] for reason in one[name]]
+            assert 1 <= len(contributions) <= 4
+            assert contributions == sorted(contributions, reverse=True)
+            assert contributions[-1] > 0
+            for reason in one[name]:
+                assert reason["contribution"] == one["contributions"][reason["feature"]]
+                assert reason.keys() == {"feature", "reason", "contribution", "protected"}
 
 
 def test_a_list_is_explained_in_its_order(service: FlaskClient, records: list[dict[str, Any]]) -> None:
@@ -858,9 +870,13 @@ def test_a_list_is_explained_in_its_order(service: FlaskClient, records: list[di
     assert alone == [rows[7]]
 
 
-def test_a_regression_is_explained_without_reasons(service: FlaskClient, bikes: UseCase) -> None:
+def test_a_regression_is_explained_by_what_raised_its_value_and_what_lowered_it(
+    service: FlaskClient, bikes: UseCase
+) -> None:
     (one,) = service.post("/explain/bikes", json=dict(bikes.example)).json["explanations"]
-    assert one["reasons"] == []
+    assert one["result"] == one["score"]
+    raised, lowered = ([reason["contribution"] for reason in one[name]] for name in ("reasons", "counter_reasons"))
+    assert min(raised) > 0 > max(lowered)
     assert one["contributions"].keys() == {*bikes.example, "year", "season", "weekend"}
 
 

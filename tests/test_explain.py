@@ -1,9 +1,10 @@
-"""explain: exact contributions by column, and reasons that are true, few and only of what is in the model."""
+"""explain: exact contributions by column, and reasons, for and against, that are true, few and only of the model."""
 
+import copy
 import dataclasses
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
 from src.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
-from src.explain import MOST_REASONS, explain
-from src.models.base import Model
+from src.explain import MOST_REASONS, Explanation, Reason, explain
+from src.models.base import Model, Regressor
 from src.models.lightgbm import LgbClassifier
 from src.models.linear import LogisticRegression
 from src.pipeline import Pipeline
@@ -114,14 +116,70 @@ def test_records_are_not_changed(artifact: Artifact, record: Any) -> None:
     assert given_record == record
 
 
-def test_reasons_are_the_columns_that_pushed_up_most_and_at_most_four(classifier: Artifact, records: Any) -> None:
-    counts = set()
+def all_reasons(explanation: Explanation) -> list[Reason]:
+    return [*explanation.reasons, *explanation.counter_reasons]
+
+
+def pushing(explanation: Explanation, sign: int) -> list[tuple[str, float]]:
+    """The columns that pushed a score up (1) or down (-1) most, at most four."""
+    ranked = sorted(explanation.contributions.items(), key=lambda part: -sign * part[1])
+    return [(name, value) for name, value in ranked[:MOST_REASONS] if sign * value > 0]
+
+
+def told(reasons: list[Reason]) -> list[tuple[str, float]]:
+    return [(reason.column, reason.contribution) for reason in reasons]
+
+
+def test_the_result_is_the_decision_that_predictions_answer_with(classifier: Artifact, records: Any) -> None:
+    results = [explanation.result for explanation in explain(classifier, records)]
+    assert results == make_prediction(classifier, records).columns["result"]
+    assert set(results) == {0, 1}
+
+
+def test_reasons_pushed_towards_the_decision_that_was_made_and_counter_reasons_away(
+    classifier: Artifact, records: Any
+) -> None:
     for explanation in explain(classifier, records):
-        pushing = sorted((-value, name) for name, value in explanation.contributions.items() if value > 0)
-        expected = [(name, -value) for value, name in pushing[:MOST_REASONS]]
-        assert [(reason.column, reason.contribution) for reason in explanation.reasons] == expected
-        counts.add(len(expected))
-    assert max(counts) == MOST_REASONS == 4
+        towards = 1 if explanation.result else -1
+        assert told(explanation.reasons) == pushing(explanation, towards)
+        assert told(explanation.counter_reasons) == pushing(explanation, -towards)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.1])
+def test_the_threshold_of_the_model_says_which_reasons_come_first(
+    artifact: Artifact, record: Any, threshold: float
+) -> None:
+    model = copy.copy(artifact.model)
+    model.threshold_ = threshold
+    (explanation,) = explain(dataclasses.replace(artifact, model=model), [record])
+    assert explanation.result == (threshold == 0)
+    assert told(explanation.reasons) == pushing(explanation, 1 if threshold == 0 else -1)
+    assert told(explanation.counter_reasons) == pushing(explanation, -1 if threshold == 0 else 1)
+
+
+class Told(Regressor):
+    """A model whose contributions are given."""
+
+    def __init__(self, parts: Sequence[float]) -> None:
+        self.parts = parts
+
+    def fit(self, X: Matrix, y: Vector) -> Self:
+        return self
+
+    def predict_score(self, X: Matrix) -> Vector:
+        return self.contributions(X).sum(axis=1)
+
+    def contributions(self, X: Matrix) -> Matrix:
+        return np.array([self.parts])
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_what_rounding_leaves_is_no_reason_whatever_the_unit(credit: UseCase, record: Any, scale: float) -> None:
+    parts = [scale, -scale, 3e-11 * scale, -3e-11 * scale, *[0.0] * 16, 0.0]
+    pipeline = Pipeline((RecordEncoder(credit.features).fit(),))
+    (explanation,) = explain(Artifact({}, pipeline, credit.target, Told(parts)), [record])
+    assert told(explanation.reasons) == [("checking_balance", scale)]
+    assert told(explanation.counter_reasons) == [("months_loan_duration", -scale)]
 
 
 def test_a_reason_says_what_is_in_the_record(classifier: Artifact, credit: UseCase, records: Any) -> None:
@@ -132,7 +190,7 @@ def test_a_reason_says_what_is_in_the_record(classifier: Artifact, credit: UseCa
             "instalment": record["amount"] / record["months_loan_duration"],
             "duration_for_age": record["months_loan_duration"] / record["age"],
         }
-        for reason in explanation.reasons:
+        for reason in all_reasons(explanation):
             assert reason.text == columns[reason.column].in_words(values[reason.column])
 
 
@@ -144,10 +202,16 @@ def test_the_reasons_of_the_example_can_be_read(baseline: Artifact, record: Any)
         ("Loan lasts 47 months", False),
         ("Loan lasts 1.34 months for each year of age", True),
     ]
+    assert [reason.text for reason in explanation.counter_reasons] == [
+        "Instalment is below 20 % of disposable income",
+        "Most valuable property: real estate",
+        "Telephone in the applicant's name",
+        "No instalment plan elsewhere",
+    ]
 
 
 def test_a_reason_that_comes_from_a_protected_feature_is_flagged(baseline: Artifact, records: Any) -> None:
-    reasons = [reason for explanation in explain(baseline, records) for reason in explanation.reasons]
+    reasons = [reason for explanation in explain(baseline, records) for reason in all_reasons(explanation)]
     assert {reason.column for reason in reasons if reason.protected} == PROTECTED
     assert not {reason.column for reason in reasons if not reason.protected} & PROTECTED
 
@@ -158,7 +222,7 @@ def test_a_column_derived_from_a_protected_feature_is_protected_even_without_the
     features = named(credit.features, "months_loan_duration", "age")
     model = made_of(credit, LogisticRegression(), features, named(credit.derived, "duration_for_age"), (Standardize(),))
     sent = [{feature.name: record[feature.name] for feature in features} for record in records]
-    reasons = [reason for explanation in explain(model, sent) for reason in explanation.reasons]
+    reasons = [reason for explanation in explain(model, sent) for reason in all_reasons(explanation)]
     flags = {(reason.column, reason.protected) for reason in reasons}
     assert flags == {("months_loan_duration", False), ("age", True), ("duration_for_age", True)}
 
@@ -172,8 +236,9 @@ def test_a_model_trained_without_protected_features_never_gives_one_as_a_reason(
     explanations = explain(made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)), records)
     for explanation in explanations:
         assert {explanation.contributions[column] for column in PROTECTED} == {0}
-        assert not any(reason.protected or reason.column in PROTECTED for reason in explanation.reasons)
+        assert not any(reason.protected or reason.column in PROTECTED for reason in all_reasons(explanation))
     assert max(len(explanation.reasons) for explanation in explanations) == MOST_REASONS
+    assert max(len(explanation.counter_reasons) for explanation in explanations) == MOST_REASONS
     changed = explain(
         made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)),
         [{**record, "age": 19, "personal_status": "female", "foreign_worker": "no"} for record in records],
@@ -190,7 +255,7 @@ def test_only_features_that_are_in_the_model_are_named(credit: UseCase, records:
     model = made_of(credit, LogisticRegression(), features, (), steps)
     for explanation in explain(model, [{name: record[name] for name in names} for record in records[:20]]):
         assert list(explanation.contributions) == names
-        assert {reason.column for reason in explanation.reasons} <= set(names)
+        assert {reason.column for reason in all_reasons(explanation)} <= set(names)
 
 
 def test_a_column_that_the_model_never_asks_about_is_no_reason(credit: UseCase, records: Any) -> None:
@@ -198,7 +263,8 @@ def test_a_column_that_the_model_never_asks_about_is_no_reason(credit: UseCase, 
     explanations = explain(model, records)
     used = {name for explanation in explanations for name, value in explanation.contributions.items() if value}
     assert len(used) == 1
-    assert {reason.column for explanation in explanations for reason in explanation.reasons} == used
+    assert {reason.column for explanation in explanations for reason in all_reasons(explanation)} == used
+    assert {len(all_reasons(explanation)) for explanation in explanations} == {1}
     assert any(not explanation.reasons for explanation in explanations)
 
 
@@ -212,7 +278,7 @@ def test_a_use_case_without_words_gets_label_and_value(credit: UseCase) -> None:
     model = LgbClassifier(num_rounds=3, min_data_in_leaf=2).fit(X, (X[:, 0] > 2000).astype(float))
     high, missing = explain(Artifact({}, pipeline, credit.target, model), [sent[-1], {"months": 3}])
     assert [reason.text for reason in high.reasons] == ["Loan amount: 4000"]
-    assert {reason.text for reason in missing.reasons} <= {"Loan amount: not given", "Monthly share: not given"}
+    assert {reason.text for reason in all_reasons(missing)} <= {"Loan amount: not given", "Monthly share: not given"}
 
 
 def test_wording_comes_with_the_artifact(artifact: Artifact, record: Any) -> None:
@@ -221,7 +287,7 @@ def test_wording_comes_with_the_artifact(artifact: Artifact, record: Any) -> Non
     derived = tuple(dataclasses.replace(column, reason="Told") for column in encoder.derived)
     pipeline = Pipeline((RecordEncoder(told, derived).fit(),))
     (explanation,) = explain(dataclasses.replace(artifact, pipeline=pipeline), [record])
-    assert {reason.text for reason in explanation.reasons} == {"Told"}
+    assert {reason.text for reason in all_reasons(explanation)} == {"Told"}
 
 
 def test_plain_values_only(classifier: Artifact, record: Any) -> None:
@@ -253,7 +319,9 @@ def test_records_at_fault_are_refused_as_by_a_prediction(artifact: Artifact, rec
 
 
 @pytest.mark.parametrize("name", ["Lasso", "LinearRegression", "DecisionTreeRegressor", "LGBMRegressor"])
-def test_a_count_is_explained_and_has_no_reasons(trained: Registry, bikes: UseCase, name: str) -> None:
+def test_a_count_is_explained_by_what_raised_it_and_what_lowered_it(
+    trained: Registry, bikes: UseCase, name: str
+) -> None:
     model = bikes_models(trained)[f"bikes-{name}"]
     hours = read_training_table(bikes.path, bikes.features, bikes.target.feature).records[::100]
     for explanation, score in zip(explain(model, hours), make_prediction(model, hours).scores, strict=True):
@@ -263,7 +331,9 @@ def test_a_count_is_explained_and_has_no_reasons(trained: Registry, bikes: UseCa
         assert total == pytest.approx(explanation.raw_score, rel=1e-12, abs=1e-9)
         raw = np.exp(total) if name == "LGBMRegressor" else max(total, 0)
         assert score == pytest.approx(raw, rel=1e-9, abs=1e-9)
-        assert explanation.reasons == []
+        assert explanation.result == score
+        assert told(explanation.reasons) == pushing(explanation, 1)
+        assert told(explanation.counter_reasons) == pushing(explanation, -1)
 
 
 def test_another_weekday_moves_only_what_comes_from_it(trained: Registry) -> None:

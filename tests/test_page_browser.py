@@ -2,15 +2,17 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from openpyxl import Workbook
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
@@ -101,28 +103,96 @@ def test_the_example_is_answered_with_probability_threshold_and_decision(server:
     expect(answer).to_contain_text(expected["model"])
 
 
-def test_contributions_are_a_table_with_bars_and_reasons_are_words(server: Server, page: Page) -> None:
+def example_of(page: Page) -> dict[str, Any]:
+    """The record in the form as it stands at first."""
+    record: dict[str, Any] = page.evaluate("JSON.parse(shownUseCase().dataset.example)")
+    return record
+
+
+def explained(page: Page, server: Server, use_case: str, record: Any) -> dict[str, Any]:
+    (one,) = api_answer(page, server, f"explain/{use_case}", record)["explanations"]
+    return dict(one)
+
+
+def reasons_shown(answer: Locator) -> dict[str, list[str]]:
+    """The reasons under each heading, in the order of the page."""
+    found: dict[str, list[str]] = answer.evaluate(
+        """answer => Object.fromEntries([...answer.querySelectorAll("h4")].slice(0, 2).map(heading => [
+            heading.textContent,
+            [...heading.nextElementSibling.querySelectorAll("li")].map(item => item.firstChild.textContent),
+        ]))"""
+    )
+    return found
+
+
+# What is sent in place of the example; the second is paid back by anyone's judgement.
+DECISIONS: dict[int, dict[str, Any]] = {
+    1: {},
+    0: {"checking_balance": "unknown", "months_loan_duration": 6, "amount": 1000, "savings_balance": "> 1000 DM"},
+}
+
+
+@pytest.mark.parametrize("result", DECISIONS)
+def test_what_speaks_for_the_decision_that_was_made_comes_first(server: Server, page: Page, result: int) -> None:
+    place = opened(page, server)
+    for name, value in DECISIONS[result].items():
+        control = place.locator(f"[name={name}]")
+        control.select_option(value) if isinstance(value, str) else control.fill(str(value))
+    answer = predict(place)
+    expect(answer.locator("table.bars")).to_be_visible()
+    one = explained(page, server, "credit", {**example_of(page), **DECISIONS[result]})
+    assert one["result"] == result
+    outcomes = ["Expected to repay", "Expected to default"]
+    expect(answer.locator(".decision")).to_have_text(outcomes[result])
+    assert list(reasons_shown(answer).items()) == [
+        (f"Speaks for “{outcomes[result]}”", [reason["reason"] for reason in one["reasons"]]),
+        (f"Speaks for “{outcomes[1 - result]}”", [reason["reason"] for reason in one["counter_reasons"]]),
+    ]
+    shown = [*one["reasons"], *one["counter_reasons"]]
+    for reason, item in zip(shown, answer.locator(".reasons > li").all(), strict=True):
+        assert item.locator(".badge").count() == reason["protected"]
+
+
+def test_a_side_that_nothing_speaks_for_says_so(server: Server, page: Page) -> None:
+    def answered(route: Route) -> None:
+        body = route.fetch().json()
+        body["explanations"][0]["counter_reasons"] = []
+        route.fulfill(json=body)
+
+    place = opened(page, server)
+    page.route("**/explain/*", answered)
+    answer = predict(place)
+    expect(answer.locator("h4").nth(1)).to_have_text("Speaks for “Expected to repay”")
+    expect(answer.locator("h4:nth-of-type(2) + p")).to_have_text("Nothing in this record does.")
+    assert_accessible(page)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_contributions_are_a_table_with_bars_as_long_as_the_contributions(
+    server: Server, page: Page, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(reduced_motion="reduce")
     place = opened(page, server)
     answer = predict(place)
-    record = page.evaluate("JSON.parse(document.querySelector('.use-case').dataset.example)")
-    (explained,) = api_answer(page, server, "explain/credit", record)["explanations"]
-    expect(answer.locator(".reasons > li")).to_have_count(len(explained["reasons"]))
-    for reason, item in zip(explained["reasons"], answer.locator(".reasons > li").all(), strict=True):
-        expect(item).to_contain_text(reason["reason"])
-        assert item.locator(".badge").count() == reason["protected"]
-    parts = sorted(explained["contributions"].values(), key=abs, reverse=True)
+    expect(answer.locator("table.bars")).to_be_visible()
+    one = explained(page, server, "credit", example_of(page))
+    parts = sorted(one["contributions"].values(), key=abs, reverse=True)
     rows = answer.locator("table.bars tbody tr")
-    for part, row in zip(parts[:10], rows.all(), strict=False):
-        shown = float(row.locator(".number").inner_text().replace("\u2212", "-").replace(",", ""))
-        assert shown == pytest.approx(part, rel=0.01)
-        assert row.locator(".up" if part > 0 else ".down").count() == 1
     others = [part for part in parts[10:] if abs(part) > 1e-9]
     expect(rows).to_have_count(10 + bool(others))
-    largest = rows.first.locator(".bar").bounding_box()
-    column = rows.first.locator(".picture > div").bounding_box()
-    assert largest
-    assert column
-    assert largest["width"] == pytest.approx(column["width"] / 2, abs=1)
+    widths = rows.first.locator("th, td").evaluate_all("cells => cells.map(cell => cell.getBoundingClientRect().width)")
+    assert widths[2] == pytest.approx(68, abs=1)  # 4.25rem for the figure; the rest is for name and picture
+    assert widths[0] == pytest.approx(0.42 * sum(widths), abs=1)
+    half = (widths[1] - 2) / 2  # less the cell's padding
+    shown = [*parts[:10], *([sum(others)] if others else [])]
+    largest = max(map(abs, shown))
+    for part, row in zip(shown, rows.all(), strict=True):
+        figure = float(row.locator(".number").inner_text().replace("\u2212", "-").replace(",", ""))
+        assert figure == pytest.approx(part, rel=0.01)
+        bar = row.locator(".up" if part > 0 else ".down").bounding_box()
+        assert bar
+        assert bar["width"] == pytest.approx(half * abs(part) / largest, abs=1)
 
 
 def test_a_regression_is_answered_with_its_value(server: Server, page: Page, bikes: UseCase) -> None:
@@ -131,7 +201,12 @@ def test_a_regression_is_answered_with_its_value(server: Server, page: Page, bik
     (value,) = api_answer(page, server, "output/bikes", bikes.example)["result"]
     expect(answer.locator(".value")).to_have_text(f"{value:.1f}".removesuffix(".0") if value >= 100 else f"{value:.3g}")
     expect(answer.locator("table.bars tbody th").first).to_be_visible()
-    expect(answer.locator(".decision, .meter, .reasons")).to_have_count(0)
+    expect(answer.locator(".decision, .meter")).to_have_count(0)
+    one = explained(page, server, "bikes", bikes.example)
+    assert list(reasons_shown(answer).items()) == [
+        ("What raises the value", [reason["reason"] for reason in one["reasons"]]),
+        ("What lowers the value", [reason["reason"] for reason in one["counter_reasons"]]),
+    ]
 
 
 def test_what_is_left_empty_is_left_out(server: Server, page: Page) -> None:
@@ -170,7 +245,7 @@ def test_errors_stand_beside_their_fields_and_the_first_has_the_focus(
         expect(control).to_have_attribute("aria-invalid", "true")
         expect(control).to_have_accessible_description(re.compile(re.escape(message) + "$"))
     expect(place.locator("[aria-invalid]")).to_have_count(2)
-    expect(answer.get_by_role("alert")).to_have_text("Something in the form is not right; see there.")
+    expect(answer.get_by_role("alert")).to_have_text("Check the marked fields.")
     assert_accessible(page)
     amount.fill("1000")
     expect(amount).not_to_have_attribute("aria-invalid", "true")
@@ -266,7 +341,7 @@ def test_a_file_is_answered_row_by_row_and_the_answers_can_be_downloaded(
     rows = [row.locator("th, td").all_inner_texts()[:4] for row in table.locator("tbody tr").all()]
     expected = api_answer(page, server, "output/credit", [credit.example, {**credit.example, "age": 60}])
     first, second = expected["probability"]
-    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert [row[0] for row in rows] == ["2", "3", "4"]  # as a spreadsheet counts them
     assert rows[1][1:] == ["", "", f"age: {TOO_YOUNG}"]
     assert [float(rows[0][2]), float(rows[2][2])] == pytest.approx([first, second], abs=0.001)
     with page.expect_download() as download:
@@ -281,7 +356,9 @@ def test_a_file_is_answered_row_by_row_and_the_answers_can_be_downloaded(
     assert_accessible(page)
 
 
-def test_a_file_can_be_dropped_and_only_its_first_rows_are_shown(server: Server, page: Page, bikes: UseCase) -> None:
+def test_a_file_can_be_dropped_and_its_rows_are_gone_through_page_by_page(
+    server: Server, page: Page, bikes: UseCase
+) -> None:
     place = opened(page, server, "bikes")
     file = csv_file(bikes, *[{"hour": hour % 24} for hour in range(1200)])
     data = page.evaluate_handle(
@@ -294,8 +371,54 @@ def test_a_file_can_be_dropped_and_only_its_first_rows_are_shown(server: Server,
     )
     for event in ("dragover", "drop"):
         place.locator(".drop").dispatch_event(event, {"dataTransfer": data})
-    expect(place.locator(".upload-status")).to_have_text("hours.csv: 1,200 rows, the first 50 below; none at fault.")
-    expect(place.locator(".table tbody tr")).to_have_count(50)
+    expect(place.locator(".upload-status")).to_have_text("hours.csv: 1,200 rows; none at fault.")
+    rows = place.locator(".table tbody tr")
+    back, following = (place.get_by_role("button", name=name) for name in ("Previous", "Next"))
+    expect(rows).to_have_count(50)
+    expect(back).to_be_disabled()
+    expect(place.get_by_label("Show")).to_be_hidden()
+    for number in range(2, 25):
+        following.click()
+        expect(place.locator(".pager")).to_contain_text(f"Page {number} of 24")
+    assert [rows.first.locator("th").inner_text(), rows.last.locator("th").inner_text()] == ["1152", "1201"]
+    expect(following).to_be_disabled()
+    expect(back).to_be_focused()
+    back.click()
+    expect(rows.first.locator("th")).to_have_text("1102")
+
+
+def test_rows_at_fault_can_be_seen_wherever_they_stand(server: Server, page: Page, credit: UseCase) -> None:
+    place = opened(page, server)
+    at_fault = [3, *range(60, 120), 199]
+    changes: list[dict[str, Any]] = [{"age": 7} if row in at_fault else {} for row in range(2, 202)]
+    place.locator(".upload").set_input_files([csv_file(credit, *changes)])
+    expect(place.locator(".upload-status")).to_have_text("records.csv: 200 rows; 62 at fault.")
+    place.get_by_label("Show").select_option("Rows at fault (62)")
+    rows = place.locator(".table tbody tr")
+    expect(rows).to_have_count(50)
+    seen = rows.all_inner_texts()
+    assert_accessible(page)
+    place.get_by_role("button", name="Next").click()
+    expect(rows).to_have_count(12)
+    seen += rows.all_inner_texts()
+    assert [int(text.split()[0]) for text in seen] == at_fault
+    assert all(TOO_YOUNG in text for text in seen)
+    place.get_by_label("Show").select_option("All rows (200)")
+    expect(rows).to_have_count(50)
+    expect(place.locator(".pager")).to_contain_text("Page 1 of 4")
+
+
+def test_faults_by_row_are_listed_with_the_row_as_the_service_counts_it(
+    server: Server, page: Page, credit: UseCase, refusals: set[int]
+) -> None:
+    refusals.add(422)
+    errors = {"rows": {"2": {"age": [TOO_YOUNG]}, "7": {"job": ["A.", "B."]}}, "count": 3}
+    problem = {"status": 422, "detail": "Some rows are at fault.", "errors": errors}
+    page.route("**/outputs_upload/*", lambda route: route.fulfill(status=422, json=problem))
+    place = opened(page, server)
+    place.locator(".upload").set_input_files([csv_file(credit, {})])
+    alert = place.locator("section", has_text="A whole file").get_by_role("alert")
+    expect(alert.get_by_role("listitem")).to_have_text([f"Row 2, age: {TOO_YOUNG}", "Row 7, job: A. B.", "1 more row."])
 
 
 def test_the_example_file_is_one_that_can_be_uploaded(server: Server, page: Page, tmp_path: Path) -> None:
@@ -322,13 +445,49 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(server: Server, pag
     expect(place.locator(".table")).to_be_empty()
 
 
-def test_the_progress_of_an_upload_is_shown(server: Server, page: Page, credit: UseCase) -> None:
+class Slow:
+    """The service behind a door: uploads are read, and answered, when the test says so."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+        self.read, self.answer = Event(), Event()
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if "outputs_upload" not in environ["PATH_INFO"]:
+            return self.app(environ, start)
+        assert self.read.wait(60)
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        assert self.answer.wait(60)
+        return Response("result\n1\n", mimetype="text/csv")(environ, start)
+
+
+def test_an_upload_is_first_sent_and_then_worked_on(trained: Registry, page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "large.csv"
+    file.write_bytes(b"x" * 40_000_000)  # more than what lies between browser and service takes in
+    slow = Slow(create_app(Settings(trained.location, auth_required=False, max_content_length=50_000_000)))
+    with serving(slow) as url:
+        page.goto(url)
+        place = page.locator(".use-case:visible")
+        bar, status = place.get_by_role("progressbar", name="Upload"), place.locator(".upload-status")
+        place.locator(".upload").set_input_files(file)
+        expect(status).to_have_text("Sending large.csv ...")
+        assert float(bar.get_attribute("value") or "nan") < 1
+        slow.read.set()
+        expect(status).to_have_text("Working on large.csv ...")
+        assert bar.get_attribute("value") is None  # neither full nor of any length
+        assert_accessible(page)
+        slow.answer.set()
+        expect(status).to_have_text("large.csv: 1 row; none at fault.")
+        expect(place.locator(".progress")).to_be_hidden()
+
+
+def test_the_newest_upload_is_the_one_that_counts(server: Server, page: Page, credit: UseCase) -> None:
     place = opened(page, server)
     page.route("**/outputs_upload/*", lambda route: None)  # never answered
     place.locator(".upload").set_input_files([csv_file(credit, {})])
     expect(place.get_by_role("progressbar", name="Upload")).to_be_visible()
     page.unroute_all()
-    place.locator(".upload").set_input_files([csv_file(credit, {}, {})])  # the newest is the one that counts
+    place.locator(".upload").set_input_files([csv_file(credit, {}, {})])
     expect(place.locator(".upload-status")).to_contain_text("2 rows")
     expect(place.locator(".progress")).to_be_hidden()
 
@@ -412,6 +571,71 @@ def test_a_file_needs_a_login_too(locked: Server, page: Page, credit: UseCase, r
     assert asked == []
 
 
+def held(page: Page) -> str:
+    """All that the page shows and holds in its fields, without the models."""
+    text: str = page.evaluate(
+        """() => [...document.querySelectorAll("form.record, .answer, .use-case > section:not(:last-child)")]
+            .map(part => part.textContent + [...part.querySelectorAll("[name]")].map(one => one.value))
+            .join(" ")"""
+    )
+    return text
+
+
+@pytest.mark.parametrize("how", ["by the button", "by another user", "without a password that counts"])
+def test_what_a_user_sent_and_got_goes_with_the_user(
+    locked: Server, page: Page, credit: UseCase, refusals: set[int], how: str
+) -> None:
+    refusals.add(401)
+    place = opened(page, locked)
+    before = held(page)
+    page.get_by_role("button", name="Log in").click()
+    log_in(page, *ALICE)
+    place.get_by_label("Amount of the loan").fill("98765")
+    expect(predict(place).locator("table.bars")).to_be_visible()
+    place.locator(".upload").set_input_files([csv_file(credit, {"amount": 87654}, {"age": 7})])
+    expect(place.locator(".table")).to_contain_text("87654")
+    answers = place.get_by_role("link", name="Download the answers").get_attribute("href")
+    page.evaluate("() => { window.revoked = []; URL.revokeObjectURL = (url) => revoked.push(url); }")
+    page.get_by_label("Use case").select_option("bikes")  # the answers of one that is not shown are kept no longer
+    bikes = page.locator('.use-case[data-name="bikes"]')
+    if how == "by the button":
+        page.get_by_role("button", name="Log out alice").click()
+    else:
+        page.evaluate("authorization = basic('alice', 'formerly right')")
+        predict(bikes)
+        expect(page.get_by_role("dialog")).to_be_visible()
+        if how == "by another user":
+            page.evaluate("user = 'somebody else'")
+            log_in(page, *ALICE)
+        else:
+            page.keyboard.press("Escape")
+    name = "Log out alice" if how == "by another user" else "Log in"
+    expect(page.get_by_role("button", name=name)).to_be_visible()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator(".upload-status, .table td, .decision, .value, table.bars")).to_have_text([""] * 2)
+    assert held(page) == before
+    assert page.evaluate("revoked").count(answers) == 1
+
+
+def test_what_is_still_being_asked_at_logout_is_given_up(
+    locked: Server, page: Page, credit: UseCase, refusals: set[int]
+) -> None:
+    place = opened(page, locked)
+    page.get_by_role("button", name="Log in").click()
+    log_in(page, *ALICE)
+    expect(page.get_by_role("button", name="Log out alice")).to_be_visible()
+    before = held(page)
+    page.route("**/outputs_upload/*", lambda route: None)  # never answered
+    page.route("**/explain/*", lambda route: None)
+    expect(predict(place).locator(".decision")).to_be_visible()
+    with page.expect_request("**/outputs_upload/*") as sent:
+        place.locator(".upload").set_input_files([csv_file(credit, {})])
+    with page.expect_event("requestfailed", lambda request: request == sent.value):
+        page.get_by_role("button", name="Log out alice").click()
+    expect(place.locator(".progress")).to_be_hidden()
+    assert held(page) == before
+
+
 # for everybody
 
 
@@ -487,16 +711,22 @@ def test_the_keyboard_is_enough(server: Server, page: Page, bikes: UseCase) -> N
     )
 
 
-def test_it_does_not_matter_where_the_service_is_mounted(trained: Registry, page: Page) -> None:
-    app = create_app(Settings(model_registry=trained.location, auth_required=False))
-    mounts = DispatcherMiddleware(Response(status=404), {"/our/api": app})
-    with make_server("127.0.0.1", 0, mounts, threaded=True) as running:
+@contextmanager
+def serving(app: WSGIApplication) -> Iterator[str]:
+    """The address of an application while the `with` block runs."""
+    with make_server("127.0.0.1", 0, app, threaded=True) as running:
         thread = Thread(target=running.serve_forever)
         thread.start()
         try:
-            page.goto(f"http://127.0.0.1:{running.port}/our/api/")
-            answer = predict(page.locator(".use-case:visible"))
-            expect(answer.locator("table.bars")).to_be_visible()
+            yield f"http://127.0.0.1:{running.port}"
         finally:
             running.shutdown()
             thread.join()
+
+
+def test_it_does_not_matter_where_the_service_is_mounted(trained: Registry, page: Page) -> None:
+    app = create_app(Settings(model_registry=trained.location, auth_required=False))
+    with serving(DispatcherMiddleware(Response(status=404), {"/our/api": app})) as url:
+        page.goto(f"{url}/our/api/")
+        answer = predict(page.locator(".use-case:visible"))
+        expect(answer.locator("table.bars")).to_be_visible()

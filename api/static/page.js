@@ -1,12 +1,15 @@
 "use strict";
 
-const SHOWN_ROWS = 50; // of an uploaded file
+const SHOWN_ROWS = 50; // of an uploaded file at a time
+const FIRST_ROW = 2; // where a spreadsheet shows the first record of a file: below the header
 const SHOWN_BARS = 10; // of the contributions to a score
-const NOTHING = 1e-9; // what rounding leaves of a contribution of zero
+const ROUNDING = 1e-9; // the share of all contributions below which one may be rounding alone
 
 const needsLogin = document.body.dataset.login === "true";
 const mostBytes = Number(document.body.dataset.mostBytes);
 let authorization = null; // the header of the user who is logged in; it stands here alone and is gone with the page
+let user = ""; // whose records and answers the page holds
+let visit = new AbortController(); // that user's: what is still being asked is given up when it ends
 
 // small helpers
 
@@ -58,7 +61,7 @@ function problemOf(status, text) {
 
 /** Send a request with these credentials; what is answered, as JSON. */
 async function send(path, record, credentials) {
-  const init = { credentials: "omit" }; // or the browser would answer a 401 with a dialog of its own
+  const init = { credentials: "omit", signal: visit.signal }; // or the browser would answer a 401 with a dialog of its own
   init.headers = credentials ? { Authorization: credentials } : {};
   if (record) {
     init.method = "POST";
@@ -83,14 +86,17 @@ async function ask(path, record) {
   if (needsLogin && !authorization) {
     await logIn();
   }
+  const asker = visit;
   try {
     return await send(path, record, authorization);
   } catch (problem) {
     if (problem.status !== 401) {
       throw problem;
     }
-    logOut();
     await logIn();
+    if (visit !== asker) {
+      throw problem; // somebody else has logged in: the record was not theirs
+    }
     return send(path, record, authorization);
   }
 }
@@ -101,8 +107,11 @@ function askExample(how, ...credentials) {
   return how(`output/${name}`, JSON.parse(example), ...credentials);
 }
 
-/** Upload a file and get the table with the answers, as CSV; XMLHttpRequest, since fetch tells no progress. */
-function upload(path, file, onProgress) {
+/** Upload a file and get the table with the answers, as CSV; XMLHttpRequest, since fetch tells no progress.
+ *
+ * onProgress is told the share that is sent, onSent when all is and the service has begun to work.
+ */
+function upload(path, file, onProgress, onSent) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
@@ -113,9 +122,12 @@ function upload(path, file, onProgress) {
       request.setRequestHeader("Authorization", authorization);
     }
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.upload.onload = onSent;
     request.onload = () =>
       request.status === 200 ? resolve(request.responseText) : reject(problemOf(request.status, request.responseText));
     request.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
+    request.onabort = request.onerror;
+    visit.signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(form);
   });
 }
@@ -135,6 +147,8 @@ function basic(name, password) {
 function logIn() {
   const form = dialog.querySelector("form");
   const [name, password] = form.querySelectorAll("input");
+  authorization = null;
+  loginButton.textContent = "Log in";
   return new Promise((resolve, reject) => {
     form.onsubmit = async (event) => {
       event.preventDefault();
@@ -147,22 +161,43 @@ function logIn() {
         password.select();
         return;
       }
+      if (!dialog.open) {
+        return; // cancelled meanwhile
+      }
+      if (user && user !== name.value) {
+        logOut(); // what one user asked is not for the next
+      }
       authorization = credentials;
-      loginButton.textContent = `Log out ${name.value}`;
+      user = name.value;
+      loginButton.textContent = `Log out ${user}`;
       dialog.close();
     };
     dialog.onclose = () => {
       form.reset();
       loginError.textContent = "";
-      authorization ? resolve() : reject(new Problem(401, { detail: "Only users get an answer: log in first." }));
+      if (authorization) {
+        resolve();
+        return;
+      }
+      if (user) {
+        logOut(); // whose password does not count any more
+      }
+      reject(new Problem(401, { detail: "Only users get an answer: log in first." }));
     };
     dialog.showModal();
   });
 }
 
+/** Forget the user, and all that the user sent and got. */
 function logOut() {
   authorization = null;
+  user = "";
   loginButton.textContent = "Log in";
+  visit.abort();
+  visit = new AbortController();
+  for (const forget of forgetters) {
+    forget();
+  }
 }
 
 document.getElementById("login-cancel").onclick = () => dialog.close();
@@ -205,9 +240,22 @@ function showErrors(form, errors) {
   return others;
 }
 
-/** Say what went wrong, and list what is at fault by name. */
+/** What is at fault, line by line: by field or, in a file, by row and field. */
+function faultLines(errors) {
+  const lines = (fields, row = "") =>
+    Object.entries(fields).map(([name, messages]) => `${row}${name}: ${messages.join(" ")}`);
+  const { rows, count } = errors;
+  if (!rows || Array.isArray(rows)) {
+    return lines(errors);
+  }
+  const named = Object.entries(rows).flatMap(([row, fields]) => lines(fields, `Row ${row}, `));
+  const others = count - Object.keys(rows).length;
+  return others > 0 ? [...named, `${figure(others)} more ${others === 1 ? "row" : "rows"}.`] : named;
+}
+
+/** Say what went wrong, and list what is at fault. */
 function showAlert(place, problem, errors = problem.errors) {
-  const items = Object.entries(errors).map(([name, messages]) => make("li", {}, `${name}: ${messages.join(" ")}`));
+  const items = faultLines(errors).map((line) => make("li", {}, line));
   place.replaceChildren(make("p", {}, problem.message), ...(items.length ? [make("ul", {}, ...items)] : []));
 }
 
@@ -229,7 +277,7 @@ function decisionParts(outcomes, prediction, threshold) {
   const reached = result ? "reaches" : "is below";
   return [
     make("p", { class: result ? "decision one" : "decision zero" }, outcomes[result]),
-    make("p", { class: "value" }, percent(probability), make("span", {}, " probability")),
+    make("p", { class: "value" }, percent(probability), make("span", {}, ` probability of \u201c${outcomes[1]}\u201d`)),
     meter(probability, threshold),
     make("p", { class: "help" }, `The probability ${reached} the threshold of ${percent(threshold)}.`),
   ];
@@ -239,10 +287,12 @@ function valueParts(meaning, prediction) {
   return [make("p", { class: "value" }, figure(prediction.result[0])), make("p", { class: "help" }, meaning)];
 }
 
-/** The contributions, largest first, as a table whose last column is a picture. */
-function bars(explanation, labels, record) {
-  const parts = Object.entries(explanation.contributions)
-    .filter(([, part]) => Math.abs(part) > NOTHING)
+/** The contributions, largest first, as a table with a picture of each. */
+function bars(explanation, labels, record, { up, down }) {
+  const all = Object.entries(explanation.contributions);
+  const whole = all.reduce((sum, [, part]) => sum + Math.abs(part), Math.abs(explanation.base_value));
+  const parts = all
+    .filter(([, part]) => Math.abs(part) > ROUNDING * whole)
     .sort(([, one], [, other]) => Math.abs(other) - Math.abs(one));
   const rest = parts.splice(SHOWN_BARS);
   const rows = parts.map(([name, part]) => [labels[name] || name, record[name], part]);
@@ -266,23 +316,25 @@ function bars(explanation, labels, record) {
     );
   });
   const [base, raw] = [explanation.base_value, explanation.raw_score].map(figure);
-  const [column, contribution] = ["Column", "Contribution"].map((title) => make("th", { scope: "col" }, title));
-  const header = make("tr", {}, column, make("td"), contribution);
+  const [column, contribution] = ["Column", "Contribution"].map((title) =>
+    make("th", { scope: "col" }, make("span", { class: "unseen" }, title)),
+  );
   return [
     make("h4", {}, "What moved the answer"),
-    make("p", { class: "help" }, "To the right: it raised the answer. To the left: it lowered it."),
+    make("p", { class: "help" }, `To the right: ${up.means}. To the left: ${down.means}.`),
     make(
       "table",
       { class: "bars" },
       make("caption", {}, `Every raw score starts at ${base}; with these contributions this one is ${raw}.`),
-      make("thead", { class: "unseen" }, header),
+      make("colgroup", {}, ...["name", "picture", "number"].map((part) => make("col", { class: part }))),
+      make("thead", {}, make("tr", {}, column, make("td"), contribution)),
       make("tbody", {}, ...body),
     ),
   ];
 }
 
-/** The reasons in words; those that come from a protected feature are marked. */
-function reasonList(reasons) {
+/** Reasons in words under a heading; those that come from a protected feature are marked. */
+function reasonList(heading, kind, reasons) {
   const items = reasons.map((one) => {
     const item = make("li", {}, one.reason);
     if (one.protected) {
@@ -293,7 +345,27 @@ function reasonList(reasons) {
     }
     return item;
   });
-  return [make("h4", {}, "Main reasons"), make("ol", { class: "reasons" }, ...items)];
+  const list = items.length
+    ? make("ol", { class: `reasons ${kind}` }, ...items)
+    : make("p", { class: "help" }, "Nothing in this record does.");
+  return [make("h4", {}, heading), list];
+}
+
+/** What raised and what lowered the score, that which matches the decision first. */
+function reasonLists({ result, reasons, counter_reasons }, sides) {
+  const [first, second] = sides.isDecision && !result ? ["down", "up"] : ["up", "down"];
+  return [
+    ...reasonList(sides[first].heading, first, reasons),
+    ...reasonList(sides[second].heading, second, counter_reasons),
+  ];
+}
+
+/** What it means that a column pushed a score up or down. */
+function sidesOf(outcomes) {
+  const side = (outcome) => ({ heading: `Speaks for \u201c${outcome}\u201d`, means: `towards \u201c${outcome}\u201d` });
+  const change = (verb) => ({ heading: `What ${verb} the value`, means: `it ${verb} the value` });
+  const [down, up] = outcomes.length ? outcomes.map(side) : ["lowers", "raises"].map(change);
+  return { up, down, isDecision: outcomes.length > 0 };
 }
 
 // a file
@@ -331,19 +403,51 @@ function parseCsv(text) {
   return rows;
 }
 
-/** The first rows with their answers, which come before the columns of the file. */
+/** Rows with their answers, which come before the columns of the file. */
 function answerTable(header, rows, features) {
   const isAnswer = (name) => ["result", "probability", "errors"].includes(name) && !features.includes(name);
   const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
   const shown = (cell, name) => (isAnswer(name) && name !== "errors" && cell !== "" ? figure(Number(cell)) : cell);
   const style = (name) => (!isAnswer(name) ? "" : name === "errors" ? "fault" : "outcome");
   const head = [make("th", { scope: "col" }, "Row"), ...order.map((at) => make("th", { scope: "col" }, header[at]))];
-  const body = rows.slice(0, SHOWN_ROWS).map((row, number) => {
-    const cells = order.map((at) => make("td", { class: style(header[at]) }, shown(row[at], header[at])));
-    return make("tr", {}, make("th", { scope: "row" }, String(number + 1)), ...cells);
+  const body = rows.map(({ number, cells }) => {
+    const shownCells = order.map((at) => make("td", { class: style(header[at]) }, shown(cells[at], header[at])));
+    return make("tr", {}, make("th", { scope: "row" }, String(number)), ...shownCells);
   });
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers" }, table);
+}
+
+/** A part of the rows at a time, with buttons to go through them, and a choice when some are at fault. */
+function pagedTable(rows, faulty, draw) {
+  const [all, atFault] = [`All rows (${figure(rows.length)})`, `Rows at fault (${figure(faulty.length)})`];
+  const choice = make("select", {}, ...[all, atFault].map((text) => make("option", {}, text)));
+  const [back, next] = ["Previous", "Next"].map((text) => make("button", { type: "button", class: "plain" }, text));
+  const where = make("span", { role: "status" });
+  const table = make("div", { class: "part" });
+  let at = 0;
+
+  function show(part, button) {
+    const chosen = choice.selectedIndex ? faulty : rows;
+    const last = Math.ceil(chosen.length / SHOWN_ROWS) - 1;
+    at = part;
+    table.replaceChildren(draw(chosen.slice(at * SHOWN_ROWS, (at + 1) * SHOWN_ROWS)));
+    where.textContent = `Page ${figure(at + 1)} of ${figure(last + 1)}`;
+    [back.disabled, next.disabled] = [at === 0, at === last];
+    parts.hidden = last === 0;
+    if (button && button.disabled) {
+      (button === back ? next : back).focus(); // a disabled button would lose the focus
+    }
+  }
+
+  back.onclick = () => show(at - 1, back);
+  next.onclick = () => show(at + 1, next);
+  choice.onchange = () => show(0);
+  const parts = make("div", { class: "buttons" }, back, next, where);
+  const pick = make("label", {}, make("span", {}, "Show"), choice);
+  pick.hidden = !faulty.length;
+  show(0);
+  return [make("div", { class: "pager" }, pick, parts), table];
 }
 
 // one use case
@@ -351,6 +455,7 @@ function answerTable(header, rows, features) {
 function setUp(place) {
   const { meaning } = place.dataset;
   const [outcomes, labels] = [place.dataset.outcomes, place.dataset.labels].map((text) => JSON.parse(text));
+  const sides = sidesOf(outcomes);
   const model = place.querySelector(".model");
   const form = place.querySelector("form.record");
   const answer = place.querySelector(".answer");
@@ -365,6 +470,7 @@ function setUp(place) {
   const table = place.querySelector(".table");
   let question = 0; // the number of the newest one: what an older one brings is not shown any more
   let files = 0; // the same of files
+  let answersUrl = ""; // what the link to the answers of a file points to
 
   function clearAnswer() {
     question++;
@@ -402,7 +508,7 @@ function setUp(place) {
       result.replaceChildren();
       const others = showErrors(form, problem.errors);
       const isInForm = Object.keys(problem.errors).length > Object.keys(others).length;
-      const hint = new Problem(422, { detail: "Something in the form is not right; see there." });
+      const hint = new Problem(422, { detail: "Check the marked fields." });
       showAlert(answerAlert, isInForm ? hint : problem, others);
     }
   }
@@ -412,7 +518,7 @@ function setUp(place) {
     try {
       const { explanations } = await ask(`explain/${modelId}`, record);
       const [one] = explanations;
-      parts = [...(one.reasons.length ? reasonList(one.reasons) : []), ...bars(one, labels, record)];
+      parts = [...reasonLists(one, sides), ...bars(one, labels, record, sides)];
     } catch (problem) {
       parts = [make("h4", {}, "No explanation"), make("p", {}, problem.message)];
     }
@@ -421,18 +527,32 @@ function setUp(place) {
     }
   }
 
+  function clearFile() {
+    files++;
+    URL.revokeObjectURL(answersUrl);
+    progress.hidden = true;
+    status.textContent = "";
+    for (const part of [uploadAlert, table]) {
+      part.replaceChildren();
+    }
+  }
+
   async function predictFile(file) {
-    const sent = ++files;
+    clearFile();
+    const sent = files;
     const bar = progress.querySelector("progress");
     const ifNewest = (show) => (...what) => sent === files && show(...what);
+    const sending = ifNewest((share) => {
+      bar.value = share;
+    });
+    const working = ifNewest(() => {
+      bar.removeAttribute("value"); // nobody knows how long it takes
+      status.textContent = `Working on ${file.name} ...`;
+    });
     const end = ifNewest(() => {
       progress.hidden = true;
-      bar.removeAttribute("value");
       status.textContent = "";
     });
-    uploadAlert.replaceChildren();
-    table.replaceChildren();
-    end();
     try {
       if (file.size > mostBytes) {
         throw new Problem(413, { detail: `The file is larger than ${figure(mostBytes / 1e6)} MB.` });
@@ -440,12 +560,13 @@ function setUp(place) {
       if (needsLogin) {
         await askExample(ask); // a 401 to the upload itself would make the browser show a dialog of its own
       }
+      if (sent !== files) {
+        return; // another file has been chosen, or another user has come
+      }
       progress.hidden = false;
-      const onProgress = ifNewest((share) => {
-        bar.value = share;
-        status.textContent = `${share < 1 ? "Uploading" : "Predicting"} ${file.name} ...`;
-      });
-      const answers = await upload(`outputs_upload/${model.value}?partial=true`, file, onProgress);
+      status.textContent = `Sending ${file.name} ...`;
+      sending(0);
+      const answers = await upload(`outputs_upload/${model.value}?partial=true`, file, sending, working);
       end();
       ifNewest(showTable)(file, answers);
     } catch (problem) {
@@ -455,16 +576,17 @@ function setUp(place) {
   }
 
   function showTable(file, answers) {
-    const [header, ...rows] = parseCsv(answers);
-    const faults = header.lastIndexOf("errors");
-    const faulty = faults < 0 ? 0 : rows.filter((row) => row[faults]).length;
-    const more = rows.length > SHOWN_ROWS ? `, the first ${SHOWN_ROWS} below` : "";
+    const [header, ...lines] = parseCsv(answers);
+    const result = header.lastIndexOf("result");
+    const rows = lines.map((cells, index) => ({ number: index + FIRST_ROW, cells }));
+    const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
-    status.textContent = `${file.name}: ${size}${more}; ${faulty ? figure(faulty) : "none"} at fault.`;
-    const link = make("a", { class: "button" }, "Download the answers");
-    link.href = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
+    status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} at fault.`;
+    answersUrl = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
+    const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
     link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
-    table.replaceChildren(make("p", {}, link), answerTable(header, rows, Object.keys(labels)));
+    const draw = (some) => answerTable(header, some, Object.keys(labels));
+    table.replaceChildren(make("p", {}, link), ...pagedTable(rows, faulty, draw));
   }
 
   form.addEventListener("submit", (event) => {
@@ -497,6 +619,12 @@ function setUp(place) {
       }
     });
   }
+
+  /** Clear what one user sent and got before another comes. */
+  return function forget() {
+    form.reset(); // which clears the answer, too
+    clearFile();
+  };
 }
 
 // the page
@@ -514,6 +642,6 @@ function show() {
   }
 }
 
-useCases.forEach(setUp);
+const forgetters = useCases.map(setUp);
 useCase.addEventListener("change", show);
 show(); // a browser may have kept the choice of the last visit

@@ -14,6 +14,7 @@ from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 
 from src.aliases import Record
+from src.fairness import publishable
 from src.registry import MODEL_ID
 from src.use_cases import all_use_cases
 from src.use_cases.declaration import UseCase
@@ -179,7 +180,9 @@ class GateSchema(AnswerSchema):
     """What a gate demanded, and what it found."""
 
     gate = String(required=True)
-    value = Float(required=True)
+    value = Float(
+        required=True, allow_none=True, metadata={"description": "null where it rests on groups that are withheld"}
+    )
     bound = Float(required=True)
     passed = Boolean(required=True)
 
@@ -226,7 +229,13 @@ class ModelSchema(AnswerSchema):
     champion = Dict(
         required=True, allow_none=True, metadata={"description": "The model that answered before, on the same hold-out"}
     )
-    groups = Dict(required=True, metadata={"description": "How groups of people are treated, by feature"})
+    groups = Dict(
+        required=True,
+        metadata={
+            "description": "How groups of people are treated, by feature. Groups that would tell of fewer than 20 rows "
+            "are left out and counted in `withheld`; ratio and difference are null then"
+        },
+    )
     protected = Dict(
         required=True,
         allow_none=True,
@@ -371,4 +380,5 @@ class ModelsQuery(QuerySchema):
 
 def public_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a manifest that clients may see."""
-    return {name: manifest[name] for name in ModelSchema().fields}
+    shown = publishable(manifest)
+    return {name: shown[name] for name in ModelSchema().fields}

@@ -570,7 +570,22 @@ class SmallestGroupRatio(Gate):
     """The disparate impact of a grouping must reach the bound."""
 
     def judge(self, evidence: Evidence) -> Verdict:
-        return self._at_least(f"smallest ratio between groups by {self.name}", evidence.group_ratios[self.name])
+        return self._at_least(group_gate(self.name), evidence.group_ratios[self.name])
+
+
+def group_gate(name: str) -> str:
+    """What the gate on a grouping is called in a verdict.
+
+    Parameters
+    ----------
+    name : str
+        The feature that parts the groups.
+
+    Returns
+    -------
+    str
+    """
+    return f"smallest ratio between groups by {name}"
 
 
 def judge(gates: tuple[Gate, ...], evidence: Evidence) -> list[dict[str, Any]]:

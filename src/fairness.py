@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from src.aliases import Vector
-from src.evaluation import roc_auc
+from src.evaluation import group_gate, roc_auc
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_GIVEN = "not given"
+FEWEST = 20  # rows that a figure must rest on before it is shown to anyone who asks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,43 @@ def smallest_ratios(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
     """
     ratios = {name: comparison["disparate_impact"] for name, comparison in groups.items()}
     return {name: math.nan if ratio is None else ratio for name, ratio in ratios.items()}
+
+
+def publishable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without the figures of small groups, and without those from which they could be computed.
+
+    A group of fewer than `FEWEST` rows is left out. So are the next larger ones, as long as those left out have fewer
+    than that together: the whole hold-out's figures are known, and less the other groups' they are those of the rest.
+    Where a group is left out, the ratio and the difference of the grouping are None, as is the value of a gate on it.
+
+    Parameters
+    ----------
+    manifest : mapping
+        With `groups`, by feature what `compare_groups` gave, and `gates`, the verdicts.
+
+    Returns
+    -------
+    dict
+        The same, and in each grouping `withheld`, the number of groups left out.
+    """
+    groups = {name: _publishable(comparison) for name, comparison in (manifest.get("groups") or {}).items()}
+    withheld = {group_gate(name) for name, comparison in groups.items() if comparison["withheld"]}
+    gates = [{**gate, "value": None} if gate["gate"] in withheld else gate for gate in manifest["gates"]]
+    return {**manifest, "groups": groups, "gates": gates}
+
+
+def _publishable(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    values = comparison["values"]
+    left_out: set[str] = set()
+    rows = 0
+    for group in sorted(values, key=lambda group: values[group]["rows"]):
+        if values[group]["rows"] >= FEWEST and not 0 < rows < FEWEST:
+            break
+        left_out.add(group)
+        rows += values[group]["rows"]
+    shown = {group: figures for group, figures in values.items() if group not in left_out}
+    unsure = dict.fromkeys(("disparate_impact", "equal_opportunity_difference")) if left_out else {}
+    return {**comparison, **unsure, "values": shown, "withheld": len(left_out)}
 
 
 def _number(value: Any) -> float | None:

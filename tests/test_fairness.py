@@ -1,5 +1,6 @@
 """Groups, and how decisions treat them: by pencil and paper, and by fairlearn's and scikit-learn's own metrics."""
 
+import copy
 import json
 import math
 from typing import Any
@@ -12,7 +13,8 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.fairness import GroupBy, compare_groups, smallest_ratios
+from src.evaluation import group_gate
+from src.fairness import FEWEST, GroupBy, compare_groups, publishable, smallest_ratios
 
 AGES = pd.DataFrame({"age": [18, 25, 26, 40, 41, 99]})
 OF_EVERY_GROUP = {"rows", "share_of_1", "accuracy", "selection_rate", "mean_score"}  # always defined
@@ -212,3 +214,54 @@ def test_a_comparison_is_plain_json_without_nan(people: list[tuple[float, float,
     comparison = compare_groups(np.array(y), np.array(scores), 0.5, groups)
     assert plain(comparison)
     assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
+
+
+def grouped(*sizes: int) -> dict[str, Any]:
+    """A comparison of groups of so many rows."""
+    values = {f"group {place}": {"rows": float(size), "accuracy": size / 1000} for place, size in enumerate(sizes)}
+    return {"values": values, "disparate_impact": 0.7, "equal_opportunity_difference": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ((20, 300), [20, 300]),
+        ((19, 300), []),  # those of 300 would tell of the 19, since the whole is known
+        ((300, 5, 4, 11, 25), [300, 25]),  # 5, 4 and 11 together are as many as may be told of
+        ((300, 5, 4, 10, 25), [300]),
+        ((300, 5, 4, 10, 25, 25), [300, 25]),
+        ((3,), []),
+        ((), []),
+    ],
+)
+def test_a_small_group_is_withheld_with_what_would_tell_of_it(sizes: tuple[int, ...], shown: list[int]) -> None:
+    groups = publishable({"groups": {"age": grouped(*sizes)}, "gates": []})["groups"]["age"]
+    assert [figures["rows"] for figures in groups["values"].values()] == shown
+    assert groups["withheld"] == len(sizes) - len(shown)
+    is_whole = groups["withheld"] == 0
+    assert groups["disparate_impact"] == (0.7 if is_whole else None)
+    assert groups["equal_opportunity_difference"] == (0.1 if is_whole else None)
+
+
+@given(sizes=st.lists(st.integers(1, 60), max_size=8))
+def test_what_is_shown_tells_of_nobody_in_a_small_group(sizes: list[int]) -> None:
+    manifest = {"groups": {"age": grouped(*sizes)}, "gates": []}
+    before = copy.deepcopy(manifest)
+    groups = publishable(manifest)["groups"]["age"]
+    assert manifest == before
+    rows = [figures["rows"] for figures in groups["values"].values()]
+    rest = sum(sizes) - sum(rows)  # all that can be computed is about these together
+    assert min(rows, default=FEWEST) >= FEWEST
+    assert rest == 0 or rest >= FEWEST or not rows
+    assert (rest > 0) == any(size < FEWEST for size in sizes)
+
+
+def test_the_value_of_a_gate_on_small_groups_is_withheld_and_its_verdict_is_not() -> None:
+    gates = [
+        {"gate": name, "value": 0.7, "bound": 0.5, "passed": True}
+        for name in (group_gate("age"), group_gate("sex"), "smallest hold-out roc_auc")
+    ]
+    manifest = {"groups": {"age": grouped(19, 281), "sex": grouped(100, 200)}, "gates": gates, "seed": 1}
+    shown = publishable(manifest)
+    assert shown["seed"] == 1
+    assert shown["gates"] == [{**gates[0], "value": None}, *gates[1:]]

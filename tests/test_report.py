@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from markupsafe import escape
 
 from src.errors import FailedGatesError
-from src.evaluation import LargestGap, SmallestMetric, roc_auc
+from src.evaluation import LargestGap, SmallestMetric, group_gate, roc_auc
 from src.models.linear import LogisticRegression
 from src.registry import REPORT, Registry
 from src.report import measures, render_report
@@ -23,6 +24,7 @@ from src.report.measures import (
     own_importance,
     permutation_importance,
     quartiles_by,
+    quartiles_of_truth,
 )
 from src.report.parts import NOTHING, Subject, number
 from src.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
@@ -94,9 +96,9 @@ def subject(credit: UseCase) -> Subject:
     return subject_of(credit, credit.baseline)
 
 
-def subject_of(use_case: UseCase, algorithm: Algorithm) -> Subject:
+def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None) -> Subject:
     plan = Plan(trials=1, seed=42, jobs=1)
-    whole, train, test, _ = split(use_case, read(use_case, use_case.path), plan.seed)
+    whole, train, test, _ = split(use_case, read(use_case, path or use_case.path), plan.seed)
     candidate = fit(use_case, algorithm, train, plan)
     scores = score(use_case, candidate, test)
     metrics = evaluate(use_case, candidate, whole, train, test, scores)
@@ -279,15 +281,39 @@ def test_what_the_manifest_does_not_hold_is_left_out(subject):
 
 
 def test_groups_and_champion_are_shown_where_something_is_undefined_too(subject):
-    group = {"rows": 3.0, "selection_rate": 0.25, "roc_auc": None}
+    group = {"rows": 30.0, "selection_rate": 0.25, "roc_auc": None}
     page = rendered(
         subject,
         groups={"age": {"values": {HARM: group}, "disparate_impact": None, "equal_opportunity_difference": 0.125}},
         champion={"model_id": "m", "metrics": {}, "difference": {"roc_auc": [0.375, -0.25, 0.75]}},
     )
-    assert f"{HARM} 3 0.250 {NOTHING} " in page.plain
+    assert f"{HARM} 30 0.250 {NOTHING} " in page.plain
     assert f"disparate impact {NOTHING} " in page.plain
     assert "than the model that answered before, m 0.375 -0.250 to 0.750" in page.plain
+
+
+def test_small_groups_are_withheld_from_a_page_that_anyone_may_read(subject):
+    def group(rows: float, rate: float) -> dict[str, Any]:
+        return {"rows": rows, "selection_rate": rate}
+
+    def comparison(*groups: dict[str, Any]) -> dict[str, Any]:
+        values = {f"group {place}": group for place, group in enumerate(groups)}
+        return {"values": values, "disparate_impact": 0.617, "equal_opportunity_difference": 0.283}
+
+    groups = {
+        "age": comparison(group(19, 0.111), group(281, 0.222)),
+        "purpose": comparison(group(11, 0.333), group(50, 0.444), group(239, 0.555)),
+        "housing": comparison(group(20, 0.666), group(280, 0.777)),
+    }
+    gates = [{"gate": group_gate(name), "value": 0.617, "bound": 0.5, "passed": True} for name in ("age", "housing")]
+    page = rendered(subject, groups=groups, gates=gates)
+    for figure in ("0.111", "0.222", "0.333", "0.444", " 19 ", " 281 ", " 11 ", " 50 "):
+        assert figure not in page.plain
+    assert f"group 2 239 0.555 2 withheld {NOTHING} {NOTHING} " in page.plain
+    assert "group 0 20 0.666 group 1 280 0.777" in page.plain
+    assert page.plain.count("0.617") == 2  # of housing, whose groups are all shown, and of the gate on it
+    assert f"{gates[0]['gate']} withheld 0.500 ✓ passed" in page.plain
+    assert page.plain.count(f"disparate impact {NOTHING} ") == 2
 
 
 def test_markup_in_names_and_values_is_text(subject, credit):
@@ -361,23 +387,58 @@ def test_the_learning_curve_fits_no_more_rows_than_a_slow_model_can_bear(subject
 
 
 def test_calibration_is_by_tenths_of_the_rows():
-    scores = np.linspace(0, 1, 100)
+    scores = np.linspace(0, 1, 200)
     said, happened = calibration((scores > 0.5).astype(float), scores).T
-    assert said == pytest.approx(scores.reshape(10, 10).mean(axis=1))
+    assert said == pytest.approx(scores.reshape(10, 20).mean(axis=1))
     assert happened.tolist() == [0.0] * 5 + [1.0] * 5
 
 
 def test_errors_are_by_value_in_the_features_order_and_by_tenths_where_there_are_many():
     category = Category(name="c", description="", values=("b", "a", "never"))
-    labels, quartiles = quartiles_by(category, np.array(["a", "b", "a"], dtype=object), np.array([1.0, 5.0, 3.0]))
+    values = np.array(["a", "b", "a"] * 20, dtype=object)
+    labels, quartiles = quartiles_by(category, values, np.array([1.0, 5.0, 3.0] * 20))
     assert labels == ["b", "a"]
-    assert quartiles.tolist() == [[5, 5, 5], [1.5, 2, 2.5]]
+    assert quartiles.tolist() == [[5, 5, 5], [1, 2, 3]]
     whole = Integer(name="n", description="", low=0, high=999, missing=True)
-    labels, quartiles = quartiles_by(whole, np.array([2, None, 1], dtype=object), np.array([1.0, 9.0, 3.0]))
+    values = np.array([2, None, 1] * 20, dtype=object)
+    labels, quartiles = quartiles_by(whole, values, np.array([1.0, 9.0, 3.0] * 20))
     assert labels.tolist() == [1, 2]
     assert quartiles[:, 1].tolist() == [3, 1]
-    labels, _ = quartiles_by(whole, np.arange(100).astype(object), np.zeros(100))
-    assert labels.tolist() == [10 * tenth + 4.5 for tenth in range(10)]
+    labels, _ = quartiles_by(whole, np.arange(200).astype(object), np.zeros(200))
+    assert labels.tolist() == [20 * tenth + 9.5 for tenth in range(10)]
+
+
+def test_no_picture_tells_what_is_true_of_fewer_than_twenty_rows():
+    category = Category(name="c", description="", values=("many", "few"))
+    values = np.array(["many"] * 20 + ["few"] * 19, dtype=object)
+    labels, quartiles = quartiles_by(category, values, np.arange(39.0))
+    assert (labels, quartiles.shape) == (["many"], (1, 3))
+    whole = Integer(name="n", description="", low=0, high=999)
+    labels, quartiles = quartiles_by(whole, np.array([1] * 20 + [2] * 19, dtype=object), np.arange(39.0))
+    assert (labels.tolist(), quartiles.shape) == ([1], (1, 3))
+    labels, quartiles = quartiles_by(whole, np.arange(70).astype(object), np.zeros(70))
+    assert (labels.tolist(), quartiles.shape) == ([11.5, 35, 58], (3, 3))
+    labels, quartiles = quartiles_by(whole, np.arange(19).astype(object), np.zeros(19))
+    assert (len(labels), quartiles.shape) == (0, (0, 3))
+    some = np.linspace(0, 1, 59)
+    assert calibration(some.round(), some).shape == (2, 2)
+    assert quartiles_of_truth(some, some).shape == (2, 4)
+
+
+def test_the_truth_is_shown_by_tenths_of_the_predictions():
+    predicted, low, middle, high = quartiles_of_truth(np.arange(400.0) % 40, np.arange(400.0)).T
+    assert predicted.tolist() == [40 * tenth + 19.5 for tenth in range(10)]
+    assert {(*row,) for row in np.array([low, middle, high]).T.tolist()} == {(9.75, 19.5, 29.25)}
+
+
+def test_a_feature_of_whose_values_all_have_few_rows_has_no_picture(bikes, some_bikes):
+    subject = subject_of(replace(bikes, gates=()), bikes.baseline, some_bikes)
+    rows = np.arange(30)
+    few = replace(subject.test, table=subject.test.table.iloc[rows], y=subject.test.y[rows])
+    page = rendered(replace(subject, test=few, scores=subject.scores[rows]))
+    titles = [figure["label"].partition(".")[0] for figure in page.figures]
+    assert "Predicted against true" in titles
+    assert "Errors by Hour" not in titles  # some two rows each
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,10 @@ def _calibration(subject: Subject) -> Chart:
     return Chart(
         "Calibration",
         svg,
-        f"The Brier score is {subject.metric(HOLD_OUT, 'brier')} (0 is perfect). A tenth of the rows is furthest off: "
+        f"The Brier score is {subject.metric(HOLD_OUT, 'brier')} (0 is perfect). One group of rows is furthest off: "
         f"its mean score is {number(float(said[worst]))}, and {share(happened[worst])} of it are events.",
-        "Rows in ten groups by their score. On the dashed line, scores are probabilities: of rows scored 0.3, three in "
-        "ten are events. With few rows the points scatter around it by chance.",
+        "Rows in groups of like size by their score. On the dashed line, scores are probabilities: of rows scored "
+        "0.3, three in ten are events. With few rows the points scatter around it by chance.",
     )
 
 

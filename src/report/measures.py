@@ -1,6 +1,6 @@
 """What a report measures beside the metrics. The hold-out is looked at here, and nothing is chosen by it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from src.aliases import Matrix, Vector
 from src.errors import NotExplainableError
+from src.fairness import FEWEST
 from src.pipeline import Pipeline
 from src.report.parts import Subject
 from src.transformers import RecordEncoder
@@ -21,7 +22,7 @@ LARGEST_FIT = 4000  # rows: a kernel machine's time grows with their square
 JUDGED = 300  # rows that judge a point of the learning curve, at least
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the rows that cross-validation fits on
 MOST_VALUES = 32  # values of a number that are shown one by one
-BINS = 10
+BINS = 10  # groups of rows by a number, where each has so many rows as may be shown
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,19 @@ def learning_curve(subject: Subject) -> list[Point]:
 
 def calibration(y: Vector, scores: Vector) -> Matrix:
     """Mean score and share of 1s, by tenths of the rows in the order of their scores; shape (n_bins, 2)."""
-    order = np.argsort(scores, kind="stable")
-    bins = [rows for rows in np.array_split(order, BINS) if len(rows)]
-    return np.array([(scores[rows].mean(), y[rows].mean()) for rows in bins])
+    return np.array([(scores[rows].mean(), y[rows].mean()) for rows in tenths(scores)])
+
+
+def tenths(values: Vector) -> list[Any]:
+    """Row numbers in ten groups of like size, in the order of some values; in fewer, where ten would be too small."""
+    order = np.argsort(values, kind="stable")
+    return np.array_split(order, max(1, min(BINS, len(values) // FEWEST)))
 
 
 def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list[str] | Vector, Matrix]:
     """Quartiles of errors by a feature's values, or by tenths of the rows where it has many.
+
+    Only of so many rows as may be shown: those of a few would tell what is true of one.
 
     Parameters
     ----------
@@ -185,19 +192,36 @@ def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list
     """
     if isinstance(feature, Category):
         groups = {value: errors[values == value] for value in feature.values}
-        groups = {value: group for value, group in groups.items() if len(group)}
-        return list(groups), np.array([_quartiles(group) for group in groups.values()])
+        groups = {value: group for value, group in groups.items() if len(group) >= FEWEST}
+        return list(groups), _quartiles(groups.values())
     numbers = values.astype(np.float64)
     numbers, errors = numbers[~np.isnan(numbers)], errors[~np.isnan(numbers)]
-    distinct = np.unique(numbers)
+    distinct, counts = np.unique(numbers, return_counts=True)
     if len(distinct) <= MOST_VALUES:
-        return distinct, np.array([_quartiles(errors[numbers == value]) for value in distinct])
-    bins = np.array_split(np.argsort(numbers, kind="stable"), BINS)
-    return np.array([np.median(numbers[rows]) for rows in bins]), np.array([_quartiles(errors[rows]) for rows in bins])
+        distinct = distinct[counts >= FEWEST]
+        return distinct, _quartiles(errors[numbers == value] for value in distinct)
+    bins = [rows for rows in tenths(numbers) if len(rows) >= FEWEST]
+    return np.array([np.median(numbers[rows]) for rows in bins]), _quartiles(errors[rows] for rows in bins)
 
 
-def _quartiles(values: Vector) -> Vector:
-    return np.quantile(values, [0.25, 0.5, 0.75])
+def quartiles_of_truth(y: Vector, scores: Vector) -> Matrix:
+    """Mean prediction and the truth's quartiles, by tenths of the rows in the order of their predictions.
+
+    Parameters
+    ----------
+    y, scores : ndarray, shape (n_rows,)
+
+    Returns
+    -------
+    ndarray, shape (n_bins, 4)
+    """
+    bins = tenths(scores)
+    return np.hstack([np.array([[scores[rows].mean()] for rows in bins]), _quartiles(y[rows] for rows in bins)])
+
+
+def _quartiles(groups: Iterable[Vector]) -> Matrix:
+    """Lower quartile, median and upper quartile of each group."""
+    return np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups]).reshape(-1, 3)
 
 
 def _added_up(subject: Subject, values: Matrix) -> Matrix:

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from src.aliases import Vector
 from src.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Classification
+from src.fairness import FEWEST, publishable
 from src.report import card, classification, figures, regression
 from src.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
 from src.report.parts import NOTHING, PART_NAMES, Chart, Section, Subject, Table, listed, metric_name, number, share
@@ -45,7 +46,8 @@ def render_report(
     use_case : UseCase
         What it was trained for.
     manifest : mapping
-        What will be saved with it, its gates included; what the report cannot find there it leaves out.
+        What will be saved with it, its gates included; what the report cannot find there it leaves out, as it does the
+        figures of small groups.
     candidate : Candidate
         The fitted model, and how it was tuned.
     train, test : Part
@@ -58,7 +60,8 @@ def render_report(
     str
         HTML that loads nothing. The same arguments give the same text.
     """
-    subject = Subject(use_case, manifest, candidate, train, test, hold_out_scores)
+    subject = Subject(use_case, publishable(manifest), candidate, train, test, hold_out_scores)
+    gates = subject.manifest["gates"]
     importance = permutation_importance(subject)
     if isinstance(use_case.task, Classification):
         summary, sections = classification.summary(subject), classification.sections(subject)
@@ -75,8 +78,8 @@ def render_report(
         title=f"{use_case.title}: {manifest['algorithm']}",
         description=use_case.description,
         model_id=manifest["model_id"],
-        failed=[gate for gate in manifest["gates"] if not gate["passed"]],
-        gates=manifest["gates"],
+        failed=[gate for gate in gates if not gate["passed"]],
+        gates=gates,
         number=number,
         summary=[*summary, *_further(subject, importance)],
         sections=[
@@ -236,7 +239,7 @@ def _groups(subject: Subject) -> list[Section]:
     """How groups of people fare, where the manifest says so."""
     groups = subject.manifest.get("groups") or {}
     features = {feature.name: feature for feature in subject.use_case.features}
-    tables, text = [], []
+    tables, text = [], ["How the decisions on the hold-out treat groups of people."]
     for name, comparison in groups.items():
         values = comparison["values"]
         metrics = list(dict.fromkeys(metric for group in values.values() for metric in group))
@@ -249,15 +252,18 @@ def _groups(subject: Subject) -> list[Section]:
         rows = [
             [group, *(_in_group(metric, found.get(metric)) for metric in metrics)] for group, found in values.items()
         ]
+        if comparison["withheld"]:
+            rows.append([f"{comparison['withheld']} withheld", *(NOTHING for _ in metrics)])
         tables.append(Table(caption, ["Group", *(GROUP_WORDS.get(one, metric_name(one)) for one in metrics)], rows))
-    if tables:
-        text = [
-            "How the decisions on the hold-out treat groups of people. Figures of a group with few rows say little."
-        ]
+    if any(comparison["withheld"] for comparison in groups.values()):
+        text.append(
+            f"Anyone may read this page: groups that would tell of fewer than {FEWEST} rows are withheld, and so are "
+            "ratios that rest on them. The model's manifest holds them."
+        )
     protected = subject.manifest.get("protected")
     if protected:
         tables.append(_protected(protected))
-    return [Section("Groups of people", text, tables=tables)] if tables else []
+    return [Section("Groups of people", text if groups else (), tables=tables)] if tables else []
 
 
 def _in_group(metric: str, value: float | None) -> str:

@@ -1,14 +1,15 @@
 """What a report shows of a model of a number."""
 
+from itertools import islice
+
 import numpy as np
 
 from src.evaluation import HOLD_OUT
 from src.report import figures
-from src.report.measures import Importance, quartiles_by, sample
+from src.report.measures import Importance, quartiles_by, quartiles_of_truth
 from src.report.parts import Chart, Section, Subject, number, share
 from src.use_cases.features import CyclicInteger, Feature
 
-DRAWN = 500  # rows in the picture of predicted against true
 SHOWN = 3  # features whose errors are shown
 
 
@@ -36,23 +37,25 @@ def sections(subject: Subject, importance: Importance) -> list[Section]:
                 "How far predictions are off on the hold-out, and for which rows. An error is the truth less the "
                 "prediction."
             ],
-            [_predicted(subject), *(_errors_by(subject, feature) for feature in ranked[:SHOWN])],
+            [_predicted(subject), *islice(filter(None, (_errors_by(subject, feature) for feature in ranked)), SHOWN)],
         )
     ]
 
 
 def _predicted(subject: Subject) -> Chart:
-    rows = sample(len(subject.test.y), DRAWN, subject.manifest["seed"])
     y, scores = subject.test.y, subject.scores
-    low, high = float(min(y.min(), scores.min())), float(max(y.max(), scores.max()))
+    predicted, *quartiles = quartiles_of_truth(y, scores).T
+    ends = [float(predicted[0]), float(predicted[-1])]
     svg = figures.lines(
         "predicted",
         [
-            figures.Series("a row", y[rows], scores[rows], line="", marker="."),
-            figures.Series("exactly right", [low, high], [low, high], figures.MUTED, "--"),
+            figures.Series("median of the true values", predicted, quartiles[1], marker="o"),
+            figures.Series("middle half of them", predicted, quartiles[0], figures.B, ":"),
+            figures.Series("", predicted, quartiles[2], figures.B, ":"),
+            figures.Series("exactly right", ends, ends, figures.MUTED, "--"),
         ],
-        "true",
         "predicted",
+        "true",
     )
     errors = y - scores
     low, high = np.quantile(errors, [0.05, 0.95])
@@ -61,14 +64,17 @@ def _predicted(subject: Subject) -> Chart:
         svg,
         f"R² is {subject.metric(HOLD_OUT)}, RMSE {subject.metric(HOLD_OUT, 'rmse')}, MAE "
         f"{subject.metric(HOLD_OUT, 'mae')}. Nine in ten errors lie between {number(low)} and {number(high)}.",
-        f"{len(rows):,} of the hold-out's rows; the nearer to the dashed line, the better. Below it the prediction is "
-        "too low.",
+        "The hold-out in ten groups by prediction: what was true of them. The nearer to the dashed line, the better; "
+        "above it predictions are too low. The narrower the dotted lines, the surer a single prediction.",
     )
 
 
-def _errors_by(subject: Subject, feature: Feature) -> Chart:
+def _errors_by(subject: Subject, feature: Feature) -> Chart | None:
+    """How errors spread by a feature; None when no value of it has rows enough to be shown."""
     values = subject.features_of(subject.test)[feature.name].to_numpy(dtype=object)
     labels, quartiles = quartiles_by(feature, values, subject.test.y - subject.scores)
+    if not len(labels):
+        return None
     svg = figures.spans(f"errors-{feature.name}", labels, quartiles, feature.title, "error")
     width = quartiles[:, 2] - quartiles[:, 0]
     widest, furthest = int(np.argmax(width)), int(np.argmax(np.abs(quartiles[:, 1])))
@@ -84,5 +90,5 @@ def _errors_by(subject: Subject, feature: Feature) -> Chart:
         f"spread most at {at(widest)}, where half of them lie between {number(float(quartiles[widest, 0]))} and "
         f"{number(float(quartiles[widest, 2]))}.",
         "Dots are median errors, bars hold the middle half. Above 0 predictions are too low, below it too high; a dot "
-        "far from 0 is a bias.",
+        "far from 0 is a bias. Values with few rows are left out.",
     )

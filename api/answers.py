@@ -20,6 +20,8 @@ from src.use_cases.features import Feature
 
 LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wrong in its row
 PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time
+ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: where its records stand in the file
+LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet may take for the beginning of one
 
 
@@ -54,7 +56,20 @@ def as_csv(artifact: Artifact, table: Table, prediction: Prediction) -> Response
     if prediction.faulty:
         columns["errors"] = _texts(artifact, table, frozenset(prediction.faulty))
     rows = itertools.chain([columns], zip(*columns.values(), strict=True))
-    return Response(_pieces(rows), content_type="text/csv; charset=utf-8")
+    headers = {ROW_NUMBERS: row_ranges(table.rows)}
+    return Response(_pieces(rows), headers=headers, content_type="text/csv; charset=utf-8")
+
+
+def row_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as ranges, such as `2-40,42`; of very many ranges, the first."""
+    text = ""
+    for _, run in itertools.groupby(enumerate(numbers), lambda place: place[1] - place[0]):
+        whole = [number for _, number in run]
+        more = f"{whole[0]}-{whole[-1]}" if len(whole) > 1 else str(whole[0])
+        if len(text) + len(more) >= LONGEST_HEADER:
+            break
+        text = f"{text},{more}" if text else more
+    return text
 
 
 def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:

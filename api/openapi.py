@@ -10,6 +10,7 @@ from typing import Any
 
 from apiflask import APIFlask
 
+from api.answers import ROW_NUMBERS
 from api.config import Settings
 from api.controller import MOST_EXPLAINED
 from api.errors import PROBLEM_TYPE
@@ -69,7 +70,10 @@ def init_app(
             if path not in NEVER_PARTIAL:
                 operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
         uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
-        uploaded["text/csv"] = {"schema": {"type": "string", "description": "The table with the answer's columns"}}
+        table = (
+            f"The table with the answer's columns; the header `{ROW_NUMBERS}` says where its records stand in the file"
+        )
+        uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
         described = {"model_id": _model_name(use_cases), **path_parameters}
         counted = _paths(app, limited) if settings.rate_limit else set()
         for path, item in spec["paths"].items():

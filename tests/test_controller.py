@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
 
 import src
 from api import controller
+from api.answers import LONGEST_HEADER, row_ranges
 from api.app import create_app
 from api.config import Settings
 from src.datasets.reader import read_training_table
@@ -829,6 +832,22 @@ def test_no_answer_repeats_what_the_client_sent(
         assert MARKER not in str(answer.headers), number
         assert not re.search(r"Traceback|/work|site-packages", answer.text), number
     assert MARKER not in caplog.text
+
+
+def test_the_answers_to_a_file_say_where_its_rows_stand(service: FlaskClient, records: list[dict[str, Any]]) -> None:
+    answer = upload(service, csv_of(records[:30]), accept="text/csv")
+    assert answer.headers["Row-Numbers"] == "2-31"
+    assert "Row-Numbers" not in upload(service, csv_of(records[:30])).headers
+
+
+@given(st.sets(st.integers(0, 3000)).map(sorted))
+def test_row_numbers_are_ranges_and_never_a_long_header(numbers: list[int]) -> None:
+    ranges = [part.split("-") for part in row_ranges(numbers).split(",") if part]
+    told = [number for first, *last in ranges for number in range(int(first), int((last or [first])[0]) + 1)]
+    assert told == numbers[: len(told)]
+    assert len(row_ranges(numbers)) <= LONGEST_HEADER
+    assert len(told) == len(numbers) or len(row_ranges(numbers)) > LONGEST_HEADER - 12
+    assert all(int(first) < int(last[0]) for first, *last in ranges if last)
 
 
 # explanations

@@ -189,10 +189,30 @@ def test_contributions_are_a_table_with_bars_as_long_as_the_contributions(
     largest = max(map(abs, shown))
     for part, row in zip(shown, rows.all(), strict=True):
         figure = float(row.locator(".number").inner_text().replace("\u2212", "-").replace(",", ""))
-        assert figure == pytest.approx(part, rel=0.01)
+        assert figure == pytest.approx(part, abs=largest / 100)
+        assert row.locator(".number").evaluate("cell => cell.scrollWidth <= cell.clientWidth")
         bar = row.locator(".up" if part > 0 else ".down").bounding_box()
         assert bar
         assert bar["width"] == pytest.approx(half * abs(part) / largest, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("number", "largest", "text"),
+    [
+        (-0.0031, 0.543, "\u22120.003"),
+        (0.0001, 0.543, "0.000"),
+        (12.34, 12.34, "+12.3"),
+        (-2.25, 1234.5, "\u22122"),
+        (1234.5, 1234.5, "+1,235"),
+        (-9_876_543, 9_876_543, "\u22129.88M"),
+        (0.0001234, 0.0001234, "+1.23E\u22124"),
+    ],
+)
+def test_contributions_are_written_in_the_digits_of_the_largest(
+    server: Server, page: Page, number: float, largest: float, text: str
+) -> None:
+    opened(page, server)
+    assert page.evaluate("parts => signed(...parts)", [number, largest]) == text
 
 
 def test_a_regression_is_answered_with_its_value(server: Server, page: Page, bikes: UseCase) -> None:
@@ -406,6 +426,22 @@ def test_rows_at_fault_can_be_seen_wherever_they_stand(server: Server, page: Pag
     place.get_by_label("Show").select_option("All rows (200)")
     expect(rows).to_have_count(50)
     expect(place.locator(".pager")).to_contain_text("Page 1 of 4")
+
+
+def test_a_row_has_the_number_that_the_service_gives_it(server: Server, page: Page, credit: UseCase) -> None:
+    """As in a file with blank lines; where the service tells none, none is made up."""
+    place = opened(page, server)
+    numbers = {"Row-Numbers": "3-4,7"}
+    page.route(
+        "**/outputs_upload/*",
+        lambda route: route.fulfill(body="result\n1\n1\n\n1\n", content_type="text/csv", headers=numbers),
+    )
+    place.locator(".upload").set_input_files([csv_file(credit, {})])
+    expect(place.locator(".table tbody th")).to_have_text(["3", "4", "7", ""])
+    page.unroute_all()
+    page.route("**/outputs_upload/*", lambda route: route.fulfill(body="result\n1\n", content_type="text/csv"))
+    place.locator(".upload").set_input_files([csv_file(credit, {})])
+    expect(place.locator(".table tbody th")).to_have_text([""])
 
 
 def test_faults_by_row_are_listed_with_the_row_as_the_service_counts_it(

@@ -1,7 +1,6 @@
 "use strict";
 
 const SHOWN_ROWS = 50; // of an uploaded file at a time
-const FIRST_ROW = 2; // where a spreadsheet shows the first record of a file: below the header
 const SHOWN_BARS = 10; // of the contributions to a score
 const ROUNDING = 1e-9; // the share of all contributions below which one may be rounding alone
 
@@ -30,9 +29,14 @@ function figure(number) {
   return number.toLocaleString("en", digits).replace("-", "\u2212");
 }
 
-function signed(number) {
-  const digits = { minimumSignificantDigits: 3, maximumSignificantDigits: 3, signDisplay: "exceptZero" };
-  return number.toLocaleString("en", digits).replace("-", "\u2212");
+/** A contribution, in three digits of the largest one. */
+function signed(number, largest) {
+  const isOrdinary = largest >= 0.01 && largest < 100_000;
+  const decimals = Math.max(0, 2 - Math.floor(Math.log10(largest)));
+  const digits = isOrdinary
+    ? { minimumFractionDigits: decimals, maximumFractionDigits: decimals }
+    : { notation: largest < 1 ? "scientific" : "compact", maximumSignificantDigits: 3 };
+  return number.toLocaleString("en", { ...digits, signDisplay: "exceptZero" }).replace("-", "\u2212");
 }
 
 function percent(share) {
@@ -107,9 +111,9 @@ function askExample(how, ...credentials) {
   return how(`output/${name}`, JSON.parse(example), ...credentials);
 }
 
-/** Upload a file and get the table with the answers, as CSV; XMLHttpRequest, since fetch tells no progress.
+/** Upload a file and get the table with the answers, as CSV, and where its rows stand in the file.
  *
- * onProgress is told the share that is sent, onSent when all is and the service has begun to work.
+ * By XMLHttpRequest, since fetch tells no progress. onProgress is told the share that is sent, onSent when all is and the service has begun to work.
  */
 function upload(path, file, onProgress, onSent) {
   return new Promise((resolve, reject) => {
@@ -124,7 +128,9 @@ function upload(path, file, onProgress, onSent) {
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.upload.onload = onSent;
     request.onload = () =>
-      request.status === 200 ? resolve(request.responseText) : reject(problemOf(request.status, request.responseText));
+      request.status === 200
+        ? resolve([request.responseText, request.getResponseHeader("Row-Numbers")])
+        : reject(problemOf(request.status, request.responseText));
     request.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
     request.onabort = request.onerror;
     visit.signal.addEventListener("abort", () => request.abort(), { once: true });
@@ -312,7 +318,7 @@ function bars(explanation, labels, record, { up, down }) {
       {},
       name,
       make("td", { class: "picture" }, make("div", { "aria-hidden": "true" }, bar)),
-      make("td", { class: "number" }, signed(part)),
+      make("td", { class: "number" }, signed(part, largest)),
     );
   });
   const [base, raw] = [explanation.base_value, explanation.raw_score].map(figure);
@@ -401,6 +407,14 @@ function parseCsv(text) {
     }
   }
   return rows;
+}
+
+/** The numbers in ranges such as 2-40,42; none when something in front of the service has dropped them. */
+function numbersIn(ranges) {
+  return (ranges ? ranges.split(",") : []).flatMap((range) => {
+    const [first, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, at) => first + at);
+  });
 }
 
 /** Rows with their answers, which come before the columns of the file. */
@@ -566,19 +580,19 @@ function setUp(place) {
       progress.hidden = false;
       status.textContent = `Sending ${file.name} ...`;
       sending(0);
-      const answers = await upload(`outputs_upload/${model.value}?partial=true`, file, sending, working);
+      const [answers, ranges] = await upload(`outputs_upload/${model.value}?partial=true`, file, sending, working);
       end();
-      ifNewest(showTable)(file, answers);
+      ifNewest(showTable)(file, answers, numbersIn(ranges));
     } catch (problem) {
       end();
       ifNewest(showAlert)(uploadAlert, problem);
     }
   }
 
-  function showTable(file, answers) {
+  function showTable(file, answers, numbers) {
     const [header, ...lines] = parseCsv(answers);
     const result = header.lastIndexOf("result");
-    const rows = lines.map((cells, index) => ({ number: index + FIRST_ROW, cells }));
+    const rows = lines.map((cells, at) => ({ number: numbers[at] ?? "", cells }));
     const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
     status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} at fault.`;

@@ -834,6 +834,15 @@ def test_no_answer_repeats_what_the_client_sent(
     assert MARKER not in caplog.text
 
 
+def test_nobody_is_told_how_a_small_group_fares(service: FlaskClient, artifact: Artifact) -> None:
+    groups = artifact.manifest["groups"]["foreign_worker"]
+    assert min(group["rows"] for group in groups["values"].values()) < 20
+    told = service.get("/models/credit").text
+    figures = [groups["disparate_impact"], *(group["mean_score"] for group in groups["values"].values())]
+    assert not [figure for figure in figures if str(figure) in told]
+    assert "Foreign worker: disparate impact withheld" in service.get("/models/credit/report").text
+
+
 def test_the_answers_to_a_file_say_where_its_rows_stand(service: FlaskClient, records: list[dict[str, Any]]) -> None:
     answer = upload(service, csv_of(records[:30]), accept="text/csv")
     assert answer.headers["Row-Numbers"] == "2-31"

@@ -313,7 +313,7 @@ def test_small_groups_are_withheld_from_a_page_that_anyone_may_read(subject):
     assert "group 0 20 0.666 group 1 280 0.777" in page.plain
     assert page.plain.count("0.617") == 2  # of housing, whose groups are all shown, and of the gate on it
     assert f"{gates[0]['gate']} withheld 0.500 ✓ passed" in page.plain
-    assert page.plain.count(f"disparate impact {NOTHING} ") == 2
+    assert page.plain.count("disparate impact withheld ") == 2
 
 
 def test_markup_in_names_and_values_is_text(subject, credit):
@@ -432,13 +432,13 @@ def test_the_truth_is_shown_by_tenths_of_the_predictions():
 
 
 def test_a_feature_of_whose_values_all_have_few_rows_has_no_picture(bikes, some_bikes):
-    subject = subject_of(replace(bikes, gates=()), bikes.baseline, some_bikes)
-    rows = np.arange(30)
-    few = replace(subject.test, table=subject.test.table.iloc[rows], y=subject.test.y[rows])
-    page = rendered(replace(subject, test=few, scores=subject.scores[rows]))
-    titles = [figure["label"].partition(".")[0] for figure in page.figures]
-    assert "Predicted against true" in titles
-    assert "Errors by Hour" not in titles  # some two rows each
+    subject = subject_of(bikes, bikes.baseline, some_bikes)
+    for rows in (np.arange(10), np.arange(30)):  # some two of each hour at most
+        few = replace(subject.test, table=subject.test.table.iloc[rows], y=subject.test.y[rows])
+        page = rendered(replace(subject, test=few, scores=subject.scores[rows]))
+        titles = [figure["label"].partition(".")[0] for figure in page.figures]
+        assert "Predicted against true" in titles
+        assert "Errors by Hour" not in titles
 
 
 @pytest.mark.parametrize(

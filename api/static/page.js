@@ -283,7 +283,7 @@ function decisionParts(outcomes, prediction, threshold) {
   const reached = result ? "reaches" : "is below";
   return [
     make("p", { class: result ? "decision one" : "decision zero" }, outcomes[result]),
-    make("p", { class: "value" }, percent(probability), make("span", {}, ` probability of \u201c${outcomes[1]}\u201d`)),
+    make("p", { class: "value" }, percent(probability), " ", make("span", {}, `probability of \u201c${outcomes[1]}\u201d`)),
     meter(probability, threshold),
     make("p", { class: "help" }, `The probability ${reached} the threshold of ${percent(threshold)}.`),
   ];

@@ -239,15 +239,19 @@ def _groups(subject: Subject) -> list[Section]:
     """How groups of people fare, where the manifest says so."""
     groups = subject.manifest.get("groups") or {}
     features = {feature.name: feature for feature in subject.use_case.features}
-    tables, text = [], ["How the decisions on the hold-out treat groups of people."]
+    tables = []
+    text = ["How the decisions on the hold-out treat groups of people. Figures of a group with few rows say little."]
     for name, comparison in groups.items():
         values = comparison["values"]
         metrics = list(dict.fromkeys(metric for group in values.values() for metric in group))
         title = features[name].title if name in features else name
-        ratio, difference = comparison.get("disparate_impact"), comparison.get("equal_opportunity_difference")
+        ratio, difference = (
+            "withheld" if comparison["withheld"] else number(comparison.get(one))
+            for one in ("disparate_impact", "equal_opportunity_difference")
+        )
         caption = (
-            f"{title}: disparate impact {number(ratio)} (smallest share of favourable decisions divided by the "
-            f"largest), equal-opportunity difference {number(difference)}"
+            f"{title}: disparate impact {ratio} (smallest share of favourable decisions divided by the largest), "
+            f"equal-opportunity difference {difference}"
         )
         rows = [
             [group, *(_in_group(metric, found.get(metric)) for metric in metrics)] for group, found in values.items()

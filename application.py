@@ -10,6 +10,7 @@ from api.app import create_app
 from api.auth import check_at_start
 from api.config import Settings
 from api.start import check_port
+from src import log
 
 HOST = "127.0.0.1"
 
@@ -33,5 +34,6 @@ class QuietRequestHandler(WSGIRequestHandler):
 
 if __name__ == "__main__":
     settings = application.extensions["settings"]
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.configure(settings.log_level)
+    logging.getLogger("api").info("the development server answers on http://%s:%d", HOST, settings.port)
     application.run(host=HOST, port=settings.port, request_handler=QuietRequestHandler)

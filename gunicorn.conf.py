@@ -17,8 +17,10 @@ import orjson  # noqa: F401
 from api.auth import check_at_start
 from api.config import Settings
 from api.worker import Log, Worker, stop_without_loss
+from src import log
 
 settings = Settings.at_start()
+log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again
 check_at_start(settings)  # here, in the master: it would start workers that cannot work again and again
 cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
 
@@ -38,16 +40,8 @@ accesslog = None  # a line for each request costs more than a prediction; the lo
 errorlog = "-"
 logger_class = Log
 when_ready = stop_without_loss
-gunicorns_level = "INFO" if settings.log_level == "DEBUG" else settings.log_level  # its DEBUG lines quote requests
-loglevel = gunicorns_level.lower()
-logconfig_dict = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"level": settings.log_level, "handlers": ["stderr"]},
-    "loggers": {"gunicorn.error": {"level": gunicorns_level, "handlers": [], "propagate": True}},
-}
+logconfig_dict = log.configuration(settings.log_level)
+loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
 
 # LightGBM's threads for large lists: what the workers leave of the CPUs; more than there are would be many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))

@@ -12,6 +12,7 @@ from api.config import Settings
 from api.controller import blueprint, predictions
 from api.serving import ModelStore
 from api.turn import Turn
+from src.log import traced
 from src.registry import Registry
 
 LIMITED = ("predictions",)  # blueprints whose views RATE_LIMIT counts
@@ -23,6 +24,10 @@ class Service(APIFlask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is."""
         return func
+
+    def log_exception(self, exc_info: Any) -> None:
+        """Log an exception that no handler took, without the path that was asked for."""
+        self.logger.error("unexpected %s", traced(exc_info[1]))
 
 
 def create_app(settings: Settings | None = None) -> APIFlask:
@@ -58,8 +63,9 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.register_blueprint(bikes.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
-    auth.init_app(app, settings)
-    limits.init_app(app, settings, LIMITED, auth.client)
+    counts = limits.Counts(settings.rate_limit_storage)
+    auth.init_app(app, settings, counts)
+    limits.init_app(app, settings, LIMITED, auth.client, counts)
     # after the limits, so that it comes before them in each request: they count by user
     auth.require(app, ["predictions"] if settings.auth_required else [])
     if settings.trusted_proxies:

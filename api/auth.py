@@ -9,22 +9,27 @@ from base64 import b64decode
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from mmap import mmap
 from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
 from flask import Response, current_app, request
 from werkzeug.datastructures import Authorization
+from werkzeug.exceptions import ServiceUnavailable
 
 from api.config import Settings
 from api.errors import problem
-from api.limits import FAILURES, FailedAttempts
+from api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
+from api.threads import paused
 from api.users import Users, matches
 from src.errors import TabserveError
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_FOR = 60.0  # seconds for which credentials that were right are not checked again
-MOST_REMEMBERED = 1000  # credentials that are remembered at a time
+REMEMBERED_FOR = 60.0  # seconds for which a worker does not look into the users file for credentials that were right
+MOST_REMEMBERED = 1000  # credentials that a worker remembers so at a time
+MOST_WAITING = 50  # attempts in a worker that wait for a hash, each some 20 to 100 ms
+DIGEST_SIZE = 32  # bytes
 
 
 class BasicAuth(HTTPBasicAuth):
@@ -54,57 +59,123 @@ class BasicAuth(HTTPBasicAuth):
 auth = BasicAuth(realm="Tabserve", description="A user's name and password")
 
 
+class Verified:
+    """Credentials that were right, for all workers of a server: memory that processes share after a fork.
+
+    What is kept of each is a digest of name, password and the hash in the users file, with a key that only these
+    processes have: it says that the password is right for this hash, for as long as the file holds it.
+    """
+
+    PLACES = 4096  # which credentials that come later take over, each from those that have the same
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._places = mmap(-1, self.PLACES * DIGEST_SIZE)
+
+    def digest(self, name: str, password: str, hash_: str = "") -> bytes:
+        """Return what stands for credentials."""
+        content = repr((name, password, hash_))
+        return blake2b(content.encode(), key=self._key, digest_size=DIGEST_SIZE).digest()
+
+    def add(self, digest: bytes) -> None:
+        self._places[self._place(digest)] = digest
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self._places[self._place(digest)] == digest
+
+    def _place(self, digest: bytes) -> slice:
+        start = int.from_bytes(digest[:4]) % self.PLACES * DIGEST_SIZE
+        return slice(start, start + DIGEST_SIZE)
+
+
+VERIFIED = Verified()  # made when gunicorn's master imports this module, before it forks
+
+
 class Credentials:
     """Checks names and passwords.
 
-    Those that were right are remembered for a while, not by themselves but by a digest with a key of this process. The
-    file is read anew for all others, so that who was removed from it is refused when that while is over.
+    What was right is remembered. For a minute nothing is asked then; after it the users file is read again, so that
+    who was removed from it is refused, but nothing is hashed: however many attempts by others are wrong or wait, users
+    who were let in once are let in.
+
+    All others wait until the passwords before theirs are hashed, in one thread: each hash takes 19 MiB, which stay with
+    the thread that it was computed in. What is wrong is counted there before the next one is checked, so that attempts
+    at the same time are no more than those one after another.
 
     Parameters
     ----------
     users : Users
         Who may ask.
     failures : FailedAttempts
-        Which addresses are to be refused.
+        Which attempts are to be refused.
     """
 
     def __init__(self, users: Users, failures: FailedAttempts) -> None:
         self._users = users
         self._failures = failures
-        self._key = os.urandom(32)
         self._remembered: dict[bytes, float] = {}  # until when, the oldest first
         self._lock = threading.Lock()
-        # One hash at a time: each takes 19 MiB, which stay with the thread that it was computed in.
         self._hashing = ThreadPoolExecutor(1, "hashing")
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
 
-    def are_right(self, name: str, password: str, address: str) -> bool:
+    def are_right(self, name: str, password: str, network: str) -> bool:
         """Whether a user has that name and that password.
 
         Raises
         ------
         TooManyRequests
-            When too many attempts from this address were wrong; nothing was checked then.
+            When too many attempts were wrong; nothing was checked then.
+        ServiceUnavailable
+            When too many wait for their passwords to be checked.
         UsersFileError
             When the users file cannot be used.
         """
         now = time.monotonic()
-        digest = blake2b(f"{len(name)}:{name}{password}".encode(), key=self._key).digest()
+        digest = VERIFIED.digest(name, password)
         if now < self._remembered.get(digest, 0.0):
             return True
         hashes = self._users.read()
-        number = self._failures.begin(address)
+        if self._is_verified(name, password, hashes) or self._check_in_turn(name, password, network, hashes):
+            self._remember(digest, now + REMEMBERED_FOR)
+            return True
+        return False
+
+    def _is_verified(self, name: str, password: str, hashes: dict[str, str]) -> bool:
+        return name in hashes and VERIFIED.digest(name, password, hashes[name]) in VERIFIED
+
+    def _check_in_turn(self, *attempt: Any) -> bool:
+        self._check_failures(*attempt)  # before it waits, too: those who will be refused need not
+        if not self._waiting.acquire(blocking=False):
+            raise ServiceUnavailable("Too many passwords wait to be checked; try again.", retry_after=1)
+        try:
+            with paused():
+                return self._hashing.submit(self._check, *attempt).result()
+        finally:
+            self._waiting.release()
+
+    def _check(self, name: str, password: str, network: str, hashes: dict[str, str]) -> bool:
+        if self._is_verified(name, password, hashes):  # by now
+            return True
+        user = self._check_failures(name, password, network, hashes)
         is_known = name in hashes
         # the password of nobody is compared with somebody's, so that the answer takes as long
         hash_ = hashes[name] if is_known else next(iter(hashes.values()), None)
-        is_equal = hash_ is not None and self._hashing.submit(matches, hash_, password).result()
-        if not (is_known and is_equal):
-            # an unknown name may be a password, typed in the wrong field
-            who = name if is_known else "an unknown user"
-            logger.warning("refused %s from %r: attempt %d of %d a minute", who, address, number, FAILURES.amount)
-            return False
-        self._failures.take_back(address)
-        self._remember(digest, now + REMEMBERED_FOR)
-        return True
+        is_equal = hash_ is not None and matches(hash_, password)
+        if is_known and is_equal:
+            VERIFIED.add(VERIFIED.digest(name, password, hashes[name]))
+            return True
+        number = self._failures.add(user, network)
+        # an unknown name may be a password, typed in the wrong field
+        who = name if is_known else "an unknown user"
+        logger.warning("refused %s from %s: attempt %d of %d a minute", who, network, number, MOST_BY_USER_AND_NETWORK)
+        return False
+
+    def _check_failures(self, name: str, password: str, network: str, hashes: dict[str, str]) -> str:
+        """Refuse what was wrong too often; what stands for the name where that is counted."""
+        key = blake2b("".join(hashes.values()).encode()).digest()  # all replicas have it, and nobody else
+        user = blake2b(name.encode(), key=key, digest_size=16).hexdigest()
+        self._failures.check(user, network)
+        return user
 
     def _remember(self, digest: bytes, until: float) -> None:
         with self._lock:
@@ -120,7 +191,7 @@ def verify(name: str, password: str) -> str | None:
     if not name:  # there are none, which is no attempt
         return None
     credentials: Credentials = current_app.extensions["credentials"]
-    return name if credentials.are_right(name, password, str(request.remote_addr)) else None
+    return name if credentials.are_right(name, password, network_of(request.remote_addr)) else None
 
 
 @auth.error_handler  # type: ignore[untyped-decorator]
@@ -130,18 +201,18 @@ def refuse(status: int) -> Response:
 
 
 def client() -> str:
-    """Say who asks: the user, or else the address."""
-    return f"user {auth.current_user}" if auth.current_user else f"address {request.remote_addr}"
+    """Say who asks: the user, or else the network."""
+    return f"user {auth.current_user}" if auth.current_user else f"address {network_of(request.remote_addr)}"
 
 
-def init_app(app: APIFlask, settings: Settings) -> None:
+def init_app(app: APIFlask, settings: Settings, counts: Counts) -> None:
     """Let users be known to an application.
 
     That there are some is for the server to check at its start: when the last one is removed later, a worker that
     replaces another must refuse requests, and not stop the whole service.
     """
     users = Users(settings.auth_users_file)
-    app.extensions["credentials"] = Credentials(users, FailedAttempts(settings.rate_limit_storage))
+    app.extensions["credentials"] = Credentials(users, FailedAttempts(counts))
 
 
 def require(app: APIFlask, blueprints: Collection[str]) -> None:

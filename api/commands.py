@@ -12,6 +12,7 @@ from flask.cli import NoAppException, ScriptInfo
 
 from api.config import Settings
 from api.users import InvalidUserError, Users, check_name
+from src import log
 from src.errors import BrokenArtifactError, TabserveError
 from src.registry import ModelId, Registry
 from src.stores import Location, parse_location
@@ -52,6 +53,7 @@ class _Group(click.Group):
     """Commands whose expected errors are one line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> object:
+        log.configure_command()
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word

@@ -1,9 +1,7 @@
 """Errors as RFC 9457 problems: a table of statuses and one way to write them."""
 
 import logging
-import traceback
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from api.turn import BusyError
 from api.users import UsersFileError
 from src import errors
+from src.log import traced
 
 logger = logging.getLogger(__name__)
 
@@ -60,16 +59,6 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
 }
 
 
-def traced(error: BaseException) -> str:
-    """What a log may say of an error: its class and the places it came through.
-
-    Not its message, which may quote a record, and no paths.
-    """
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames)
-    return f"{type(error).__name__} at {places}"
-
-
 def problem(status: int, detail: str, by_field: Any = None, headers: Any = None) -> Response:
     """A problem+json answer."""
     body: dict[str, Any] = {
@@ -97,7 +86,7 @@ def init_app(app: APIFlask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        if isinstance(error.response, Response):  # Flask-Limiter's, which says when to come again
+        if isinstance(error.response, Response):  # of whoever raised it
             return error.response
         headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
         return problem(error.code or 500, error.description or "", headers=headers)

@@ -5,13 +5,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from functools import wraps
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Any, NamedTuple
 
 from apiflask import APIFlask
 from flask import Response
-from limits import parse
-from limits.errors import StorageError
-from limits.storage import MemoryStorage, Storage, storage_from_string
 from werkzeug.exceptions import TooManyRequests
 
 from api.config import Settings
@@ -19,18 +18,81 @@ from api.errors import problem
 
 logger = logging.getLogger(__name__)
 
-FAILURES = parse("10 per minute")  # attempts at a password from one address that may be wrong
 STORAGE_OPTIONS: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
 STORAGE_RETRY = 30.0  # seconds for which a storage that could not be reached is not asked again
+PREFIX = "tabserve:"  # of our keys in a Redis
+MOST_IN_MEMORY = 50_000  # clients that a worker counts for itself
 
-T = TypeVar("T")
+MINUTE = 60  # seconds after the first wrong password after which those that followed are forgotten, too
+MOST_BY_USER_AND_NETWORK = 10  # wrong passwords a minute for a user's name from one network
+MOST_BY_NETWORK = 100  # from one network for all names together: who tries name after name
+MOST_BY_USER = 100  # for a user's name from all networks together: who has many networks
 
 
-class FailedAttempts:
-    """Counts attempts at passwords by address, for all workers in the storage that they share.
+class Count(NamedTuple):
+    """How many there were, and the seconds after which they are forgotten."""
 
-    An attempt counts from its beginning, so that attempts at the same time are not more than those one by one, and is
-    taken back when it turns out to be right.
+    number: int
+    seconds: float
+
+
+class _Memory:
+    """Counts of one worker, by the monotonic clock: setting the machine's clock changes nothing."""
+
+    failures: tuple[type[Exception], ...] = ()
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Count] = {}  # `seconds` is the moment here; those that began first come first
+        self._lock = threading.Lock()
+
+    def add(self, key: str, seconds: int) -> Count:
+        now = time.monotonic()
+        with self._lock:
+            number, end = self._counts.get(key, Count(0, now))
+            if end <= now:
+                self._counts.pop(key, None)
+                number, end = 0, now + seconds
+            self._counts[key] = Count(number + 1, end)
+            if len(self._counts) > MOST_IN_MEMORY:
+                del self._counts[next(iter(self._counts))]
+        return Count(number + 1, end - now)
+
+    def read(self, key: str) -> Count:
+        number, end = self._counts.get(key, Count(0, 0.0))
+        left = end - time.monotonic()
+        return Count(number, left) if left > 0 else Count(0, 0.0)
+
+
+class _Redis:
+    """Counts that all share who use a Redis, by its clock."""
+
+    ADD = """
+        local number = redis.call('INCR', KEYS[1])
+        if number == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+        return {number, redis.call('PTTL', KEYS[1])}
+    """
+
+    def __init__(self, url: str) -> None:
+        from redis import Redis, RedisError  # 25 MB, for those who use it
+
+        self.failures: tuple[type[Exception], ...] = (RedisError,)
+        self._redis = Redis.from_url(url, **STORAGE_OPTIONS)
+        self._add = self._redis.register_script(self.ADD)
+
+    def add(self, key: str, seconds: int) -> Count:
+        number, milliseconds = self._add([PREFIX + key], [seconds])
+        return Count(number, milliseconds / 1000)
+
+    def read(self, key: str) -> Count:
+        questions = self._redis.pipeline()
+        questions.get(PREFIX + key)
+        questions.pttl(PREFIX + key)
+        number, milliseconds = questions.execute()
+        return Count(int(number or 0), milliseconds / 1000)
+
+
+class Counts:
+    """Counts things, for all workers in the storage that they share.
 
     Parameters
     ----------
@@ -39,60 +101,89 @@ class FailedAttempts:
     """
 
     def __init__(self, storage: str) -> None:
-        shared = storage_from_string(storage, wrap_exceptions=True, **STORAGE_OPTIONS)
-        assert isinstance(shared, Storage)  # the other kind is for asyncio
-        self._shared = shared
-        self._memory = MemoryStorage()
+        self._memory = _Memory()
+        self._shared: _Memory | _Redis = self._memory if storage == "memory://" else _Redis(storage)
         self._retry_at = 0.0
         self._is_away = False
-        self._lock = threading.Lock()  # MemoryStorage forgets attempts that are counted at the same moment
 
-    def begin(self, address: str) -> int:
-        """Count an attempt; how many there are now.
+    def add(self, key: str, seconds: int) -> Count:
+        """Count one more of something; all of them are forgotten so many seconds after the first."""
+        return self._ask(lambda storage: storage.add(key, seconds))
 
-        Raises
-        ------
-        TooManyRequests
-            When there are too many already; this one is not counted then.
-        """
-        key = FAILURES.key_for("attempts", address)
+    def read(self, key: str) -> Count:
+        """How many there were."""
+        return self._ask(lambda storage: storage.read(key))
 
-        def count(storage: Storage) -> tuple[int, float]:
-            number = storage.incr(key, FAILURES.get_expiry())
-            expires = storage.get_expiry(key)
-            if number > FAILURES.amount:
-                _decrement(storage, key)
-            return number, expires
+    def _ask(self, question: Callable[[_Memory | _Redis], Count]) -> Count:
+        """The shared storage's answer; the memory's when there is none."""
+        if time.monotonic() >= self._retry_at:
+            try:
+                answer = question(self._shared)
+            except self._shared.failures:
+                if not self._is_away:
+                    logger.warning("RATE_LIMIT_STORAGE cannot be reached: each worker counts for itself")
+                self._is_away = True
+                self._retry_at = time.monotonic() + STORAGE_RETRY
+            else:
+                self._is_away = False
+                return answer
+        return question(self._memory)
 
-        number, expires = self._ask(count)
-        if number > FAILURES.amount:
-            detail = "Too many failed attempts; wait before the next one."
-            raise TooManyRequests(detail, retry_after=_seconds_until(expires))
+
+class FailedAttempts:
+    """Which attempts at passwords are refused, since too many before them were wrong.
+
+    Nothing tells names that exist from those that do not.
+
+    Parameters
+    ----------
+    counts : Counts
+        Where the attempts are counted.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def check(self, user: str, network: str) -> None:
+        """Raise TooManyRequests when too many were wrong of the user, of the network, or of both together."""
+        for key, most in _limits(user, network).items():
+            number, seconds = self._counts.read(key)
+            if number >= most:
+                raise TooManyRequests(
+                    "Too many failed attempts; wait before the next one.", retry_after=_whole(seconds)
+                )
+
+    def add(self, user: str, network: str) -> int:
+        """Count one that was wrong; how many there are of the user from the network."""
+        number, *_ = (self._counts.add(key, MINUTE).number for key in _limits(user, network))
         return number
 
-    def take_back(self, address: str) -> None:
-        """Count an attempt no longer: it was right."""
-        key = FAILURES.key_for("attempts", address)
-        self._ask(lambda storage: _decrement(storage, key))
 
-    def _ask(self, question: Callable[[Storage], T]) -> T:
-        """The shared storage's answer; the memory's when there is none."""
-        with self._lock:
-            if time.monotonic() >= self._retry_at:
-                try:
-                    answer = question(self._shared)
-                except StorageError:
-                    if not self._is_away:
-                        logger.warning("RATE_LIMIT_STORAGE cannot be reached: each worker counts failures for itself")
-                    self._is_away = True
-                    self._retry_at = time.monotonic() + STORAGE_RETRY
-                else:
-                    self._is_away = False
-                    return answer
-            return question(self._memory)
+def _limits(user: str, network: str) -> dict[str, int]:
+    return {
+        f"attempts/{user}/{network}": MOST_BY_USER_AND_NETWORK,
+        f"attempts//{network}": MOST_BY_NETWORK,
+        f"attempts/{user}/": MOST_BY_USER,
+    }
 
 
-def init_app(app: APIFlask, settings: Settings, blueprints: Collection[str], client: Callable[[], str]) -> None:
+def network_of(address: str | None) -> str:
+    """What is counted as one client: an IPv4 address, however it is written, or the /64 of an IPv6 address.
+
+    An IPv6 subscriber has a /64 at least, and with it 18 quintillion addresses.
+    """
+    try:
+        parsed = ip_address(str(address))
+    except ValueError:
+        return repr(address)[:64]  # what a proxy says; it may be anything
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
+
+
+def init_app(
+    app: APIFlask, settings: Settings, blueprints: Collection[str], client: Callable[[], str], counts: Counts
+) -> None:
     """Limit the requests to all views of some blueprints together, when there is a RATE_LIMIT.
 
     Parameters
@@ -100,39 +191,42 @@ def init_app(app: APIFlask, settings: Settings, blueprints: Collection[str], cli
     app : APIFlask
         The service, with its blueprints.
     settings : Settings
-        RATE_LIMIT and RATE_LIMIT_STORAGE.
+        RATE_LIMIT.
     blueprints : collection of str
         Those whose views are limited; of no other is a request counted.
     client : callable
         Says, during a request, whose it is.
+    counts : Counts
+        Where the requests are counted.
     """
     if not settings.rate_limit:
         return
-    from flask_limiter import Limiter
+    from limits import parse_many
 
-    limiter = Limiter(
-        client,
-        app=app,
-        storage_uri=settings.rate_limit_storage,
-        storage_options=STORAGE_OPTIONS,
-        in_memory_fallback_enabled=True,
-        on_breach=lambda breach: _refusal(str(breach.limit), breach.window.reset_time),
-    )
-    limit: Callable[[Any], Any] = limiter.shared_limit(settings.rate_limit, scope="predictions")
+    limits = parse_many(settings.rate_limit)
+
+    def limited(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def view_or_refusal(*args: Any, **kwargs: Any) -> Any:
+            for limit in limits:
+                number, seconds = counts.add(f"requests/{limit}/{client()}", limit.get_expiry())
+                if number > limit.amount:
+                    if number == limit.amount + 1:
+                        logger.info("%s asked for more than %s", client(), limit)
+                    return _refusal(str(limit), seconds)
+            return view(*args, **kwargs)
+
+        return view_or_refusal
+
     for endpoint, view in app.view_functions.items():
         if endpoint.partition(".")[0] in blueprints:
-            app.view_functions[endpoint] = limit(view)
+            app.view_functions[endpoint] = limited(view)
 
 
-def _decrement(storage: Storage, key: str) -> None:
-    if storage.get(key) > 0:  # a minute that is over takes nothing back, or the next one would have an attempt more
-        storage.incr(key, FAILURES.get_expiry(), -1)
-
-
-def _refusal(limit: str, expires: float) -> Response:
+def _refusal(limit: str, seconds: float) -> Response:
     detail = f"Too many requests: {limit} are answered."
-    return problem(429, detail, headers={"Retry-After": str(_seconds_until(expires))})
+    return problem(429, detail, headers={"Retry-After": str(_whole(seconds))})
 
 
-def _seconds_until(moment: float) -> int:
-    return max(1, math.ceil(moment - time.time()))
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

@@ -181,7 +181,7 @@ def _refusals(operation: dict[str, Any], is_counted: bool) -> dict[str, Any]:
     refusals = {}
     if needs_user:
         refusals["401"] = _problem("Wrong or no credentials", {"WWW-Authenticate": {"type": "string"}})
-        refusals["503"] = _problem("The users file cannot be used")
+        refusals["503"] = _problem("The users file cannot be used, or too many passwords wait to be checked")
     if needs_user or is_counted:  # attempts at passwords are always counted
         refusals["429"] = _problem("Too many requests", {"Retry-After": {"type": "integer", "minimum": 1}})
     return refusals

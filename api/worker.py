@@ -15,7 +15,9 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
-from api.errors import problem, traced
+from api.errors import problem
+from api.threads import Pool
+from src.log import traced
 
 READ_TIMEOUT = 10  # seconds for which a client that has begun a request may send nothing
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
@@ -63,7 +65,7 @@ wsgi.Response = Response  # the worker takes it from there
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, but for four things.
+    """gthread, but for five things.
 
     Requests that are no HTTP are not repeated in the answer and in the log. A record whose Content-Length is too small
     is one: what is left of it is taken for the next request.
@@ -76,9 +78,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     A body that was refused is read to its end. gthread reads 64 kB of it and closes, and the client, or the proxy in
     between, may then never see why: its system throws the answer away.
+
+    A thread that waits for a password to be checked gives its place to another.
     """
 
     sockets: list[socket]
+
+    def get_thread_pool(self) -> Pool:
+        return Pool(self.cfg.threads)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         if not self.alive and self.sockets:

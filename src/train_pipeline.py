@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from src import __version__
+from src import __version__, log
 from src.aliases import Matrix, Vector
 from src.datasets.reader import read_training_table
 from src.errors import (
@@ -758,7 +758,7 @@ def main(
     exclude_protected: bool,
 ) -> None:
     """Train models on a table, tune them, and register those that pass their gates."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log.configure_command()
     check_installed()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

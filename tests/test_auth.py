@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -25,15 +25,15 @@ from apiflask import APIBlueprint, APIFlask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.exceptions import TooManyRequests
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from api import auth as module
 from api.app import create_app
-from api.auth import Credentials, auth
+from api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
 from api.config import Settings
 from api.users import Users
 from src.registry import Registry
-from tests.conftest import ALICE, ROOT, running_server, write_users
+from tests.conftest import ALICE, ROOT, running_server, wait_until, write_users
 
 NAME, PASSWORD = ALICE
 BOB = ("bob", "pass: word; pass")
@@ -137,6 +137,20 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "matches", matches)
     return hashes
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The users files that were read."""
+    files: list[Path] = []
+    read = Users.read
+
+    def read_(self: Users) -> dict[str, str]:
+        files.append(self._path)
+        return read(self)
+
+    monkeypatch.setattr(Users, "read", read_)
+    return files
 
 
 def ask(client: FlaskClient, header: str | None, address: str = "127.0.0.1", path: str = "/predict") -> Any:
@@ -298,21 +312,22 @@ def test_a_users_file_that_is_spoilt_while_the_service_runs_is_a_503_with_the_li
 # what is remembered
 
 
-def test_credentials_that_were_right_are_not_checked_again_for_a_minute(
-    client: FlaskClient, tried: list[str], clock: Clock
+def test_credentials_that_were_right_are_looked_up_once_a_minute_and_never_hashed_again(
+    client: FlaskClient, tried: list[str], read: list[Path], clock: Clock
 ) -> None:
     for _ in range(3):
         assert client.post("/predict", auth=ALICE).status_code != 401
-    assert len(tried) == 1
+    assert len(read) == 1
     clock.now += 59
     client.post("/predict", auth=ALICE)
-    assert len(tried) == 1
+    assert len(read) == 1
     clock.now += 1
     client.post("/predict", auth=ALICE)
-    assert len(tried) == 2
-    clock.now += 59  # from the last check on, not from the last request
+    assert len(read) == 2
+    clock.now += 59  # from the last look on, not from the last request
     client.post("/predict", auth=ALICE)
-    assert len(tried) == 2
+    assert len(read) == 2
+    assert len(tried) == 1
 
 
 def test_credentials_that_were_wrong_are_checked_each_time(client: FlaskClient, tried: list[str]) -> None:
@@ -359,29 +374,65 @@ def test_name_and_password_are_not_mixed_up_in_what_is_remembered(credentials: C
 
 
 def test_nothing_that_is_remembered_holds_name_or_password(credentials: Credentials) -> None:
-    assert credentials.are_right(*ALICE, "address")
-    kept = repr(vars(credentials))
-    assert PASSWORD not in kept
-    assert NAME not in kept
-    other = Credentials(credentials._users, credentials._failures)
-    assert other.are_right(*ALICE, "address")
-    assert not other._remembered.keys() & credentials._remembered.keys()  # the key is of the process
+    assert credentials.are_right(*ALICE, "network")
+    kept = repr(vars(credentials)).encode() + bytes(VERIFIED._places)
+    assert PASSWORD.encode() not in kept
+    assert NAME.encode() not in kept
+    digest = VERIFIED.digest(*ALICE)
+    assert digest in credentials._remembered
+    assert Verified().digest(*ALICE) != digest  # without the key it says nothing
 
 
 def test_no_more_than_so_many_credentials_are_remembered_and_the_oldest_go_first(
-    credentials: Credentials, changing_file: Path, tried: list[str], monkeypatch: pytest.MonkeyPatch
+    credentials: Credentials, changing_file: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
     users = [(f"user{number}", PASSWORD) for number in range(5)]
     write_users(changing_file, *users)
     for user in users:
-        assert credentials.are_right(*user, "address")
+        assert credentials.are_right(*user, "network")
     assert len(credentials._remembered) == 3
-    tried.clear()
-    assert credentials.are_right(*users[-1], "address")
-    assert tried == []
-    assert credentials.are_right(*users[0], "address")
-    assert len(tried) == 1
+    read.clear()
+    assert credentials.are_right(*users[-1], "network")
+    assert read == []
+    assert credentials.are_right(*users[0], "network")
+    assert len(read) == 1
+
+
+def test_what_was_right_once_is_right_only_with_the_same_password_for_the_same_hash(
+    credentials: Credentials, changing_file: Path, tried: list[str], clock: Clock
+) -> None:
+    assert credentials.are_right(*ALICE, "network")
+    clock.now += 60
+    Users(changing_file).add(NAME, PASSWORD)  # the same password with another salt
+    assert credentials.are_right(*ALICE, "network")
+    assert len(tried) == 2
+    Users(changing_file).remove(NAME)
+    clock.now += 60
+    assert not credentials.are_right(*ALICE, "network")
+
+
+@given(st.lists(st.tuples(st.binary(min_size=32, max_size=32).filter(any), st.booleans()), max_size=50))
+def test_verified_holds_nothing_that_was_not_added(digests: list[tuple[bytes, bool]]) -> None:
+    verified = Verified()
+    added = set()
+    for digest, is_added in digests:
+        if is_added:
+            verified.add(digest)
+            added.add(digest)
+            assert digest in verified
+        assert digest not in verified or digest in added
+
+
+def test_processes_that_fork_share_what_was_right() -> None:
+    verified = Verified()
+    digest = verified.digest(*ALICE, "hash")
+    child = os.fork()
+    if child == 0:
+        verified.add(verified.digest(*ALICE, "hash"))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert digest in verified
 
 
 def test_threads_may_ask_at_once(
@@ -403,43 +454,75 @@ def test_threads_may_ask_at_once(
 # too many failures
 
 
-def test_after_ten_failures_an_address_is_refused_before_anything_is_checked(
+def assert_too_many(answer: Any) -> None:
+    assert answer.status_code == 429
+    assert answer.content_type == "application/problem+json"
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert answer.json["detail"] == "Too many failed attempts; wait before the next one."
+
+
+def test_after_ten_failures_that_user_is_refused_from_that_network_before_anything_is_checked(
     client: FlaskClient, tried: list[str]
 ) -> None:
     for _ in range(10):
         assert_refused(ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4"))
     assert len(tried) == 10
-    for user in ((NAME, WRONG), ("nobody", WRONG), ALICE):
-        answer = ask(client, basic(":".join(user)), "1.2.3.4")
-        assert answer.status_code == 429
-        assert answer.content_type == "application/problem+json"
-        assert 1 <= int(answer.headers["Retry-After"]) <= 60
-        assert answer.json["detail"] == "Too many failed attempts; wait before the next one."
+    for user in ((NAME, WRONG), ALICE):
+        assert_too_many(ask(client, basic(":".join(user)), "1.2.3.4"))
     assert len(tried) == 10
     assert ask(client, None, "1.2.3.4").status_code == 401  # no attempt
     assert client.get("/health", environ_overrides={"REMOTE_ADDR": "1.2.3.4"}).status_code == 200
     assert ask(client, basic(":".join(ALICE)), "1.2.3.5").status_code == 422
 
 
-def test_remembered_users_are_not_affected_by_failures_at_their_address(client: FlaskClient) -> None:
-    assert client.post("/predict", auth=ALICE, json={}).status_code == 422
-    for _ in range(15):
-        client.post("/predict", auth=(NAME, WRONG))
-    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 429
-    assert client.post("/predict", auth=ALICE, json={}).status_code == 422
+def test_failures_of_one_user_refuse_no_other_behind_the_same_address(client: FlaskClient) -> None:
+    for _ in range(30):
+        ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4")
+    assert ask(client, basic(":".join(BOB)), "1.2.3.4").status_code == 422
+    assert_refused(ask(client, basic(f"bob:{WRONG}"), "1.2.3.4"))
+
+
+def test_who_was_let_in_once_is_let_in_whatever_is_counted(client: FlaskClient, clock: Clock) -> None:
+    assert ask(client, basic(":".join(ALICE)), "1.2.3.4").status_code == 422
+    clock.now += 3600  # remembered by the worker no longer
+    for _ in range(11):
+        answer = ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4")
+    assert_too_many(answer)
+    for address in ("1.2.3.4", "5.6.7.8"):
+        assert ask(client, basic(":".join(ALICE)), address).status_code == 422
+
+
+def test_names_that_do_not_exist_are_counted_like_those_that_do(client: FlaskClient, tried: list[str]) -> None:
+    for name in ("alice", "nobody", "a\nb", "x" * 5000):
+        for _ in range(10):
+            assert_refused(ask(client, basic(f"{name}:{WRONG}"), "1.2.3.4"))
+        assert_too_many(ask(client, basic(f"{name}:{WRONG}"), "1.2.3.4"))
+    assert len(tried) == 40
+
+
+def test_many_names_from_one_network_are_refused_after_a_hundred(client: FlaskClient) -> None:
+    statuses = [ask(client, basic(f"user{n}:{WRONG}"), f"2001:db8::{n:x}").status_code for n in range(120)]
+    assert statuses == [401] * 100 + [429] * 20
+    assert_too_many(ask(client, basic(f"{NAME}:{WRONG}"), "2001:db8::ffff:1:1:1"))
+    assert ask(client, basic(":".join(ALICE)), "2001:db8:0:1::1").status_code == 422
+
+
+def test_many_networks_are_refused_a_user_after_a_hundred(client: FlaskClient) -> None:
+    statuses = [ask(client, basic(f"{NAME}:{WRONG}"), f"1.2.3.{n}").status_code for n in range(120)]
+    assert statuses == [401] * 100 + [429] * 20
+    assert ask(client, basic(":".join(BOB)), "1.2.3.4").status_code == 422
 
 
 def test_right_credentials_do_not_count_however_often_they_are_checked(
-    client: FlaskClient, tried: list[str], monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, tried: list[str], changing_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REMEMBERED_FOR", 0)
     for _ in range(9):
         assert client.post("/predict", auth=(NAME, WRONG)).status_code == 401
     for _ in range(20):
+        write_users(changing_file, ALICE, BOB)  # with other salts
         assert client.post("/predict", auth=ALICE, json={}).status_code == 422
     assert len(tried) == 29
-    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 401
-    assert client.post("/predict", auth=(NAME, WRONG)).status_code == 429
 
 
 def test_requests_without_an_attempt_do_not_count(client: FlaskClient) -> None:
@@ -448,20 +531,46 @@ def test_requests_without_an_attempt_do_not_count(client: FlaskClient) -> None:
     assert ask(client, basic(f"{NAME}:{WRONG}")).status_code == 401
 
 
-def test_attempts_at_once_are_no_more_than_those_one_after_another(credentials: Credentials, tried: list[str]) -> None:
-    together = threading.Barrier(40)
+def at_once(number: int, attempt: Callable[[int], bool]) -> list[str]:
+    """What becomes of so many attempts that begin at the same moment."""
+    together = threading.Barrier(number)
 
-    def attempt(number: int) -> str:
+    def outcome(position: int) -> str:
         together.wait()
         try:
-            return str(credentials.are_right(NAME, f"{WRONG}{number}", "1.2.3.4"))
-        except TooManyRequests:
-            return "refused"
+            return str(attempt(position))
+        except HTTPException as error:
+            return str(error.code)
 
-    with ThreadPoolExecutor(40) as pool:
-        outcomes = list(pool.map(attempt, range(40)))
-    assert sorted(outcomes) == ["False"] * 10 + ["refused"] * 30
+    with ThreadPoolExecutor(number) as pool:
+        return sorted(pool.map(outcome, range(number)))
+
+
+def test_attempts_at_once_are_no_more_than_those_one_after_another(credentials: Credentials, tried: list[str]) -> None:
+    outcomes = at_once(40, lambda number: credentials.are_right(NAME, f"{WRONG}{number}", "1.2.3.4"))
+    assert outcomes == ["429"] * 30 + ["False"] * 10
     assert len(tried) == 10
+
+
+def test_right_passwords_at_once_are_all_let_in_and_hashed_once(credentials: Credentials, tried: list[str]) -> None:
+    assert at_once(48, lambda number: credentials.are_right(*ALICE, "1.2.3.4")) == ["True"] * 48
+    assert len(tried) == 1
+
+
+def test_more_attempts_than_may_wait_are_told_to_come_again(
+    credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(module, "matches", lambda hash_, password: goes_on.wait(60))
+    with ThreadPoolExecutor(MOST_WAITING) as pool:
+        waiting = [pool.submit(credentials.are_right, *ALICE, "1.2.3.4") for _ in range(MOST_WAITING)]
+        wait_until(lambda: credentials._waiting._value == 0, 60, "they do not wait")
+        with pytest.raises(ServiceUnavailable) as refused:
+            credentials.are_right(*BOB, "5.6.7.8")
+        goes_on.set()
+        assert all(attempt.result() for attempt in waiting)
+    assert refused.value.retry_after == 1
+    assert credentials.are_right(*BOB, "5.6.7.8")
 
 
 def attempt_behind_a_proxy(client: FlaskClient, forwarded: str) -> int:
@@ -492,8 +601,8 @@ def test_failures_are_logged_without_passwords_and_with_the_names_of_users_alone
         ask(client, basic(f"{NAME}:{WRONG}"), "5.6.7.8\x1b[2J\n")
     lines = [record for record in caplog.records if record.name in ("api.auth", "api.limits")]
     assert [line.getMessage() for line in lines] == [
-        "refused alice from '1.2.3.4': attempt 1 of 10 a minute",
-        "refused an unknown user from '1.2.3.4': attempt 2 of 10 a minute",
+        "refused alice from 1.2.3.4: attempt 1 of 10 a minute",
+        "refused an unknown user from 1.2.3.4: attempt 1 of 10 a minute",
         *(f"refused alice from '5.6.7.8\\x1b[2J\\n': attempt {number} of 10 a minute" for number in range(1, 11)),
     ]
     assert {line.levelno for line in lines} == {logging.WARNING}

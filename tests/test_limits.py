@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from limits.storage import MemoryStorage
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
@@ -30,9 +32,9 @@ from api import limits as module
 from api.app import create_app
 from api.auth import auth, client
 from api.config import Settings
-from api.limits import FAILURES, FailedAttempts
+from api.limits import Counts, FailedAttempts, network_of
 from src.registry import Registry
-from tests.conftest import ALICE, ROOT, Server, free_port, running_server, write_users
+from tests.conftest import ALICE, ROOT, Server, free_port, running_server, wait_until, write_users
 
 BOB = ("bob", "another long password")
 WRONG = ("alice", "hunter2hunter2")
@@ -128,7 +130,7 @@ def test_without_a_limit_there_is_none_and_nothing_is_imported_for_it(settings: 
         "from api.app import create_app\n"
         "app = create_app()\n"
         "app.test_client().post('/predict', json={})\n"
-        "assert not {'flask_limiter', 'redis'} & sys.modules.keys()"
+        "assert not {'limits', 'redis'} & sys.modules.keys()"
     )
     environment = {**os.environ, "MODEL_REGISTRY": str(settings.model_registry), "AUTH_REQUIRED": "false"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
@@ -208,73 +210,112 @@ def test_a_user_whose_name_is_an_address_is_not_that_address(settings: Settings)
 def test_what_is_logged_of_limits_is_who_and_how_much(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     client = client_of(settings, auth_required=True)
-    for _ in range(4):
+    for _ in range(6):
         ask(client, auth=ALICE)
-    (line,) = (record for record in caplog.records if record.name == "flask-limiter")
-    assert line.getMessage() == "ratelimit 3 per 1 minute (user alice) exceeded at endpoint: predictions"
+    (line,) = (record for record in caplog.records if record.name == "api.limits")  # one a minute and no more
+    assert line.getMessage() == "user alice asked for more than 3 per 1 minute"
     assert line.exc_info is None
     assert ALICE[1] not in caplog.text
 
 
-# failed attempts
+def test_the_addresses_of_one_network_are_one_client(settings: Settings) -> None:
+    client = client_of(settings)
+    addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:ffff:ffff:ffff"]
+    assert [ask(client, address).status_code for address in addresses] == [422] * 3
+    assert_too_many(ask(client, "2001:db8::3"))
+    assert ask(client, "2001:db8:0:1::1").status_code == 422
+    for address in ("1.2.3.4", "::ffff:1.2.3.4", "::ffff:102:304"):
+        assert ask(client, address).status_code == 422
+    assert_too_many(ask(client, "1.2.3.4"))
+
+
+def test_a_machine_whose_clock_is_set_keeps_its_limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = client_of(settings, auth_required=True)
+    assert [ask(client, auth=ALICE).status_code for _ in range(3)] == [422] * 3
+    assert [ask(client, auth=WRONG).status_code for _ in range(11)] == [401] * 10 + [429]
+    now = time.time
+    for change in (-3600, 3600):
+        monkeypatch.setattr(time, "time", lambda change=change: now() + change)
+        assert_too_many(ask(client, auth=ALICE))
+        assert 1 <= int(ask(client, auth=WRONG).headers["Retry-After"]) <= 60
+
+
+# networks
+
+V4 = st.ip_addresses(v=4)
+V6 = st.ip_addresses(v=6).filter(lambda address: not address.ipv4_mapped)
+
+
+@given(V4)
+def test_an_ipv4_address_is_one_network_however_it_is_written(address: IPv4Address) -> None:
+    mapped = IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
+    assert {network_of(str(one)) for one in (address, mapped, mapped.exploded)} == {str(address)}
+
+
+@given(V6, st.integers(0, 2**64 - 1), st.integers(0, 127))
+def test_an_ipv6_address_is_its_first_64_bits(address: IPv6Address, rest: int, bit: int) -> None:
+    neighbour = IPv6Address(int(address) >> 64 << 64 | rest)
+    other = IPv6Address(int(address) ^ 1 << bit)
+    if not (neighbour.ipv4_mapped or other.ipv4_mapped):
+        assert network_of(str(address)) == network_of(neighbour.exploded)
+        assert (network_of(str(address)) == network_of(str(other))) == (bit < 64)
+
+
+@given(st.text())
+def test_what_is_no_address_is_a_network_of_its_own_and_fits_into_a_line(text: str) -> None:
+    network = network_of(text)
+    assert network.isprintable()
+    assert len(network) <= 64
+
+
+# counts
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def attempts() -> FailedAttempts:
-    return FailedAttempts("memory://")
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
-def begun(attempts: FailedAttempts, number: int) -> int:
-    """How many of some attempts may begin."""
-    allowed = 0
-    for _ in range(number):
-        try:
-            attempts.begin("address")
-            allowed += 1
-        except TooManyRequests:
-            pass
-    return allowed
+@pytest.fixture
+def counts(clock: Clock) -> Counts:
+    return Counts("memory://")
 
 
-def test_ten_attempts_may_be_wrong(attempts: FailedAttempts) -> None:
-    assert begun(attempts, 30) == FAILURES.amount == 10
-    attempts.begin("another address")
+def added(counts: Counts, number: int, key: str = "key") -> list[int]:
+    return [counts.add(key, 60).number for _ in range(number)]
 
 
-def test_those_that_are_refused_do_not_count(attempts: FailedAttempts) -> None:
-    assert begun(attempts, 500) == 10
-    for _ in range(10):
-        attempts.take_back("address")
-    assert begun(attempts, 500) == 10
+def test_a_count_begins_with_the_first_and_is_forgotten_when_its_time_is_over(counts: Counts, clock: Clock) -> None:
+    assert counts.read("key") == (0, 0)
+    assert counts.add("key", 60) == (1, 60)
+    clock.now += 59
+    assert counts.add("key", 60) == (2, 1)
+    assert counts.read("key") == (2, 1)
+    assert counts.read("another") == (0, 0)
+    clock.now += 1
+    assert counts.read("key") == (0, 0)
+    assert counts.add("key", 60) == (1, 60)
 
 
-def test_what_is_taken_back_does_not_count(attempts: FailedAttempts) -> None:
-    for _ in range(50):
-        attempts.begin("address")
-        attempts.take_back("address")
-    assert begun(attempts, 30) == 10
-
-
-def test_a_minute_later_there_are_ten_again(attempts: FailedAttempts) -> None:
-    assert begun(attempts, 30) == 10
-    expire(attempts)
-    assert begun(attempts, 30) == 10
-
-
-def test_what_is_taken_back_when_its_minute_is_over_is_not_given_to_the_next(attempts: FailedAttempts) -> None:
-    assert begun(attempts, 5) == 5
-    expire(attempts)
-    for _ in range(5):
-        attempts.take_back("address")
-    assert begun(attempts, 30) == 10
-
-
-def expire(attempts: FailedAttempts) -> None:
-    """End the minute of everything that is counted."""
-    storage = attempts._shared
-    assert isinstance(storage, MemoryStorage)
-    for key in storage.expirations:
-        storage.expirations[key] = 0
+def test_a_worker_counts_so_many_clients_and_forgets_the_oldest(
+    counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_IN_MEMORY", 3)
+    for key in "abcda":
+        counts.add(key, 60)
+    assert [counts.read(key).number for key in "abcd"] == [1, 0, 1, 1]
 
 
 @pytest.fixture
@@ -287,81 +328,103 @@ def hasty_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_threads_that_begin_at_once_are_counted_each(attempts: FailedAttempts) -> None:
-    for number in range(100):  # each time at the beginning of a minute, where a count is easily lost
+def test_threads_that_count_at_once_are_counted_each(counts: Counts) -> None:
+    for key in map(str, range(100)):  # each time at the beginning of a minute, where a count is easily lost
         together = threading.Barrier(16)
 
-        def begin(_: int, address: str = str(number), together: threading.Barrier = together) -> bool:
+        def add(_: int, key: str = key, together: threading.Barrier = together) -> int:
             together.wait()
-            try:
-                attempts.begin(address)
-            except TooManyRequests:
-                return False
-            return True
+            return counts.add(key, 60).number
 
         with ThreadPoolExecutor(16) as pool:
-            assert sum(pool.map(begin, range(16))) == 10
+            assert sorted(pool.map(add, range(16))) == list(range(1, 17))
 
 
-def test_when_the_storage_is_away_failures_are_counted_in_memory_and_one_line_says_so(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    attempts = FailedAttempts(f"redis://:{SECRET}@127.0.0.1:{free_port()}")
-    assert begun(attempts, 30) == 10
+def test_when_the_storage_is_away_is_counted_in_memory_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    counts = Counts(f"redis://:{SECRET}@127.0.0.1:{free_port()}")
+    assert added(counts, 30) == list(range(1, 31))
+    assert counts.read("key").number == 30
     lines = [record for record in caplog.records if "cannot be reached" in record.getMessage()]
     assert len(lines) == 1
     assert lines[0].exc_info is None
     assert SECRET not in caplog.text
 
 
-def test_only_one_thread_waits_for_a_storage_that_does_not_answer() -> None:
-    class Slow(MemoryStorage):
-        STORAGE_SCHEME = None
-
-        def incr(self, *args: Any, **kwargs: Any) -> int:
-            asked.append(threading.get_ident())
-            time.sleep(0.2)
-            raise ValueError
-
-    asked: list[int] = []
-    attempts = FailedAttempts("memory://")
-    attempts._shared = Slow(wrap_exceptions=True)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda _: begun(attempts, 1), range(8))) == [1] * 8
-    assert len(asked) == 1
+@needs_redis
+def test_all_who_share_a_redis_count_together(redis: RedisServer) -> None:
+    one, other = Counts(redis.url), Counts(redis.url)
+    assert added(one, 4) == [1, 2, 3, 4]
+    assert added(other, 2) == [5, 6]
+    number, seconds = one.read("key")
+    assert number == 6
+    assert 0 < seconds <= 60
+    assert 0 < other.add("key", 60).seconds <= 60
+    assert one.read("another").number == 0
+    assert list(redis.counts().values()) == [7]
 
 
 @needs_redis
-def test_failures_are_counted_by_all_who_share_a_redis(redis: RedisServer) -> None:
-    one, other = FailedAttempts(redis.url), FailedAttempts(redis.url)
-    assert begun(one, 4) == 4
-    assert begun(other, 30) == 6
-    assert begun(one, 1) == 0
-    for _ in range(30):
-        other.take_back("address")
-    assert begun(one, 30) == 10
-    assert list(redis.counts().values()) == [10]
-    (key,) = redis.counts()
-    with Redis.from_url(redis.url) as client:
-        assert 0 < client.ttl(key) <= 60
+def test_a_count_in_a_redis_ends_by_its_clock_and_not_by_ours(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, now = Counts(redis.url), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    assert counts.add("key", 1).seconds <= 1
+    wait_until(lambda: counts.read("key").number == 0, 30, "it does not end")
+    assert counts.add("key", 60).number == 1
 
 
 @needs_redis
 def test_a_storage_that_is_back_counts_again(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attempts = FailedAttempts(redis.url)
-    assert begun(attempts, 9) == 9
+    counts = Counts(redis.url)
+    added(counts, 9)
     redis.stop()
     monkeypatch.setattr(module, "STORAGE_RETRY", 0)
-    for _ in range(3):
-        attempts.begin("address")
+    assert added(counts, 3) == [1, 2, 3]
     assert caplog.text.count("cannot be reached") == 1
     redis.start()  # as one that lost its memory
-    assert begun(attempts, 30) == 10
+    assert added(counts, 3) == [1, 2, 3]
     redis.stop()
-    attempts.begin("address")
+    assert added(counts, 1) == [4]
     assert caplog.text.count("cannot be reached") == 2
+
+
+# failed attempts
+
+
+@pytest.fixture
+def attempts(counts: Counts) -> FailedAttempts:
+    return FailedAttempts(counts)
+
+
+def wrong(attempts: FailedAttempts, user: str, network: str, number: int) -> int:
+    """How many of some attempts, all of which are wrong, are not refused."""
+    checked = 0
+    for _ in range(number):
+        try:
+            attempts.check(user, network)
+        except TooManyRequests:
+            pass
+        else:
+            attempts.add(user, network)
+            checked += 1
+    return checked
+
+
+def test_ten_attempts_at_a_user_from_a_network_may_be_wrong_in_a_minute(attempts: FailedAttempts, clock: Clock) -> None:
+    assert wrong(attempts, "alice", "one", 30) == 10
+    assert wrong(attempts, "alice", "other", 30) == 10
+    assert wrong(attempts, "bob", "one", 30) == 10
+    clock.now += 60
+    assert wrong(attempts, "alice", "one", 30) == 10
+
+
+def test_a_hundred_attempts_of_a_network_may_be_wrong_and_a_hundred_at_a_user(attempts: FailedAttempts) -> None:
+    assert sum(wrong(attempts, f"user{number}", "one", 9) for number in range(30)) == 100
+    assert sum(wrong(attempts, "alice", f"network{number}", 9) for number in range(30)) == 100
+    assert wrong(attempts, "bob", "other", 1) == 1
 
 
 # under gunicorn
@@ -378,7 +441,7 @@ class Workers:
         while len(self.pids) < 2 and time.monotonic() < deadline:
             children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
             self.pids = [int(child) for child in children]
-        assert len(self.pids) == 2
+        assert len(self.pids) >= 2
 
     @contextmanager
     def only(self, worker: int) -> Iterator[None]:
@@ -443,6 +506,21 @@ def test_workers_that_share_a_redis_share_the_failures(two_workers: Any, redis: 
             assert workers.statuses(7, WRONG) == [401] * 7
         with workers.only(1):
             assert workers.statuses(5, WRONG) == [401] * 3 + [429] * 2
+        assert not any("alice" in key for key in redis.counts())  # it could be a password in the wrong field
+
+
+@needs_redis
+def test_right_passwords_at_once_are_all_let_in_by_workers_that_share_a_redis(
+    two_workers: Any, redis: RedisServer
+) -> None:
+    environment = {"RATE_LIMIT_STORAGE": redis.url, "AUTH_REQUIRED": "true", "RATE_LIMIT": "1000/hour"}
+    with two_workers(**environment, WEB_CONCURRENCY="4") as workers, ThreadPoolExecutor(24) as pool:
+        assert workers.statuses(9, WRONG) == [401] * 9
+        assert set(pool.map(lambda _: workers.statuses(1)[0], range(96))) == {422}
+        guesses = list(pool.map(lambda number: workers.statuses(1, ("alice", f"wrong{number}"))[0], range(48)))
+        assert set(guesses) == {401, 429}
+        assert guesses.count(401) <= 4  # each worker may check one while another counts the tenth
+        assert set(pool.map(lambda _: workers.statuses(1)[0], range(24))) == {422}  # let in by one, known to all
 
 
 def test_in_memory_each_worker_counts_for_itself(two_workers: Any) -> None:
@@ -464,7 +542,6 @@ def test_when_redis_goes_predictions_go_on_and_a_line_says_so(
         with urllib.request.urlopen(f"{workers.server.url}/health", timeout=30) as answer:
             assert answer.status == 200
     log = (tmp_path / "log.txt").read_text()
-    assert log.count("falling back to in-memory storage") == 1
     assert log.count("RATE_LIMIT_STORAGE cannot be reached") == 1
     assert "Traceback" not in log
     assert "unexpected" not in log
@@ -490,7 +567,6 @@ def test_a_redis_that_does_not_answer_holds_nobody_up_for_long(
     redis.process.send_signal(signal.SIGSTOP)
     assert [ask(client, auth=BOB).status_code for _ in range(4)] == [422] * 3 + [429]
     assert "cannot be reached" in caplog.text
-    assert "falling back" in caplog.text
 
 
 def test_two_applications_count_for_themselves(settings: Settings) -> None:

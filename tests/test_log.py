@@ -1,0 +1,363 @@
+"""The log: one line an event, and nothing in it that a client, an operator or a library would rather keep."""
+
+import io
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from src.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
+from src.registry import Registry
+from tests.buckets import S3
+from tests.conftest import ALICE, ROOT, free_port, running_server
+from tests.test_application import development_server
+
+MARKER = "Xylophone4711"  # in all that clients send
+SERIAL = "4711471147"  # a number where a spreadsheet has dates
+TOKEN = "Glockenspiel0815"  # of AWS
+SECRET = "Vibraphone1234"  # the other key of AWS
+REDIS = "Marimba2345"  # the password of a Redis
+WRONG = "hunter2hunter2"
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.-]+: \S.*")
+
+
+def authorization(name: str, password: str) -> str:
+    return f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"
+
+
+SECRETS = [MARKER, SERIAL, TOKEN, SECRET, REDIS, WRONG, ALICE[1]]
+SECRETS += [authorization(name, password)[6:-4] for name, password in (ALICE, (ALICE[0], WRONG), (WRONG, WRONG))]
+NOT_FOR_LOGS = [*SECRETS, "Traceback", ".py", "site-packages", "/tmp", str(ROOT), "Authorization"]
+
+
+def assert_clean(text: str) -> None:
+    for line in text.splitlines():
+        assert not [secret for secret in NOT_FOR_LOGS if secret in line], line
+        assert LINE.fullmatch(line), line
+        assert len(line) <= LONGEST_LINE
+
+
+# what is written of a record
+
+
+def written(name: str = "api.app", message: str = "%s", args: Any = (), **attributes: Any) -> str:
+    record = logging.LogRecord(name, logging.WARNING, f"{ROOT}/{MARKER}.py", 7, message, args, None, "view")
+    record.__dict__.update(attributes)
+    return OneLine(SERVICE_FORMAT).format(record)
+
+
+def raised(message: str) -> Any:
+    try:
+        raise KeyError(message)
+    except KeyError:
+        return sys.exc_info()
+
+
+@given(st.text(), st.text())
+def test_a_message_of_ours_is_one_line_of_bounded_length(message: str, value: str) -> None:
+    line = written(message=message.replace("%", "%%") + "%s", args=(value,))
+    assert len(line) <= LONGEST_LINE
+    assert line.isprintable()
+
+
+@given(st.text(min_size=1))
+def test_of_other_libraries_is_told_where_but_not_what(value: str) -> None:
+    line = written("botocore.auth", f"{value}%s", (MARKER,), module="auth", exc_info=raised(MARKER))
+    place = r"a message of this library, at auth\.view:7 \(KeyError at test_log\.raised:\d+\)"
+    assert re.search(rf"WARNING botocore\.auth: {place}$", line)
+
+
+def test_a_traceback_is_its_places_also_where_another_handler_wrote_it_already() -> None:
+    error = raised(MARKER)
+    line = written(args=("It failed",), exc_info=error, exc_text=f"Traceback\n{MARKER}", stack_info=f"Stack\n{MARKER}")
+    assert line.endswith(f"It failed ({traced(error[1])})")
+    assert MARKER not in line
+    assert str(ROOT) not in line
+
+
+def test_a_traceback_in_a_message_is_cut_off() -> None:
+    line = written(
+        "gunicorn.error", "Exception during worker exit:\n%s", (f"Traceback (most recent call last):\n{MARKER}",)
+    )
+    assert line.endswith("gunicorn.error: Exception during worker exit:")
+
+
+# what else would write to the standard error
+
+HOSTILE = f"""
+import gc, logging, sys, threading, warnings
+from src import log
+log.configure("DEBUG")
+class Item:
+    def __del__(self): raise ValueError("{MARKER}")
+def fail(): raise ValueError("{MARKER}")
+def warn(): warnings.warn("{MARKER} in /tmp/{MARKER}.py", UserWarning)
+def task():
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+warn()
+task()
+item = Item()
+del item
+gc.collect()
+for name in ("botocore.auth", "asyncio", "urllib3.connectionpool", "werkzeug", "flask_cors", "s3fs"):
+    library = logging.getLogger(name)
+    library.setLevel("DEBUG")  # as some do for themselves
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(library, level)("{MARKER} %s", "/tmp/{MARKER}.py")
+    try:
+        fail()
+    except ValueError:
+        library.exception("{MARKER}")
+logging.getLogger("src").info("one %s too few: %s", "{MARKER}")
+logging.getLogger("src.stores").debug("of ours")
+fail()
+"""
+
+
+def test_nothing_that_goes_wrong_in_a_process_gets_past_the_log() -> None:
+    done = subprocess.run([sys.executable, "-c", HOSTILE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert_clean(done.stderr)
+    assert done.stdout == ""
+    assert done.returncode == 1
+    assert done.stderr.count("unexpected ValueError at") == 3  # in a thread, in a destructor, at the end
+    assert done.stderr.count("a message of this library") == 6 * 4
+    assert "src.stores: of ours" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("level", "others"), [("DEBUG", 4), ("INFO", 4), ("WARNING", 4), ("ERROR", 3), ("CRITICAL", 1)]
+)
+def test_other_libraries_are_heard_from_warning_on(level: str, others: int) -> None:
+    code = HOSTILE.replace('configure("DEBUG")', f'configure("{level}")')
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr.count(" botocore.auth: ") >= min(others, 1)
+    assert " botocore.auth: " not in "".join(re.findall(r".* (?:DEBUG|INFO) .*", done.stderr))
+    assert ("of ours" in done.stderr) == (level == "DEBUG")
+
+
+TASK = f"""
+import logging
+from unittest.mock import patch
+from src.errors import UnknownModelError
+def task(*args):
+    for name in ("botocore.auth", "asyncio"):
+        logging.getLogger(name).debug("{MARKER}")
+        try:
+            1 / 0
+        except ArithmeticError:
+            logging.getLogger(name).exception("{MARKER}")
+    raise UnknownModelError
+"""
+COMMANDS = {
+    "flask models": "from api.commands import models as main; patched = 'api.commands.Registry.list'",
+    "training": "from src.train_pipeline import main; patched = 'src.train_pipeline.run_training'",
+}
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("flask models", ["list"]), ("training", [])])
+def test_commands_log_no_message_of_another_library(name: str, arguments: list[str], tmp_path: Path) -> None:
+    code = f"{TASK}{COMMANDS[name]}\nwith patch(patched, task):\n    main({arguments})\n"
+    environment = {**os.environ, "MODEL_REGISTRY": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    first, second, error = done.stderr.splitlines()
+    assert first.startswith("ERROR botocore.auth: ")
+    assert "ZeroDivisionError at" in first
+    assert second.startswith("ERROR asyncio: ")
+    assert error.startswith("Error: ")
+    assert MARKER not in done.stderr
+
+
+# a hostile run
+
+
+def workbook(header: list[str], change: Callable[[bytes], bytes] = lambda content: content) -> bytes:
+    """An XLSX file at which openpyxl warns: dates out of range, a style sheet without a default style."""
+    book = Workbook()
+    sheet = book.active
+    assert sheet
+    sheet.append(header)
+    sheet.append([int(SERIAL)] * (len(header) - 1) + [MARKER])
+    for cell in sheet[2]:
+        cell.number_format = "yyyy-mm-dd"
+    file = io.BytesIO()
+    book.save(file)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "xl/styles.xml":
+                content = re.sub(rb"<cellStyles>.*</cellStyles>", b"", content)
+            new.writestr(name, change(content))
+    return changed.getvalue()
+
+
+def upload(name: str, content: bytes) -> tuple[bytes, str]:
+    head = f'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="{name}"\r\n\r\n'.encode()
+    return head + content + b"\r\n--B--\r\n", "multipart/form-data; boundary=B"
+
+
+def hostile_run(url: str, record: dict[str, Any]) -> set[int]:
+    """Ask a server in many bad ways, and in some good ones; the statuses of its answers."""
+    statuses = set()
+
+    def ask(path: str, body: bytes | None, content_type: str = "application/json", **headers: str) -> None:
+        headers = {"Content-Type": content_type, "Authorization": authorization(*ALICE), **headers}
+        request = urllib.request.Request(f"{url}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                statuses.add(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                statuses.add(error.code)
+
+    bad = {**record, "housing": MARKER, MARKER: 1}
+    values = ",".join([MARKER] * len(record))
+    names = ",".join(record)
+    bodies = [json.dumps(body).encode() for body in (record, [record], bad, [bad, record], MARKER, [MARKER], [])]
+    bodies += [f"{{{MARKER}".encode(), b"\xff" + MARKER.encode(), b"", f"{names}\n{values}\n".encode()]
+    files = [f"{values}\n{values}\n", f"{names}\n{values}\n", f"{names}\n{values},1,2\n", MARKER, f'{names}\n"{MARKER}']
+    uploads = [upload(f"{MARKER}.csv", file.encode()) for file in files]
+    uploads += [
+        upload(f"{MARKER}.xlsx", workbook(list(record))),
+        upload(f"{MARKER}.xlsx", workbook([MARKER, *list(record)[1:]])),
+        upload(f"{MARKER}.xlsx", workbook(list(record), lambda content: content.replace(b"<", b"", 3))),
+        upload(f"{MARKER}.xlsx", workbook(list(record))[:-50]),
+        upload(f"../../{MARKER}.py", b"PK\x03\x04" + MARKER.encode()),
+    ]
+    for path in (
+        "/predict",
+        "/output/credit",
+        "/output/bikes",
+        f"/output/{MARKER}",
+        "/outputs/latest",
+        "/explain/credit",
+    ):
+        for query in ("", f"?partial=true&{MARKER}={MARKER}"):
+            for body in bodies:
+                ask(path + query, body, Cookie=MARKER, **{"X-Forwarded-For": MARKER, "User-Agent": MARKER})
+    for path in ("/outputs_upload/credit", "/outputs_upload/bikes?partial=true"):
+        for body, content_type in uploads:
+            ask(path, body, content_type, Accept="text/csv")
+    for path in (
+        f"/{MARKER}?{MARKER}",
+        "/ready",
+        f"/models?use_case={MARKER}",
+        f"/models/{MARKER}/report",
+        "/models/credit",
+    ):
+        ask(path, None)
+    for user in [(ALICE[0], WRONG)] * 12 + [(WRONG, WRONG), (f"{MARKER}\n", WRONG), ("", WRONG)]:
+        ask("/predict", bodies[0], Authorization=authorization(*user))
+    ask("/predict", bodies[0], Authorization=f"Bearer {MARKER}")
+    malformed(url)
+    return statuses
+
+
+def malformed(url: str) -> None:
+    parts = urlsplit(url)
+    for data in (
+        MARKER,
+        f"{MARKER} / HTTP/1.1",
+        f"GET /{MARKER}",
+        f"GET / HTTP/9.{MARKER}",
+        f"POST /predict HTTP/1.1\r\nX {MARKER}: 1",
+        f"POST /predict HTTP/1.1\r\nContent-Length: {MARKER}",
+        f"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{MARKER}",
+        f"POST /predict HTTP/1.1\r\nContent-Length: 5\r\n\r\n{MARKER}",
+        f"POST /predict HTTP/1.1\r\nX: {MARKER * 9000}",
+    ):
+        with suppress(OSError), socket.create_connection((str(parts.hostname), int(parts.port or 0)), 30) as client:
+            client.sendall(f"{data}\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with S3() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registry in a bucket, in which one model is damaged."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    name = s3.bucket()
+    published = Registry(f"s3://{name}/models")
+    for model_id in trained.list():
+        trained.copy(model_id, published)
+    s3.client().put_object(Bucket=name, Key=f"models/{trained.list('bikes')[0]}/model.pkl", Body=MARKER.encode())
+    return f"s3://{name}/models"
+
+
+@pytest.mark.parametrize("mode", ["pass", "cut"])
+def test_the_log_of_a_hostile_run_at_debug_holds_nothing_that_it_must_not(
+    bucket: str, s3: S3, mode: str, record: dict[str, Any], users_file: Path, tmp_path: Path
+) -> None:
+    proxy = s3.proxy()
+    proxy.fail(mode)
+    environment = {
+        **s3.environment(proxy),
+        "AWS_SESSION_TOKEN": TOKEN,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "MODEL_REGISTRY": bucket,
+        "MODEL_CACHE": str(tmp_path / "cache"),
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(users_file),
+        "RATE_LIMIT": "250/hour",
+        "RATE_LIMIT_STORAGE": f"redis://:{REDIS}@127.0.0.1:{free_port()}",
+        "LOG_LEVEL": "DEBUG",
+        "WEB_CONCURRENCY": "1",
+    }
+    with running_server(tmp_path / "log.txt", environment) as server:
+        statuses = hostile_run(server.url, record)
+        server.process.send_signal(signal.SIGHUP)  # a worker that starts and one that ends
+    text = (tmp_path / "log.txt").read_text(errors="replace")
+    assert_clean(text)
+    for expected in ("Booting worker", "refused alice from", "RATE_LIMIT_STORAGE cannot be reached", "answered "):
+        assert expected in text
+    if mode == "pass":
+        assert statuses >= {200, 400, 401, 404, 415, 422, 429}
+        assert "loaded credit-" in text
+        assert re.search(r"bikes-\S+ is refused: ", text)
+
+
+def test_the_log_of_the_development_server_is_as_clean(
+    trained: Registry, record: dict[str, Any], users_file: Path, tmp_path: Path
+) -> None:
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(users_file),
+        "LOG_LEVEL": "DEBUG",
+    }
+    with development_server(tmp_path / "log.txt", environment) as port:
+        statuses = hostile_run(f"http://127.0.0.1:{port}", record)
+    assert statuses >= {200, 400, 401, 404, 415, 422, 429}
+    text = (tmp_path / "log.txt").read_text(errors="replace")
+    assert_clean(re.sub(r"(?m)^ \* (Serving Flask app 'api.app'|Debug mode: off)\n", "", text))
+    assert f"the development server answers on http://127.0.0.1:{port}" in text

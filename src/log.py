@@ -106,6 +106,7 @@ def configure_command() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine(COMMAND_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    warnings.filterwarnings("ignore", module="openpyxl")  # they quote cells
 
 
 def _report(error: BaseException | None) -> None:

@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from apiflask import APIBlueprint, APIFlask
+from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -738,6 +739,51 @@ def test_gunicorn_lets_users_in_and_nobody_else(address: tuple[str, int]) -> Non
 def test_gunicorn_refuses_a_wrong_password(address: tuple[str, int]) -> None:
     answer = exchange(address, f"Authorization: {basic(f'{NAME}:{WRONG}')}\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def attempt(address: tuple[str, int], name: str, password: str) -> bytes:
+    """What a request with credentials is answered with."""
+    return exchange(address, f"Authorization: {basic(f'{name}:{password}')}\r\n".encode())[9:12]
+
+
+def test_nobody_with_the_right_password_is_refused_while_others_guess_from_the_same_address(
+    trained: Registry, tmp_path: Path
+) -> None:
+    users = [(f"user{number}", PASSWORD) for number in range(20)]
+    write_users(tmp_path / "users.txt", ALICE, *users)
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "WEB_CONCURRENCY": "1",
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(tmp_path / "users.txt"),
+    }
+    with running_server(tmp_path / "log.txt", environment) as server, ThreadPoolExecutor(30) as pool:
+        parts = urlsplit(server.url)
+        address = str(parts.hostname), int(parts.port or 0)
+        guesses = [pool.submit(attempt, address, NAME, f"{WRONG}{number}") for number in range(60)]
+        right = [pool.submit(attempt, address, *user) for user in users * 3]
+        assert {one.result() for one in right} == {b"400"}  # their body is no JSON
+        assert sorted(guess.result() for guess in guesses) == [b"401"] * 10 + [b"429"] * 50
+
+
+def test_passwords_that_wait_to_be_checked_hold_up_nobody_else(trained: Registry, tmp_path: Path) -> None:
+    slow = PasswordHasher(time_cost=400, memory_cost=2048, parallelism=1)  # some tenths of a second
+    (tmp_path / "users.txt").write_text(f"alice:{slow.hash(PASSWORD)}\n")
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "WEB_CONCURRENCY": "1",
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(tmp_path / "users.txt"),
+    }
+    with running_server(tmp_path / "log.txt", environment) as server, ThreadPoolExecutor(20) as pool:
+        parts = urlsplit(server.url)
+        address = str(parts.hostname), int(parts.port or 0)
+        guesses = [pool.submit(attempt, address, f"user{number}", WRONG) for number in range(20)]
+        wait_until(lambda: any(guess.done() for guess in guesses), 60, "none is checked")
+        for _ in range(3):
+            urlopen(f"{server.url}/health", timeout=60).close()
+        assert sum(guess.done() for guess in guesses) <= 12  # without that it waits until 17 are checked
+        assert {guess.result() for guess in guesses} == {b"401"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def _service() -> Flask:
     from api.app import create_app  # most commands do without it
 
     try:
-        return create_app()
+        settings = Settings.from_environment()
+        log.configure(settings.log_level)  # `flask run` logs requests otherwise
+        return create_app(settings)
     except TabserveError as error:
         raise NoAppException(str(error)) from None
 

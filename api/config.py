@@ -157,7 +157,10 @@ class Settings:
         _not_negative,
     )
     log_level: str = _setting(
-        "INFO", "Least severe messages that are logged.", f"one of {', '.join(LOG_LEVELS)}", _one_of(LOG_LEVELS)
+        "INFO",
+        "Least severe messages of this service that are logged; other libraries are heard from WARNING on.",
+        f"one of {', '.join(LOG_LEVELS)}",
+        _one_of(LOG_LEVELS),
     )
     web_concurrency: int | None = _setting(
         None, "Worker processes under gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from traceback import clear_frames
 from typing import ClassVar
 
+from api.threads import paused
 from src.errors import TabserveError
 
-MOST_WAITING = 5  # requests, each of which holds a thread
+MOST_WAITING = 5  # requests, whose bodies are kept meanwhile
 PATIENCE = 30.0  # seconds that one waits; proxies give up after 60
 LOOK_AGAIN = 0.1  # seconds after which one that waits sees that the service stops
 
@@ -59,11 +60,12 @@ class Turn:
 
     def _wait(self) -> None:
         with self._count:
-            if self._waiting > MOST_WAITING:
+            if self._waiting >= MOST_WAITING:
                 raise BusyError("Other large requests are being answered.")
             self._waiting += 1
         try:
-            self._acquire(time.monotonic() + PATIENCE)
+            with paused():
+                self._acquire(time.monotonic() + PATIENCE)
         finally:
             with self._count:
                 self._waiting -= 1

@@ -4,8 +4,9 @@ No message holds a path, a secret or a client's record: `api` hands these senten
 The one exception is `InvalidTableError`, whose full text names the values at fault in a data scientist's own file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 FIRST_FAULTS = 10  # how many faults of a table its error lists
@@ -133,21 +134,23 @@ class InvalidTableError(TabserveError):
     ----------
     place : str
         The file and, for XLSX, its sheet.
-    faults : sequence of Fault
-        All that is wrong; the message lists the first ten.
+    faults : iterable of Fault
+        All that is wrong; the first ten are kept and the others counted.
     """
 
-    def __init__(self, place: str, faults: Sequence[Fault]) -> None:
-        lines = [f"{place}: {len(faults)} fault(s)", *(f"  {fault}" for fault in faults[:FIRST_FAULTS])]
-        if len(faults) > FIRST_FAULTS:
-            lines.append(f"  ... and {len(faults) - FIRST_FAULTS} more")
+    def __init__(self, place: str, faults: Iterable[Fault]) -> None:
+        faults = iter(faults)
+        self.faults = list(islice(faults, FIRST_FAULTS))
+        self.count = len(self.faults) + sum(1 for _ in faults)
+        lines = [f"{place}: {self.count} fault(s)", *(f"  {fault}" for fault in self.faults)]
+        if self.count > FIRST_FAULTS:
+            lines.append(f"  ... and {self.count - FIRST_FAULTS} more")
         super().__init__("\n".join(lines))
-        self.faults = list(faults)
 
     def by_column(self) -> Mapping[str, list[str]]:
         """The problems without the values, by column: what may be told to a client."""
         problems: dict[str, list[str]] = {}
-        for fault in self.faults[:FIRST_FAULTS]:
+        for fault in self.faults:
             column = "the whole row" if fault.column is None else fault.column[:LONGEST_COLUMN]
             problems.setdefault(column, []).append(
                 fault.problem if fault.row is None else f"Row {fault.row}: {fault.problem}"

@@ -8,24 +8,32 @@ columns, takes texts such as "NA" for missing, and knows no row numbers.
 
 import csv
 import io
-import math
+import itertools
 import re
-import time
-import zipfile
+import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from src.aliases import Record
-from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
-from src.use_cases.features import Feature
+from src.datasets.limits import NOT_A_TABLE, Deadline, Row
+from src.datasets.lines import csv_rows
+from src.datasets.xlsx import open_xlsx
+from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
+from src.use_cases.features import RESERVED_NAMES, Category, Feature
 
-NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
-MAX_UNPACKED = 200_000_000  # bytes that an XLSX file may unpack to: more is an attack or a mistake
-MAX_SHEET_ROWS = 1_048_576  # as many as Excel writes: a row may say that it is the billionth, and empty ones are read
-XLSX_MAGIC = b"PK\x03\x04"
+__all__ = ["NOT_A_TABLE", "Table", "file_kind_is_known", "read_table", "read_training_table", "write_csv"]
+
+MAX_TEXTS = 32_000_000  # bytes of different texts in a table: numbers and known values take next to nothing
+MOST_NAMES = 40  # how many columns an error lists
+RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the file that you first uploaded."
+_XLSX_MAGIC = b"PK\x03\x04"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 Cells = Sequence[Any]
 
@@ -85,22 +93,20 @@ class Table:
         Raises
         ------
         InvalidTableError
-            With every value that does not fit its column.
+            With the first values that do not fit their columns, and their number.
         """
-        faults = [
-            Fault(feature.name, problem, row, record.get(feature.name))
-            for row, record in zip(self.rows, self.records, strict=True)
-            for feature in features
-            if (problem := feature.problem(record.get(feature.name)))
-        ]
-        if target:
-            faults += [
-                Fault(target.name, problem, row, value)
-                for row, value in zip(self.rows, self.target or (), strict=self.target is not None)
-                if (problem := target.problem(value))
-            ]
-        if faults:
-            raise InvalidTableError(self.place, sorted(faults, key=lambda fault: fault.row or 0))
+        faults = self._faults(features, target)
+        for first in faults:
+            raise InvalidTableError(self.place, itertools.chain([first], faults))
+
+    def _faults(self, features: Sequence[Feature], target: Feature | None) -> Iterator[Fault]:
+        outcomes = self.target if target and self.target else [None] * len(self.records)
+        for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
+            for feature in features:
+                if problem := feature.problem(record.get(feature.name)):
+                    yield Fault(feature.name, problem, row, record.get(feature.name))
+            if target and self.target and (problem := target.problem(outcome)):
+                yield Fault(target.name, problem, row, outcome)
 
 
 def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
@@ -182,104 +188,108 @@ def read_table(
     FileLimitError
         When it takes longer than `seconds`.
     """
-    is_xlsx = stream.read(len(XLSX_MAGIC)) == XLSX_MAGIC
+    deadline = Deadline(seconds)
+    is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
     stream.seek(0)
-    place, rows = _xlsx_rows(stream, name) if is_xlsx else (name, _csv_rows(stream))
-    typed = is_xlsx
-    numbered = _filled(rows, seconds)
-    first_row, header = next(numbered, (1, ()))
-    first = str(header[0]) if header else ""
-    if "," in first and not any(cell is not None for cell in header[1:]):
-        numbered, typed = _split(place, numbered), False
-        header = _split_cell(place, first_row, first)
-    columns = _columns(place, header, features, target)
-    numbers, body = _body(numbered, max_rows)
-    _check_width(place, numbers, body, len(columns), ragged=typed)
+    if is_xlsx:
+        with open_xlsx(stream, name, deadline) as (place, rows):
+            return _table(place, rows, features, target, max_rows, deadline, typed=True)
+    with closing(csv_rows(stream, deadline)) as rows:
+        return _table(name, rows, features, target, max_rows, deadline, typed=False)
 
+
+def _table(
+    place: str,
+    rows: Iterator[Row],
+    features: Sequence[Feature],
+    target: Feature,
+    max_rows: int | None,
+    deadline: Deadline,
+    *,
+    typed: bool,
+) -> Table:
+    first_row, header, _ = next(rows, (1, (), 0))
+    in_one_cell = len(header) == 1 and "," in str(header[0])
+    if in_one_cell:
+        rows, typed = _split(place, rows), False
+        header = _split_cell(place, first_row, str(header[0]))
+    columns = _columns(place, first_row, header, features, target, in_one_cell=in_one_cell)
+
+    texts = _Texts()
     by_name = {feature.name: feature for feature in (*features, target)}
-    values = {
-        column: [_value(row, position, by_name[column], typed) for row in body]
-        for position, column in enumerate(columns)
-    }
-    target_values = values.pop(target.name, None)
-    records = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return Table(place, columns, records, target_values, numbers)
+    parsers = [texts.parser(by_name[column], typed=typed) for column in columns]
+    empty = [None] * len(columns)
+    records: list[Record] = []
+    targets: list[Any] = []
+    numbers = array("L")
+    rows = _within(rows, max_rows, deadline)
+    for number, cells, width in rows:
+        if _is_wrong(cells, width, len(columns), ragged=typed):
+            rest = itertools.chain([(number, cells, width)], rows)
+            raise InvalidTableError(place, _wrong_widths(rest, len(columns), ragged=typed))
+        numbers.append(number)
+        padded = [*cells, *empty[len(cells) :]]
+        record = {column: parse(cell) for column, parse, cell in zip(columns, parsers, padded, strict=False)}
+        if target.name in record:
+            targets.append(record.pop(target.name))
+        records.append(record)
+    return Table(place, columns, records, targets if target.name in columns else None, numbers)
 
 
-def _value(row: Cells, position: int, feature: Feature, typed: bool) -> Any:
-    cell = row[position] if position < len(row) else None
-    return cell if typed or cell is None else feature.parse(cell)
+def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> Iterator[Row]:
+    """The rows, as long as they are not too many and the time is not over."""
+    for count, row in enumerate(rows):
+        deadline.check()
+        if count == max_rows:
+            raise TooManyRowsError(max_rows)
+        yield row
 
 
-def _csv_rows(stream: BinaryIO) -> Iterator[Cells]:
-    content = stream.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnsupportedFileError(NOT_A_TABLE) from None
-    if "\0" in text:
-        raise UnsupportedFileError(NOT_A_TABLE)
-    try:
-        yield from csv.reader(io.StringIO(text, newline=""), strict=True)
-    except csv.Error:
-        raise UnsupportedFileError("The file is not well-formed CSV: a quote is not closed or stands alone.") from None
+def _is_wrong(cells: Cells, width: int, right: int, *, ragged: bool) -> bool:
+    """Whether a row holds values beyond the header, or is shorter; rows may be ragged where only filled cells count."""
+    if width <= right:
+        return width < right and not ragged
+    return ragged or any(cells[right:])
 
 
-def _xlsx_rows(stream: BinaryIO, name: str) -> tuple[str, Iterator[Cells]]:
-    from openpyxl import load_workbook
-
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_UNPACKED:
-            raise UnsupportedFileError(f"The XLSX file unpacks to more than {MAX_UNPACKED // 10**6} MB.")
-        workbook = load_workbook(stream, read_only=True, data_only=True)
-        for sheet in workbook.worksheets:
-            sheet.reset_dimensions()  # what a file says of its size may be wrong, and would cut rows off
-        filled = [
-            sheet for sheet in workbook.worksheets if any(map(_is_filled, _guarded(sheet.iter_rows(values_only=True))))
-        ]
-    except UnsupportedFileError:
-        raise
-    except Exception as error:  # openpyxl has no error of its own for a broken file: it lets any of a dozen through
-        raise UnsupportedFileError(NOT_A_TABLE) from error
-    if len(filled) > 1:
-        problem = f"One sheet is read, and {len(filled)} hold data."
-        raise InvalidTableError(name, [Fault(sheet.title, problem) for sheet in filled])
-    if not filled:
-        return name, iter(())
-    (sheet,) = filled
-    return f"{name}, sheet '{sheet.title}'", _guarded(sheet.iter_rows(values_only=True))
+def _wrong_widths(rows: Iterable[Row], right: int, *, ragged: bool) -> Iterator[Fault]:
+    for number, cells, width in rows:
+        if _is_wrong(cells, width, right, ragged=ragged):
+            yield Fault(None, f"The row has {width} cells and the header {right}.", number)
 
 
-def _guarded(rows: Iterable[Cells]) -> Iterator[Cells]:
-    try:
-        for number, row in enumerate(rows):
-            if number == MAX_SHEET_ROWS:
-                raise UnsupportedFileError(f"The XLSX file has more than {MAX_SHEET_ROWS:,} rows in a sheet.")
-            yield row
-    except UnsupportedFileError:
-        raise
-    except Exception as error:  # as above: a sheet is parsed while it is read
-        raise UnsupportedFileError(NOT_A_TABLE) from error
+class _Texts:
+    """The texts of a table: one that stands in many rows is kept once, and different ones up to a limit."""
+
+    def __init__(self) -> None:
+        self._left = MAX_TEXTS
+
+    def parser(self, feature: Feature, *, typed: bool) -> Callable[[Any], Any]:
+        """From a cell to the value that it stands for; only texts need to be parsed, and typed ones are values."""
+
+        @lru_cache(maxsize=10_000)
+        def parse(text: str) -> Any:
+            return self._keep(text if typed else feature.parse(text))
+
+        return (lambda cell: parse(cell) if type(cell) is str else cell) if typed else parse
+
+    def _keep(self, value: Any) -> Any:
+        if type(value) is str:
+            self._left -= sys.getsizeof(value)
+            if self._left < 0:
+                raise FileLimitError(
+                    "The file holds too much text: numbers and known values should stand in its columns."
+                )
+        return value
 
 
-def _filled(rows: Iterable[Cells], seconds: float | None) -> Iterator[tuple[int, Cells]]:
-    """The rows that hold anything, each with its number, until the time is over."""
-    end = math.inf if seconds is None else time.monotonic() + seconds
-    for number, row in enumerate(rows, 1):
-        if time.monotonic() > end:
-            raise FileLimitError(f"Reading the file takes longer than {seconds} seconds; send it in several parts.")
-        if _is_filled(row):
-            yield number, row
-
-
-def _split(place: str, rows: Iterable[tuple[int, Cells]]) -> Iterator[tuple[int, Cells]]:
+def _split(place: str, rows: Iterable[Row]) -> Iterator[Row]:
     """Rows of the bank's export: the first cell holds all values, and no other cell anything."""
-    for number, row in rows:
-        if _is_filled(row[1:]):
-            raise InvalidTableError(place, [Fault("second", "Only the first column may hold values.", number, row[1])])
-        yield number, _split_cell(place, number, str(row[0]))
+    for number, cells, width in rows:
+        if width > 1:
+            raise InvalidTableError(place, [Fault(None, "Only the first column may hold values.", number)])
+        values = _split_cell(place, number, str(cells[0]))
+        yield number, values, len(values)
 
 
 def _split_cell(place: str, number: int, cell: str) -> Cells:
@@ -290,50 +300,60 @@ def _split_cell(place: str, number: int, cell: str) -> Cells:
         raise InvalidTableError(place, [Fault("first", problem, number, cell)]) from None
 
 
-def _columns(place: str, header: Cells, features: Sequence[Feature], target: Feature) -> list[str]:
-    """The header's columns, each known and there once; a trailing run of empty header cells is no column."""
+def _columns(
+    place: str, row: int, header: Cells, features: Sequence[Feature], target: Feature, *, in_one_cell: bool
+) -> list[str]:
+    """The header's columns, each known and there once; a trailing run of empty header cells is no column.
+
+    A file without a header has a record here, so its cells are named by their place: see `_may_be_shown`.
+    """
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
         names.pop()
-    required = [feature.name for feature in features if not feature.optional]
     allowed = [*(feature.name for feature in features), target.name]
-    faults = [Fault(name, "This column is missing.") for name in required if name not in names]
-    faults += [
-        Fault(name, f"There is no such column; there are: {', '.join(allowed)}.")
-        for name in names
-        if name not in allowed
+    known = [name for name in names if name in allowed]
+    if not known:
+        problem = f"None of the columns is there: this row must hold their names, which are {_in_short(allowed)}."
+        raise InvalidTableError(place, [Fault(None, problem, row)])
+    faults = [
+        Fault(feature.name, "This column is missing.")
+        for feature in features
+        if not feature.optional and feature.name not in known
     ]
-    faults += [Fault(name, "This column is there more than once.") for name, n in Counter(names).items() if n > 1]
+    faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in RESERVED_NAMES.difference(allowed)]
+    unknown = [
+        (str(position) if in_one_cell else _letters(position)) + (f" ('{name}')" if shown else "")
+        for position, name in enumerate(names, 1)
+        if name not in RESERVED_NAMES.union(allowed)
+        for shown in [len(known) * 2 >= len(names) and _may_be_shown(name, (*features, target))]
+    ]
+    if unknown:
+        problem = f"{len(unknown)} unknown column(s): {_in_short(unknown)}. Columns are {_in_short(allowed)}."
+        faults.append(Fault(None, problem, row))
+    faults += [Fault(name, "This column is there more than once.") for name, n in Counter(known).items() if n > 1]
     if faults:
         raise InvalidTableError(place, faults)
     return names
 
 
-def _body(rows: Iterable[tuple[int, Cells]], max_rows: int | None) -> tuple[list[int], list[Cells]]:
-    """The rows below the header and their numbers."""
-    numbers: list[int] = []
-    body: list[Cells] = []
-    for number, row in rows:
-        if len(body) == max_rows:
-            raise TooManyRowsError(max_rows)
-        numbers.append(number)
-        body.append(row)
-    return numbers, body
+def _may_be_shown(name: str, features: Sequence[Feature]) -> bool:
+    """Whether a header's cell is a name, as far as one can see, and no value of a record."""
+    values = {value.casefold() for feature in features if isinstance(feature, Category) for value in feature.values}
+    return _NAME.fullmatch(name) is not None and name.casefold() not in values
 
 
-def _is_filled(row: Cells) -> bool:
-    return any(cell not in (None, "") for cell in row)
+def _in_short(words: Sequence[str]) -> str:
+    more = len(words) - MOST_NAMES
+    return ", ".join(words[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_width(place: str, numbers: Sequence[int], body: Sequence[Cells], width: int, *, ragged: bool) -> None:
-    """No row holds values beyond the header, and none is shorter, unless rows may be ragged, as those of a sheet."""
-    faults = [
-        Fault(None, f"The row has {len(row)} cells and the header {width}.", number)
-        for number, row in zip(numbers, body, strict=True)
-        if _is_filled(row[width:]) or (len(row) < width and not ragged)
-    ]
-    if faults:
-        raise InvalidTableError(place, faults)
+def _letters(position: int) -> str:
+    """A column as spreadsheets call it: A, B, ... Z, AA."""
+    letters = ""
+    while position:
+        position, letter = divmod(position - 1, 26)
+        letters = chr(ord("A") + letter) + letters
+    return letters
 
 
 def file_kind_is_known(name: str) -> bool:

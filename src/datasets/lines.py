@@ -1,0 +1,86 @@
+"""CSV files, read line by line: no more of one is held at a time than a row may hold."""
+
+import csv
+import io
+from collections.abc import Generator
+from typing import BinaryIO
+
+from src.datasets.limits import NOT_A_TABLE, Deadline, Row
+from src.errors import FileLimitError, UnsupportedFileError
+
+MAX_COLUMNS = 16_384  # as many as Excel writes
+MAX_ROW_TEXT = 1_000_000  # characters
+MAX_BLANK_ROWS = 1_048_576
+
+
+def csv_rows(stream: BinaryIO, deadline: Deadline) -> Generator[Row]:
+    """The rows of a CSV file that hold anything.
+
+    Parameters
+    ----------
+    stream : binary file
+        What to read.
+    deadline : Deadline
+        When to give up.
+
+    Yields
+    ------
+    Row
+        All its cells, texts.
+
+    Raises
+    ------
+    UnsupportedFileError
+        When it is not UTF-8 or is malformed.
+    FileLimitError
+        When it is beyond a limit.
+    """
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    try:
+        lines = _Lines(text)
+        blank = 0
+        for number, cells in enumerate(csv.reader(lines, strict=True), 1):
+            deadline.check()
+            lines.begin_row()
+            if any(cells):
+                yield number, cells, len(cells)
+            elif (blank := blank + 1) > MAX_BLANK_ROWS:
+                raise FileLimitError(f"The CSV file has more than {MAX_BLANK_ROWS:,} blank lines: remove them.")
+    except UnicodeDecodeError:
+        raise UnsupportedFileError(NOT_A_TABLE) from None
+    except csv.Error as error:
+        if "field limit" in str(error):
+            limit = csv.field_size_limit()
+            raise FileLimitError(f"A cell of the CSV file has more than {limit:,} characters.") from None
+        raise UnsupportedFileError("The file is not well-formed CSV: a quote is not closed or stands alone.") from None
+    finally:
+        text.detach()  # the stream is its owner's to close
+
+
+class _Lines:
+    """The lines of a text, which refuse to make up a row that is too long; a row may have several."""
+
+    def __init__(self, text: io.TextIOBase) -> None:
+        self._text = text
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        """Count from here."""
+        self._characters = self._cells = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_ROW_TEXT + 1)
+        if not line:
+            raise StopIteration
+        if "\0" in line:
+            raise UnsupportedFileError(NOT_A_TABLE)
+        self._characters += len(line)
+        self._cells += line.count(",")
+        if self._characters > MAX_ROW_TEXT:
+            raise FileLimitError(f"A row of the CSV file has more than {MAX_ROW_TEXT:,} characters.")
+        if self._cells >= MAX_COLUMNS:
+            raise FileLimitError(f"A row of the CSV file has more than {MAX_COLUMNS:,} cells.")
+        return line

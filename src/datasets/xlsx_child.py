@@ -1,0 +1,297 @@
+"""The child process that reads an XLSX file: the file on standard input, its rows as lines of JSON on standard output.
+
+`src.datasets.xlsx` runs it as a script for every file, so it starts fast: it imports nothing of this project, and
+openpyxl only where a workbook holds dates. Two things bound what a hostile file can take: the limits below, while it
+is read, and those of the kernel for what they do not foresee.
+
+The first line names the sheets that hold data. If there is only one, a line for each of its rows follows: the row's
+number, its cells up to the width of the first row, and the place of its last filled cell. Dates are texts. The last
+line is `{"end": true}` or `{"limit": "..."}`; a file that is no workbook ends in an exception.
+"""
+
+import ctypes
+import functools
+import json
+import os
+import posixpath
+import resource
+import signal
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+from xml.etree.ElementTree import Element, ParseError, iterparse
+
+OUT_OF_MEMORY = 3  # the exit status
+MAX_PARTS = 10_000  # files in the archive
+MAX_SHEETS = 1_000
+MAX_ELEMENTS = 500_000  # of the workbook and of its styles; Excel allows 65,490 styles, each of a few elements
+MAX_ROWS = 1_048_576  # as many as Excel writes; empty ones count
+MAX_COLUMNS = 16_384  # as many as Excel writes
+MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
+MAX_ROW_BYTES = 2_000_000  # of XML; what is parsed is kept as long as its row is, and looked through again and again
+MAX_STRINGS = 2 * MAX_ROWS  # different texts
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_EXPAT_LIMITS = (1, 43)  # XML_ERROR_NO_MEMORY, XML_ERROR_AMPLIFICATION_LIMIT_BREACH
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class LimitError(Exception):
+    """The file goes beyond a limit; the message ends the sentence "The XLSX file ..."."""
+
+
+def main() -> None:
+    """Read standard input within the limits that the arguments give."""
+    memory, seconds, unpacked, parent = map(int, sys.argv[1:])
+    _confine(memory, seconds, parent)
+    try:
+        for line in _lines(unpacked):
+            sys.stdout.buffer.write(_encode(line).encode("utf-8", "surrogatepass") + b"\n")
+        sys.stdout.flush()
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except ParseError as error:
+        if error.code in _EXPAT_LIMITS:
+            os._exit(OUT_OF_MEMORY)
+        raise
+
+
+def _confine(memory: int, seconds: int, parent: int) -> None:
+    """Die with the parent, before it when memory is short, and beyond these limits; seconds are of the processor."""
+    with suppress(OSError, AttributeError):  # where there is no Linux, the limits below still hold
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if seconds:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def _lines(unpacked: int) -> Iterator[dict[str, Any] | list[Any]]:
+    try:
+        with zipfile.ZipFile(sys.stdin.buffer) as archive:
+            yield from _Workbook(archive, unpacked).lines()
+        yield {"end": True}
+    except LimitError as limit:
+        yield {"limit": str(limit)}
+
+
+class _Workbook:
+    """What stands in a workbook: its sheets, its texts and which styles are dates."""
+
+    def __init__(self, archive: zipfile.ZipFile, unpacked: int) -> None:
+        entries = archive.infolist()
+        _at_most(len(entries), MAX_PARTS, "parts")
+        if sum(entry.file_size for entry in entries) > unpacked:
+            raise LimitError(f"unpacks to more than {unpacked // 10**6:,} MB")
+        self._archive, self._unpacked = archive, unpacked
+        self._characters = 0
+        path = dict(self._relations("").values()).get("officeDocument", "xl/workbook.xml")
+        book = self._tree(path)
+        relations = self._relations(path)
+        sheets = [
+            (element.get("name", ""), *relations[_attribute(element, "id")])
+            for element in book.iter()
+            if _name(element) == "sheet"
+        ]
+        _at_most(len(sheets), MAX_SHEETS, "sheets")
+        self.sheets = [(title, path) for title, kind, path in sheets if kind == "worksheet"]  # others are charts
+        if len({path for _, path in self.sheets}) < len(self.sheets):
+            raise LimitError("names a sheet more than once")
+        paths = dict(relations.values())
+        self._strings = list(self._texts(paths["sharedStrings"])) if "sharedStrings" in paths else []
+        self._dates = _date_styles(self._tree(paths["styles"])) if "styles" in paths else frozenset()
+        self._from_1904 = any(element.get("date1904") in ("1", "true") for element in book)
+
+    def lines(self) -> Iterator[dict[str, Any] | list[Any]]:
+        filled = [(title, path) for title, path in self.sheets if next(self._rows(path), None)]
+        yield {"sheets": [title[:64] for title, _ in filled]}
+        if len(filled) != 1:
+            return
+        width = 0
+        for number, cells in self._rows(filled[0][1]):
+            last = max(cells)
+            width = width or last
+            yield [number, [cells.get(column) for column in range(1, min(last, width) + 1)], last]
+
+    def _rows(self, path: str) -> Iterator[tuple[int, dict[int, Any]]]:
+        """The rows that hold anything: their numbers and their filled cells by column, both from 1."""
+        number = 0
+        for count, row in enumerate(self._elements(path, "row", within="sheetData"), 1):
+            number = int(float(row.get("r", number + 1)))
+            _at_most(max(number, count), MAX_ROWS, "rows in a sheet")
+            if cells := self._cells(row):
+                yield number, cells
+
+    def _cells(self, row: Element) -> dict[int, Any]:
+        cells: dict[int, Any] = {}
+        column = 0
+        for cell in row:
+            reference = cell.get("r")
+            column = _column(reference.rstrip("0123456789")) if reference else column + 1
+            value = self._value(cell) if len(cell) else None
+            if value is None or value == "":
+                continue
+            _at_most(column, MAX_COLUMNS, "columns")
+            if type(value) is str:
+                _at_most(len(value), MAX_CELL_TEXT, "characters in a cell")
+                self._characters += len(value)
+                _at_most(self._characters, self._unpacked, "characters in its cells")
+            cells[column] = value
+        return cells
+
+    def _value(self, cell: Element) -> Any:
+        kind = cell.get("t", "n")
+        text = None
+        for child in cell:
+            name = child.tag[-3:]
+            if name[1:] == "}v":
+                text = child.text
+            elif name == "}is" and kind == "inlineStr":
+                return _text(child)
+        if not text:
+            return None
+        if kind == "n":
+            number = float(text) if "." in text or "e" in text or "E" in text else int(text)
+            return _date(number, from_1904=self._from_1904) if cell.get("s") in self._dates else number
+        if kind == "s":
+            return self._strings[int(text)]
+        return bool(int(text)) if kind == "b" else text
+
+    def _texts(self, path: str) -> Iterator[str]:
+        for count, element in enumerate(self._elements(path, "si"), 1):
+            _at_most(count, MAX_STRINGS, "texts")
+            yield _text(element).replace("x005F_", "")  # how an underscore is written that would begin an escape
+
+    def _relations(self, part: str) -> dict[str | None, tuple[str, str]]:
+        """The kind and the path of what a part refers to, by id; the part "" is the archive."""
+        folder, name = posixpath.split(part)
+        path = posixpath.join(folder, "_rels", f"{name}.rels")
+        if path not in self._archive.NameToInfo:
+            return {}
+        return {
+            element.get("Id"): (
+                posixpath.basename(element.get("Type", "")),
+                posixpath.normpath(posixpath.join("/", folder, element.get("Target", "")))[1:],
+            )
+            for element in self._tree(path)
+        }
+
+    def _tree(self, path: str) -> Element:
+        with self._archive.open(path) as part:
+            source = _Source(part)
+            events = iterparse(source, ("start",))  # noqa: S314 - what else it may do is limited by the kernel
+            for count, _ in enumerate(events, 1):
+                source.unused = 0
+                _at_most(count, MAX_ELEMENTS, "XML elements in its workbook or styles")
+            root: Element = events.root  # type: ignore[attr-defined]  # documented, and missing from the types
+            return root
+
+    def _elements(self, path: str, name: str, within: str = "") -> Iterator[Element]:
+        """The elements of that name, each emptied after its use; nothing is parsed after the end of `within`."""
+        ending, last = "}" + name, "}" + within
+        with self._archive.open(path) as part:
+            source = _Source(part)
+            for _, element in iterparse(source):  # noqa: S314 - as above
+                if element.tag.endswith(ending):
+                    yield element
+                    element.clear()
+                    source.unused = 0
+                elif element.tag.endswith(last):
+                    break
+            _drain(part)
+
+
+class _Source:
+    """A part that is being parsed."""
+
+    def __init__(self, part: IO[bytes]) -> None:
+        self._part = part
+        self.unused = 0  # bytes that were read since an element was used
+
+    def read(self, size: int = 1 << 16) -> bytes:
+        self.unused += size
+        _at_most(self.unused, MAX_ROW_BYTES, "bytes in a row")
+        return self._part.read(size)
+
+
+def _drain(part: IO[bytes]) -> None:
+    """Read to the end, where the archive's checksum is compared."""
+    while part.read(1 << 16):
+        pass
+
+
+def _at_most(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise LimitError(f"has more than {limit:,} {what}")
+
+
+def _name(element: Element) -> str:
+    """The element's name without its namespace, of which there are two: the usual and the strict one."""
+    return element.tag.rpartition("}")[2]
+
+
+def _attribute(element: Element, name: str) -> str | None:
+    """An attribute that has a namespace."""
+    return next((value for key, value in element.attrib.items() if key.endswith("}" + name)), None)
+
+
+def _text(element: Element) -> str:
+    """The text of a string, whose parts may be formatted; not how it is pronounced."""
+    text = ""
+    for child in element:
+        if child.tag[-2:] == "}t":
+            text += child.text or ""
+        elif child.tag[-2:] == "}r":
+            text += "".join(part.text or "" for part in child if part.tag[-2:] == "}t")
+    return text
+
+
+@functools.lru_cache(maxsize=MAX_COLUMNS)
+def _column(letters: str) -> int:
+    """The number of a column: 1 of A, 27 of AA."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter.upper()) + 1
+        _at_most(number, MAX_COLUMNS, "columns")
+    return number
+
+
+def _date_styles(styles: Element) -> frozenset[str]:
+    """The styles, as cells name them, that make a date of a number."""
+    codes = {
+        element.get("numFmtId"): element.get("formatCode") for element in styles.iter() if _name(element) == "numFmt"
+    }
+    formats = [element.get("numFmtId", "0") for group in styles if _name(group) == "cellXfs" for element in group]
+    if not set(formats) - {"0"}:
+        return frozenset()
+    numbers = _openpyxl("styles.numbers")
+    are_dates = {
+        one for one in set(formats) if numbers.is_date_format(codes.get(one) or numbers.BUILTIN_FORMATS.get(int(one)))
+    }
+    return frozenset(str(place) for place, one in enumerate(formats) if one in are_dates)
+
+
+def _date(number: float, *, from_1904: bool) -> str:
+    dates = _openpyxl("utils.datetime")
+    try:
+        return str(dates.from_excel(number, dates.MAC_EPOCH if from_1904 else dates.WINDOWS_EPOCH))
+    except (OverflowError, ValueError):
+        return "#VALUE!"
+
+
+@functools.cache
+def _openpyxl(module: str) -> Any:
+    sys.modules.update(dict.fromkeys(["numpy", "lxml", "pandas"]))  # type: ignore[arg-type]  # it imports what is there
+    import importlib
+
+    return importlib.import_module(f"openpyxl.{module}")
+
+
+if __name__ == "__main__":
+    main()

@@ -321,19 +321,24 @@ def _columns(
         if not feature.optional and feature.name not in known
     ]
     faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in RESERVED_NAMES.difference(allowed)]
-    unknown = [
-        (str(position) if in_one_cell else _letters(position)) + (f" ('{name}')" if shown else "")
-        for position, name in enumerate(names, 1)
-        if name not in RESERVED_NAMES.union(allowed)
-        for shown in [len(known) * 2 >= len(names) and _may_be_shown(name, (*features, target))]
-    ]
-    if unknown:
-        problem = f"{len(unknown)} unknown column(s): {_in_short(unknown)}. Columns are {_in_short(allowed)}."
-        faults.append(Fault(None, problem, row))
+    others = [(place, name) for place, name in enumerate(names, 1) if name not in RESERVED_NAMES.union(allowed)]
+    shown = [name for _, name in others if len(known) * 2 >= len(names) and _may_be_shown(name, (*features, target))]
+    hidden = [str(place) if in_one_cell else _letters(place) for place, name in others if name not in shown]
+    faults += _unknown(row, list(dict.fromkeys(shown)), hidden, allowed)
     faults += [Fault(name, "This column is there more than once.") for name, n in Counter(known).items() if n > 1]
     if faults:
         raise InvalidTableError(place, faults)
     return names
+
+
+def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Sequence[str]) -> list[Fault]:
+    """Faults of unknown columns, some by their names, others by their places; the first says which there are."""
+    list_of_them = f"; there are: {_in_short(allowed)}."
+    faults = [Fault(name, f"There is no such column{'.' if n else list_of_them}") for n, name in enumerate(names)]
+    if places:
+        problem = f"{len(places)} unknown column(s), {_in_short(places)}"
+        faults.append(Fault(None, problem + ("." if names else list_of_them), row))
+    return faults
 
 
 def _may_be_shown(name: str, features: Sequence[Feature]) -> bool:

@@ -7,6 +7,7 @@ dies is an error of its file, and of nothing else.
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,7 @@ def _as_file(stream: BinaryIO) -> Iterator[IO[bytes]]:
         stream.fileno()
     except OSError:
         with tempfile.TemporaryFile() as copy:
-            copy.writelines(stream)
+            shutil.copyfileobj(stream, copy)
             copy.seek(0)
             yield copy
     else:

@@ -123,8 +123,10 @@ class _Workbook:
         """The rows that hold anything: their numbers and their filled cells by column, both from 1."""
         number = 0
         for count, row in enumerate(self._elements(path, "row", within="sheetData"), 1):
+            _at_most(count, MAX_ROWS, "rows in a sheet")
             number = int(float(row.get("r", number + 1)))
-            _at_most(max(number, count), MAX_ROWS, "rows in a sheet")
+            if not 0 < number <= MAX_ROWS:
+                raise ValueError("There is no such row in any spreadsheet.")
             if cells := self._cells(row):
                 yield number, cells
 

@@ -105,7 +105,7 @@ class _Workbook:
             raise LimitError("names a sheet more than once")
         paths = dict(relations.values())
         self._strings = list(self._texts(paths["sharedStrings"])) if "sharedStrings" in paths else []
-        self._dates = _date_styles(self._tree(paths["styles"])) if "styles" in paths else frozenset()
+        self._dates = _date_styles(self._tree(paths["styles"])) if "styles" in paths else {}
         self._from_1904 = any(element.get("date1904") in ("1", "true") for element in book)
 
     def lines(self) -> Iterator[dict[str, Any] | list[Any]]:
@@ -160,7 +160,8 @@ class _Workbook:
             return None
         if kind == "n":
             number = float(text) if "." in text or "e" in text or "E" in text else int(text)
-            return _date(number, from_1904=self._from_1904) if cell.get("s") in self._dates else number
+            is_span = self._dates.get(cell.get("s", "0"))
+            return number if is_span is None else _date(number, from_1904=self._from_1904, is_span=is_span)
         if kind == "s":
             return self._strings[int(text)]
         return bool(int(text)) if kind == "b" else text
@@ -264,25 +265,26 @@ def _column(letters: str) -> int:
     return number
 
 
-def _date_styles(styles: Element) -> frozenset[str]:
-    """The styles, as cells name them, that make a date of a number."""
-    codes = {
-        element.get("numFmtId"): element.get("formatCode") for element in styles.iter() if _name(element) == "numFmt"
-    }
+def _date_styles(styles: Element) -> dict[str, bool]:
+    """The styles, as cells name them, that make a date of a number, and whether it is a span of time."""
     formats = [element.get("numFmtId", "0") for group in styles if _name(group) == "cellXfs" for element in group]
     if not set(formats) - {"0"}:
-        return frozenset()
+        return {}
     numbers = _openpyxl("styles.numbers")
-    are_dates = {
-        one for one in set(formats) if numbers.is_date_format(codes.get(one) or numbers.BUILTIN_FORMATS.get(int(one)))
+    codes: dict[str | None, Any] = {str(number): code for number, code in numbers.BUILTIN_FORMATS.items()}
+    codes |= {
+        element.get("numFmtId"): element.get("formatCode") for element in styles.iter() if _name(element) == "numFmt"
     }
-    return frozenset(str(place) for place, one in enumerate(formats) if one in are_dates)
+    spans = {
+        one: numbers.is_timedelta_format(codes[one]) for one in set(formats) if numbers.is_date_format(codes.get(one))
+    }
+    return {str(place): spans[one] for place, one in enumerate(formats) if one in spans}
 
 
-def _date(number: float, *, from_1904: bool) -> str:
+def _date(number: float, *, from_1904: bool, is_span: bool) -> str:
     dates = _openpyxl("utils.datetime")
     try:
-        return str(dates.from_excel(number, dates.MAC_EPOCH if from_1904 else dates.WINDOWS_EPOCH))
+        return str(dates.from_excel(number, dates.MAC_EPOCH if from_1904 else dates.WINDOWS_EPOCH, is_span))
     except (OverflowError, ValueError):
         return "#VALUE!"
 

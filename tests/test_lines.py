@@ -1,0 +1,77 @@
+"""CSV files, line by line."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.datasets import lines
+from src.datasets.limits import Deadline
+from src.datasets.lines import csv_rows
+from src.errors import FileLimitError, UnsupportedFileError
+
+
+def rows_of(content: bytes, seconds: float | None = None) -> list[tuple[int, list[str], int]]:
+    return [(number, list(cells), width) for number, cells, width in csv_rows(io.BytesIO(content), Deadline(seconds))]
+
+
+def test_rows_are_counted_with_blank_ones_and_not_by_their_lines() -> None:
+    assert rows_of(b'a,b\n\n"1\n\n2",3\n,,\r\n4,5\r6,7') == [
+        (1, ["a", "b"], 2),
+        (3, ["1\n\n2", "3"], 2),
+        (5, ["4", "5"], 2),
+        (6, ["6", "7"], 2),
+    ]
+
+
+@given(st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=4).filter(any), max_size=5))
+def test_what_a_writer_wrote_is_read_in_any_pieces(rows: list[list[str]]) -> None:
+    rows = [[cell.replace("\0", "") for cell in row] for row in rows]
+    text = io.StringIO(newline="")
+    lines.csv.writer(text).writerows(rows)
+    content = text.getvalue().encode("utf-8", "surrogatepass")
+    try:
+        assert [cells for _, cells, _ in rows_of(content)] == [row for row in rows if any(row)]
+    except UnsupportedFileError:
+        assert "\ufeff" in text.getvalue()[:1] or any("\ud800" <= letter <= "\udfff" for letter in text.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a," * 16_384, "A row of the CSV file has more than 16,384 cells."),
+        (b'"a\n",' * 16_384, "A row of the CSV file has more than 16,384 cells."),
+        (b"a" * 1_000_001, "A row of the CSV file has more than 1,000,000 characters."),
+        (b",".join([b'"' + b"a\n" * 60_000 + b'"'] * 9), "A row of the CSV file has more than 1,000,000 characters."),
+        (b"a" * 131_073, "A cell of the CSV file has more than 131,072 characters."),
+        (b"\n" * 1_048_577, "The CSV file has more than 1,048,576 blank lines: remove them."),
+    ],
+)
+def test_a_row_beyond_a_limit_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(FileLimitError) as caught:
+        rows_of(content)
+    assert str(caught.value) == message
+
+
+def test_limits_are_those_of_one_row() -> None:
+    row = b",".join([b"a" * 40] * 16_384) + b"\n"
+    assert len(rows_of(row * 5)) == 5
+
+
+def test_a_row_is_read_before_what_follows_it_is_looked_at() -> None:
+    rows = csv_rows(io.BytesIO(b"a,b\n" + b"x" * 100_000 + b"\xff"), Deadline(None))
+    assert next(rows) == (1, ["a", "b"], 2)
+    with pytest.raises(UnsupportedFileError, match="neither CSV"):
+        next(rows)
+
+
+def test_a_time_that_is_over_is_seen_while_reading() -> None:
+    with pytest.raises(FileLimitError, match="takes longer than 1e-09 seconds: send it in several parts"):
+        rows_of(b"a\n" * 1_000, 1e-9)
+
+
+def test_the_stream_stays_its_owner_s() -> None:
+    stream = io.BytesIO(b"a\n")
+    list(csv_rows(stream, Deadline(None)))
+    assert not stream.closed

@@ -1,0 +1,216 @@
+"""XLSX files: the child process that reads them, and what becomes of it."""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from openpyxl import Workbook
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
+
+from src.datasets import xlsx
+from src.datasets.limits import NOT_A_TABLE, Deadline
+from src.datasets.xlsx import open_xlsx
+from src.errors import FileLimitError, TabserveError, UnsupportedFileError
+from tests.conftest import ROOT, wait_until
+
+MARKER = "hunter2"
+HERE = os.getpid()
+
+
+def workbook(*rows: list[Any], epoch: datetime | None = None) -> io.BytesIO:
+    book = Workbook()
+    if epoch:
+        book.epoch = epoch
+    for row in rows:
+        book.active.append(row)
+    stream = io.BytesIO()
+    book.save(stream)
+    stream.seek(0)
+    return stream
+
+
+def rows_of(stream: BinaryIO, seconds: float | None = None) -> list[Any]:
+    with open_xlsx(stream, "a.xlsx", Deadline(seconds)) as (_, rows):
+        return list(rows)
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Lets other code run in the place of the child's."""
+
+    def run(code: str) -> None:
+        path = tmp_path / "child.py"
+        path.write_text(code)
+        monkeypatch.setattr(xlsx, "_CHILD", path)
+
+    return run
+
+
+def children() -> set[str]:
+    return {child for one in Path(f"/proc/{HERE}/task").glob("*/children") for child in one.read_text().split()}
+
+
+def test_every_kind_of_cell_keeps_its_type_and_dates_become_texts() -> None:
+    header = ["int", "float", "bool", "text", "date", "time", "moment", "span", "error", "formula", "none", "last"]
+    moments = [date(2024, 2, 29), time(12, 30), datetime(1999, 12, 31, 23, 59), timedelta(1.5)]
+    row = [7, -1.5e300, True, 'a\nä\U0001f600"', *moments]
+    ((_, head, _), (number, cells, width)) = rows_of(workbook(header, [*row, "#N/A", "=1+1", None, 2**53]))
+    assert head == header
+    assert (number, width) == (2, 12)
+    assert cells == [
+        7, -1.5e300, True, "a\nä\U0001f600\"", "2024-02-29 00:00:00", "12:30:00", "1999-12-31 23:59:00",
+        "1 day, 12:00:00", "#N/A", None, None, 2**53,
+    ]  # fmt: skip
+    assert [type(cell) for cell in cells[:3]] == [int, float, bool]
+
+
+def test_dates_are_counted_from_the_workbook_s_own_beginning() -> None:
+    stream = workbook(["day"], [date(2024, 2, 29)], epoch=CALENDAR_MAC_1904)
+    assert rows_of(stream)[1][1] == ["2024-02-29 00:00:00"]
+
+
+def test_blank_rows_count_and_are_left_out() -> None:
+    assert [number for number, *_ in rows_of(workbook([], ["a"], [], [None, ""], ["b"]))] == [2, 5]
+
+
+def test_rows_are_no_wider_than_the_first_and_say_how_far_they_reach() -> None:
+    assert rows_of(workbook(["a", None, "c"], [None, 2], [1, 2, 3, None, 5])) == [
+        [1, ["a", None, "c"], 3],
+        [2, [None, 2], 2],
+        [3, [1, 2, 3], 5],
+    ]
+
+
+def test_any_kind_of_stream_is_read_from_its_beginning(tmp_path: Path) -> None:
+    content = workbook(["a"], [1]).getvalue()
+    (tmp_path / "a.xlsx").write_bytes(content)
+    with (tmp_path / "a.xlsx").open("rb") as file, tempfile.SpooledTemporaryFile() as spooled:
+        spooled.write(content)
+        spooled.seek(0)
+        file.read(4)
+        file.seek(0)
+        assert rows_of(file) == rows_of(spooled) == rows_of(io.BytesIO(content)) == [[1, ["a"], 1], [2, [1], 1]]
+
+
+def test_many_files_are_read_at_the_same_time() -> None:
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append((n, rows_of(workbook(["a"], *[[n]] * 500))))) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(n for n, _ in found) == list(range(8))
+    assert all({cells[0] for _, cells, _ in rows[1:]} == {n} for n, rows in found)
+
+
+def test_the_child_learns_no_secret_and_inherits_no_socket(child: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_SIGNING_KEY", MARKER)
+    child(
+        "import json, os\n"
+        "files = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if int(fd) > 2 "
+        "and os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "print(json.dumps({'sheets': [json.dumps([dict(os.environ), files, os.getcwd()])]}))\n"
+        "print('{\"end\": true}')"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        os.set_inheritable(listening.fileno(), True)  # as a server's may be
+        with open_xlsx(io.BytesIO(b"x"), "a", Deadline(30)) as (place, rows):
+            assert list(rows) == []
+    environment, files, _ = json.loads(place.removeprefix("a, sheet '").removesuffix("'"))
+    assert MARKER not in str(environment)
+    assert environment.keys() <= {"PYTHONPATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LC_CTYPE"}
+    assert not [name for name in files if name.startswith(("socket", "pipe"))]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [
+        ("import time; time.sleep(60)", FileLimitError, "takes longer than 0.5 seconds"),
+        ("while True: pass", FileLimitError, "takes longer than 0.5 seconds"),
+        ('print(\'{"sheets": ["a"]}\', flush=True)\nwhile True: pass', FileLimitError, "takes longer than 0.5 seconds"),
+        ("import os; os.kill(os.getpid(), 9)", FileLimitError, "too much memory"),
+        ("import os; os.kill(os.getpid(), 11)", FileLimitError, "too much memory"),
+        ("import os; os._exit(3)", FileLimitError, "too much memory"),
+        ('print(\'{"sheets": ["a"]}\\n[1, ["a\')', UnsupportedFileError, NOT_A_TABLE),
+        ('print(\'{"sheets": ["a"]}\')', UnsupportedFileError, NOT_A_TABLE),
+        ("raise ValueError", UnsupportedFileError, NOT_A_TABLE),
+        ("", UnsupportedFileError, NOT_A_TABLE),
+        ("print('nonsense')", UnsupportedFileError, NOT_A_TABLE),
+        ('print(\'{"limit": "is green"}\')', FileLimitError, "The XLSX file is green: save the table alone"),
+    ],
+)
+def test_a_child_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_file(
+    child: Any, code: str, error: type[TabserveError], message: str
+) -> None:
+    child(code)
+    seconds = 0.5 if "0.5" in message else 30
+    with pytest.raises(error, match=message.replace("(", r"\(").replace(")", r"\)")):
+        rows_of(io.BytesIO(b"PK"), seconds)
+    assert not children()
+
+
+def test_a_child_whose_rows_nobody_wants_is_ended(child: Any) -> None:
+    child("print('{\"sheets\": [\"a\"]}', flush=True)\nwhile True: print('[1, [1], 1]')")
+    with open_xlsx(io.BytesIO(b"PK"), "a", Deadline(None)) as (_, rows):
+        assert next(rows) == [1, [1], 1]
+        assert children()
+    assert not children()
+
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    stream = workbook(["a"], *[["b" * 100]] * 20_000)
+    (tmp_path / "a.xlsx").write_bytes(stream.getvalue())
+    code = (
+        "import time\n"
+        "from src.datasets import xlsx\n"
+        "from src.datasets.limits import Deadline\n"
+        "with open('a.xlsx', 'rb') as stream, xlsx.open_xlsx(stream, 'a', Deadline(None)) as (place, rows):\n"
+        "    next(rows)\n"
+        "    print(open(f'/proc/self/task/{__import__(\"threading\").get_native_id()}/children').read(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not is_running(pid), 30, "The child goes on without its parent.")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # left for init to collect
+    except OSError:
+        return False
+
+
+def test_the_child_imports_no_library_for_a_table_without_dates(tmp_path: Path) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['child', '2000000000', '0', '1000000', '{HERE}']\n"
+        f"runpy.run_path({str(ROOT / 'src' / 'datasets' / 'xlsx_child.py')!r}, run_name='__main__')\n"
+        "print(*sys.modules)"
+    )
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(workbook(["a"], [1]).getvalue())
+    with path.open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code], stdin=file, capture_output=True, text=True, check=True
+        )
+    assert '[2,[1],1]\n{"end":true}\n' in done.stdout
+    assert not {"openpyxl", "numpy", "src"} & set(done.stdout.splitlines()[-1].split())

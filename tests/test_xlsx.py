@@ -214,3 +214,12 @@ def test_the_child_imports_no_library_for_a_table_without_dates(tmp_path: Path) 
         )
     assert '[2,[1],1]\n{"end":true}\n' in done.stdout
     assert not {"openpyxl", "numpy", "src"} & set(done.stdout.splitlines()[-1].split())
+
+
+def test_no_room_for_another_process_is_an_error_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(FileLimitError, match="send it as CSV, or later"):
+        rows_of(io.BytesIO(b"PK"))

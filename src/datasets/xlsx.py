@@ -27,7 +27,7 @@ MAX_MEMORY = 192_000_000  # address space of the child, of which Python itself t
 TRAINING = 10  # times as much for a file to train on, which is the user's own
 
 _CHILD = Path(__file__).with_name("xlsx_child.py")
-_MAX_LINE = 8_000_000  # bytes; the child's rows are shorter
+_MAX_LINE = 20_000_000  # bytes; the child's rows are shorter
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what Python may need to start; the child learns no secret
 
 
@@ -92,17 +92,18 @@ def _start(file: IO[bytes], deadline: Deadline) -> subprocess.Popen[bytes]:
     times = 1 if deadline.seconds else TRAINING
     seconds = math.ceil(deadline.left) if deadline.seconds else 0
     limits = (times * MAX_MEMORY, seconds, times * MAX_UNPACKED, os.getpid())
-    return subprocess.Popen(  # noqa: S603 - numbers and a path of our own
-        [sys.executable, "-S", "-P", str(_CHILD), *map(str, limits)],
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # it might quote the file
-        env={
-            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
-            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-        },
-        start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which ends what it has begun
-    )
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    try:
+        return subprocess.Popen(  # noqa: S603 - numbers and a path of our own
+            [sys.executable, "-S", "-P", str(_CHILD), *map(str, limits)],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it might quote the file
+            env={**environment, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))},
+            start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which ends what it has begun
+        )
+    except OSError:  # too many processes, or no memory for another
+        raise FileLimitError("No XLSX file can be read at the moment: send it as CSV, or later.") from None
 
 
 def _lines(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[Any]:

@@ -66,10 +66,17 @@ def _confine(memory: int, seconds: int, parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent:
         os._exit(1)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CORE, 0)
     if seconds:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        _limit(resource.RLIMIT_CPU, seconds)
+
+
+def _limit(kind: int, limit: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:  # a lower one cannot be raised, and will do
+        with suppress(ValueError):  # macOS has no limit of memory
+            resource.setrlimit(kind, (limit, limit))
 
 
 def _lines(unpacked: int) -> Iterator[dict[str, Any] | list[Any]]:
@@ -132,7 +139,7 @@ class _Workbook:
 
     def _cells(self, row: Element) -> dict[int, Any]:
         cells: dict[int, Any] = {}
-        column = 0
+        column = characters = 0
         for cell in row:
             reference = cell.get("r")
             column = _column(reference.rstrip("0123456789")) if reference else column + 1
@@ -142,9 +149,11 @@ class _Workbook:
             _at_most(column, MAX_COLUMNS, "columns")
             if type(value) is str:
                 _at_most(len(value), MAX_CELL_TEXT, "characters in a cell")
-                self._characters += len(value)
-                _at_most(self._characters, self._unpacked, "characters in its cells")
+                characters += len(value)
+                _at_most(characters, MAX_ROW_BYTES, "characters in a row")
             cells[column] = value
+        self._characters += characters
+        _at_most(self._characters, self._unpacked, "characters in its cells")
         return cells
 
     def _value(self, cell: Element) -> Any:

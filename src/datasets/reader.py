@@ -182,11 +182,11 @@ def read_table(
         When a column is missing, unknown or there twice, a row has another number of cells than the header, a cell of
         the bank's export cannot be split, or several sheets hold data.
     UnsupportedFileError
-        When it is neither CSV nor XLSX, is malformed, or is an XLSX file beyond the limits of this module.
+        When it is neither CSV nor XLSX, or is malformed.
     TooManyRowsError
         When there are more than `max_rows`.
     FileLimitError
-        When it takes longer than `seconds`.
+        When it takes longer than `seconds`, or is beyond another limit of its form.
     """
     deadline = Deadline(seconds)
     is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
@@ -311,6 +311,7 @@ def _columns(
     while names and not names[-1]:
         names.pop()
     allowed = [*(feature.name for feature in features), target.name]
+    reserved = RESERVED_NAMES.difference(allowed)
     known = [name for name in names if name in allowed]
     if not known:
         problem = f"None of the columns is there: this row must hold their names, which are {_in_short(allowed)}."
@@ -320,11 +321,13 @@ def _columns(
         for feature in features
         if not feature.optional and feature.name not in known
     ]
-    faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in RESERVED_NAMES.difference(allowed)]
-    others = [(place, name) for place, name in enumerate(names, 1) if name not in RESERVED_NAMES.union(allowed)]
-    shown = [name for _, name in others if len(known) * 2 >= len(names) and _may_be_shown(name, (*features, target))]
-    hidden = [str(place) if in_one_cell else _letters(place) for place, name in others if name not in shown]
-    faults += _unknown(row, list(dict.fromkeys(shown)), hidden, allowed)
+    faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in reserved]
+    unknown = [name for name in dict.fromkeys(names) if name not in reserved and name not in allowed]
+    is_header = 2 * len(known) >= len(names)
+    shown = [name for name in unknown if is_header and _may_be_shown(name, (*features, target))]
+    hidden = set(unknown).difference(shown)
+    places = [number for number, name in enumerate(names, 1) if name in hidden]
+    faults += _unknown(row, shown, [str(number) if in_one_cell else _letters(number) for number in places], allowed)
     faults += [Fault(name, "This column is there more than once.") for name, n in Counter(known).items() if n > 1]
     if faults:
         raise InvalidTableError(place, faults)

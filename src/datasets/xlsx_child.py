@@ -27,12 +27,12 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 OUT_OF_MEMORY = 3  # the exit status
 MAX_PARTS = 10_000  # files in the archive
 MAX_SHEETS = 1_000
-MAX_ELEMENTS = 500_000  # of the workbook and of its styles; Excel allows 65,490 styles, each of a few elements
+MAX_ELEMENTS = 300_000  # of the workbook and of its styles; Excel allows 65,490 styles, each of a few elements
 MAX_ROWS = 1_048_576  # as many as Excel writes; empty ones count
 MAX_COLUMNS = 16_384  # as many as Excel writes
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
 MAX_ROW_BYTES = 2_000_000  # of XML; what is parsed is kept as long as its row is, and looked through again and again
-MAX_STRINGS = 2 * MAX_ROWS  # different texts
+MAX_STRINGS = MAX_ROWS  # different texts: the bank's export has one in each row
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _EXPAT_LIMITS = (1, 43)  # XML_ERROR_NO_MEMORY, XML_ERROR_AMPLIFICATION_LIMIT_BREACH
 

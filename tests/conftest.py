@@ -134,6 +134,16 @@ def wait_until(is_so: Callable[[], bool], within: float, what: str) -> float:
     return time.monotonic() - began
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes whose parent it is; the kernel's own list may lack some while others come and go."""
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it is over by now
+            _, parent = path.read_text().rpartition(")")[2].split()[:2]
+            children += [int(path.parent.name)] if int(parent) == pid else []
+    return children
+
+
 @dataclass(frozen=True)
 class Server:
     """A running gunicorn."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Server, wait_until
+from tests.conftest import ROOT, Server, children_of, wait_until
 
 HEADER = ("hour", "weekday", "month", "weather")
 ROW = (8, "Monday", "March", "Clear")
@@ -246,7 +246,7 @@ def changed_book(chance: random.Random) -> bytes:
 
 
 def test_a_service_answers_others_while_it_refuses_hostile_uploads(server: Server) -> None:
-    worker = int(children_of(server.process.pid)[0])
+    (worker,) = children_of(server.process.pid)
     before = peak_of(worker)
     names = ["a header cell of commas", "cells in the last column", "empty styles", "one sheet under many names"]
     answers: list[int] = []
@@ -262,7 +262,7 @@ def test_a_service_answers_others_while_it_refuses_hostile_uploads(server: Serve
     assert healthy
     assert sorted(answers) == [413, 413, 413, 422]
     assert peak_of(worker) - before < MEGABYTES
-    assert [int(pid) for pid in children_of(server.process.pid)] == [worker]
+    assert children_of(server.process.pid) == [worker]
     wait_until(lambda: not children_of(worker), 30, "A child of the worker is left.")
 
 
@@ -281,12 +281,6 @@ def upload(server: Server, content: bytes) -> int:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def children_of(pid: int) -> list[str]:
-    return [
-        child for children in Path(f"/proc/{pid}/task").glob("*/children") for child in children.read_text().split()
-    ]
 
 
 def peak_of(pid: int) -> float:

@@ -21,7 +21,7 @@ from src.datasets import xlsx
 from src.datasets.limits import NOT_A_TABLE, Deadline
 from src.datasets.xlsx import open_xlsx
 from src.errors import FileLimitError, TabserveError, UnsupportedFileError
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, children_of, wait_until
 
 MARKER = "hunter2"
 HERE = os.getpid()
@@ -56,10 +56,9 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return run
 
 
-def children() -> set[str]:
+def children() -> list[int]:
     """The processes that read files for this one, which may have others."""
-    pids = [pid for one in Path(f"/proc/{HERE}/task").glob("*/children") for pid in one.read_text().split()]
-    return {pid for pid in pids if "child.py" in Path(f"/proc/{pid}/cmdline").read_text()}
+    return [pid for pid in children_of(HERE) if "child.py" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def test_every_kind_of_cell_keeps_its_type_and_dates_become_texts() -> None:
@@ -180,7 +179,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
         "from src.datasets.limits import Deadline\n"
         "with open('a.xlsx', 'rb') as stream, xlsx.open_xlsx(stream, 'a', Deadline(None)) as (place, rows):\n"
         "    next(rows)\n"
-        "    print(open(f'/proc/self/task/{__import__(\"threading\").get_native_id()}/children').read(), flush=True)\n"
+        "    print('begun', flush=True)\n"
         "    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -188,8 +187,8 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout
-        pid = int(parent.stdout.readline())
-        assert Path(f"/proc/{pid}").exists()
+        assert parent.stdout.readline() == b"begun\n"
+        (pid,) = children_of(parent.pid)
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_running(pid), 30, "The child goes on without its parent.")
 

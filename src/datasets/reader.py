@@ -27,12 +27,12 @@ from src.datasets.xlsx import open_xlsx
 from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
 from src.use_cases.features import RESERVED_NAMES, Category, Feature
 
-__all__ = ["NOT_A_TABLE", "Table", "file_kind_is_known", "read_table", "read_training_table", "write_csv"]
+__all__ = ["NOT_A_TABLE", "XLSX_MAGIC", "Table", "file_kind_is_known", "read_table", "read_training_table", "write_csv"]
 
 MAX_TEXTS = 32_000_000  # bytes of different texts in a table: numbers and known values take next to nothing
 MOST_NAMES = 40  # how many columns an error lists
 RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the file that you first uploaded."
-_XLSX_MAGIC = b"PK\x03\x04"
+XLSX_MAGIC = b"PK\x03\x04"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 Cells = Sequence[Any]
@@ -189,7 +189,7 @@ def read_table(
         When it takes longer than `seconds`, or is beyond another limit of its form.
     """
     deadline = Deadline(seconds)
-    is_xlsx = stream.read(len(_XLSX_MAGIC)) == _XLSX_MAGIC
+    is_xlsx = stream.read(len(XLSX_MAGIC)) == XLSX_MAGIC
     stream.seek(0)
     if is_xlsx:
         with open_xlsx(stream, name, deadline) as (place, rows):

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_FOLDER = Path("models")
 DEFAULT_CACHE = Path("model-cache")
 CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
+MANIFEST = "manifest.json"  # of a model, which exists exactly when this file does
+DELETED = "deleted"  # names the model that was deleted last: a store that holds it may have lost all on purpose
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
@@ -37,6 +39,12 @@ DIGEST_LENGTH = 64  # of a SHA-256 in hexadecimal digits
 # seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
 TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
 ATTEMPTS = 2
+# Seconds for a whole listing and a whole file, all attempts included, however slowly their bytes come. Both together
+# are less than the minute after which gunicorn replaces a worker that loads its first models.
+LISTING_SECONDS = 20.0
+READ_SECONDS = 30.0
+WRITE_SECONDS = 300.0  # nobody waits for it but who publishes
+SLOW = 5.0  # seconds after which a read that fails is taken for a failure of the bucket, not of the one file
 
 Location: TypeAlias = Path | str  # a folder, or s3://bucket/prefix
 
@@ -85,7 +93,7 @@ def open_store(location: Location, cache: Path) -> "Store":
         Folder for what was read from a bucket.
     """
     if isinstance(location, Path):
-        return FolderStore(location)
+        return WatchedFolder(location)
     return CachedStore(BucketStore(location), cache / location.removeprefix("s3://").replace("/", "+"))
 
 
@@ -172,6 +180,26 @@ class Store(ABC):
     def age(self, path: str) -> float:
         """Return the seconds since a file was written."""
 
+    @abstractmethod
+    def version(self, path: str) -> Any:
+        """What differs when a file was written again, found without reading it; None when there is no such file.
+
+        Raises
+        ------
+        StoreAwayError
+            When the store cannot be reached.
+        """
+
+    def _went_away(self, error: StoreAwayError) -> None:
+        if self.away != error.reason:
+            logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
+        self.away = error.reason
+
+    def _came_back(self) -> None:
+        if self.away:
+            logger.info("the registry can be reached again")
+        self.away = None
+
 
 class FolderStore(Store):
     """A local folder.
@@ -193,8 +221,7 @@ class FolderStore(Store):
         with suppress(FileNotFoundError):
             for entry in os.scandir(self.folder):
                 if entry.is_dir():
-                    with suppress(OSError):  # deleted this moment
-                        paths.update({f"{entry.name}/{file}": None for file in os.listdir(entry.path)})  # noqa: PTH208
+                    paths.update({f"{entry.name}/{file}": None for file in _names_in(entry.path)})
                 else:
                     paths[entry.name] = None
         return paths
@@ -224,6 +251,57 @@ class FolderStore(Store):
 
     def age(self, path: str) -> float:
         return time.time() - (self.folder / path).stat().st_mtime
+
+    def version(self, path: str) -> tuple[int, ...] | None:
+        try:
+            now = (self.folder / path).stat()
+        except OSError:
+            return None
+        return now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino
+
+
+class WatchedFolder(FolderStore):
+    """A local folder that can go away, as a mount does; what was seen in it before is then still taken to be there.
+
+    It is away when it cannot be listed, and when it has lost all of its models and none was deleted.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first file is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._known: dict[str, None] | None = None
+
+    def paths(self) -> dict[str, None]:
+        try:
+            paths = super().paths()
+            _check_not_lost(self._known or {}, paths)
+        except (OSError, StoreAwayError) as error:
+            reason = StoreAwayError(error.strerror or type(error).__name__) if isinstance(error, OSError) else error
+            self._went_away(reason)
+            if self._known is None:
+                raise reason from None
+            return self._known
+        self._came_back()
+        self._known = paths
+        return paths
+
+    def exists(self, path: str) -> bool:
+        if self._known is None:  # what is not known before the folder goes away is not known after it
+            self.paths()
+        return os.path.isfile(self.folder / path) or path in self.paths()  # noqa: PTH113 - Path's own may raise
+
+    def read(self, path: str, digest: str | None = None) -> bytes:
+        try:
+            return super().read(path, digest)
+        except OSError:
+            self.paths()
+            if self.away:
+                raise StoreAwayError(self.away) from None
+            raise
 
 
 class BucketStore(Store):
@@ -258,45 +336,64 @@ class BucketStore(Store):
         pass  # it is always seen so
 
     def paths(self) -> dict[str, Entry]:
+        bucket, _, prefix = self._root.partition("/")
+        prefix = f"{prefix}/" if prefix else ""
         with _reached():
-            bucket, _, prefix = self._root.partition("/")
-            # by prefix, since a prefix under which nothing is yet is no error
-            entries = self._files.find(bucket, prefix=f"{prefix}/" if prefix else "", detail=True)
-        skipped = len(self._root) + 1
-        return {
-            path: Entry(str(entry["ETag"]).strip('"'), _timestamp(entry["LastModified"]))
-            for name, entry in entries.items()
-            if all(map(SAFE_SEGMENT.fullmatch, (path := name[skipped:]).split("/")))
-        }
+            return {
+                path: Entry(entry["ETag"].strip('"'), _timestamp(entry["LastModified"]))
+                for entry in self._listed(bucket, prefix)
+                if all(map(SAFE_SEGMENT.fullmatch, (path := entry["Key"].removeprefix(prefix)).split("/")))
+            }
+
+    def _listed(self, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """The bucket's objects with that prefix, from pages each of which is a listing, and whole.
+
+        S3's client makes an empty one of an empty answer, and of XML that is something else.
+        """
+        ends = time.monotonic() + LISTING_SECONDS
+        following: dict[str, str] = {}
+        while True:
+            within = max(ends - time.monotonic(), 0.01)
+            page = self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **following, timeout=within)
+            objects = page.get("Contents", [])
+            if not page.get("Name") or page.get("KeyCount", len(objects)) != len(objects):
+                raise StoreAwayError("its answer is not a listing")
+            yield from objects
+            if not page.get("IsTruncated"):
+                return
+            following = {"ContinuationToken": page["NextContinuationToken"]}
 
     def read(self, path: str, digest: str | None = None) -> bytes:
         with _reached():
-            content: bytes = self._files.cat_file(f"{self._root}/{path}")
+            content: bytes = self._files.cat_file(f"{self._root}/{path}", timeout=READ_SECONDS)
         return content
 
     def create(self, path: str, content: bytes) -> None:
         with _reached():
-            self._files.pipe_file(f"{self._root}/{path}", content, mode="create")
+            self._files.pipe_file(f"{self._root}/{path}", content, mode="create", timeout=WRITE_SECONDS)
 
     def replace(self, path: str, content: bytes) -> None:
         with _reached():
-            self._files.pipe_file(f"{self._root}/{path}", content)
+            self._files.pipe_file(f"{self._root}/{path}", content, timeout=WRITE_SECONDS)
 
     def delete(self, path: str) -> None:
         with _reached():
-            self._files.rm_file(f"{self._root}/{path}")
+            self._files.rm_file(f"{self._root}/{path}", timeout=WRITE_SECONDS)
 
     def age(self, path: str) -> float:
         return time.time() - self.paths()[path].written
+
+    def version(self, path: str) -> Entry | None:
+        return self.paths().get(path)
 
 
 class CachedStore(Store):
     """A bucket in front of which a folder keeps what was read, so that a bucket that is away stops nobody.
 
-    Files are kept by their SHA-256; where that is not known, or is another, by the version that the listing gives, with
+    Files are kept by their SHA-256; manifests, whose SHA-256 is not known, by the version that the listing gives, with
     the SHA-256 of what was read: what is kept is neither out of date nor damaged. The listing is kept, too, and with it
-    what names the champions. While the bucket cannot be listed, `away` says why, and
-    listing and files are those of before.
+    what names the champions. While the bucket cannot be listed, or its listing has lost all models and none was
+    deleted, `away` says why, and listing and files are those of before.
 
     Parameters
     ----------
@@ -313,6 +410,7 @@ class CachedStore(Store):
         self._copies = FolderStore(folder)
         self._known: dict[str, Entry] | None = None
         self._failed: dict[str, StoreAwayError] = {}  # since the last listing
+        self._odd: dict[str, bytes] = {}  # the same: what was read, is not as it should be and is not kept
         self._expires = 0.0  # by time.monotonic()
         self._lock = threading.Lock()  # held while the bucket is listed or changed
 
@@ -356,16 +454,16 @@ class CachedStore(Store):
             thread.join(patience)
 
     def _list(self) -> None:
-        before = self._known or {}
+        before = (self._listed_before() if self._known is None else self._known) or {}
         try:
-            known = {path: self._with_content(path, entry, before) for path, entry in self._bucket.paths().items()}
+            listed = self._bucket.paths()
+            _check_not_lost(before, listed)
+            known = {path: self._with_content(path, entry, before) for path, entry in listed.items()}
         except StoreAwayError as error:
             self._went_away(error)
             raise
-        if self.away:
-            logger.info("the registry can be reached again")
-        self.away = None
-        self._failed = {}
+        self._came_back()
+        self._failed, self._odd = {}, {}
         self._expires = time.monotonic() + RELIST_AFTER
         if known != self._known or not self._copies.exists(self.LISTING):
             self._known = known
@@ -382,9 +480,7 @@ class CachedStore(Store):
         return entry
 
     def _went_away(self, error: StoreAwayError) -> None:
-        if self.away != error.reason:
-            logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
-        self.away = error.reason
+        super()._went_away(error)
         self._expires = time.monotonic() + RELIST_AFTER
 
     def _listed_before(self) -> dict[str, Entry] | None:
@@ -429,17 +525,27 @@ class CachedStore(Store):
         if self.away:  # known to be: no need to wait for it
             raise StoreAwayError(self.away)
         if path in self._failed:
-            raise self._failed[path]
-        try:
-            content = self._bucket.read(path)
-        except StoreAwayError as error:
-            self._failed[path] = error
-            raise
+            raise StoreAwayError(self._failed[path].reason)
+        if path in self._odd:
+            return self._odd[path]
+        content = self._read_bucket(path)
         if _sha256(content) == digest:
             self._keep(f"{folder}/{digest}", content)
-        else:
+        elif digest is None and _is_json(content):
             self._keep(version, _sha256(content).encode() + content)
+        else:  # perhaps it was damaged on its way
+            self._odd[path] = content
         return content
+
+    def _read_bucket(self, path: str) -> bytes:
+        began = time.monotonic()
+        try:
+            return self._bucket.read(path)
+        except StoreAwayError as error:
+            self._failed[path] = error
+            if time.monotonic() - began > SLOW:  # nobody waits as long for the next file
+                self._went_away(error)
+            raise
 
     def create(self, path: str, content: bytes) -> None:
         self._changing(self._bucket.create, path, content)
@@ -454,6 +560,9 @@ class CachedStore(Store):
         if path not in self.paths():
             raise FileNotFoundError(path)
         return time.time() - self.paths()[path].written
+
+    def version(self, path: str) -> Entry | None:
+        return self.paths().get(path)
 
     def _changing(self, change: Callable[..., None], *arguments: Any) -> None:
         with self._lock:
@@ -474,7 +583,40 @@ def _reached() -> Iterator[None]:
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")  # S3's own word, such as SlowDown
         if code == "NoSuchKey":
             raise
+        if isinstance(error, TimeoutError):
+            raise StoreAwayError("it does not answer in time") from error
         raise StoreAwayError(code or type(error).__name__) from error
+
+
+def _check_not_lost(before: Iterable[str], now: Collection[str]) -> None:
+    """Take a store whose models are all gone at once for one that is away, unless somebody deleted a model there.
+
+    So does an unmounted folder look, and so does the answer of a server that knows nothing of the bucket.
+    """
+    if _has_models(before) and not _has_models(now) and DELETED not in now:
+        raise StoreAwayError("all of its models are gone at once")
+
+
+def _has_models(paths: Iterable[str]) -> bool:
+    return any(path.endswith(f"/{MANIFEST}") for path in paths)
+
+
+def _names_in(folder: str) -> list[str]:
+    """The files in a folder; a manifest for one that cannot be looked into: its model is refused, and not gone."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):  # deleted this moment
+        return []
+    except OSError:
+        return [MANIFEST]
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes, mode: str) -> None:

@@ -78,10 +78,18 @@ def models(context: click.Context) -> None:
 @click.pass_obj
 def list_(registry: Registry, use_case: str | None) -> None:
     """Print the model_ids, newest first, champions marked."""
-    champions = {registry.champion(name) for name in all_use_cases()}
+    champions = {_champion(registry, name) for name in all_use_cases()}
     for model_id in registry.list(use_case):
         mark = "  champion" if model_id in champions else ""
         click.echo(f"{model_id}{mark}")
+
+
+def _champion(registry: Registry, use_case: str) -> str | None:
+    try:
+        return registry.champion(use_case)
+    except BrokenArtifactError as error:  # who shall promote another must see what there is
+        click.echo(str(error), err=True)
+        return None
 
 
 @models.command()
@@ -128,7 +136,7 @@ def verify(registry: Registry, model_ids: tuple[str, ...]) -> None:
     refused = 0
     for model_id in model_ids or registry.list():
         try:
-            registry.load(model_id)
+            registry.verify(model_id)
             click.echo(f"{model_id} is whole.")
         except TabserveError as error:
             refused += 1
@@ -140,36 +148,37 @@ def verify(registry: Registry, model_ids: tuple[str, ...]) -> None:
 @models.command()
 @click.argument("destination", type=_location)
 @click.argument("model_ids", nargs=-1)
+@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether test.csv goes along.")
 @click.pass_obj
-def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...]) -> None:
+def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], hold_out: bool) -> None:
     """Copy models, all but train.csv, to DESTINATION: a folder, or s3://bucket/prefix.
 
     By default, those that answer: of each use case the champion, which is one there, too, and the newest model of each
     algorithm that can be loaded.
     """
     to = registry.beside(destination)
+
+    def copy_one(model_id: str) -> None:
+        is_new = registry.copy(model_id, to, hold_out=hold_out)
+        click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
+
     if model_ids:
         for model_id in model_ids:
-            _copy(registry, model_id, to)
+            copy_one(model_id)
         return
     for use_case in all_use_cases():
         champion = registry.champion(use_case)
         if champion:
             registry.load(champion)
-            _copy(registry, champion, to)
-            to.promote(champion)
+            copy_one(champion)
+            registry.copy_champion(use_case, to)
         algorithms: set[str] = set()
         for model_id in registry.list(use_case):
             parts = ModelId.parse(model_id)
             assert parts
             if parts.algorithm not in algorithms and _can_be_loaded(registry, model_id):
                 algorithms.add(parts.algorithm)
-                _copy(registry, model_id, to)
-
-
-def _copy(registry: Registry, model_id: str, to: Registry) -> None:
-    is_new = registry.copy(model_id, to)
-    click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
+                copy_one(model_id)
 
 
 @models.command()

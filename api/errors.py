@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problems: a table of statuses and one way to write them."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -33,11 +34,11 @@ class InvalidFieldsError(errors.TabserveError):
 
 
 class NotReadyError(errors.TabserveError):
-    """Some use cases have no model, each with the reason."""
+    """None of the use cases that were asked for has a model that answers, each with the reason."""
 
-    def __init__(self, missing: dict[str, str]) -> None:
-        super().__init__(f"Not ready: no usable model of {', '.join(missing)}.")
-        self.by_field = {use_case: [reason] for use_case, reason in missing.items()}
+    def __init__(self, unavailable: Mapping[str, str]) -> None:
+        super().__init__(f"Not ready: no usable model of {', '.join(unavailable)}.")
+        self.by_field = {use_case: [reason] for use_case, reason in unavailable.items()}
 
 
 STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
@@ -46,6 +47,8 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
+    errors.UnknownUseCaseError: HTTPStatus.NOT_FOUND,
+    errors.NoHoldOutError: HTTPStatus.NOT_FOUND,
     errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.FileLimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -172,6 +172,13 @@ class NoModelError(TabserveError):
         super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
 
 
+class NoHoldOutError(TabserveError):
+    """A model that was copied here without the rows that its training held out."""
+
+    def __init__(self) -> None:
+        super().__init__("The hold-out of this model's training is not kept here; send a list of records.")
+
+
 class UnavailableError(TabserveError):
     """A model that is there but cannot be had."""
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +15,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from src.errors import BrokenArtifactError, InvalidSettingError, NoModelError, StoreAwayError, UnknownModelError
+from src.errors import (
+    BrokenArtifactError,
+    InvalidSettingError,
+    NoHoldOutError,
+    NoModelError,
+    StoreAwayError,
+    UnknownModelError,
+)
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.stores import (
     CHAMPION_SUFFIX,
     DEFAULT_CACHE,
     DEFAULT_FOLDER,
+    DELETED,
+    MANIFEST,
     Location,
     open_store,
     parse_folder,
@@ -33,9 +42,9 @@ from src.use_cases.features import Feature
 logger = logging.getLogger(__name__)
 
 PROTOCOL = 1  # raised whenever an older program could not read what a newer one writes
-MANIFEST = "manifest.json"
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
 REPORT = "report.html"
+NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is whole without them
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
@@ -161,7 +170,7 @@ class Registry:
     location : Path or str
         Where the artifacts are: a folder, made when the first is saved, or `s3://bucket/prefix`.
     signing_key : str, optional
-        When given, manifests are signed with it, and one without its signature is refused.
+        When given, manifests and champions are signed with it, and one without its signature is refused.
     cache : Path
         Folder for what was read from a bucket.
     """
@@ -250,7 +259,8 @@ class Registry:
         Raises
         ------
         BrokenArtifactError
-            When that cannot be read: no other model may stand in for a champion.
+            When that cannot be read, names a model of another use case or is not signed where a key is set: no other
+            model may stand in for a champion.
         """
         try:
             text = self._store.read(_champion_file(use_case)).decode()
@@ -258,9 +268,17 @@ class Registry:
             return None
         except (OSError, ValueError):
             text = ""
-        if ModelId.parse(text) is None:
-            raise BrokenArtifactError(f"The champion of {use_case}", "its name cannot be read; promote a model again")
-        return text
+        model_id, _, signature = text.partition("\n")
+        parts = ModelId.parse(model_id)
+        if parts is None:
+            reason = "its name cannot be read"
+        elif parts.use_case != use_case:
+            reason = "it is a model of another use case"
+        elif self._signing_key and not self._is_signature(signature, _champion_message(model_id)):
+            reason = "it is not signed with this service's key"
+        else:
+            return model_id
+        raise BrokenArtifactError(f"The champion of {use_case}", f"{reason}; promote a model again")
 
     def promote(self, model_id: str) -> None:
         """Make an artifact the champion of its use case.
@@ -272,7 +290,8 @@ class Registry:
         """
         self._store.refresh()
         self.check_exists(model_id)
-        self._store.replace(_champion_file(_parts(model_id).use_case), model_id.encode())
+        lines = [model_id, *([self._signature(_champion_message(model_id))] if self._signing_key else [])]
+        self._store.replace(_champion_file(_parts(model_id).use_case), "\n".join(lines).encode())
 
     def check_exists(self, model_id: str) -> None:
         """Refuse a name that no artifact has; for one that is no model_id without touching the disk.
@@ -324,7 +343,7 @@ class Registry:
         complete = json.loads(_serialized({"protocol": PROTOCOL, **manifest, "files": digests}))
         complete["digest"] = _digest(complete)
         if self._signing_key:
-            complete["hmac"] = self._signature(complete)
+            complete["hmac"] = self._signature(_canonical(complete))
         for name, content in files.items():
             if name != TRAIN_TABLE or isinstance(self.location, Path):  # which stays where it was trained
                 # each new: of two writers of one model_id, one goes no further
@@ -333,8 +352,17 @@ class Registry:
         logger.info("saved %s", model_id)
         return model_id
 
-    def copy(self, model_id: str, to: "Registry") -> bool:
+    def copy(self, model_id: str, to: "Registry", *, hold_out: bool = True) -> bool:
         """Copy an artifact to another registry, all but `train.csv`, which stays where it was trained.
+
+        Parameters
+        ----------
+        model_id : str
+            The artifact.
+        to : Registry
+            Where to.
+        hold_out : bool
+            Whether `test.csv` goes along, when it is there.
 
         Returns
         -------
@@ -350,13 +378,27 @@ class Registry:
         """
         manifest, written = self._manifest(model_id)
         _check_as_written(model_id, manifest, written)
-        files = {name: self.read(model_id, name, manifest) for name in manifest["files"] if name != TRAIN_TABLE}
+        left_out = {TRAIN_TABLE} if hold_out else {TRAIN_TABLE, TEST_TABLE}
+        files = self._files(model_id, manifest, left_out)
         to._sweep()
         if to._store.exists(f"{model_id}/{MANIFEST}"):
             return False
         for name, content in {**files, MANIFEST: written}.items():  # perhaps once more: the same, after a killed copy
             to._store.replace(f"{model_id}/{name}", content)
         return True
+
+    def copy_champion(self, use_case: str, to: "Registry") -> None:
+        """Make the use case's champion that of another registry, which has its artifact: its signature goes along.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no champion, or the other registry has no such artifact.
+        BrokenArtifactError
+            When the champion is refused.
+        """
+        to.check_exists(self.champion(use_case) or "")
+        to._store.replace(_champion_file(use_case), self._store.read(_champion_file(use_case)))
 
     def reject(self, model_id: str, report: bytes) -> None:
         """Keep the report of a candidate that failed its gates, and nothing else of it.
@@ -378,6 +420,7 @@ class Registry:
         """
         self._store.refresh()
         self.check_exists(model_id)
+        self._store.replace(DELETED, model_id.encode())  # so that a store without models is not taken for a lost one
         use_case = _parts(model_id).use_case
         with suppress(BrokenArtifactError):
             if self.champion(use_case) == model_id:
@@ -414,7 +457,30 @@ class Registry:
         return manifest
 
     def load(self, model_id: str) -> Artifact:
-        """Verify an artifact, then unpickle exactly the bytes that were verified.
+        """Verify what answers of an artifact (manifest, pipeline and model), then unpickle exactly what was verified.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        BrokenArtifactError
+            When one of the three is not as its manifest says.
+        """
+        import joblib
+
+        manifest, written = self._manifest(model_id)
+        _check_versions(model_id, manifest)
+        _check_as_written(model_id, manifest, written)
+        pickled = [self.read(model_id, name, manifest) for name in (PIPELINE, MODEL)]
+        try:
+            (pipeline, target), model = (joblib.load(io.BytesIO(content)) for content in pickled)
+        except Exception as error:  # unpickling may raise whatever the pickled classes raise
+            reason = f"its pickles cannot be loaded ({type(error).__name__})"
+            raise BrokenArtifactError(model_id, reason) from error
+        return Artifact(manifest, pipeline, target, model)
+
+    def verify(self, model_id: str) -> None:
+        """Check that an artifact can be loaded, and that all of its files are those that training wrote.
 
         Raises
         ------
@@ -423,24 +489,33 @@ class Registry:
         BrokenArtifactError
             When anything about it is not as its manifest says.
         """
-        import joblib
+        self._files(model_id, self.load(model_id).manifest)
 
-        manifest, written = self._manifest(model_id)
-        _check_versions(model_id, manifest)
-        _check_as_written(model_id, manifest, written)
-        content = {
+    def version(self, model_id: str) -> object:
+        """What differs when one of the files that `load` reads was written again, found without reading them."""
+        return [self._store.version(f"{model_id}/{name}") for name in (MANIFEST, PIPELINE, MODEL)]
+
+    def hold_out(self, model_id: str, manifest: Mapping[str, Any]) -> bytes:
+        """Read the rows that an artifact's training held out, `test.csv`.
+
+        Raises
+        ------
+        NoHoldOutError
+            When they were not copied here with the artifact.
+        BrokenArtifactError
+            When they are not those that training wrote.
+        """
+        if not self._store.exists(f"{model_id}/{TEST_TABLE}"):
+            raise NoHoldOutError
+        return self.read(model_id, TEST_TABLE, manifest)
+
+    def _files(self, model_id: str, manifest: Mapping[str, Any], left_out: Collection[str] = ()) -> dict[str, bytes]:
+        """All files of an artifact but its manifest, verified."""
+        return {
             name: self.read(model_id, name, manifest)
             for name in manifest["files"]
-            # train.csv stays where it was trained: an artifact that was copied elsewhere is whole without it
-            if name != TRAIN_TABLE or self._store.exists(f"{model_id}/{name}")
+            if name not in left_out and (name not in NOT_EVERYWHERE or self._store.exists(f"{model_id}/{name}"))
         }
-        try:
-            pipeline, target = joblib.load(io.BytesIO(content[PIPELINE]))
-            model = joblib.load(io.BytesIO(content[MODEL]))
-        except Exception as error:  # unpickling may raise whatever the pickled classes raise
-            reason = f"its pickles cannot be loaded ({type(error).__name__})"
-            raise BrokenArtifactError(model_id, reason) from error
-        return Artifact(manifest, pipeline, target, model)
 
     def read(self, model_id: str, name: str, manifest: Mapping[str, Any]) -> bytes:
         """Read one of an artifact's files.
@@ -485,17 +560,20 @@ class Registry:
             raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
-        if self._signing_key and not hmac.compare_digest(
-            str(manifest.get("hmac", "")).encode(errors="replace"), self._signature(manifest).encode()
-        ):
+        if self._signing_key and not self._is_signature(manifest.get("hmac", ""), _canonical(manifest)):
             raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
         if not all(isinstance(manifest.get(part), kind) for part, kind in _PARTS.items()):
             raise BrokenArtifactError(model_id, "its manifest is incomplete")
+        if manifest["use_case"] != _parts(model_id).use_case:
+            raise BrokenArtifactError(model_id, "its manifest belongs to another use case")
         return dict(manifest), written
 
-    def _signature(self, manifest: Mapping[str, Any]) -> str:
+    def _signature(self, message: bytes) -> str:
         assert self._signing_key
-        return hmac.new(self._signing_key.encode(), _canonical(manifest), "sha256").hexdigest()
+        return hmac.new(self._signing_key.encode(), message, "sha256").hexdigest()
+
+    def _is_signature(self, text: object, message: bytes) -> bool:
+        return hmac.compare_digest(str(text).encode(errors="replace"), self._signature(message).encode())
 
 
 def library_versions() -> dict[str, str]:
@@ -543,3 +621,8 @@ def _parts(model_id: str) -> ModelId:
 
 def _champion_file(use_case: str) -> str:
     return f"{use_case}{CHAMPION_SUFFIX}"
+
+
+def _champion_message(model_id: str) -> bytes:
+    """What a champion's signature is taken of; no manifest begins like this."""
+    return f"champion {model_id}".encode()

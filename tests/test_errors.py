@@ -21,7 +21,6 @@ SECRET = "Grete Muster, 35, /srv/grete/loan.xlsx"
 # raised where tables are read to train on, or turned into one of STATUS before a client could see them
 NOT_FOR_CLIENTS = {
     src.errors.NotFittedError,
-    src.errors.UnknownUseCaseError,
     src.errors.InvalidUseCaseError,
     src.errors.InvalidRecordsError,
     src.errors.InvalidSettingError,
@@ -38,6 +37,8 @@ EVERY_STATUS = [
     (BadRequestError("The body is not JSON."), 400),
     (src.errors.NothingToPredictError(), 400),
     (src.errors.UnknownModelError(), 404),
+    (src.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
+    (src.errors.NoHoldOutError(), 404),
     (src.errors.TooManyRowsError(5), 413),
     (src.errors.FileLimitError("Too wide."), 413),
     (src.errors.UnsupportedFileError("Neither."), 415),

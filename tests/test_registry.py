@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import src.registry
 import src.stores
-from src.errors import BrokenArtifactError, NoModelError, UnknownModelError
+from src.errors import BrokenArtifactError, NoHoldOutError, NoModelError, UnknownModelError
 from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
@@ -381,16 +381,32 @@ def test_an_emptied_pickle_is_refused(registry, model_id, name):
     assert name in reason(registry, model_id)
 
 
-@pytest.mark.parametrize("name", [TRAIN_TABLE, TEST_TABLE])
-@pytest.mark.parametrize("harm", [change_byte, lambda path: path.write_bytes(b"")], ids=["changed", "emptied"])
-def test_an_artifact_with_a_harmed_table_is_refused(registry, model_id, name, harm):
-    harm(registry.location / model_id / name)
-    assert reason(registry, model_id) == f"its file {name} is not the one that training wrote"
+HARMS = {"changed": change_byte, "emptied": lambda path: path.write_bytes(b"")}
 
 
-def test_an_artifact_without_its_test_table_is_refused(registry, model_id):
-    (registry.location / model_id / TEST_TABLE).unlink()
-    assert reason(registry, model_id) == f"its file {TEST_TABLE} is missing"
+@pytest.mark.parametrize("name", [TRAIN_TABLE, TEST_TABLE, REPORT])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_harmed_file_that_does_not_serve_harms_nobody_and_is_never_given_out(registry, model_id, name, harm):
+    HARMS[harm](registry.location / model_id / name)
+    manifest = registry.load(model_id).manifest
+    for read in (lambda: registry.read(model_id, name, manifest), lambda: registry.verify(model_id)):
+        with pytest.raises(BrokenArtifactError, match=f"its file {name} is not the one that training wrote"):
+            read()
+
+
+def test_a_model_is_loaded_from_its_manifest_and_its_pickles_alone(registry, model_id, monkeypatch):
+    opened = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self.name) or read_bytes(self))
+    registry.load(model_id)
+    assert sorted(opened) == sorted([MANIFEST, PIPELINE, MODEL])
+
+
+def test_verifying_an_artifact_looks_at_all_of_its_files(registry, model_id):
+    registry.verify(model_id)
+    (registry.location / model_id / REPORT).unlink()
+    with pytest.raises(BrokenArtifactError, match=f"its file {REPORT} is missing"):
+        registry.verify(model_id)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -443,9 +459,30 @@ def test_a_manifest_is_read_without_the_files(registry, model_id):
     assert registry.manifest(model_id)["model_id"] == model_id
 
 
-def test_an_artifact_without_its_training_table_is_whole(registry, model_id):
-    (registry.location / model_id / TRAIN_TABLE).unlink()
+@pytest.mark.parametrize("name", [TRAIN_TABLE, TEST_TABLE])
+def test_an_artifact_without_its_rows_of_people_is_whole(registry, model_id, tmp_path, name):
+    (registry.location / model_id / name).unlink()
     assert registry.load(model_id).model_id == model_id
+    registry.verify(model_id)
+    assert registry.copy(model_id, Registry(tmp_path / "other"))
+
+
+def test_the_hold_out_is_what_training_wrote_or_not_here(registry, model_id):
+    manifest = registry.manifest(model_id)
+    path = registry.location / model_id / TEST_TABLE
+    assert registry.hold_out(model_id, manifest) == path.read_bytes()
+    path.unlink()
+    with pytest.raises(NoHoldOutError, match="send a list of records"):
+        registry.hold_out(model_id, manifest)
+
+
+@pytest.mark.parametrize("hold_out", [True, False])
+def test_a_copy_has_the_hold_out_when_it_shall(registry, model_id, tmp_path, hold_out):
+    other = Registry(tmp_path / "other")
+    registry.copy(model_id, other, hold_out=hold_out)
+    assert (other.location / model_id / TEST_TABLE).exists() == hold_out
+    assert not (other.location / model_id / TRAIN_TABLE).exists()
+    other.verify(model_id)
 
 
 class Malicious:
@@ -516,6 +553,15 @@ def test_an_artifact_of_another_protocol_is_refused(registry, model_id, protocol
 def test_a_manifest_of_another_model_is_refused(registry, model_id):
     edit_manifest(registry, model_id, model_id=GOOD_ID)
     assert reason(registry, model_id) == "its manifest belongs to another model"
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_another_use_cases_model_under_this_ones_name_is_refused(registry, key):
+    registry = Registry(registry.location, key)
+    model_id = copy_of(registry, use_case="bikes")
+    assert reason(registry, model_id) == "its manifest belongs to another use case"
+    with pytest.raises(BrokenArtifactError, match="another use case"):
+        registry.manifest(model_id)
 
 
 @pytest.mark.parametrize(
@@ -696,3 +742,98 @@ def test_a_champion_that_cannot_be_read_is_no_leave_to_serve_another(registry, m
         registry.champion("credit")
     registry.promote(model_id)
     assert registry.champion("credit") == model_id
+
+
+@pytest.fixture(params=[None, "key"], ids=["unsigned", "signed"])
+def keyed(registry, request) -> Registry:
+    """A registry with a model of each use case that its key, if it has one, has signed."""
+    keyed = Registry(registry.location, request.param)
+    copy_of(keyed)
+    copy_of(keyed, BIKES, use_case="bikes")
+    return keyed
+
+
+BIKES = "bikes-lightgbm_v1.0.0-1900000000.000000"
+
+
+def test_a_champion_of_another_use_case_is_refused(keyed):
+    keyed.promote(BIKES)
+    (keyed.location / "bikes.champion").rename(keyed.location / "credit.champion")
+    with pytest.raises(BrokenArtifactError) as refused:
+        keyed.champion("credit")
+    assert str(refused.value) == (
+        "The champion of credit is refused: it is a model of another use case; promote a model again."
+    )
+    assert keyed.champion("bikes") is None
+    keyed.promote(keyed.latest("credit"))
+    assert keyed.champion("credit") == keyed.latest("credit")
+
+
+@pytest.mark.parametrize("signature", ["", "\n", "\n" + 64 * "0", "\n" + 64 * "é", "\n\n"])
+def test_a_champion_without_the_keys_signature_is_refused(registry, signature):
+    signed = Registry(registry.location, "key")
+    model_id = copy_of(signed)
+    signed.promote(model_id)
+    assert signed.champion("credit") == model_id
+    (signed.location / "credit.champion").write_text(f"{model_id}{signature}")
+    with pytest.raises(BrokenArtifactError, match="not signed with this service's key; promote a model again"):
+        signed.champion("credit")
+    signed.promote(model_id)
+    assert signed.champion("credit") == model_id
+
+
+def test_a_champion_that_another_key_signed_is_refused(registry):
+    model_id = copy_of(Registry(registry.location, "key"))
+    Registry(registry.location, "other key").promote(model_id)
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        Registry(registry.location, "key").champion("credit")
+
+
+def test_a_signature_is_of_one_champion_alone(registry):
+    signed = Registry(registry.location, "key")
+    promoted, other = copy_of(signed), copy_of(signed)
+    signed.promote(promoted)
+    path = signed.location / "credit.champion"
+    path.write_text(path.read_text().replace(promoted, other))
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        signed.champion("credit")
+
+
+def test_a_manifests_signature_makes_no_champion(registry):
+    signed = Registry(registry.location, "key")
+    model_id = copy_of(signed)
+    (signed.location / "credit.champion").write_text(f"{model_id}\n{signed.manifest(model_id)['hmac']}")
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        signed.champion("credit")
+
+
+def test_a_signed_champion_is_known_where_no_key_is_set(registry):
+    model_id = copy_of(Registry(registry.location, "key"))
+    Registry(registry.location, "key").promote(model_id)
+    assert registry.champion("credit") == model_id
+
+
+def test_a_champion_is_copied_with_its_signature_by_whoever_has_no_key(registry, tmp_path):
+    model_id = copy_of(Registry(registry.location, "key"))
+    Registry(registry.location, "key").promote(model_id)
+    keyless = Registry(tmp_path / "other")
+    with pytest.raises(UnknownModelError):
+        registry.copy_champion("credit", keyless)
+    registry.copy(model_id, keyless)
+    registry.copy_champion("credit", keyless)
+    assert Registry(keyless.location, "key").champion("credit") == model_id
+
+
+@given(st.binary(max_size=120) | st.text(FAMILIAR + "\n", max_size=120).map(str.encode))
+@example(f"{GOOD_ID}\n".encode())
+@example(f"{GOOD_ID}\r\n".encode())
+@once_per_example
+def test_whatever_stands_in_a_champion_file_is_a_model_of_the_use_case_or_refused(registry, content):
+    (registry.location / "credit.champion").write_bytes(content)
+    with suppress(BrokenArtifactError):
+        champion = registry.champion("credit")
+        assert champion
+        assert content.startswith(champion.encode())
+        assert ModelId.parse(champion).use_case == "credit"
+    with pytest.raises(BrokenArtifactError, match="promote a model again"):
+        Registry(registry.location, "key").champion("credit")

@@ -1,7 +1,7 @@
 """The routes: HTTP in, a call to `src`, HTTP out."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -39,8 +39,8 @@ from src.datasets.reader import NOT_A_TABLE, XLSX_MAGIC, Table, file_kind_is_kno
 from src.errors import InvalidRecordsError, UnsupportedFileError
 from src.explain import Explanation, Reason, explain
 from src.predict import Prediction, make_prediction, measure
-from src.registry import REPORT, TEST_TABLE, Artifact
-from src.use_cases import get_use_case
+from src.registry import REPORT, Artifact
+from src.use_cases import all_use_cases, get_use_case
 
 blueprint = APIBlueprint("service", __name__)
 predictions = APIBlueprint("predictions", __name__)  # what may need credentials and have a limit
@@ -57,7 +57,7 @@ _no_turn = nullcontext()
 
 ERRORS = {
     400: "Not JSON, JSON of another shape, or nothing to predict",
-    404: "No such model",
+    404: "No such model or use case, or no hold-out",
     413: "Too many rows or bytes",
     415: "Neither CSV nor XLSX",
     422: "A field is missing, unknown or invalid",
@@ -99,12 +99,24 @@ def health() -> Response:
 @blueprint.output(ReadySchema)
 @problems(503)
 def ready() -> Response:
-    """Say whether every use case has a model loaded."""
-    models, missing = store().readiness()
-    if missing:
-        raise NotReadyError(missing)
+    """Say which use cases can be answered: it is ready while at least one can."""
+    return _readiness(all_use_cases())
+
+
+@blueprint.get("/ready/<use_case>")
+@blueprint.output(ReadySchema)
+@problems(404, 503)
+def use_case_ready(use_case: str) -> Response:
+    """Say whether one use case can be answered."""
+    return _readiness([get_use_case(use_case).name])
+
+
+def _readiness(use_cases: Iterable[str]) -> Response:
+    readiness = store().readiness(use_cases)
+    if not readiness.models:
+        raise NotReadyError(readiness.unavailable)
     registry = "away" if store().registry.away else "ok"
-    return as_json({"status": "ready", "models": models, "registry": registry})
+    return as_json({"status": "ready", **vars(readiness), "registry": registry})
 
 
 @blueprint.get("/version")
@@ -246,7 +258,7 @@ def _answer_list(artifact: Artifact, content: bytes) -> Response:
 
 
 def _answer_hold_out(artifact: Artifact) -> Response:
-    content = store().registry.read(artifact.model_id, TEST_TABLE, artifact.manifest)
+    content = store().registry.hold_out(artifact.model_id, artifact.manifest)
     with _in_turn(len(content), LARGE_CSV):
         return _answer(artifact, _read(artifact, io.BytesIO(content), "The hold-out"), _partial())
 

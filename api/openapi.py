@@ -74,7 +74,7 @@ def init_app(
             f"The table with the answer's columns; the header `{ROW_NUMBERS}` says where its records stand in the file"
         )
         uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
-        described = {"model_id": _model_name(use_cases), **path_parameters}
+        described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), **path_parameters}
         counted = _paths(app, limited) if settings.rate_limit else set()
         for path, item in spec["paths"].items():
             for operation in item.values():
@@ -166,6 +166,14 @@ def _model_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
             name: {"summary": f"{use_case.title}: with the body of that name", "value": name}
             for name, use_case in use_cases.items()
         },
+    }
+
+
+def _use_case_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+    return {
+        "description": "The name of a use case",
+        "schema": {"type": "string", "enum": list(use_cases)},
+        "example": next(iter(use_cases)),
     }
 
 

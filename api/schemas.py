@@ -152,14 +152,35 @@ class HealthSchema(AnswerSchema):
 
 
 class ReadySchema(AnswerSchema):
-    """Every use case has a model loaded."""
+    """At least one of the use cases that were asked for can be answered."""
 
     status = String(required=True, validate=Equal("ready"))
-    models = Dict(keys=String(), values=ModelIdField(), required=True, metadata={"description": "model_id by use case"})
+    models = Dict(
+        keys=String(),
+        values=ModelIdField(),
+        required=True,
+        validate=Length(min=1),
+        metadata={"description": "The model_id that answers, by use case"},
+    )
+    unavailable = Dict(
+        keys=String(),
+        values=String(),
+        required=True,
+        metadata={"description": "Why no model answers, by use case; empty when all is well"},
+    )
+    refused = Dict(
+        keys=String(),
+        values=String(),
+        required=True,
+        metadata={
+            "description": "Why the model that should answer does not while another one does, by use case; empty when "
+            "all is well"
+        },
+    )
     registry = String(
         required=True,
         validate=OneOf(["ok", "away"]),
-        metadata={"description": "away: a bucket that cannot be reached; what was read from it before answers"},
+        metadata={"description": "away: it cannot be reached; what was read from it before answers"},
     )
 
 

@@ -3,11 +3,18 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnavailableError, UnknownModelError
+from src.errors import (
+    BrokenArtifactError,
+    NoModelError,
+    StoreAwayError,
+    TabserveError,
+    UnavailableError,
+    UnknownModelError,
+)
 from src.predict import make_prediction
 from src.registry import Artifact, ModelId, Registry
 from src.use_cases import all_use_cases
@@ -16,19 +23,50 @@ logger = logging.getLogger(__name__)
 
 KEPT_MODELS = 8  # models asked for by model_id that stay loaded in a worker
 RECHECK_AFTER = 1.0  # seconds for which an alias keeps its model before the registry is asked again
+# Seconds after which a model that was refused is verified again, though none of its files was written: there may have
+# been too little memory, or a download damaged on its way.
+REFUSED_FOR = 60.0
 
 
 @dataclass(frozen=True)
 class _Resolved:
     artifact: Artifact
     expires: float
+    refused: str | None  # why another model, which should have answered, does not
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    reason: str
+    version: object  # of the files that were refused
+    expires: float
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What can be answered, and what cannot.
+
+    Parameters
+    ----------
+    models : dict of str
+        The model_id that answers, by use case.
+    unavailable : dict of str
+        Why no model answers, for each of the other use cases.
+    refused : dict of str
+        Why the model that should answer does not, for use cases that another one answers meanwhile.
+    """
+
+    models: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class ModelStore:
     """The models of one worker.
 
     A name is resolved anew every second, so that a newly trained or promoted model is served soon; until the new one
-    is verified, loaded and warm, and for good when it is refused, the one before it answers.
+    is verified, loaded and warm, and for good when it is refused, the one before it answers. A refused model is
+    verified again when one of its files was written, and after a minute.
 
     Parameters
     ----------
@@ -43,6 +81,7 @@ class ModelStore:
         self.default_use_case = default_use_case
         self._load = lru_cache(KEPT_MODELS)(self._load_warm)
         self._resolved: dict[str, _Resolved] = {}
+        self._refused: dict[str, _Refusal] = {}
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
@@ -71,15 +110,18 @@ class ModelStore:
         self._check_served(name)
         return self._load(name)
 
-    def readiness(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The model_id of each use case that has a model loaded, and the reason for each that has none."""
-        models, missing = {}, {}
-        for use_case in all_use_cases():
+    def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
+        """Say which of the use cases (all of them by default) can be answered; models are loaded for it."""
+        readiness = Readiness()
+        for use_case in use_cases or all_use_cases():
             try:
-                models[use_case] = self.get(use_case).model_id
+                readiness.models[use_case] = self.get(use_case).model_id
             except TabserveError as error:
-                missing[use_case] = str(error)
-        return models, missing
+                readiness.unavailable[use_case] = str(error)
+            else:
+                if refused := self._resolved[use_case].refused:
+                    readiness.refused[use_case] = refused
+        return readiness
 
     def _check_served(self, model_id: str) -> None:
         parts = ModelId.parse(model_id)
@@ -93,22 +135,25 @@ class ModelStore:
             assert before
             return before.artifact
         try:
-            artifact = self._newest_usable(name)
-        except UnavailableError:
+            artifact, refused = self._newest_usable(name)
+        except UnavailableError as error:
             if before is None:
                 raise
-            artifact = before.artifact
+            artifact, refused = before.artifact, error
         finally:
             self._lock.release()
-        self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER)
+        # the registry's being away is said of the registry
+        reason = str(refused) if refused and not isinstance(refused, StoreAwayError) else None
+        self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER, reason)
         return artifact
 
-    def _newest_usable(self, name: str) -> Artifact:
+    def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
+        """The model that a name means, and why it is not the first that should answer to it."""
         use_case = name if name in all_use_cases() else self.default_use_case
         refused: UnavailableError | None = None
         for model_id in self._candidates(use_case, latest=name == "latest"):
             try:
-                return self._load(model_id)
+                return self._load(model_id), refused
             except UnavailableError as error:
                 reason = error
             except UnknownModelError:  # a champion whose folder was taken away, or a model deleted this moment
@@ -132,10 +177,23 @@ class ModelStore:
             logger.error("%s", error)
 
     def _load_warm(self, model_id: str) -> Artifact:
-        artifact = self.registry.load(model_id)
+        version = self.registry.version(model_id)  # as it is before anything is read
+        refusal = self._refused.get(model_id)
+        if refusal and refusal.version == version and time.monotonic() < refusal.expires:
+            raise BrokenArtifactError(model_id, refusal.reason)
         try:
-            make_prediction(artifact, [artifact.manifest["example"]])
-        except Exception as error:
-            raise BrokenArtifactError(model_id, "it cannot answer its own example") from error
+            artifact = self.registry.load(model_id)
+            _warm_up(artifact)
+        except BrokenArtifactError as error:
+            self._refused[model_id] = _Refusal(error.reason, version, time.monotonic() + REFUSED_FOR)
+            raise
+        self._refused.pop(model_id, None)
         logger.info("loaded %s", model_id)
         return artifact
+
+
+def _warm_up(artifact: Artifact) -> None:
+    try:
+        make_prediction(artifact, [artifact.manifest["example"]])
+    except Exception as error:
+        raise BrokenArtifactError(artifact.model_id, "it cannot answer its own example") from error

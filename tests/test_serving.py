@@ -243,9 +243,9 @@ def test_a_broken_model_is_refused_by_id_with_the_reason_and_the_others_work(cou
         with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
             store.get(broken)
     assert store.get(model_id).model_id == model_id
-    models, missing = store.readiness()
-    assert models["credit"] == model_id
-    assert "credit" not in missing
+    readiness = store.readiness()
+    assert readiness.models["credit"] == model_id
+    assert "credit" not in readiness.unavailable
 
 
 def test_a_repaired_model_is_served(counting, store):
@@ -292,9 +292,10 @@ def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, stor
     with pytest.raises(BrokenArtifactError) as error:
         store.get("credit")
     assert error.value.model_id == newest
-    models, missing = store.readiness()
-    assert "credit" not in models
-    assert newest in missing["credit"]
+    readiness = store.readiness()
+    assert "credit" not in readiness.models
+    assert newest in readiness.unavailable["credit"]
+    assert "bikes" in readiness.models
 
 
 def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, store, model_id):

@@ -448,9 +448,8 @@ def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tm
     published.load(model_id)
     manifest = published.manifest(model_id)
     folder = kept(published, tmp_path) / model_id
-    assert {digest for name, digest in manifest["files"].items() if name != TRAIN_TABLE} < {
-        path.name for path in folder.iterdir()
-    }
+    served = {manifest["files"][name] for name in (PIPELINE, MODEL)}
+    assert served == {path.name for path in folder.iterdir()} & set(manifest["files"].values())
     proxy.fail("cut")  # none is read again
     Registry(published.location, cache=tmp_path / "cache").load(model_id)
 
@@ -582,6 +581,7 @@ def test_while_the_store_is_away_what_was_read_before_answers_and_ready_says_so(
     client = create_app(settings).test_client()
     before = client.get("/ready").json
     assert before["registry"] == "ok"
+    assert client.get("/models/credit/report").status_code == 200
     proxy.fail("refuse")
     time.sleep(stores.RELIST_AFTER)
     assert client.get("/ready").json == {**before, "registry": "away"}
@@ -590,6 +590,7 @@ def test_while_the_store_is_away_what_was_read_before_answers_and_ready_says_so(
     started_now = create_app(settings).test_client()
     assert started_now.get("/ready").json == {**before, "registry": "away"}
     assert started_now.get("/models/credit/report").status_code == 200
+    assert started_now.post("/outputs/credit").status_code == 503  # its hold-out was never asked for
     proxy.fail("pass")
     new = copy_of(registry)
     registry.copy(new, fresh(published, tmp_path))

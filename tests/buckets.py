@@ -26,13 +26,17 @@ class Proxy:
     ----------
     mode : str
         `pass`; `refuse`: connections are closed at once; `hang`: nothing is passed; `cut`: of each answer only the
-        first `CUT` bytes are passed.
+        first `CUT` bytes are passed; `drip`: of each answer a byte a `DRIP`; `alter`: answers are other ones.
+    answer : bytes
+        The whole of each answer while they are other ones.
     """
 
     CUT = 20_000
+    DRIP = 0.5  # seconds
 
     def __init__(self, port: int) -> None:
         self.mode = "pass"
+        self.answer = b""
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -74,7 +78,15 @@ class Proxy:
                 if is_answer and self.mode == "cut" and passed + len(data) > self.CUT:
                     break
                 passed += len(data)
-                sink.sendall(data)
+                if is_answer and self.mode == "alter":
+                    sink.sendall(self.answer)
+                    break
+                drops = [data]
+                if is_answer and self.mode == "drip":
+                    drops = [data[place : place + 1] for place in range(len(data))]
+                for drop in drops:
+                    sink.sendall(drop)
+                    time.sleep(self.DRIP if self.mode == "drip" else 0)
         for connection in (source, sink):
             self._open.discard(connection)
             with suppress(OSError):

@@ -76,6 +76,43 @@ def test_list_prints_one_use_cases_models(run, registry, model_id):
     assert run("list", "--use-case", "typo").exit_code == 2
 
 
+def test_list_says_which_champion_is_refused_and_prints_what_could_be_promoted(run, registry, model_id):
+    (registry.location / "credit.champion").write_text("")
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (0, f"{model_id}\n")
+    assert "promote a model again" in result.stderr
+
+
+def test_a_signed_registry_is_promoted_in_and_copied(run, registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_SIGNING_KEY", "key")
+    signed = Registry(registry.location, "key")
+    champion, newest = copy_of(signed), copy_of(signed)
+    signed.delete(registry.list()[-1])
+    (registry.location / "credit.champion").write_text(champion)  # as one without the key does
+    refused = run("copy", str(tmp_path / "other"))
+    assert refused.exit_code == 1
+    assert "it is not signed with this service's key; promote a model again" in refused.stderr
+    assert run("promote", champion).exit_code == 0
+    assert run("copy", str(tmp_path / "other")).exit_code == 0
+    monkeypatch.delenv("MODEL_SIGNING_KEY")
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "other"))
+    assert run("copy", str(tmp_path / "third")).exit_code == 0  # by one without the key, as in the build of an image
+    third = Registry(tmp_path / "third", "key")
+    assert (third.champion("credit"), third.list()) == (champion, [newest, champion])
+    third.verify(champion)
+
+
+@pytest.mark.parametrize(("option", "copied"), [([], True), (["--hold-out=true"], True), (["--hold-out=false"], False)])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_copy_takes_the_hold_out_along_unless_told_otherwise(
+    run, registry, model_id, tmp_path, option, copied, by_name
+):
+    result = run("copy", *option, str(tmp_path / "other"), *([model_id] if by_name else []))
+    assert result.exit_code == 0
+    assert (tmp_path / "other" / model_id / "test.csv").exists() == copied
+    assert run("copy", "--hold-out=perhaps", str(tmp_path / "third")).exit_code == 2
+
+
 def test_list_of_an_empty_registry_prints_nothing(run, monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none yet"))
     result = run("list")
@@ -121,6 +158,12 @@ def test_verify_names_the_refused_ones_with_reasons_and_exits_with_1(run, regist
     assert f"{changed} is refused: its file test.csv is not the one that training wrote." in result.stderr
     assert f"{foreign} is refused: it was written with" in result.stderr
     assert "2 model(s) refused" in result.stderr
+
+
+def test_verify_takes_a_model_without_its_hold_out_for_whole(run, registry, model_id):
+    (registry.location / model_id / "test.csv").unlink()
+    (registry.location / model_id / "train.csv").unlink()
+    assert run("verify").stdout == f"{model_id} is whole.\n"
 
 
 def test_verify_checks_only_the_named_models(run, registry, model_id):

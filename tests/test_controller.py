@@ -32,6 +32,7 @@ from src.datasets.reader import read_training_table
 from src.registry import Artifact, Registry
 from src.use_cases import all_use_cases
 from src.use_cases.declaration import UseCase
+from tests.artifacts import change_byte
 
 MARKER = "Xylophone4711"
 LIST_ROUTES = ["/predict", "/output/credit", "/outputs/credit"]
@@ -124,7 +125,9 @@ def test_health_says_ok(service: FlaskClient, slash: str) -> None:
     assert answer.json == {"status": "ok"}
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/models", "/models/credit", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/ready/credit", "/version", "/models", "/models/credit", "/openapi.json"]
+)
 def test_head_is_answered_as_get_without_a_body(service: FlaskClient, path: str) -> None:
     answer = service.head(path)
     assert answer.status_code == 200
@@ -132,7 +135,9 @@ def test_head_is_answered_as_get_without_a_body(service: FlaskClient, path: str)
     assert answer.content_type == service.get(path).content_type
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/models", "/models/credit", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/ready/credit", "/version", "/models", "/models/credit", "/openapi.json"]
+)
 def test_a_trailing_slash_does_not_matter_to_what_is_read(service: FlaskClient, path: str) -> None:
     assert service.get(f"{path}/").status_code == 200
     assert service.get(f"{path}/").data == service.get(path).data
@@ -155,10 +160,56 @@ def test_the_version_is_the_package_s(service: FlaskClient) -> None:
     assert service.get("/version").json == {"version": src.__version__, "api_version": "1"}
 
 
-def test_ready_names_the_model_of_each_use_case(service: FlaskClient, artifact: Artifact) -> None:
+def test_ready_names_the_model_of_each_use_case(service: FlaskClient, trained: Registry) -> None:
+    models = {use_case: trained.latest(use_case) for use_case in all_use_cases()}
+    well = {"status": "ready", "models": models, "unavailable": {}, "refused": {}, "registry": "ok"}
     answer = service.get("/ready")
-    assert answer.status_code == 200
-    assert answer.json["models"]["credit"] == artifact.model_id
+    assert (answer.status_code, answer.json) == (200, well)
+    for use_case, model_id in models.items():
+        answer = service.get(f"/ready/{use_case}")
+        assert (answer.status_code, answer.json) == (200, {**well, "models": {use_case: model_id}})
+
+
+@pytest.mark.parametrize("name", ["nothing", "latest", "Credit", "credit-lightgbm_v1.0.0-1.000000", "%00"])
+def test_only_use_cases_can_be_ready(service: FlaskClient, name: str) -> None:
+    answer = service.get(f"/ready/{name}")
+    assert_problem(answer, 404)
+    assert "there are: bikes, credit" in answer.json["detail"]
+
+
+def test_a_use_case_that_cannot_be_answered_takes_no_other_away(
+    registry: Registry, client: FlaskClient, record: dict[str, Any]
+) -> None:
+    for model_id in registry.list("bikes"):
+        change_byte(registry.location / model_id / "model.pkl")
+    ready = client.get("/ready")
+    assert (ready.status_code, ready.json["status"]) == (200, "ready")
+    assert list(ready.json["models"]) == ["credit"]
+    assert list(ready.json["unavailable"]) == ["bikes"]
+    assert "its file model.pkl is not the one that training wrote" in ready.json["unavailable"]["bikes"]
+    assert client.get("/ready/credit").status_code == 200
+    errors = assert_problem(client.get("/ready/bikes"), 503)
+    assert errors == {"bikes": [ready.json["unavailable"]["bikes"]]}
+    assert client.post("/output/credit", json=record).status_code == 200
+
+
+def test_a_use_case_without_a_model_is_said_and_takes_no_other_away(registry: Registry, client: FlaskClient) -> None:
+    registry.delete(registry.latest("credit"))
+    ready = client.get("/ready")
+    assert ready.status_code == 200
+    assert ready.json["unavailable"] == {"credit": "There is no credit model yet; train one."}
+    assert_problem(client.get("/ready/credit"), 503)
+
+
+def test_a_champion_of_another_use_case_answers_nothing(
+    registry: Registry, client: FlaskClient, record: dict[str, Any]
+) -> None:
+    (registry.location / "credit.champion").write_text(registry.latest("bikes"))
+    refused = client.post("/output/credit", json=record)
+    assert_problem(refused, 503)
+    assert "another use case; promote a model again" in refused.json["detail"]
+    assert client.get("/ready").json["unavailable"] == {"credit": refused.json["detail"]}
+    assert client.get("/").status_code == 200
 
 
 def test_models_are_listed(service: FlaskClient, artifact: Artifact) -> None:
@@ -783,7 +834,8 @@ def test_a_model_with_a_changed_byte_is_unavailable_with_the_reason_and_no_path(
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    for answer in (client.post(f"/output/{model_id}", json=record), client.get("/ready"), client.get("/models/credit")):
+    paths = ("/ready/credit", "/models/credit", "/models/credit/report")
+    for answer in (client.post(f"/output/{model_id}", json=record), *map(client.get, paths)):
         assert_problem(answer, 503)
         assert "model.pkl is not the one that training wrote" in answer.text
         assert str(registry.location) not in answer.text
@@ -793,12 +845,29 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
     model_id = registry.latest("credit")
-    assert client.get("/ready").status_code == 200
     (registry.location / model_id / "test.csv").unlink()
+    assert client.get("/ready/credit").status_code == 200
     answer = client.post("/outputs/credit")
-    assert_problem(answer, 503)
-    assert str(registry.location) not in answer.text
+    assert_problem(answer, 404)
+    assert answer.json["detail"].endswith("is not kept here; send a list of records.")
     assert client.post("/outputs/credit", json=[record]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "path"),
+    [("test.csv", "POST", "/outputs/credit"), ("report.html", "GET", "/models/credit/report")],
+)
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_a_file_that_was_changed_is_never_given_out(
+    registry: Registry, client: FlaskClient, name: str, method: str, path: str, loaded_before: bool
+) -> None:
+    if loaded_before:
+        assert client.open(path, method=method).status_code == 200
+    change_byte(registry.location / registry.latest("credit") / name)
+    answer = client.open(path, method=method)
+    assert_problem(answer, 503)
+    assert f"its file {name} is not the one that training wrote" in answer.json["detail"]
+    assert client.get("/ready").json["unavailable"] == {}
 
 
 def test_no_answer_repeats_what_the_client_sent(

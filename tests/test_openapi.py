@@ -23,6 +23,7 @@ from tests.conftest import ALICE
 ROUTES = {
     "/health": "get",
     "/ready": "get",
+    "/ready/{use_case}": "get",
     "/version": "get",
     "/models": "get",
     "/models/{model_id}": "get",

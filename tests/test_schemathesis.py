@@ -11,7 +11,7 @@ import pytest
 from src.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server
 
-OPERATIONS = 14
+OPERATIONS = 15
 
 
 # As a command, since its pytest plugin warns, and warnings are errors here. The number of examples is what takes less

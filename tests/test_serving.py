@@ -258,6 +258,75 @@ def test_a_repaired_model_is_served(counting, store):
 
 
 @pytest.mark.usefixtures("always_recheck")
+def test_why_a_newer_model_does_not_answer_is_said(counting, store, model_id):
+    assert store.readiness().refused == {}
+    broken = copy_of(counting)
+    break_model(counting, broken)
+    assert list(store.readiness().refused) == ["credit"]
+    assert broken in store.readiness().refused["credit"]
+    counting.promote(broken)
+    assert broken in store.readiness().refused["credit"]
+    counting.promote(model_id)
+    assert store.readiness().refused == {}
+
+
+@pytest.fixture
+def many_refused(counting) -> list[str]:
+    """Three hundred models that another LightGBM made, all newer than the one that can be loaded."""
+    source = counting.location / counting.latest("credit")
+    libraries = {**counting.manifest(source.name)["libraries"], "lightgbm": "0.1"}
+    ids = [f"credit-lightgbm_v1.0.0-{1_950_000_000 + number}.000000" for number in range(300)]
+    for model_id in ids:
+        (counting.location / model_id).mkdir()
+        shutil.copy(source / "manifest.json", counting.location / model_id)
+        edit_manifest(counting, model_id, model_id=model_id, libraries=libraries)
+    return ids
+
+
+@pytest.mark.usefixtures("always_recheck")
+@pytest.mark.parametrize("usable", [True, False])
+def test_refused_models_are_verified_once(counting, store, model_id, many_refused, usable):
+    if not usable:
+        many_refused.append(model_id)
+        edit_manifest(counting, model_id, libraries={})
+    for _ in range(3):
+        for name in (*ALIASES, many_refused[0]):
+            if usable and name in ALIASES:
+                assert store.get(name).model_id == model_id
+            else:
+                with pytest.raises(BrokenArtifactError, match="it was written with lightgbm"):
+                    store.get(name)
+    assert set(counting.loads) == {model_id, *many_refused}
+    assert set(counting.loads.values()) == {1}
+
+
+@pytest.mark.usefixtures("always_recheck")
+@pytest.mark.parametrize("name", ["manifest.json", "pipeline.pkl", "model.pkl"])
+def test_a_refused_model_that_is_mended_is_verified_again(counting, store, model_id, name):
+    broken = copy_of(counting)
+    change_byte(counting.location / broken / name)
+    for _ in range(2):
+        assert store.get("credit").model_id == model_id
+    assert counting.loads[broken] == 1
+    change_byte(counting.location / broken / name)  # the same bit again
+    assert store.get("credit").model_id == broken
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_refusal_is_not_for_ever(counting, store, model_id, monkeypatch):
+    def too_little_memory(file: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(serving, "REFUSED_FOR", 1)
+    newest = copy_of(counting)
+    with monkeypatch.context() as patch:
+        patch.setattr("joblib.load", too_little_memory)
+        with pytest.raises(BrokenArtifactError, match="MemoryError"):
+            store.get(newest)
+    wait_until(lambda: store.get("credit").model_id == newest, 30, "it was never verified again")
+
+
+@pytest.mark.usefixtures("always_recheck")
 def test_what_is_served_stays_when_its_file_is_harmed_later(counting, store, model_id):
     store.get("credit")
     break_model(counting, model_id)
@@ -317,6 +386,32 @@ def test_unsigned_models_are_refused_where_a_key_is_set(registry, model_id):
     store = ModelStore(Registry(registry.location, "key"), "credit")
     with pytest.raises(BrokenArtifactError, match="not signed"):
         store.get("credit")
+
+
+@pytest.mark.parametrize("key", [None, "key"], ids=["unsigned", "signed"])
+def test_another_use_cases_champion_answers_nothing(registry, key):
+    counting = CountingRegistry(registry.location, key)
+    other = copy_of(counting, "bikes-lightgbm_v1.0.0-1900000000.000000", use_case="bikes")
+    counting.promote(other)
+    (counting.location / "bikes.champion").rename(counting.location / "credit.champion")
+    for name in ("credit", "champion"):
+        with pytest.raises(BrokenArtifactError, match="a model of another use case"):
+            ModelStore(counting, "credit").get(name)
+    assert counting.loads.total() == 0
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_an_unsigned_champion_moves_nothing_where_a_key_is_set(registry):
+    counting = CountingRegistry(registry.location, "key")
+    old, new = copy_of(counting), copy_of(counting)
+    store = ModelStore(counting, "credit")
+    counting.promote(old)
+    assert store.get("credit").model_id == old
+    Registry(counting.location).promote(new)
+    assert store.get("credit").model_id == old
+    assert "not signed with this service's key; promote a model again" in store.readiness().refused["credit"]
+    counting.promote(new)
+    assert store.get("credit").model_id == new
 
 
 def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, registry, model_id, record):

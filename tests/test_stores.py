@@ -1,13 +1,16 @@
 """Stores: a folder and a bucket behind the same operations; a registry in a bucket, through all that networks do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
@@ -28,7 +31,7 @@ from src.stores import BucketStore, CachedStore, FolderStore, Store, open_store,
 from src.train_pipeline import Plan, run_training
 from tests.artifacts import change_byte, copy_of
 from tests.buckets import S3, Proxy
-from tests.conftest import running_server
+from tests.conftest import running_server, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,16 @@ def make_unreadable(end: str, reason: str, monkeypatch) -> None:
         return read(self, path, digest)
 
     monkeypatch.setattr(BucketStore, "read", refuse)
+
+
+def garble(end: str, content: bytes, monkeypatch) -> None:
+    """Let other content come of objects whose path has this end."""
+    read = BucketStore.read
+
+    def other(self: BucketStore, path: str, digest: str | None = None) -> bytes:
+        return content if path.endswith(end) else read(self, path, digest)
+
+    monkeypatch.setattr(BucketStore, "read", other)
 
 
 # the operations
@@ -266,7 +279,7 @@ def test_a_training_that_cannot_reach_its_bucket_says_so_before_it_tunes(credit,
     assert not trained
 
 
-def test_the_manifest_is_written_last(s3, registry, remote, monkeypatch):
+def test_the_manifest_is_written_last(s3, registry, remote, tmp_path, monkeypatch):
     model_id = registry.latest("credit")
     write = BucketStore.replace
     moments = []
@@ -276,7 +289,7 @@ def test_the_manifest_is_written_last(s3, registry, remote, monkeypatch):
         write(self, path, content)
 
     def fresh_list() -> list[str]:
-        return Registry(remote.location, cache=Path("/nonexistent")).list()
+        return Registry(remote.location, cache=tmp_path / str(len(moments))).list()
 
     monkeypatch.setattr(BucketStore, "replace", watch)
     registry.copy(model_id, remote)
@@ -649,6 +662,275 @@ def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeyp
     # a listing takes 10 s to fail, and there would be one for each file
     assert time.monotonic() - began < 2 * stores.TIMEOUTS["read_timeout"]
     proxy.fail("pass")
+
+
+def http(body: bytes, length: int | None = None) -> bytes:
+    """An answer of a server."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length or len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
+
+
+def xml(inner: str, name: str = "<Name>b</Name>") -> bytes:
+    return f'<?xml version="1.0"?><ListBucketResult>{name}{inner}</ListBucketResult>'.encode()
+
+
+ONE = "<Contents><Key>some/models/x</Key>{}</Contents>"
+LISTINGS = {
+    "empty": http(xml("<KeyCount>0</KeyCount><IsTruncated>false</IsTruncated>")),
+    "empty, and nothing said of it": http(xml("")),
+    "of other things": http(
+        xml(ONE.format('<ETag>"1"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified>') + "<KeyCount>1</KeyCount>")
+    ),
+    "no bytes": http(b""),
+    "a page for people": http(b"<html><body>Please log in.</body></html>"),
+    "a page that is no XML": http(b"<html><br><body>Please log in."),
+    "JSON": http(b"{}"),
+    "bytes": http(bytes(range(256)) * 9),
+    "cut off in its XML": http(xml(ONE.format(""))[:-40]),
+    "cut off by the network": http(xml("")[:-9], 5000),
+    "to be continued, and not said how": http(xml("<IsTruncated>true</IsTruncated>")),
+    "with fewer files than it says": http(xml("<KeyCount>7</KeyCount>")),
+    "with files of which nothing is said": http(xml(ONE.format(""))),
+    "dated in words": http(xml(ONE.format('<ETag>"1"</ETag><LastModified>today</LastModified>'))),
+    "no HTTP": b"\0" * 500,
+}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_listing_that_has_lost_everything_or_is_none_takes_nothing_away(published, proxy, tmp_path, record):
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
+    client = create_app(settings).test_client()
+    before = client.get("/ready").json
+    cached = sorted(kept(published, tmp_path).rglob("*"))
+    for name, answer in LISTINGS.items():
+        proxy.answer = answer
+        proxy.fail("alter")
+        time.sleep(stores.RELIST_AFTER)
+        for one in (client, create_app(settings).test_client()):  # and a process that starts now
+            assert one.get("/ready").json == {**before, "registry": "away"}, name
+            assert one.post("/output/credit", json=record).json["model"] == before["models"]["credit"], name
+            assert one.get("/models").json["models"] == published_ids(before), name
+        assert sorted(kept(published, tmp_path).rglob("*")) == cached, name
+        proxy.fail("pass")
+        time.sleep(stores.RELIST_AFTER)
+        assert client.get("/ready").json == before, name
+
+
+def test_an_answer_that_is_no_listing_is_not_taken_for_an_empty_bucket(location, proxy, tmp_path):
+    for listing in ("no bytes", "a page for people", "JSON"):
+        proxy.answer = LISTINGS[listing]
+        proxy.fail("alter")
+        with pytest.raises(StoreAwayError):
+            Registry(location, cache=tmp_path / listing).list()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_is_deleted_by_the_command_is_gone_though_it_was_all(published, tmp_path, monkeypatch):
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "served", auth_required=False)
+    client = create_app(settings).test_client()
+    monkeypatch.setenv("MODEL_REGISTRY", published.location)
+    first, last = client.get("/models").json["models"]
+    for model_id, status in ((first, 200), (last, 503)):
+        assert client.get("/ready").status_code == 200
+        assert CliRunner().invoke(models, ["delete", "--yes", model_id]).exit_code == 0
+        time.sleep(stores.RELIST_AFTER)
+        client.get("/models")
+        assert client.get("/ready").status_code == status
+    assert client.get("/models").json == {"models": []}
+    assert not list(kept(published, tmp_path).glob("*/*"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_champion_that_is_withdrawn_gives_way_to_the_newest(published, registry, s3, tmp_path):
+    old, new = registry.latest("credit"), copy_of(registry)
+    registry.copy(new, published)
+    published.promote(old)
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "served", auth_required=False)
+    client = create_app(settings).test_client()
+    assert client.get("/ready").json["models"]["credit"] == old
+    bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
+    s3.client().delete_object(Bucket=bucket, Key=f"{prefix}/credit.champion")
+    time.sleep(stores.RELIST_AFTER)
+    assert client.get("/ready").json["models"]["credit"] == new
+
+
+def test_a_listing_that_drips_is_given_up_and_made_again(published, proxy, tmp_path, monkeypatch, record):
+    monkeypatch.setattr(stores, "RELIST_AFTER", 0.2)
+    settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
+    client = create_app(settings).test_client()
+    before = client.get("/ready").json
+    monkeypatch.setattr(stores, "LISTING_SECONDS", 1.0)  # not for the first, before which much is imported
+    proxy.fail("drip")
+
+    def state() -> str:
+        assert client.post("/output/credit", json=record).status_code == 200
+        return client.get("/ready").json["registry"]
+
+    wait_until(lambda: state() == "away", 30, "it still waits for the listing")
+    proxy.fail("pass")
+    wait_until(lambda: state() == "ok", 30, "it was never listed again")
+    assert client.get("/ready").json == before
+
+
+def test_a_file_that_drips_is_given_up_and_those_after_it_are_not_waited_for(
+    published, proxy, tmp_path, monkeypatch, record
+):
+    monkeypatch.setattr(stores, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(stores, "SLOW", 0.5)
+    elsewhere = fresh(published, tmp_path)
+    listed = elsewhere.list()
+    assert len(listed) == 2
+    proxy.fail("drip")
+    for model_id in listed:
+        with pytest.raises(StoreAwayError, match="it does not answer in time"):
+            elsewhere.load(model_id)
+    assert elsewhere.away == "it does not answer in time"
+    proxy.fail("pass")
+    elsewhere._store.refresh()
+    assert elsewhere.away is None
+    assert [elsewhere.load(model_id).model_id for model_id in listed] == listed
+
+
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"{", b"\xff"])
+def test_a_file_that_was_garbled_on_its_way_is_not_kept(published, tmp_path, monkeypatch, content):
+    model_id = published.latest("credit")
+    for name in (MANIFEST, PIPELINE, MODEL):
+        elsewhere = Registry(published.location, cache=tmp_path / name)
+        with monkeypatch.context() as patch:
+            garble(name, content, patch)
+            with pytest.raises(BrokenArtifactError):
+                elsewhere.load(model_id)
+        assert Registry(published.location, cache=tmp_path / name).load(model_id).model_id == model_id
+        elsewhere._store.refresh()
+        assert elsewhere.load(model_id).model_id == model_id
+
+
+# what folders do
+
+
+@pytest.fixture
+def folder_client(registry, monkeypatch):
+    """A service whose models are in a folder, and were all loaded."""
+    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+    client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
+    assert client.get("/ready").json["registry"] == "ok"
+    return client
+
+
+@contextmanager
+def unreadable(folder: Path) -> Iterator[None]:
+    """A folder that this process may not look into; root may everywhere, and becomes somebody else for a while."""
+    folder.chmod(0)
+    if not os.geteuid():
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o755)
+
+
+@contextmanager
+def gone(folder: Path) -> Iterator[None]:
+    folder.rename(f"{folder}.elsewhere")
+    yield
+    Path(f"{folder}.elsewhere").rename(folder)
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """What a mount leaves when it goes."""
+    with gone(folder):
+        folder.mkdir()
+        yield
+        folder.rmdir()
+
+
+@contextmanager
+def replaced_by_a_file(folder: Path) -> Iterator[None]:
+    with gone(folder):
+        folder.write_text("")
+        yield
+        folder.unlink()
+
+
+@contextmanager
+def with_other_things(folder: Path) -> Iterator[None]:
+    with emptied(folder):
+        (folder / "lost+found").mkdir()
+        (folder / "notes.txt").write_text("")
+        yield
+        (folder / "lost+found").rmdir()
+        (folder / "notes.txt").unlink()
+
+
+@pytest.mark.parametrize("state", [gone, emptied, replaced_by_a_file, with_other_things, unreadable])
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_folder_that_goes_away_takes_nothing_away(folder_client, registry, record, state, promoted, request):
+    client = folder_client
+    old, new = registry.latest("credit"), copy_of(registry)
+    if promoted:
+        registry.promote(old)
+    before = client.get("/ready").json
+    listed = client.get("/models").json
+    answering = old if promoted else new
+    assert client.post(f"/output/{answering}", json=record).status_code == 200
+    with state(registry.location):
+        assert client.get("/ready").json == {**before, "registry": "away"}
+        for name in ("credit", answering):
+            assert client.post(f"/output/{name}", json=record).json["model"] == answering
+        assert client.get("/models").json == listed
+        assert client.get("/").status_code == 200
+        assert client.get(f"/models/{answering}").status_code == 200
+        refused = client.get(f"/models/{answering}/report")  # which was never asked for
+        assert refused.status_code == 503
+        assert refused.json["detail"].startswith("The registry of models cannot be reached: ")
+        assert str(registry.location) not in refused.text
+        assert client.get("/models/credit-lightgbm_v1.0.0-1.000000").status_code == 404
+    assert client.get("/ready").json == before
+    newest = copy_of(registry)
+    assert client.get(f"/models/{newest}").status_code == 200
+
+
+def test_a_model_asked_for_by_its_name_alone_is_known_when_the_folder_is_gone(registry, record):
+    client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
+    model_id = registry.latest("credit")
+    assert client.post(f"/output/{model_id}", json=record).status_code == 200
+    with gone(registry.location):
+        assert client.post(f"/output/{model_id}", json=record).status_code == 200
+
+
+def test_a_model_that_cannot_be_looked_into_goes_on_answering(folder_client, registry, monkeypatch, record):
+    model_id = registry.latest("credit")
+    listdir, read, isfile = os.listdir, Path.read_bytes, os.path.isfile
+
+    def refuse(path: Path | str) -> None:
+        if model_id in str(path):
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", lambda path: refuse(path) or listdir(path))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse(path) or read(path))
+    monkeypatch.setattr(os.path, "isfile", lambda path: model_id not in str(path) and isfile(path))
+    for name in ("credit", model_id):
+        assert folder_client.post(f"/output/{name}", json=record).json["model"] == model_id
+    assert folder_client.get("/ready").json["registry"] == "ok"
+    with pytest.raises(BrokenArtifactError, match="its manifest cannot be read"):
+        Registry(registry.location).load(model_id)
+
+
+def test_a_folder_that_never_was_one_answers_no_500(tmp_path, record):
+    (tmp_path / "models").write_text("")
+    client = create_app(Settings(model_registry=tmp_path / "models", auth_required=False)).test_client()
+    statuses = {path: client.get(path).status_code for path in ("/", "/models", "/ready", "/ready/credit", "/health")}
+    assert statuses == {"/": 200, "/models": 503, "/ready": 503, "/ready/credit": 503, "/health": 200}
+    assert client.post("/output/credit", json=record).status_code == 503
+
+
+def test_deleting_all_models_of_a_folder_is_no_loss(folder_client, registry):
+    for model_id in registry.list():
+        registry.delete(model_id)
+    assert folder_client.get("/ready").status_code == 503
+    assert folder_client.get("/models").json == {"models": []}
 
 
 def test_a_listing_that_was_damaged_on_the_disk_is_not_believed(published, proxy, tmp_path):

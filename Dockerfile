@@ -3,8 +3,10 @@
 #
 # Both hold the same code and the same libraries of the service. Nothing here needs BuildKit or a build argument.
 # Models come from the context's models/ folder; a use case that has none there is trained in a build stage.
+# Their hold-outs, rows of real people, stay out of the service's image: --build-arg HOLD_OUT=true takes them along.
 ARG VERSION=unknown
 ARG COMMIT=unknown
+ARG HOLD_OUT=false
 
 FROM python:3.13-slim-trixie AS base
 # LightGBM's OpenMP. Debian keeps one version of it in a release, with its security fixes: there is none to pin.
@@ -71,6 +73,7 @@ COPY requirements-train.txt /tmp/
 # The glob lets the folder be absent; a COPY needs one file that is always there.
 COPY setup.py model[s] models/
 ARG COMMIT
+ARG HOLD_OUT
 ENV COMMIT=$COMMIT
 RUN missing=$(flask models missing) \
     && if [ -n "$missing" ]; then \
@@ -78,7 +81,7 @@ RUN missing=$(flask models missing) \
                --requirement /tmp/requirements-train.txt; \
        fi \
     && for name in $missing; do python -m src.train_pipeline --use-case "$name" || exit 1; done \
-    && flask models copy /models
+    && flask models copy --hold-out="$HOLD_OUT" /models
 
 
 FROM app

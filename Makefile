@@ -72,10 +72,12 @@ format: setup  ## put the code in shape
 	$(BIN)/ruff format .
 
 IMAGE ?= tabserve
+HOLD_OUT ?= false
 docker-build:  ## build the service's image, which says what it is built from
 	docker build --tag $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/__init__.py)" \
 		--build-arg COMMIT="$$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)" \
+		--build-arg HOLD_OUT="$(HOLD_OUT)" \
 		.
 
 docker-test:  ## build the images and test them: all tests inside, then the container and compose.yaml

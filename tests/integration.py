@@ -23,6 +23,7 @@ import click
 import numpy as np
 
 from src.datasets.reader import read_training_table
+from src.errors import TabserveError
 from src.evaluation import HOLD_OUT
 from src.registry import TEST_TABLE, ModelId, Registry
 from src.use_cases import get_use_case
@@ -77,9 +78,15 @@ def main(url: str, test_csv: Path | None) -> None:
 def latest_hold_out(folder: Path) -> Path:
     """The hold-out of the latest credit model, brought into a folder from wherever the registry is."""
     registry = Registry.from_environment()
-    model_id = registry.latest("credit")
-    registry.copy(model_id, Registry(folder))
-    return folder / model_id / TEST_TABLE
+    try:
+        model_id = registry.latest("credit")
+        content = registry.hold_out(model_id, registry.manifest(model_id))
+    except TabserveError as error:
+        raise click.ClickException(str(error)) from None
+    path = folder / model_id / TEST_TABLE
+    path.parent.mkdir()
+    path.write_bytes(content)
+    return path
 
 
 def check(url: str, test_csv: Path) -> None:

@@ -106,7 +106,7 @@ def test_it_holds_the_code_the_platforms_files_and_the_models(made: zipfile.ZipF
     platform = ROOT / "deploy" / "elasticbeanstalk"
     expected |= {str(path.relative_to(platform)) for path in platform.rglob("*") if path.is_file()}
     for path in models.glob("*/manifest.json"):
-        files = ("manifest.json", "model.pkl", "pipeline.pkl", "test.csv", "report.html")
+        files = ("manifest.json", "model.pkl", "pipeline.pkl", "report.html")
         expected |= {f"models/{path.parent.name}/{name}" for name in files}
     assert expected <= names
 
@@ -117,8 +117,39 @@ def test_it_holds_nothing_else(made: zipfile.ZipFile) -> None:
     assert not top & {"tests", "docs", "benchmarks", "deploy", "dist", "Makefile", "requirements-dev.txt"}
     assert {name for name in top if name.startswith(".")} <= {".ebextensions", ".platform"}
     assert not [name for name in names if "/." in name or "__pycache__" in name]
-    assert not [name for name in names if name.endswith("train.csv")]
+    assert not [name for name in names if name.endswith(("train.csv", "test.csv"))]
     assert not [name for name in names if "1234567890" in name or "rejected" in name]  # a report, half an artifact
+
+
+def test_it_holds_the_hold_outs_when_it_is_asked_for_and_its_image_will_too(
+    origin: Path, models: Path, tmp_path: Path
+) -> None:
+    done = run(origin, "--models", models, "--output", tmp_path / "bundle.zip", "--hold-out")
+    assert done.returncode == 0, done.stderr
+    made = zipfile.ZipFile(tmp_path / "bundle.zip")
+    whole = [path.parent.name for path in models.glob("*/manifest.json")]
+    assert {f"models/{name}/test.csv" for name in whole} <= set(made.namelist())
+    assert not [name for name in made.namelist() if name.endswith("train.csv")]
+    assert "ARG HOLD_OUT=true" in made.read("Dockerfile").decode().splitlines()
+
+
+def test_models_without_their_hold_outs_are_bundled_unless_these_are_asked_for(
+    origin: Path, models: Path, tmp_path: Path
+) -> None:
+    without = shutil.copytree(models, tmp_path / "models", ignore=shutil.ignore_patterns("test.csv", "train.csv"))
+    assert run(origin, "--models", without, "--output", tmp_path / "bundle.zip").returncode == 0
+    refused = run(origin, "--models", without, "--output", tmp_path / "bundle.zip", "--hold-out")
+    assert refused.returncode == 1
+    assert "is not what training wrote" in refused.stderr
+
+
+def test_a_champion_travels_with_its_signature(origin: Path, registry: Registry, tmp_path: Path) -> None:
+    signed = Registry(registry.location, "key")
+    champion = copy_of(signed)
+    signed.promote(champion)
+    made = bundle(origin, Path(registry.location), tmp_path / "bundle.zip")
+    made.extractall(tmp_path / "unpacked")
+    assert Registry(tmp_path / "unpacked" / "models", "key").champion("credit") == champion
 
 
 def test_names_are_such_that_any_unzip_puts_them_where_they_belong(made: zipfile.ZipFile) -> None:

@@ -23,6 +23,7 @@ import pytest
 from api.config import Settings
 from src import __version__
 from src.datasets.reader import write_csv
+from src.registry import Registry
 from src.train_pipeline import commit
 from src.use_cases.declaration import UseCase
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
@@ -188,7 +189,7 @@ def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
     top = {Path(path).name for path in find(image, "/app", "-mindepth", "1", "-maxdepth", "1")}
     metadata = f"tabserve-{__version__}.dist-info"
     assert top == {".venv", "api", "application.py", "bin", "gunicorn.conf.py", "models", "src", metadata}
-    unwanted = ("train.csv", "rejected", ".git", "users.txt", "*.pem", ".env*", "conftest.py", "test_*.py")
+    unwanted = ("train.csv", "test.csv", "rejected", ".git", "users.txt", "*.pem", ".env*", "conftest.py", "test_*.py")
     ours = ("/app", "-path", "/app/.venv", "-prune", "-o")
     for name in unwanted:
         assert find(image, *ours, "-name", name, "-print") == []
@@ -273,6 +274,16 @@ def test_an_image_that_is_given_models_trains_none(image: str, context: Path) ->
     libraries = docker("run", "--rm", tag, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
     assert "sklearn" in libraries
     assert "bayes_opt" not in libraries
+
+
+def test_the_hold_outs_are_in_the_image_when_they_are_asked_for(image: str, context: Path, trained: Registry) -> None:
+    shutil.copytree(trained.location, context / "models", ignore=shutil.ignore_patterns("train.csv"))
+    tag = f"{NAME}:held-out"
+    for argument, found in (("HOLD_OUT=true", len(trained.list())), ("HOLD_OUT=false", 0)):
+        docker("build", "--build-arg", argument, "--tag", tag, str(context), within=10 * MINUTE)
+        assert len(find(tag, "/app/models", "-name", "test.csv")) == found
+    refused = run("docker", "build", "--build-arg", "HOLD_OUT=perhaps", str(context), within=10 * MINUTE)
+    assert refused.returncode != 0
 
 
 def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, context: Path) -> None:

@@ -52,7 +52,17 @@ def test_there_is_one_base_by_version() -> None:
 
 def test_version_and_commit_are_arguments_that_a_bundle_can_rewrite() -> None:
     # Elastic Beanstalk gives no arguments: deploy/bundle writes them into these two lines
-    assert SERVICE.count("\nARG VERSION=unknown\n") == SERVICE.count("\nARG COMMIT=unknown\n") == 1
+    for line in ("ARG VERSION=unknown", "ARG COMMIT=unknown", "ARG HOLD_OUT=false"):
+        assert SERVICE.splitlines().count(line) == 1
+
+
+def test_the_rows_of_people_stay_out_of_the_image_unless_asked_for() -> None:
+    stages = re.split(r"^FROM ", SERVICE, flags=re.MULTILINE)
+    (models,) = [stage for stage in stages if stage.startswith("app AS models\n")]
+    assert "\nARG HOLD_OUT\n" in models
+    assert 'flask models copy --hold-out="$HOLD_OUT" /models\n' in models
+    assert "COPY --from=models /models models" in stages[-1]
+    assert [line for line in stages[-1].splitlines() if "models" in line] == ["COPY --from=models /models models"]
 
 
 def test_the_service_is_what_the_settings_say() -> None:

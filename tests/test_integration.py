@@ -112,5 +112,10 @@ def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Reg
     assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
     assert "no usable answer" in refused.output
     assert "must look like" in run("localhost:8080", trained).output
+    kept_out = Registry(tmp_path / "models")
+    trained.copy(trained.latest("credit"), kept_out, hold_out=False)
+    without = run(server.url, kept_out)
+    assert (without.exit_code, len(without.output.splitlines())) == (1, 1)
+    assert "hold-out of this model's training is not kept here" in without.output
     stray = shutil.copy(trained.location / trained.latest("credit") / "test.csv", tmp_path)
     assert "must lie in its artifact's folder" in run(server.url, trained, "--test-csv", str(stray)).output

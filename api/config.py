@@ -108,7 +108,7 @@ class Settings:
     )
     model_signing_key: str | None = _setting(
         None,
-        "Secret that signs the models' manifests; with it, unsigned models are refused. None: no signatures.",
+        "Secret that signs manifests and champions; with it, unsigned ones are refused. None: no signatures.",
         "a text that is not empty",
         parse_key,
     )

@@ -420,9 +420,9 @@ class CachedStore(Store):
 
     def paths(self) -> dict[str, Entry]:
         if time.monotonic() >= self._expires:
-            patience = FIRST_PATIENCE if self._known is None else PATIENCE
-            if self._lock.acquire(timeout=patience if self._known is None else 0):
-                self._list_in_background(patience)
+            is_needed = self._known is None and not self.away  # nobody waits long twice for a bucket that is away
+            if self._lock.acquire(timeout=FIRST_PATIENCE if is_needed else 0):
+                self._list_in_background(FIRST_PATIENCE if is_needed else PATIENCE)
         if self._known is None:
             if not self.away:
                 self._went_away(StoreAwayError("it does not answer"))

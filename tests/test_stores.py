@@ -772,6 +772,18 @@ def test_a_listing_that_drips_is_given_up_and_made_again(published, proxy, tmp_p
     assert client.get("/ready").json == before
 
 
+def test_who_starts_while_the_bucket_drips_is_told_so_and_waits_once(published, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "RELIST_AFTER", 0)
+    monkeypatch.setattr(stores, "FIRST_PATIENCE", 3)
+    proxy.fail("drip")
+    elsewhere = fresh(published, tmp_path)
+    began = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(StoreAwayError):
+            elsewhere.list()
+    assert time.monotonic() - began < 10 * stores.FIRST_PATIENCE
+
+
 def test_a_file_that_drips_is_given_up_and_those_after_it_are_not_waited_for(
     published, proxy, tmp_path, monkeypatch, record
 ):

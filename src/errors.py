@@ -64,18 +64,23 @@ class InvalidRecordsError(TabserveError):
 
 
 class TooFewRowsError(TabserveError):
-    """A table that is too small to be split, tuned on and judged.
+    """A table with too few rows to tune on, or too few to judge by.
 
     Parameters
     ----------
+    part : str
+        The part of the table that is too small.
+    found, needed : int
+        How many rows it has, and how many it takes.
     of : str
-        What there is too little of.
-    needed : int
-        How many rows it takes.
+        Which rows are counted, if not all.
     """
 
-    def __init__(self, of: str, needed: int) -> None:
-        super().__init__(f"There are too few rows to train on: {of} needs at least {needed}.")
+    def __init__(self, part: str, found: int, needed: int, of: str = "") -> None:
+        super().__init__(
+            f"There are too few rows to train on: the {part} has {found}{of} and needs at least {needed}. Which part a "
+            "row belongs to follows from its features and the seed, so that equal rows stay together."
+        )
 
 
 class UniformTargetError(TabserveError):

@@ -17,8 +17,11 @@ from src.models.base import Fold, Metric
 
 Metrics: TypeAlias = dict[str, float]
 TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", "hold_out", "chronological"
-SMALLEST_CLASS = 20  # rows: of fewer, ten folds of seventy per cent would not all hold one
-SMALLEST_TABLE = 50  # rows of a regression: fewer leave no fold on which an R² means anything
+# Rows that the training part and the hold-out need at least, of each class or of numbers: with fewer, neither a fold's
+# figure nor the hold-out's means anything.
+SMALLEST_CLASS = {TRAIN: 10, HOLD_OUT: 5}
+SMALLEST_PART = {TRAIN: 30, HOLD_OUT: 10}
+_PART_NAMES = {TRAIN: "training part", HOLD_OUT: "hold-out"}
 _SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
 
 
@@ -166,7 +169,7 @@ class CostMatrix:
 
 
 class Task(ABC):
-    """What kind of prediction a use case makes, and so how it is split, measured and decided."""
+    """What kind of prediction a use case makes, and so how it is measured and decided."""
 
     headline: str  # the metric that models are chosen by; higher is better
     answer_name: str  # what answers to clients call it
@@ -231,26 +234,20 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
-        """Part the rows into those to train on and the hold-out.
+    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
+        """Refuse parts that are too small to be tuned on and judged by.
 
         Parameters
         ----------
-        y : ndarray, shape (n_rows,)
-        hold_out : float
-            The hold-out's share of the rows, between 0 and 1.
-        seed : int
-            Seed of the drawing.
-
-        Returns
-        -------
-        tuple of (ndarray, ndarray)
-            Row numbers, ascending, of the training part and of the hold-out.
+        train, hold_out : ndarray, shape (n_rows,)
+            Targets of the training part and of the hold-out.
+        splits : int
+            Folds of one repeat of cross-validation.
 
         Raises
         ------
         TooFewRowsError
-            When there are too few rows to be split, tuned on and judged.
+            With the part that is too small.
         """
 
     @abstractmethod
@@ -323,13 +320,11 @@ class Classification(Task):
 
         return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))
 
-    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
-        from sklearn.model_selection import train_test_split
-
-        if min(np.sum(y == 0), np.sum(y == 1)) < SMALLEST_CLASS:
-            raise TooFewRowsError("each class", SMALLEST_CLASS)
-        train, test = train_test_split(np.arange(len(y)), test_size=hold_out, stratify=y, random_state=seed)
-        return np.sort(train), np.sort(test)
+    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
+        """Each fold must judge by a row of each class."""
+        for part, y, least in ((TRAIN, train, splits), (HOLD_OUT, hold_out, 0)):
+            for label, outcome in enumerate(self.outcomes):
+                _check_number(part, int(np.sum(y == label)), max(SMALLEST_CLASS[part], least), f" of '{outcome}'")
 
     def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
         """The cheapest, 0.5, and the ROC-balanced one, where true-positive rate less false-positive rate is largest.
@@ -368,17 +363,19 @@ class Regression(Task):
 
         return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
 
-    def split(self, y: Vector, hold_out: float, seed: int) -> Fold:
-        from sklearn.model_selection import train_test_split
-
-        if len(y) < SMALLEST_TABLE:
-            raise TooFewRowsError("a regression", SMALLEST_TABLE)
-        train, test = train_test_split(np.arange(len(y)), test_size=hold_out, random_state=seed)
-        return np.sort(train), np.sort(test)
+    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
+        """Each fold must judge by two rows, since one does not vary."""
+        _check_number(TRAIN, len(train), max(SMALLEST_PART[TRAIN], 2 * splits))
+        _check_number(HOLD_OUT, len(hold_out), SMALLEST_PART[HOLD_OUT])
 
     def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
         """None: nothing is decided."""
         return {}
+
+
+def _check_number(part: str, found: int, needed: int, of: str = "") -> None:
+    if found < needed:
+        raise TooFewRowsError(_PART_NAMES[part], found, needed, of)
 
 
 def bootstrap_intervals(

@@ -59,6 +59,7 @@ from src.evaluation import (
     judge,
 )
 from src.fairness import compare_groups, smallest_ratios
+from src.hold_out import SPLIT, held_out
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
 from src.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
@@ -123,7 +124,7 @@ class Part:
     y: Vector
 
     def take(self, rows: Any) -> "Part":
-        """Some of the rows, by their numbers or as a slice."""
+        """Some of the rows: a slice, or whether each is taken."""
         return Part(self.table.iloc[rows].reset_index(drop=True), self.y[rows])
 
 
@@ -360,16 +361,16 @@ def read(use_case: UseCase, data: Path) -> pd.DataFrame:
 
 
 def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part, Part, Target]:
-    """Part the rows, before anything is fitted on features.
+    """Part the rows by what their features hold, before anything is fitted.
 
     Parameters
     ----------
     use_case : UseCase
-        Says how rows are parted.
+        Whose features and target they have.
     table : DataFrame
         What `read` gave.
     seed : int
-        Of the drawing.
+        Another one parts them otherwise.
 
     Returns
     -------
@@ -385,7 +386,9 @@ def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part
     """
     target = clone(use_case.target)
     whole = Part(table, target.fit_transform(list(table[target.feature.name])))
-    train, test = (whole.take(rows) for rows in use_case.task.split(whole.y, HOLD_OUT_SHARE, seed))
+    held = held_out(table, use_case.features, HOLD_OUT_SHARE, seed)
+    train, test = whole.take(~held), whole.take(held)
+    use_case.task.check_parts(train.y, test.y, use_case.splits)
     return whole, train, test, target
 
 
@@ -506,6 +509,7 @@ def identify(use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_r
         "libraries": library_versions(),
         "data": {"sha256": digest, "rows": n_rows},
         "seed": plan.seed,
+        "split": SPLIT,
         "threads": 1,
         **signature(use_case),
         "example": dict(use_case.example),

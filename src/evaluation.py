@@ -6,14 +6,16 @@ Nothing here imports scikit-learn: a serving worker computes an AUC too. Tests h
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from src.aliases import Matrix, Vector
 from src.errors import TooFewRowsError
-from src.models.base import Fold, Metric
+from src.models.base import Classifier, Fold, Metric, Model, Regressor
+from src.transformers import RemapTarget, Target
+from src.use_cases.features import Number
 
 Metrics: TypeAlias = dict[str, float]
 TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", "hold_out", "chronological"
@@ -172,6 +174,8 @@ class Task(ABC):
     """What kind of prediction a use case makes, and so how it is measured and decided."""
 
     headline: str  # the metric that models are chosen by; higher is better
+    kind_of_model: type[Model]
+    decides: bool  # whether a threshold makes decisions of scores
     answer_name: str  # what answers to clients call it
 
     @property
@@ -233,6 +237,15 @@ class Task(ABC):
             Row numbers to fit on and to judge by: `splits` times `repeats` folds, repeat after repeat.
         """
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of all metrics, those of decisions among them."""
+        return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5))
+
+    @abstractmethod
+    def target_problem(self, target: Target) -> str | None:
+        """Why it cannot predict a target; None when it can."""
+
     @abstractmethod
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
         """Refuse parts that are too small to be tuned on and judged by.
@@ -282,6 +295,8 @@ class Classification(Task):
     cost: CostMatrix
     outcomes: tuple[str, str] = ("0", "1")
     headline = "roc_auc"
+    kind_of_model = Classifier
+    decides = True
     answer_name = "auc_score"
 
     @property
@@ -320,6 +335,16 @@ class Classification(Task):
 
         return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))
 
+    def target_problem(self, target: Target) -> str | None:
+        """It must give 0 and 1, and nothing else."""
+        codes = target.codes()
+        if codes != {0.0, 1.0}:
+            given = "any number" if codes is None else f"{len(codes)} class(es)"
+            return (
+                f"a classification has the two classes 0 and 1, and the target '{target.feature.name}' gives {given}."
+            )
+        return None if len(set(self.outcomes)) == 2 else "a classification has two outcomes, with different names."
+
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
         """Each fold must judge by a row of each class."""
         for part, y, least in ((TRAIN, train, splits), (HOLD_OUT, hold_out, 0)):
@@ -345,6 +370,8 @@ class Regression(Task):
     """A number."""
 
     headline = "r2"
+    kind_of_model = Regressor
+    decides = False
     answer_name = "r2_score"
 
     @property
@@ -362,6 +389,12 @@ class Regression(Task):
         from sklearn.model_selection import RepeatedKFold
 
         return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
+
+    def target_problem(self, target: Target) -> str | None:
+        """It must be a number."""
+        if isinstance(target, RemapTarget) or not isinstance(target.feature, Number):
+            return f"a regression predicts a number, and the target '{target.feature.name}' is a class."
+        return None
 
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
         """Each fold must judge by two rows, since one does not vary."""
@@ -495,7 +528,14 @@ class Gate(ABC):
         What is judged: a metric or, where the gate says so, a grouping.
     bound : float
         The limit; its meaning is the gate's.
+
+    Attributes
+    ----------
+    of_groups : bool
+        Whether its name is that of a grouping.
     """
+
+    of_groups: ClassVar[bool] = False
 
     name: str
     bound: float
@@ -565,6 +605,8 @@ class ChampionMargin(Gate):
 
 class SmallestGroupRatio(Gate):
     """The disparate impact of a grouping must reach the bound."""
+
+    of_groups = True
 
     def judge(self, evidence: Evidence) -> Verdict:
         return self._at_least(group_gate(self.name), evidence.group_ratios[self.name])

@@ -1,19 +1,31 @@
 """Transformers: the steps from records to the matrix that a model is fitted on, and from a target column to numbers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from src.aliases import Matrix, Record, Records, Vector
 from src.base import Estimator
 from src.errors import InvalidRecordsError, InvalidTargetError
-from src.use_cases.features import Column, DerivedColumn, Feature
+from src.use_cases.features import Category, Column, DerivedColumn, Feature, Integer
+
+MANY_CLASSES = 100  # a target of more whole numbers is measured and not classified
 
 
 class Transformer(Estimator, ABC):
-    """A step that learns something from data and then changes data accordingly."""
+    """A step that learns something from data and then changes data accordingly.
+
+    Attributes
+    ----------
+    keeps_columns : bool
+        Whether each column of a matrix stays in its place and keeps its codes, so that a model after this step may be
+        told of columns by their positions.
+    """
+
+    keeps_columns: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -185,6 +197,8 @@ class Blank(Transformer):
         The columns to blank.
     """
 
+    keeps_columns = True
+
     def __init__(self, columns: tuple[int, ...]) -> None:
         self.columns = columns
 
@@ -245,13 +259,14 @@ class MinMax(Transformer):
     Attributes
     ----------
     low_, range_ : ndarray, shape (n_columns,)
-        Smallest value of each column, and its distance to the largest; the range of a constant column is 1.
+        Smallest value of each column, NaN where it has none, and its distance to the largest; the range of a constant
+        column is 1.
     """
 
     def fit(self, X: Matrix, y: Any = None) -> Self:
         """Measure the columns of a (n_rows, n_columns) matrix."""
-        self.low_: Vector = np.nanmin(X, axis=0)
-        distance = np.nanmax(X, axis=0) - self.low_
+        self.low_: Vector = np.fmin.reduce(X)
+        distance = np.fmax.reduce(X) - self.low_
         self.range_: Vector = np.where(distance > 0, distance, 1.0)
         return self
 
@@ -267,14 +282,17 @@ class Standardize(Transformer):
     Attributes
     ----------
     mean_, scale_ : ndarray, shape (n_columns,)
-        Mean and standard deviation of each column; the scale of a constant column is 1.
+        Mean of each column, NaN where it has no value, and standard deviation; the scale of a constant column is 1.
     """
 
     def fit(self, X: Matrix, y: Any = None) -> Self:
         """Measure the columns of a (n_rows, n_columns) matrix."""
-        self.mean_: Vector = np.nanmean(X, axis=0)
-        deviation = np.nanstd(X, axis=0)
-        varies = np.nanmax(X, axis=0) > np.nanmin(X, axis=0)  # rounding gives constant columns a deviation, too
+        known = ~np.isnan(X).all(axis=0)
+        self.mean_: Vector = np.full(X.shape[1], np.nan)
+        self.mean_[known] = np.nanmean(X[:, known], axis=0)
+        deviation = np.ones(X.shape[1])
+        deviation[known] = np.nanstd(X[:, known], axis=0)
+        varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding gives constant columns a deviation, too
         self.scale_: Vector = np.where(varies & (deviation > 0), deviation, 1.0)
         return self
 
@@ -300,6 +318,15 @@ class Target(Transformer):
 
     def __init__(self, feature: Feature) -> None:
         self.feature = feature
+
+    def codes(self) -> set[float] | None:
+        """All numbers that it can give; None where these are any of a range."""
+        feature = self.feature
+        if isinstance(feature, Category):
+            return {float(code) for code in range(len(feature.values))}
+        if isinstance(feature, Integer) and feature.high - feature.low < MANY_CLASSES:
+            return {float(code) for code in range(math.ceil(feature.low), math.floor(feature.high) + 1)}
+        return None
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-up; the declaration says all there is to learn, so `X` is not read."""
@@ -341,6 +368,9 @@ class RemapTarget(Target):
     def __init__(self, feature: Feature, classes: dict[Any, int]) -> None:
         super().__init__(feature)
         self.classes = classes
+
+    def codes(self) -> set[float] | None:
+        return {float(of) for of in self.classes.values()}
 
     def transform(self, X: Sequence[Any]) -> Vector:
         """Classes (0.0 or 1.0) of the n_rows labels."""

@@ -28,7 +28,7 @@ class Dimension(ABC):
     Raises
     ------
     InvalidUseCaseError
-        When `low` is above `high`, or a logarithmic scale does not start above 0.
+        When a bound is not finite, `low` is above `high`, or a logarithmic scale does not start above 0.
     """
 
     low: float
@@ -36,8 +36,11 @@ class Dimension(ABC):
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high or (self.log and self.low <= 0):
-            raise InvalidUseCaseError(f"{self} needs its smaller bound first, and above 0 on a logarithmic scale.")
+        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high
+        if not is_range or (self.log and self.low <= 0):
+            raise InvalidUseCaseError(
+                f"{self} needs two finite bounds, the smaller one first, and above 0 on a logarithmic scale."
+            )
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -25,10 +25,11 @@ from api.schemas import (
     row_errors,
 )
 from src.errors import InvalidRecordsError
+from src.models.linear import LogisticRegression
 from src.registry import Artifact
 from src.transformers import RecordEncoder
 from src.use_cases import get_use_case
-from src.use_cases.declaration import UseCase
+from src.use_cases.declaration import Algorithm, UseCase
 from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 
 EVERY_KIND: tuple[Feature, ...] = tuple(
@@ -196,7 +197,17 @@ def test_a_field_is_required_exactly_when_a_record_may_not_do_without_it(name: s
 
 def with_features(use_case: UseCase, features: tuple[Feature, ...]) -> UseCase:
     example = {feature.name: valid_example(feature) for feature in features}
-    return replace(use_case, features=features, derived=(), groups=(), gates=(), example=example)
+    plain = Algorithm(name="plain", model=LogisticRegression())  # which is told of no columns
+    return replace(
+        use_case,
+        features=tuple(replace(feature, monotone=0) for feature in features),
+        derived=(),
+        algorithms=(plain,),
+        baseline=plain,
+        groups=(),
+        gates=(),
+        example=example,
+    )
 
 
 def texts_of(record: dict[str, Any]) -> dict[str, str]:

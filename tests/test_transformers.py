@@ -263,6 +263,14 @@ def test_a_missing_value_is_standardised_to_the_mean_of_the_others() -> None:
     assert Standardize().fit_transform(np.array([[1.0], [np.nan], [3.0]])).tolist() == [[-1], [0], [1]]
 
 
+@pytest.mark.parametrize("scaler", [MinMax(), Standardize()], ids=repr)
+def test_a_column_without_any_value_says_nothing_and_spoils_no_other(scaler: Any) -> None:
+    rows = np.array([[np.nan, 1.0], [np.nan, 3.0]])
+    alone = scaler.fit_transform(rows[:, 1:])
+    assert scaler.fit_transform(rows).tolist() == [[0, *row] for row in alone.tolist()]
+    assert scaler.transform(np.array([[5.0, 1.0]])).tolist() == [[0, *alone[0].tolist()]]
+
+
 SOME = np.array([[2.0, 7.0, 1.0], [0.0, 8.0, 0.0], [2.0, 9.0, 1.0], [1.0, 5.0, 0.0]])
 column = st.integers(0, 2)
 
@@ -292,6 +300,20 @@ def test_the_columns_of_an_encoder_are_features_and_then_derived_columns(credit:
     names = [column.name for column in encoder.columns]
     assert names == [*(feature.name for feature in credit.features), "instalment", "duration_for_age"]
     assert encoder.origins(22) == list(range(22))
+
+
+@pytest.mark.parametrize(
+    ("target", "codes"),
+    [
+        (Target(LABEL), {1, 2, 3}),
+        (RemapTarget(LABEL, {1: 0, 2: 1, 3: 1}), {0, 1}),
+        (Target(Category(name="colour", description="-", values=("red", "blue"))), {0, 1}),
+        (Target(Integer(name="price", description="-", low=0.5, high=2.5)), {1, 2}),
+        (Target(Integer(name="price", description="-", low=0, high=10_000)), None),
+    ],
+)
+def test_a_target_knows_the_numbers_that_it_can_give(target: Target, codes: set[float] | None) -> None:
+    assert target.codes() == codes
 
 
 def test_a_target_becomes_numbers() -> None:

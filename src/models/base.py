@@ -1,10 +1,11 @@
 """Model: what every algorithm looks like to the rest of the project."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,11 @@ class Model(Estimator, ABC):
     ----------
     threshold_ : float or None
         Where decisions are cut; training sets it after `fit`, and models that decide nothing ignore it.
+    smallest_target : float
+        What targets may not be below.
     """
 
+    smallest_target: ClassVar[float] = -math.inf
     threshold_: float | None = None
 
     @abstractmethod

@@ -53,7 +53,8 @@ class LgbModel(Model):
     categorical : tuple of int
         Columns that hold codes without an order.
     monotone : tuple of int
-        For each column 1, -1 or 0: the score must not fall, must not rise, or may do as it likes; empty for none.
+        For each column 1, -1 or 0: the score must not fall, must not rise, or may do as it likes; empty for none. Never
+        of a categorical column.
     seed : int
         Seed of all that is drawn. One thread and LightGBM's deterministic mode make equal models of equal data.
 
@@ -188,6 +189,7 @@ class LgbCountRegressor(LgbRegressor):
     """LightGBM for counts: a Poisson regression, whose scores are never negative."""
 
     objective = "poisson"
+    smallest_target = 0.0
 
 
 _OWN_PARAMETERS = frozenset({"num_rounds", "categorical", "monotone"})

@@ -14,6 +14,7 @@ from src.pipeline import Pipeline
 from src.registry import ModelId
 from src.transformers import Blank, RecordEncoder, Target, Transformer
 from src.tuning import Dimension
+from src.use_cases.checks import check
 from src.use_cases.features import DerivedColumn, Feature
 
 DATASETS = Path(__file__).parent.parent / "datasets"
@@ -85,7 +86,8 @@ class UseCase:
     ------
     InvalidUseCaseError
         When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
-        computed, a group is of no feature or a gate on no group, or the target may be missing.
+        computed, a group is of no feature or a gate on no group, the target may be missing, or something else is
+        declared that could not be trained or would be silently ignored (`src/use_cases/checks.py`).
     """
 
     name: str
@@ -137,6 +139,7 @@ class UseCase:
         ]
         if problems or self.example.keys() - by_name.keys():
             raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
+        check(self)
 
     @property
     def path(self) -> Path:

@@ -38,8 +38,8 @@ class Column(ABC):
     description : str
         What it means, for someone who fills in a form.
     monotone : int
-        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
-        For models that can promise it.
+        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand. All
+        algorithms of a use case must be told to keep it.
     label : str
         A short heading for forms and reports; by default made of the name.
     reason : str

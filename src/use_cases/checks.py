@@ -1,0 +1,167 @@
+"""Checks of a declaration: what cannot work is refused when it is declared, and not after an hour of tuning.
+
+Each check yields a sentence for everything that is wrong.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from src.errors import InvalidUseCaseError
+from src.use_cases.features import RESERVED_NAMES, Category, Column, CyclicInteger, Grouping, Integer, Number
+
+if TYPE_CHECKING:
+    from src.use_cases.declaration import Algorithm, UseCase
+
+ALIASES = ("latest", "champion")  # what a URL may say in place of a use case
+LARGEST_CODE = 2**31 - 1  # LightGBM keeps a category in 32 bits
+
+
+def check(use_case: "UseCase") -> None:
+    """Refuse what would fail later, or would be something else than what is declared.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose names are known to be all different, and whose groups are of its features.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        With the first problem.
+    """
+    for problems in (_names, _target, _folds, _groups, _gates, _promises):
+        for problem in problems(use_case):
+            raise InvalidUseCaseError(f"{use_case.name}: {problem}")
+    for algorithm in (*use_case.algorithms, use_case.baseline):
+        for problems_of in (_model, _positions, _kept_promises):
+            for problem in problems_of(use_case, algorithm):
+                raise InvalidUseCaseError(f"{use_case.name}, {algorithm.name}: {problem}")
+
+
+def _names(use_case: "UseCase") -> Iterator[str]:
+    if use_case.name in ALIASES:
+        yield f"'{use_case.name}' stands for a model in URLs: give the use case another name."
+    if not use_case.features:
+        yield "there is no feature to predict from."
+    for name in (*(column.name for column in use_case.columns), use_case.target.feature.name):
+        if name in RESERVED_NAMES:
+            yield f"a column cannot be called '{name}', as one of an answer is: rename it, in the data too."
+        if not name:
+            yield "each column needs a name."
+    for algorithm in use_case.algorithms:
+        if algorithm is not use_case.baseline and algorithm.name.lower() == use_case.baseline.name.lower():
+            yield f"the baseline is another than the algorithm '{algorithm.name}', and needs a name of its own."
+
+
+def _target(use_case: "UseCase") -> Iterator[str]:
+    target = use_case.target
+    labels = getattr(target, "classes", {})
+    for label in labels:
+        if target.feature.problem(label):
+            yield f"the target '{target.feature.name}' has a class for {label!r}, which is not among its values."
+    if labels and isinstance(target.feature, Category):
+        for value in target.feature.values:
+            if value not in labels:
+                yield f"the target '{target.feature.name}' has no class for {value!r}."
+    if problem := use_case.task.target_problem(target):
+        yield problem
+
+
+def _folds(use_case: "UseCase") -> Iterator[str]:
+    if use_case.splits < 2 or use_case.repeats < 1:
+        yield "cross-validation needs two splits or more, and at least one repeat."
+
+
+def _groups(use_case: "UseCase") -> Iterator[str]:
+    features = {feature.name: feature for feature in use_case.features}
+    for group in use_case.groups:
+        if not use_case.task.decides:
+            yield f"groups by '{group.feature}' are compared by decisions, and this task makes none."
+        if group.cuts and not isinstance(features[group.feature], Number):
+            yield f"only numbers can be cut into groups, and '{group.feature}' is none."
+        if list(group.cuts) != sorted(set(group.cuts)):
+            yield f"the cuts of '{group.feature}' must ascend."
+    if len({group.feature for group in use_case.groups}) < len(use_case.groups):
+        yield "a feature can make groups in one way only."
+
+
+def _gates(use_case: "UseCase") -> Iterator[str]:
+    metrics = use_case.task.metric_names
+    for gate in use_case.gates:
+        if not gate.of_groups and gate.name not in metrics:
+            yield f"a gate is on '{gate.name}', which is no metric here; there are: {', '.join(metrics)}."
+
+
+def _promises(use_case: "UseCase") -> Iterator[str]:
+    """What no model can keep."""
+    for column in use_case.columns:
+        if column.monotone not in (-1, 0, 1):
+            yield f"monotone of '{column.name}' must be 1, -1 or 0."
+        if column.monotone and (type(column) is Category or isinstance(column, CyclicInteger)):
+            yield f"'{column.name}' has no order that a score could follow: leave its monotone out."
+        if column.monotone and any(column.name in derived.sources for derived in use_case.derived):
+            yield f"'{column.name}' cannot be monotone, since other columns that are derived from it move with it."
+
+
+def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+    model, target = algorithm.model, use_case.target.feature
+    if not isinstance(model, use_case.task.kind_of_model):
+        yield f"the task needs a model that is a {use_case.task.kind_of_model.__name__}."
+    if isinstance(target, Number) and target.low < model.smallest_target:
+        yield (
+            f"{type(model).__name__} takes no target below {model.smallest_target:g}, and '{target.name}' may be as "
+            f"low as {target.low:g}."
+        )
+    parameters = model.get_params()
+    if unknown := algorithm.search_space.keys() - parameters.keys():
+        yield f"{type(model).__name__} has no parameter {', '.join(sorted(unknown))} to search for."
+    try:
+        json.dumps(parameters, allow_nan=False)
+    except (TypeError, ValueError):
+        yield "the model's parameters must be plain numbers, texts and tuples: a manifest holds them."
+
+
+def _positions(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+    """What a model is told of columns by their positions in the encoded records."""
+    categorical, monotone = _told(algorithm)
+    columns = use_case.columns
+    if (categorical or any(monotone)) and not all(step.keeps_columns for step in algorithm.transformers):
+        yield (
+            "categorical and monotone mean columns of the encoded records, and a transformer before the model moves or "
+            "changes these."
+        )
+    for place in categorical:
+        if type(place) is not int or not 0 <= place < len(columns):
+            yield f"categorical names column {place}, and there are the columns 0 to {len(columns) - 1}."
+        elif not _holds_codes(columns[place]):
+            yield f"categorical names '{columns[place].name}', which holds no codes."
+    if monotone and (len(monotone) != len(columns) or not set(monotone) <= {-1, 0, 1}):
+        yield f"monotone needs 1, -1 or 0 for each of the {len(columns)} columns, the derived ones too."
+    for place, (column, sign) in enumerate(zip(columns, monotone, strict=False)):
+        if sign and (place in categorical or type(column) is Category):
+            yield f"'{column.name}' is a category without an order, and cannot be monotone."
+
+
+def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+    """A baseline that is only compared with is never registered, and promises nothing."""
+    if algorithm not in use_case.algorithms:
+        return
+    _, monotone = _told(algorithm)
+    for column, sign in zip(use_case.columns, monotone or (0,) * len(use_case.columns), strict=True):
+        if column.monotone and sign != column.monotone:
+            yield (
+                f"'{column.name}' is declared as monotone={column.monotone}, and the model is not told to keep that. "
+                "Give it monotone=(...) with a sign for each column, or leave the promise or the algorithm out."
+            )
+
+
+def _told(algorithm: "Algorithm") -> tuple[tuple[int, ...], tuple[int, ...]]:
+    parameters = algorithm.model.get_params()
+    return parameters.get("categorical") or (), parameters.get("monotone") or ()
+
+
+def _holds_codes(column: Column) -> bool:
+    if isinstance(column, Integer):
+        return column.low >= 0 and column.high <= LARGEST_CODE
+    return isinstance(column, Category | Grouping)

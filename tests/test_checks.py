@@ -1,0 +1,326 @@
+"""Declarations that could not be trained, or would be something else than what they say, are refused."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.errors import InvalidUseCaseError
+from src.evaluation import (
+    ChampionMargin,
+    Classification,
+    CostMatrix,
+    LargestGap,
+    Regression,
+    SmallestGroupRatio,
+    SmallestMetric,
+)
+from src.fairness import GroupBy
+from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
+from src.models.linear import LogisticRegression
+from src.models.regression import Lasso, LinearRegression
+from src.transformers import Blank, MinMax, OneHot, RemapTarget, Target
+from src.tuning import Real, Whole
+from src.use_cases.declaration import Algorithm, UseCase
+from src.use_cases.features import (
+    RESERVED_NAMES,
+    Category,
+    CyclicInteger,
+    Grouping,
+    Integer,
+    Number,
+    OrderedCategory,
+    Quotient,
+)
+
+SIZE = Number(name="size", description="-", low=1, high=9)
+GRADE = OrderedCategory(name="grade", description="-", values=("low", "high"))
+COLOUR = Category(name="colour", description="-", values=("red", "blue"))
+HOUR = CyclicInteger(name="hour", description="-", low=0, high=24)
+PRICE = Number(name="price", description="-", low=0, high=100)
+FEATURES = (SIZE, GRADE, COLOUR, HOUR)
+LINEAR = Algorithm(name="linear", model=LinearRegression(), transformers=(OneHot((2,)), MinMax()))
+TREES = Algorithm(name="trees", model=LgbRegressor(categorical=(2,)))
+WORKS: dict[str, Any] = {
+    "name": "things",
+    "title": "Things",
+    "description": "-",
+    "task": Regression(),
+    "source": "things.csv",
+    "features": FEATURES,
+    "target": Target(PRICE),
+    "algorithms": (TREES, LINEAR),
+    "baseline": LINEAR,
+    "gates": (SmallestMetric("r2", 0.2),),
+    "example": {"size": 2, "grade": "low", "colour": "red", "hour": 3},
+}
+LOGISTIC = Algorithm(name="linear", model=LogisticRegression(), transformers=LINEAR.transformers)
+SPECIES = Category(name="species", description="-", values=("setosa", "virginica"))
+CLASSES: dict[str, Any] = {
+    "task": Classification(CostMatrix(1, 1)),
+    "target": RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 1}),
+    "algorithms": (LOGISTIC,),
+    "baseline": LOGISTIC,
+    "gates": (SmallestMetric("roc_auc", 0.5), SmallestGroupRatio("grade", 0.5)),
+    "groups": (GroupBy(feature="grade"), GroupBy(feature="size", cuts=(3, 5))),
+}
+
+
+def declare(**changes: Any) -> UseCase:
+    return UseCase(**{**WORKS, **changes})
+
+
+def declare_classes(**changes: Any) -> UseCase:
+    return declare(**{**CLASSES, **changes})
+
+
+def refused(problem: str, **changes: Any) -> None:
+    with pytest.raises(InvalidUseCaseError, match=f"^things.*: {problem}"):
+        declare(**changes)
+
+
+def trees(model: Any = TREES.model, *transformers: Any, **changes: Any) -> dict[str, Any]:
+    """The algorithm that is declared beside the linear baseline."""
+    return {"algorithms": (Algorithm(name="trees", model=model, transformers=transformers, **changes),)}
+
+
+def promising(feature: Any, sign: int = 1) -> tuple[Any, ...]:
+    """The features, of which one makes a promise."""
+    return tuple(dataclasses.replace(one, monotone=sign) if one is feature else one for one in FEATURES)
+
+
+def test_what_works_is_accepted() -> None:
+    assert declare().name == "things"
+    assert declare_classes().name == "things"
+    whole = Target(Integer(name="species", description="-", low=0, high=1))
+    assert declare_classes(target=whole, groups=(), gates=()).target is whole
+
+
+# names
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+def test_no_column_is_called_as_one_of_an_answer_is(name: str) -> None:
+    problem = f"a column cannot be called '{name}', as one of an answer is: rename it, in the data too"
+    feature = dataclasses.replace(SIZE, name=name)
+    refused(problem, features=(*FEATURES, feature), example={**WORKS["example"], name: 2})
+    refused(problem, target=Target(dataclasses.replace(PRICE, name=name)))
+    derived = Grouping(name=name, description="-", category="grade", groups={"both": ("low", "high")})
+    refused(problem, derived=(derived,))
+
+
+@pytest.mark.parametrize("name", ["latest", "champion"])
+def test_no_use_case_is_called_as_an_alias(name: str) -> None:
+    with pytest.raises(InvalidUseCaseError, match=f"'{name}' stands for a model in URLs"):
+        declare(name=name)
+
+
+def test_a_column_without_a_name_and_a_table_without_a_feature_are_refused() -> None:
+    refused("each column needs a name", target=Target(dataclasses.replace(PRICE, name="")))
+    refused("there is no feature to predict from", features=(), example={}, **trees(LgbRegressor()))
+
+
+def test_a_baseline_does_not_hide_another_algorithm_of_its_name() -> None:
+    baseline = Algorithm(name="TREES", model=LinearRegression())
+    refused("the baseline is another than the algorithm 'trees'", baseline=baseline)
+
+
+# what is learnt
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(SPECIES),
+        RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 1}),
+        RemapTarget(Integer(name="price", description="-", low=1, high=2), classes={1: 0, 2: 1}),
+    ],
+)
+def test_a_regression_of_classes_is_refused(target: Target) -> None:
+    refused(f"a regression predicts a number, and the target '{target.feature.name}' is a class", target=target)
+
+
+@pytest.mark.parametrize(
+    ("target", "given"),
+    [
+        (Target(Category(name="species", description="-", values=("a", "b", "c"))), r"3 class\(es\)"),
+        (Target(Category(name="species", description="-", values=("a",))), r"1 class\(es\)"),
+        (RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 0}), r"1 class\(es\)"),
+        (RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 2}), r"2 class\(es\)"),
+        (Target(Integer(name="species", description="-", low=1, high=2)), r"2 class\(es\)"),
+        (Target(Number(name="species", description="-", low=0, high=1)), "any number"),
+        (Target(Integer(name="species", description="-", low=0, high=10**6)), "any number"),
+    ],
+)
+def test_a_classification_of_other_than_two_classes_is_refused(target: Target, given: str) -> None:
+    problem = f"a classification has the two classes 0 and 1, and the target 'species' gives {given}"
+    refused(problem, **{**CLASSES, "target": target})
+
+
+def test_every_label_of_a_target_has_a_class_and_every_class_a_label() -> None:
+    strange = RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 1, "Virginica": 1})
+    refused("the target 'species' has a class for 'Virginica', which is not among", **{**CLASSES, "target": strange})
+    three = dataclasses.replace(SPECIES, values=("setosa", "virginica", "versicolor"))
+    wanting = RemapTarget(three, classes={"setosa": 0, "virginica": 1})
+    refused("the target 'species' has no class for 'versicolor'", **{**CLASSES, "target": wanting})
+
+
+def test_two_outcomes_have_two_names() -> None:
+    task = Classification(CostMatrix(1, 1), outcomes=("no", "no"))
+    refused("a classification has two outcomes, with different names", **{**CLASSES, "task": task})
+
+
+@pytest.mark.parametrize("folds", [{"splits": 1}, {"splits": 0}, {"repeats": 0}])
+def test_a_cross_validation_without_folds_is_refused(folds: dict[str, int]) -> None:
+    refused("cross-validation needs two splits or more", **folds)
+
+
+# gates and groups
+
+
+@pytest.mark.parametrize("gate", [SmallestMetric("accuracy", 0.5), LargestGap("R2", 1), ChampionMargin("", 1)])
+def test_a_gate_on_no_metric_is_refused_with_those_there_are(gate: Any) -> None:
+    refused(f"a gate is on '{gate.name}', which is no metric here; there are: r2, rmse, mae", gates=(gate,))
+
+
+def test_every_metric_may_be_gated() -> None:
+    for make, metric in ((declare, "mae"), (declare_classes, "expected_cost"), (declare_classes, "brier")):
+        assert make(gates=(ChampionMargin(metric, 1),)).gates[0].name == metric
+
+
+def test_groups_are_of_decisions_and_cut_by_ascending_numbers() -> None:
+    refused("groups by 'grade' are compared by decisions, and this task makes none", groups=(GroupBy(feature="grade"),))
+    for groups, problem in (
+        ((GroupBy(feature="colour", cuts=(1,)),), "only numbers can be cut into groups, and 'colour' is none"),
+        ((GroupBy(feature="size", cuts=(5, 3)),), "the cuts of 'size' must ascend"),
+        ((GroupBy(feature="size", cuts=(3, 3)),), "the cuts of 'size' must ascend"),
+        ((GroupBy(feature="size"), GroupBy(feature="size", cuts=(3,))), "a feature can make groups in one way only"),
+    ):
+        refused(problem, **{**CLASSES, "groups": groups, "gates": ()})
+
+
+# models
+
+
+def test_a_model_of_another_task_is_refused() -> None:
+    refused("the task needs a model that is a Regressor", **trees(LgbClassifier()))
+    refused("the task needs a model that is a Classifier", **{**CLASSES, **trees(LgbRegressor())})
+    refused("the task needs a model that is a Regressor", baseline=LOGISTIC, **trees())
+
+
+def test_a_model_of_counts_is_refused_where_the_target_may_be_negative() -> None:
+    below = Target(dataclasses.replace(PRICE, low=-0.5))
+    problem = "LgbCountRegressor takes no target below 0, and 'price' may be as low as -0.5"
+    refused(problem, target=below, **trees(LgbCountRegressor()))
+    assert declare(**trees(LgbCountRegressor())).algorithms[0].name == "trees"
+
+
+def test_a_search_for_what_the_model_does_not_have_is_refused() -> None:
+    problem = "LgbRegressor has no parameter depth, leaves to search for"
+    refused(problem, **trees(search_space={"leaves": Whole(2, 4), "depth": Whole(2, 4), "num_leaves": Whole(2, 4)}))
+
+
+@pytest.mark.parametrize("alpha", [np.int64(1), float("nan"), float("inf"), {1, 2}])
+def test_a_parameter_that_no_manifest_can_hold_is_refused(alpha: Any) -> None:
+    refused("the model's parameters must be plain numbers", **trees(Lasso(alpha=alpha)))
+
+
+@pytest.mark.parametrize(
+    ("categorical", "problem"),
+    [
+        ((99,), "categorical names column 99, and there are the columns 0 to 3"),
+        ((-1,), "categorical names column -1"),
+        ((2.0,), "categorical names column 2.0"),
+        ("colour", "categorical names column c"),
+        ((2, 0), "categorical names 'size', which holds no codes"),
+    ],
+)
+def test_categorical_names_columns_that_hold_codes(categorical: Any, problem: str) -> None:
+    refused(problem, **trees(LgbRegressor(categorical=categorical)))
+
+
+def test_a_whole_number_is_a_code_unless_it_may_be_negative_or_is_too_large() -> None:
+    for low, high, works in ((0, 9, True), (-1, 9, False), (0, 2**31, False)):
+        number = Integer(name="size", description="-", low=low, high=high)
+        changes = {"features": (number, *FEATURES[1:]), **trees(LgbRegressor(categorical=(0, 2)))}
+        if works:
+            declare(**changes)
+        else:
+            refused("categorical names 'size', which holds no codes", **changes)
+
+
+# promises
+
+
+@pytest.mark.parametrize(
+    ("monotone", "problem"),
+    [
+        ((1, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns, the derived ones too"),
+        ((1, 0, 0, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns"),
+        ((2, 0, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns"),
+        ((0, 0, 1, 0), "'colour' is a category without an order, and cannot be monotone"),
+    ],
+)
+def test_monotone_has_a_sign_for_each_column_that_has_an_order(monotone: Any, problem: str) -> None:
+    for categorical in ((), (2,)):
+        refused(problem, **trees(LgbRegressor(categorical=categorical, monotone=monotone)))
+
+
+def test_a_column_is_not_categorical_and_monotone_at_once() -> None:
+    model = LgbRegressor(categorical=(1,), monotone=(0, 1, 0, 0))
+    refused("'grade' is a category without an order, and cannot be monotone", **trees(model))
+
+
+@pytest.mark.parametrize("monotone", [(), (0, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0)])
+def test_a_promise_that_a_model_is_not_told_of_is_refused(monotone: tuple[int, ...]) -> None:
+    problem = "'size' is declared as monotone=1, and the model is not told to keep that"
+    refused(problem, features=promising(SIZE), **trees(LgbRegressor(monotone=monotone)))
+
+
+def test_a_promise_must_be_kept_by_every_algorithm_that_may_answer_and_not_by_the_baseline() -> None:
+    kept = Algorithm(name="trees", model=LgbRegressor(monotone=(1, -1, 0, 0)))
+    features = promising(SIZE)
+    assert declare(features=features, algorithms=(kept,)).algorithms == (kept,)  # which may promise more
+    with pytest.raises(InvalidUseCaseError, match=r"^things, linear: 'size' is declared as monotone=1, and the model"):
+        declare(features=features, algorithms=(kept, LINEAR))
+
+
+def test_a_promise_of_a_derived_column_must_be_kept_too() -> None:
+    derived = Quotient(name="each", description="-", numerator="size", denominator="size", monotone=-1)
+    assert declare(derived=(derived,), **trees(LgbRegressor(monotone=(0, 0, 0, 0, -1)))).derived == (derived,)
+    refused("'each' is declared as monotone=-1", derived=(derived,), **trees())
+
+
+@pytest.mark.parametrize("feature", [COLOUR, HOUR])
+def test_what_has_no_order_promises_nothing(feature: Any) -> None:
+    problem = f"'{feature.name}' has no order that a score could follow: leave its monotone out"
+    refused(problem, features=promising(feature), **trees(LgbRegressor(monotone=(0, 0, 1, 1))))
+
+
+def test_a_promise_of_what_moves_other_columns_is_refused() -> None:
+    derived = Grouping(name="group", description="-", category="grade", groups={"one": ("low",), "two": ("high",)})
+    refused(
+        "'grade' cannot be monotone, since other columns that are derived from it move with it",
+        features=promising(GRADE),
+        derived=(derived,),
+        **trees(LgbRegressor(monotone=(0, 1, 0, 0, 0))),
+    )
+
+
+def test_a_promise_has_a_direction() -> None:
+    refused("monotone of 'size' must be 1, -1 or 0", features=promising(SIZE, 2), **trees())
+
+
+@pytest.mark.parametrize("told", [{"categorical": (2,)}, {"monotone": (1, 0, 0, 0)}])
+@pytest.mark.parametrize("step", [MinMax(), OneHot((2,))])
+def test_positions_mean_nothing_after_a_step_that_changes_columns(told: Any, step: Any) -> None:
+    problem = "categorical and monotone mean columns of the encoded records, and a transformer before the model"
+    refused(problem, **trees(LgbRegressor(**told), step))
+    assert declare(**trees(LgbRegressor(**told), Blank((0,)))).algorithms[0].transformers
+    assert declare(**trees(LgbRegressor(monotone=(0, 0, 0, 0)), step)).algorithms[0].transformers
+
+
+def test_a_range_that_is_searched_is_finite() -> None:
+    with pytest.raises(InvalidUseCaseError):
+        Real(0, float("inf"))

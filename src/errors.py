@@ -84,10 +84,20 @@ class TooFewRowsError(TabserveError):
 
 
 class UniformTargetError(TabserveError):
-    """A target with too little variety to be learnt."""
+    """A target with too little variety to be learnt.
 
-    def __init__(self, target: str) -> None:
-        super().__init__(f"The target '{target}' has the same value in all rows, or in all rows of a fold.")
+    Parameters
+    ----------
+    target : str
+        Its column.
+    rows : str
+        The rows in which it is the same.
+    """
+
+    def __init__(self, target: str, rows: str) -> None:
+        super().__init__(
+            f"The target '{target}' has the same value in all rows of {rows}: nothing can be learnt there."
+        )
 
 
 class InvalidTargetError(TabserveError):

@@ -56,7 +56,7 @@ def _column_bits(column: "pd.Series[Any]", feature: Feature, seed: int) -> Bits:
         bits = np.array([_bits(value) for value in values], dtype=np.uint64)
     else:
         # as the model sees them, but with one zero: 1 and 1.0 are the same number, and -0.0 and 0.0
-        bits = (np.array([*map(feature.encoder(), values)], dtype=np.float64) + 0.0).view(np.uint64)
+        bits = (np.array([*map(feature.encoder(), values.tolist())], dtype=np.float64) + 0.0).view(np.uint64)
     hashed: Bits = np.append(_mix(bits + _bits(f"{seed} {feature.name}")), np.uint64(0))[places]
     return hashed
 

@@ -12,11 +12,13 @@ if __name__ == "__main__" and not __package__:
 
 import hashlib
 import io
+import itertools
 import logging
 import os
 import platform
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -38,7 +40,10 @@ from src.datasets.reader import read_training_table
 from src.errors import (
     BrokenArtifactError,
     FailedGatesError,
+    Fault,
     InvalidRecordsError,
+    InvalidTableError,
+    InvalidUseCaseError,
     MissingExtraError,
     TabserveError,
     UnavailableError,
@@ -46,6 +51,7 @@ from src.errors import (
     UnknownModelError,
     UnpublishedError,
     UnsavedError,
+    UnsupportedFileError,
 )
 from src.evaluation import (
     CHRONOLOGICAL,
@@ -68,6 +74,7 @@ from src.transformers import Target
 from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
+from src.use_cases.features import Number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,6 +85,8 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
 HOLD_OUT_SHARE = 0.3
+LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number
+REHEARSED = 200  # rows
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 
 
@@ -124,7 +133,7 @@ class Part:
     y: Vector
 
     def take(self, rows: Any) -> "Part":
-        """Some of the rows: a slice, or whether each is taken."""
+        """Some of the rows: their numbers, a slice, or whether each is taken."""
         return Part(self.table.iloc[rows].reset_index(drop=True), self.y[rows])
 
 
@@ -201,10 +210,21 @@ def run_training(
     check_can_be_saved_in(Path(local.location))
     chosen = {name: use_case.algorithm(name) for name in algorithms} or {one.name: one for one in use_case.algorithms}
     entrants = {one.name: one for one in (*chosen.values(), use_case.baseline)}
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
+    try:
+        digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
+    except OSError as error:
+        raise UnsupportedFileError(f"The file {data.name} cannot be read: {error.strerror}.") from None
     table = read(use_case, data)
     whole, train, test, target = split(use_case, table, plan.seed)
+    check_variety(use_case, whole, train, test, plan)
+    for algorithm in entrants.values():
+        rehearse(use_case, algorithm, train)
     champion = champion_of(use_case, registry, test)
+    if champion and champion.seed != plan.seed:
+        logger.warning(
+            "%s was trained on another split, and so on rows of this hold-out: it looks better than it is.",
+            champion.model_id,
+        )
     candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
     scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
 
@@ -292,11 +312,14 @@ class Champion:
         Its scores of the hold-out.
     metrics : dict of float
         Of these scores, decisions being made at its own threshold.
+    seed : int or None
+        Of the split of its table; None when that was not made by what the features hold.
     """
 
     model_id: str
     scores: Vector
     metrics: Metrics
+    seed: int | None
 
 
 def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion | None:
@@ -309,8 +332,7 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
     registry : Registry
         Where it is.
     test : Part
-        The hold-out. A model that was trained on some of it, from other data or with another seed, looks better than
-        it is.
+        The hold-out. A model of another split was trained on some of it, and looks better than it is.
 
     Returns
     -------
@@ -326,11 +348,14 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
     for model_id in [promoted] if promoted else registry.list(use_case.name):
         try:
             artifact = registry.load(model_id)
+            if artifact.manifest["headline"] != use_case.task.headline:
+                raise BrokenArtifactError(model_id, "it predicts something else")
             scores = artifact.model.predict_score(artifact.pipeline.transform(features_of(use_case, test)))
         except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
             logger.warning("%s is not compared with: %s", model_id, error)
         else:
-            return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_))
+            seed = artifact.manifest.get("seed") if artifact.manifest.get("split") == SPLIT else None
+            return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_), seed)
     return None
 
 
@@ -347,7 +372,8 @@ def read(use_case: UseCase, data: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The features and, as its last column, the target as it stands in the file.
+        The features, those that the file lacks without any value, and as its last column the target as it stands in
+        the file.
 
     Raises
     ------
@@ -356,8 +382,17 @@ def read(use_case: UseCase, data: Path) -> pd.DataFrame:
     UnsupportedFileError
         When the file is neither CSV nor XLSX.
     """
-    table = read_training_table(data, use_case.features, use_case.target.feature)
-    return pd.DataFrame(table.records).assign(**{use_case.target.feature.name: table.target})
+    found = read_training_table(data, use_case.features, use_case.target.feature)
+    table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
+    for name in table.columns[table.isna().all()]:
+        logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
+    table[use_case.target.feature.name] = found.target
+    numbers = [one for one in (*use_case.features, use_case.target.feature) if isinstance(one, Number)]
+    too_large = [one.name for one in numbers if (table[one.name].astype(np.float64).abs() > LARGEST_NUMBER).any()]
+    if too_large:
+        problem = f"There is a number beyond ±{LARGEST_NUMBER:g}, too large to be learnt from."
+        raise InvalidTableError(found.place, [Fault(name, problem) for name in too_large])
+    return table
 
 
 def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part, Part, Target]:
@@ -392,6 +427,56 @@ def split(use_case: UseCase, table: pd.DataFrame, seed: int) -> tuple[Part, Part
     return whole, train, test, target
 
 
+def check_variety(use_case: UseCase, whole: Part, train: Part, test: Part, plan: Plan) -> None:
+    """Refuse targets by which some rows could not be fitted or judged, since all of them are the same.
+
+    Raises
+    ------
+    UniformTargetError
+        With the rows.
+    """
+    metric = use_case.task.metric
+    folds = use_case.task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
+    parts = [("a fold of cross-validation", train.y[rows]) for fold in folds for rows in fold]
+    parts.append(("the hold-out", test.y))
+    if use_case.chronological:
+        past, future = split_by_time(whole)
+        parts += [("the first part by time", past.y), ("the last part by time", future.y)]
+    for name, y in parts:
+        if np.isnan(metric(y, y)):
+            raise UniformTargetError(use_case.target.feature.name, name)
+
+
+def rehearse(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
+    """Fit an algorithm on few rows, with its smallest and its largest parameters, before time is spent on tuning.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        With what went wrong.
+    """
+    order = np.argsort(train.y, kind="stable")
+    few = train.take(np.unique([*order[: REHEARSED // 2], *order[-REHEARSED // 2 :]]))  # both classes are among them
+    optional = [feature.name for feature in use_case.features if feature.missing]
+    corners = [{name: one.value(one.bounds[end]) for name, one in algorithm.search_space.items()} for end in (0, 1)]
+    gaps = features_of(use_case, few)
+    gaps[optional] = None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            for excluded, parameters in itertools.product({False, bool(use_case.protected)}, corners):
+                pipeline = clone(use_case.pipeline(algorithm, exclude_protected=excluded))
+                X = pipeline.fit_transform(features_of(use_case, few))
+                model = clone(algorithm.model).set_params(**parameters).fit(X, few.y)
+                pickled((pipeline, model))
+                if not np.isfinite(model.predict_score(np.vstack([X, pipeline.transform(gaps)]))).all():
+                    raise ValueError("its scores are no numbers")
+    except Exception as error:  # of any library, and of any kind
+        reason = str(error).partition("\n")[0]
+        raise InvalidUseCaseError(
+            f"{use_case.name}: {algorithm.name} fails on these columns, values that may be missing among them: {reason}"
+        ) from error
+
+
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
     """Fit the pipeline, tune, and fit the model with the best parameters: all of it on the training part alone.
 
@@ -413,8 +498,6 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
 
     Raises
     ------
-    UniformTargetError
-        When some fold holds only one value of the target, so that nothing can be judged by it.
     InterruptedTrainingError
         On Ctrl-C while tuning.
     """
@@ -427,8 +510,6 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
         model = clone(prototype).set_params(**parameters)
         result: CrossValidation = model.cross_validate(X, train.y, folds, use_case.task.metric, plan.jobs)
-        if np.isnan(result.score):
-            raise UniformTargetError(use_case.target.feature.name)
         return result
 
     total = plan.trials if algorithm.search_space else 1
@@ -441,7 +522,7 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
         trials = [Trial({}, cross_validate({}))]
         plan.progress(algorithm, trials, total)
     best = best_of(trials)
-    model = prototype.set_params(**best.parameters, **best.cross_validation.parameters).fit(X, train.y)
+    model = prototype.set_params(**{**best.parameters, **best.cross_validation.parameters}).fit(X, train.y)
     thresholds = use_case.task.thresholds(train.y, best.cross_validation.out_of_fold)
     model.threshold_ = next(iter(thresholds.values()), None)
     return Candidate(algorithm, pipeline, model, trials, best.cross_validation.out_of_fold, thresholds)

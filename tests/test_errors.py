@@ -32,6 +32,8 @@ NOT_FOR_CLIENTS = {
     src.errors.InterruptedTrainingError,
     src.errors.UnavailableError,  # one of its subclasses is raised
     src.errors.UnpublishedError,
+    src.errors.UnsavedError,
+    src.errors.MissingExtraError,
 }
 EVERY_STATUS = [
     (BadRequestError("The body is not JSON."), 400),

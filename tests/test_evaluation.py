@@ -362,19 +362,6 @@ def test_no_two_kinds_of_gate_sound_the_same() -> None:
     assert len({verdict["gate"] for verdict in verdicts}) == len(kinds)
 
 
-@settings(deadline=None, max_examples=30)
-@given(zeros=st.integers(20, 200), ones=st.integers(20, 200), seed=st.integers(0, 5))
-def test_a_split_is_stratified_and_parts_all_rows(zeros: int, ones: int, seed: int) -> None:
-    y = np.random.default_rng(seed).permutation(np.repeat([0.0, 1.0], [zeros, ones]))
-    train, test = TASK.split(y, 0.3, seed)
-    assert sorted([*train, *test]) == list(range(len(y)))
-    assert len(test) == pytest.approx(0.3 * len(y), abs=1)
-    assert np.sum(y[test]) == pytest.approx(len(test) * ones / len(y), abs=1)
-    for part, again in zip((train, test), TASK.split(y, 0.3, seed), strict=True):
-        assert np.all(np.diff(part) > 0)
-        np.testing.assert_array_equal(part, again)
-
-
 def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:
     y = np.random.default_rng(0).permutation(np.repeat([0.0, 1.0], [70, 30]))
     folds = TASK.folds(y, splits=5, repeats=2, seed=3)
@@ -389,10 +376,25 @@ def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:
     assert all(np.array_equal(one[1], two[1]) for one, two in zip(folds, again, strict=True))
 
 
-@pytest.mark.parametrize(("zeros", "ones"), [(0, 100), (100, 19), (19, 100), (1, 1)])
-def test_too_few_rows_of_a_class_are_refused_before_anything_is_fitted(zeros: int, ones: int) -> None:
-    with pytest.raises(TooFewRowsError, match="each class needs at least 20"):
-        TASK.split(np.repeat([0.0, 1.0], [zeros, ones]), 0.3, 0)
+@pytest.mark.parametrize(
+    ("train", "hold_out", "splits", "problem"),
+    [
+        ((9, 50), (5, 50), 2, "the training part has 9 of 'stays' and needs at least 10"),
+        ((50, 0), (5, 50), 2, "the training part has 0 of 'leaves' and needs at least 10"),
+        ((11, 50), (5, 50), 12, "the training part has 11 of 'stays' and needs at least 12"),
+        ((50, 50), (50, 4), 2, "the hold-out has 4 of 'leaves' and needs at least 5"),
+    ],
+)
+def test_too_few_rows_of_a_class_are_refused(
+    train: tuple[int, int], hold_out: tuple[int, int], splits: int, problem: str
+) -> None:
+    task = Classification(CostMatrix(1, 1), outcomes=("stays", "leaves"))
+    with pytest.raises(TooFewRowsError, match=f"^There are too few rows to train on: {problem}"):
+        task.check_parts(np.repeat([0.0, 1.0], train), np.repeat([0.0, 1.0], hold_out), splits)
+
+
+def test_as_many_rows_of_each_class_as_are_needed_are_enough() -> None:
+    TASK.check_parts(np.repeat([0.0, 1.0], [10, 10]), np.repeat([0.0, 1.0], [5, 5]), splits=10)
 
 
 # regression
@@ -455,25 +457,6 @@ def test_the_headline_is_among_the_metrics_and_is_the_metric(task: Task) -> None
     assert task.metrics(y, scores)[task.headline] == task.metric(y, scores)
 
 
-@settings(deadline=None, max_examples=30)
-@given(length=st.integers(50, 300), hold_out=st.sampled_from([0.2, 0.3, 0.5]), seed=st.integers(0, 5))
-def test_a_split_of_numbers_parts_all_rows(length: int, hold_out: float, seed: int) -> None:
-    y = np.random.default_rng(seed).poisson(3, length).astype(float)
-    train, test = NUMBERS.split(y, hold_out, seed)
-    assert sorted([*train, *test]) == list(range(length))
-    assert len(test) == pytest.approx(hold_out * length, abs=1)
-    for part, again in zip((train, test), NUMBERS.split(y, hold_out, seed), strict=True):
-        assert np.all(np.diff(part) > 0)
-        np.testing.assert_array_equal(part, again)
-    assert not np.array_equal(test, NUMBERS.split(y, hold_out, seed + 1)[1])
-
-
-def test_a_hold_out_of_numbers_is_drawn_from_the_whole_table() -> None:
-    _, test = NUMBERS.split(np.arange(1000.0), 0.3, 0)
-    for part in np.split(np.arange(1000), 5):
-        assert len(np.intersect1d(test, part)) == pytest.approx(60, abs=20)
-
-
 def test_folds_of_numbers_judge_each_row_once_in_each_repeat() -> None:
     y = np.arange(103.0)
     folds = NUMBERS.folds(y, splits=4, repeats=2, seed=3)
@@ -490,8 +473,18 @@ def test_folds_of_numbers_judge_each_row_once_in_each_repeat() -> None:
     assert not np.array_equal(folds[0][1], other[0][1])
 
 
-@pytest.mark.parametrize("length", [0, 1, 49])
-def test_too_few_rows_of_numbers_are_refused_before_anything_is_fitted(length: int) -> None:
-    message = "There are too few rows to train on: a regression needs at least 50."
-    with pytest.raises(TooFewRowsError, match=f"^{message}$"):
-        NUMBERS.split(np.arange(float(length)), 0.3, 0)
+@pytest.mark.parametrize(
+    ("train", "hold_out", "splits", "problem"),
+    [
+        (29, 100, 10, "the training part has 29 and needs at least 30"),
+        (39, 100, 20, "the training part has 39 and needs at least 40"),
+        (100, 9, 2, "the hold-out has 9 and needs at least 10"),
+    ],
+)
+def test_too_few_rows_of_numbers_are_refused(train: int, hold_out: int, splits: int, problem: str) -> None:
+    with pytest.raises(TooFewRowsError, match=f"^There are too few rows to train on: {problem}"):
+        NUMBERS.check_parts(np.arange(float(train)), np.arange(float(hold_out)), splits)
+
+
+def test_as_many_rows_of_numbers_as_are_needed_are_enough() -> None:
+    NUMBERS.check_parts(np.arange(30.0), np.arange(10.0), splits=15)

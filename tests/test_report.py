@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
+from src.datasets.reader import write_csv
 from src.errors import FailedGatesError
-from src.evaluation import LargestGap, SmallestMetric, group_gate, roc_auc
+from src.evaluation import LargestGap, Regression, SmallestMetric, group_gate, roc_auc
 from src.models.linear import LogisticRegression
+from src.models.regression import LinearRegression
 from src.registry import REPORT, Registry
 from src.report import measures, render_report
 from src.report.figures import COLOURS, bars
@@ -28,9 +30,9 @@ from src.report.measures import (
 )
 from src.report.parts import NOTHING, Subject, number
 from src.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
-from src.transformers import OneHot, Standardize
+from src.transformers import MinMax, OneHot, Standardize, Target
 from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import Category, Integer
+from src.use_cases.features import Category, Integer, Number
 
 VOID = {"meta", "link", "br", "img", "hr"}
 HARM = '<script>alert("1")</script>'
@@ -325,6 +327,35 @@ def test_markup_in_names_and_values_is_text(subject, credit):
     assert "$x$ & y" in page.plain
 
 
+def test_a_feature_without_a_value_in_the_hold_out_is_named_and_its_errors_are_not_drawn(tmp_path):
+    area = Number(name="area", description="-", low=0, high=1000)
+    lift = Number(name=r'the "lift" of \d', description="-", low=0, high=1, missing=True)
+    linear = Algorithm(name="linear", model=LinearRegression(), transformers=(MinMax(),))
+    flats = UseCase(
+        name="flats",
+        title="Flats",
+        description="-",
+        task=Regression(),
+        source="flats.csv",
+        features=(area, lift),
+        target=Target(Number(name="rent", description="-", low=0, high=1e6)),
+        algorithms=(linear,),
+        baseline=linear,
+        gates=(),
+        example={"area": 50},
+        splits=2,
+        repeats=1,
+    )
+    data, registry = tmp_path / "flats.csv", Registry(tmp_path / "models")
+    rows = [{"area": area, lift.name: 0.5 if area == 62 else None, "rent": 9 * area + area % 7} for area in range(120)]
+    data.write_text(write_csv(["area", lift.name, "rent"], rows))
+    (manifest,) = run_training(flats, registry, data, Plan(trials=1))
+    page = Page(report_of(registry, manifest["model_id"]))
+    assert f"No row of the hold-out has a value of “{lift.title}”: no errors by that are shown." in page.plain
+    assert "Errors by Area" in page.plain
+    assert f"Errors by {lift.title}" not in page.plain
+
+
 def test_markup_in_a_picture_is_text():
     svg = str(bars("harm", [HARM, "a $b$ $c", ' id="m1"'], [1, 2, 3], "x"))
     page = Page(f"<figure>{svg}</figure>")
@@ -341,6 +372,12 @@ def test_permutation_importance_finds_what_the_score_depends_on(subject):
     assert sorted(importance.values, reverse=True) == importance.values.tolist()
     assert importance.values[0] > 0.03
     assert {column.name for column in importance.columns} == {feature.name for feature in subject.use_case.features}
+
+
+def test_permutation_importance_is_measured_where_the_metric_is_defined(subject, monkeypatch):
+    monkeypatch.setattr(measures, "FEWEST_SHUFFLED", 1)
+    monkeypatch.setattr(measures, "SCORED", 1)  # a single row holds one class
+    assert np.isfinite(permutation_importance(subject).values).all()
 
 
 def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
@@ -374,7 +411,7 @@ def test_importances_and_contributions_are_added_up_by_the_columns_that_people_k
 def test_the_learning_curve_ends_with_what_cross_validation_found_and_leaves_the_hold_out_alone(subject):
     points = learning_curve(replace(subject, test=None, scores=None))
     rows = [point.rows for point in points]
-    assert rows == [39, 79, 158, 315, 630]
+    assert rows == [40, 80, 159, 318, 637]
     folds = subject.use_case.task.folds(subject.train.y, 10, 2, 42)[:5]
     ends = [roc_auc(subject.train.y[judged], subject.candidate.out_of_fold[0][judged]) for _, judged in folds]
     assert points[-1].score == pytest.approx(np.mean(ends))
@@ -383,7 +420,7 @@ def test_the_learning_curve_ends_with_what_cross_validation_found_and_leaves_the
 
 def test_the_learning_curve_fits_no_more_rows_than_a_slow_model_can_bear(subject, monkeypatch):
     monkeypatch.setattr(measures, "LARGEST_FIT", 100)
-    assert [point.rows for point in learning_curve(subject)] == [39, 79, 630]
+    assert [point.rows for point in learning_curve(subject)] == [40, 80, 637]
 
 
 def test_calibration_is_by_tenths_of_the_rows():

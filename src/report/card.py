@@ -28,7 +28,7 @@ def _data(subject: Subject) -> Section:
         "Data",
         [
             f"{manifest['data']['rows']:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
-            f"held out, drawn at random with the seed {manifest['seed']}. SHA-256 of the file: "
+            f"held out, by a hash of what their features hold and of the seed {manifest['seed']}. SHA-256 of the file: "
             f"{manifest['data']['sha256']}."
         ],
         tables=[Table("The columns", head, [*rows, *derived])],
@@ -71,7 +71,7 @@ def _limits(subject: Subject) -> Section:
         )
     if CHRONOLOGICAL in manifest["metrics"]:
         points.append(
-            "The hold-out was drawn at random from the same time as the training part. What stands close together in "
+            "The hold-out is of the same time as the training part. What stands close together in "
             f"time is alike, so that it flatters a model that is asked for the future; by time, {name} is "
             f"{subject.metric(CHRONOLOGICAL)}."
         )

@@ -10,6 +10,7 @@ from src.report.measures import calibration
 from src.report.parts import NOTHING, Chart, Section, Subject, Table, metric_name, number, share
 from src.transformers import RemapTarget
 from src.use_cases.declaration import UseCase
+from src.use_cases.features import Category
 
 CHOICES = {"cost": "cheapest, by the costs of errors", "half": "one half", "roc_balanced": "ROC-balanced"}
 GRID = np.linspace(0, 1, 201)  # thresholds of the cost curve
@@ -18,7 +19,10 @@ GRID = np.linspace(0, 1, 201)  # thresholds of the cost curve
 def event_of(use_case: UseCase) -> str:
     """What the score is the probability of, such as `default = 2`."""
     target = use_case.target
-    labels = [label for label, of in target.classes.items() if of == 1] if isinstance(target, RemapTarget) else [1]
+    if isinstance(target, RemapTarget):
+        labels = [label for label, of in target.classes.items() if of == 1]
+    else:
+        labels = list(target.feature.values[1:]) if isinstance(target.feature, Category) else [1]
     return f"{target.feature.name} = {' or '.join(map(str, labels))}"
 
 

@@ -63,6 +63,8 @@ def permutation_importance(subject: Subject) -> Importance:
     generator = np.random.default_rng(seed)
     use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
     rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, SCORED // (REPEATS * len(use_case.features))), seed)
+    if np.isnan(metric(subject.test.y[rows], subject.scores[rows])):  # none of a rare class was drawn
+        rows = np.arange(len(subject.test.y))
     y = subject.test.y[rows]
     encoder, *steps = candidate.pipeline.steps
     assert isinstance(encoder, RecordEncoder)

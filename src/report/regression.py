@@ -7,7 +7,7 @@ import numpy as np
 from src.evaluation import HOLD_OUT
 from src.report import figures
 from src.report.measures import Importance, quartiles_by, quartiles_of_truth
-from src.report.parts import Chart, Section, Subject, number, share
+from src.report.parts import Chart, Section, Subject, listed, number, share
 from src.use_cases.features import CyclicInteger, Feature
 
 SHOWN = 3  # features whose errors are shown
@@ -28,18 +28,15 @@ def summary(subject: Subject) -> list[str]:
 
 def sections(subject: Subject, importance: Importance) -> list[Section]:
     """How far predictions are off, and where."""
+    table = subject.features_of(subject.test)
     ranked = [column for column in importance.columns if isinstance(column, Feature)]
     ranked.sort(key=lambda feature: not isinstance(feature, CyclicInteger))  # the hour of a day before all others
-    return [
-        Section(
-            "Predictions",
-            [
-                "How far predictions are off on the hold-out, and for which rows. An error is the truth less the "
-                "prediction."
-            ],
-            [_predicted(subject), *islice(filter(None, (_errors_by(subject, feature) for feature in ranked)), SHOWN)],
-        )
-    ]
+    known = [feature for feature in ranked if table[feature.name].notna().any()]
+    text = "How far predictions are off on the hold-out, and for which rows. An error is the truth less the prediction."
+    if unknown := [f"“{feature.title}”" for feature in ranked if feature not in known]:
+        text += f" No row of the hold-out has a value of {listed(unknown)}: no errors by that are shown."
+    errors = (_errors_by(subject, feature, f"errors-{place}") for place, feature in enumerate(known))
+    return [Section("Predictions", [text], [_predicted(subject), *islice(filter(None, errors), SHOWN)])]
 
 
 def _predicted(subject: Subject) -> Chart:
@@ -69,13 +66,13 @@ def _predicted(subject: Subject) -> Chart:
     )
 
 
-def _errors_by(subject: Subject, feature: Feature) -> Chart | None:
+def _errors_by(subject: Subject, feature: Feature, name: str) -> Chart | None:
     """How errors spread by a feature; None when no value of it has rows enough to be shown."""
     values = subject.features_of(subject.test)[feature.name].to_numpy(dtype=object)
     labels, quartiles = quartiles_by(feature, values, subject.test.y - subject.scores)
     if not len(labels):
         return None
-    svg = figures.spans(f"errors-{feature.name}", labels, quartiles, feature.title, "error")
+    svg = figures.spans(name, labels, quartiles, feature.title, "error")
     width = quartiles[:, 2] - quartiles[:, 0]
     widest, furthest = int(np.argmax(width)), int(np.argmax(np.abs(quartiles[:, 1])))
 

@@ -1,0 +1,191 @@
+"""Whatever is declared and whatever the table holds: a training ends well, or in words before anything is tuned."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import src.train_pipeline
+from src.datasets.reader import write_csv
+from src.errors import FailedGatesError, TabserveError
+from src.evaluation import (
+    ChampionMargin,
+    Classification,
+    CostMatrix,
+    LargestGap,
+    Regression,
+    SmallestGroupRatio,
+    SmallestMetric,
+    bootstrap_difference,
+    bootstrap_intervals,
+)
+from src.fairness import GroupBy
+from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
+from src.models.linear import LogisticRegression
+from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from src.registry import Registry
+from src.train_pipeline import Plan, run_training
+from src.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
+from src.tuning import Real, Trial, Whole
+from src.use_cases.declaration import Algorithm, UseCase, columns_of
+from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+
+SEEDS = range(10)
+SEARCH_SPACE = {"num_leaves": Whole(2, 4), "learning_rate": Real(0.1, 0.1)}
+TEXTS = ("a", "b", 'c "quoted", with $ and \\d', "a name that is much longer than there is room for in a chart")
+NAMES = ("size", "self", "co\\lour", 'the "name"', "x y")
+KINDS: dict[type[Feature], tuple[dict[str, Any], Callable[[Random], Any]]] = {
+    Number: ({"low": -1e6, "high": 1e6}, lambda random: random.choice([random.gauss(0, 1), 0.0, 1.5, 1e-300, -1e6])),
+    Integer: ({"low": 0, "high": 9}, lambda random: random.randint(0, 9)),
+    CyclicInteger: ({"low": 0, "high": 4}, lambda random: random.randint(0, 4)),
+    Category: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
+    OrderedCategory: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
+}
+FILLED = ("all", "all", "most", "constant", "two rows", "none", "absent")  # which of a column's cells hold a value
+
+
+@dataclass(frozen=True)
+class Case:
+    """A declaration and a table for it."""
+
+    use_case: UseCase
+    rows: Sequence[dict[str, Any]]
+    columns: Sequence[str]
+    exclude_protected: bool
+
+
+def some_column(random: Random, place: int, n_rows: int) -> tuple[Feature, list[Any] | None]:
+    """A feature, and its column or, where the file has none, nothing."""
+    kind = random.choice(list(KINDS))
+    filled = random.choice(FILLED) if place else "all"  # one tells the rows apart
+    bounds, value = KINDS[kind]
+    feature = kind(
+        name=f"{random.choice(NAMES)}{place}",
+        description="-",
+        missing=filled not in ("all", "constant") or random.random() < 0.2,
+        protected=random.random() < 0.3,
+        **bounds,
+    )
+    cells = [value(random) for _ in range(n_rows)]
+    if filled == "absent":
+        return feature, None
+    if filled == "constant":
+        return feature, cells[:1] * n_rows
+    held = {"all": n_rows, "most": n_rows - 5, "two rows": 2, "none": 0}[filled]
+    return feature, cells[:held] + [None] * (n_rows - held)
+
+
+def some_case(random: Random) -> Case:
+    n_rows = random.randint(30, 110)
+    drawn = [some_column(random, place, n_rows) for place in range(random.randint(1, 5))]
+    features = tuple(feature for feature, _ in drawn)
+    cells = {feature.name: column for feature, column in drawn if column}
+    rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+    if random.random() < 0.3:  # most of them duplicates
+        rows = [dict(random.choice(rows[:30])) for _ in rows]
+    example = {**dict.fromkeys(feature.name for feature in features), **rows[0]}
+    classify = random.random() < 0.5
+    target, outcomes, declared = (some_classes if classify else some_numbers)(random, features, n_rows)
+    rows = [{**row, "outcome": outcome} for row, outcome in zip(rows, outcomes, strict=True)]
+    use_case = UseCase(
+        name="any",
+        title="Any",
+        description="-",
+        source="any.csv",
+        features=features,
+        target=target,
+        baseline=declared["algorithms"][-1],
+        example=example,
+        splits=random.choice([2, 3]),
+        repeats=1,
+        chronological=random.random() < 0.3,
+        **declared,
+    )
+    return Case(use_case, rows, [*cells, "outcome"], random.random() < 0.3)
+
+
+def some_steps(random: Random, features: tuple[Feature, ...]) -> tuple[Any, ...]:
+    one_hot = (OneHot(columns_of(features, Category)), Standardize())
+    return random.choice([(), (MinMax(),), (Standardize(),), one_hot, one_hot])
+
+
+def some_classes(
+    random: Random, features: tuple[Feature, ...], n_rows: int
+) -> tuple[Target, list[Any], dict[str, Any]]:
+    rate = random.choice([0.5, 0.5, 0.4, 0.1, 0.0])
+    outcome = Category(name="outcome", description="-", values=("no", "yes"))
+    groups = tuple(GroupBy(feature=feature.name) for feature in features if random.random() < 0.5)
+    trees = LgbClassifier(categorical=columns_of(features, Category))
+    algorithms = (
+        Algorithm(name="trees", model=trees, search_space=SEARCH_SPACE),
+        Algorithm(name="line", model=LogisticRegression(), transformers=some_steps(random, features)),
+    )
+    gates = (SmallestMetric("roc_auc", random.choice([0.0, 0.6])), ChampionMargin("expected_cost", 9.0))
+    declared = {
+        "task": Classification(CostMatrix(missed=2, false_alarm=1)),
+        "algorithms": algorithms,
+        "groups": groups,
+        "gates": (*gates, *(SmallestGroupRatio(group.feature, 0.1) for group in groups)),
+    }
+    target = RemapTarget(outcome, classes={"no": 0, "yes": 1})
+    return target, ["yes" if random.random() < rate else "no" for _ in range(n_rows)], declared
+
+
+def some_numbers(
+    random: Random, features: tuple[Feature, ...], n_rows: int
+) -> tuple[Target, list[Any], dict[str, Any]]:
+    low = random.choice([-100, 0])
+    values = random.choice([range(low, 100), range(low, 100), [7], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]])
+    trees = LgbRegressor if low or random.random() < 0.5 else LgbCountRegressor
+    other = random.choice([LinearRegression(floor=0), Lasso(), SVR(), DecisionTreeRegressor()])
+    algorithms = (
+        Algorithm(name="trees", model=trees(categorical=columns_of(features, Category)), search_space=SEARCH_SPACE),
+        Algorithm(name="line", model=other, transformers=some_steps(random, features)),
+    )
+    gates = (LargestGap("r2", random.choice([0.0, 1e9])), ChampionMargin("r2", 1e9))
+    declared = {"task": Regression(), "algorithms": algorithms, "gates": gates}
+    target = Target(Integer(name="outcome", description="-", low=low, high=100))
+    return target, [random.choice(values) for _ in range(n_rows)], declared
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bootstrap intervals of few samples: how wide they are is not asked here."""
+    for function in (bootstrap_intervals, bootstrap_difference):
+        monkeypatch.setattr(src.train_pipeline, function.__name__, partial(function, samples=100))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samples: None, seed: int) -> None:
+    case = some_case(Random(seed))
+    tuned: list[str] = []
+
+    def progress(algorithm: Algorithm, trials: Sequence[Trial], total: int) -> None:
+        tuned.append(algorithm.name)
+
+    plan = Plan(trials=2, jobs=1, exclude_protected=case.exclude_protected, progress=progress)
+    with TemporaryDirectory() as folder:
+        registry, data = Registry(Path(folder) / "models"), Path(folder) / "any.csv"
+        data.write_text(write_csv(case.columns, case.rows))
+        for _ in range(2):  # the second has a champion
+            before = registry.list()
+            try:
+                manifests = run_training(case.use_case, registry, data, plan)
+            except FailedGatesError as error:
+                manifests = error.manifests
+            except TabserveError:
+                assert (tuned, registry.list()) == ([], [])
+                return
+            saved = [one["model_id"] for one in manifests if all(gate["passed"] for gate in one["gates"])]
+            assert [model_id for model_id in registry.list() if model_id not in before] == saved
+            for model_id in saved:
+                artifact = registry.load(model_id)
+                scores = artifact.model.predict_score(artifact.pipeline.transform([case.use_case.example]))
+                assert math.isfinite(scores[0])

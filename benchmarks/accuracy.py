@@ -85,7 +85,7 @@ def main() -> None:
         "encoding, the quotients and the bounds of the search by looking at all of them: it is what these parameters",
         "can do at best. The second column tunes anew in each fold: it is what the procedure does.",
         "",
-        f"Hold-out of the default training (300 rows): {roc_auc(test.y, hold_out):.4f}, "
+        f"Hold-out of the default training ({len(test.y)} rows): {roc_auc(test.y, hold_out):.4f}, "
         f"95 % bootstrap interval {low:.4f} to {high:.4f}.",
         "",
         f"Tuning took {seconds:.0f} s with {plan.jobs} jobs and chose, from {len(tuned.trials)} trials:",

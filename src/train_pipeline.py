@@ -210,10 +210,7 @@ def run_training(
     check_can_be_saved_in(Path(local.location))
     chosen = {name: use_case.algorithm(name) for name in algorithms} or {one.name: one for one in use_case.algorithms}
     entrants = {one.name: one for one in (*chosen.values(), use_case.baseline)}
-    try:
-        digest = hashlib.sha256(data.read_bytes()).hexdigest()  # now: the file may change while models are tuned
-    except OSError as error:
-        raise UnsupportedFileError(f"The file {data.name} cannot be read: {error.strerror}.") from None
+    digest = digest_of(data)  # now: the file may change while models are tuned
     table = read(use_case, data)
     whole, train, test, target = split(use_case, table, plan.seed)
     check_variety(use_case, whole, train, test, plan)
@@ -221,10 +218,7 @@ def run_training(
         rehearse(use_case, algorithm, train)
     champion = champion_of(use_case, registry, test)
     if champion and champion.seed != plan.seed:
-        logger.warning(
-            "%s was trained on another split, and so on rows of this hold-out: it looks better than it is.",
-            champion.model_id,
-        )
+        logger.warning("%s was trained on rows of this hold-out: it looks better than it is.", champion.model_id)
     candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
     scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
 
@@ -282,6 +276,20 @@ def check_can_be_saved_in(folder: Path) -> None:
         TemporaryFile(dir=there).close()
     except OSError as error:
         raise UnsavedError(str(folder), error) from None
+
+
+def digest_of(data: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises
+    ------
+    UnsupportedFileError
+        When it cannot be read.
+    """
+    try:
+        return hashlib.sha256(data.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UnsupportedFileError(f"The file {data.name} cannot be read: {error.strerror}.") from None
 
 
 def publish(manifests: Sequence[Mapping[str, Any]], registry: Registry, to: Registry) -> None:

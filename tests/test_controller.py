@@ -501,7 +501,8 @@ def test_without_a_body_the_hold_out_of_the_training_is_answered(
     answer = service.post("/outputs/credit")
     assert answer.status_code == 200
     hold_out = list(csv.DictReader((trained.location / artifact.model_id / "test.csv").read_text().splitlines()))
-    assert len(answer.json["result"]) == len(hold_out) == 300
+    assert len(answer.json["result"]) == len(hold_out)
+    assert len(hold_out) == pytest.approx(300, abs=30)
     assert answer.json["auc_score"] == artifact.manifest["metrics"]["hold_out"]["roc_auc"]
     assert answer.json["auc_score"] == pytest.approx(
         roc_auc_score([row["default"] == "2" for row in hold_out], answer.json["probability"])

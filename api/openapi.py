@@ -95,7 +95,7 @@ def _default_first(default: str) -> dict[str, UseCase]:
 
 
 def _record_schemas(use_cases: dict[str, UseCase]) -> dict[str, Any]:
-    """Each use case's record, without and with its outcome."""
+    """Each use case's record, and the one that may hold its outcome."""
     plain = {_record_name(name): record_json_schema(use_case) for name, use_case in use_cases.items()}
     labelled = {
         f"Labelled{_record_name(name)}": record_json_schema(use_case, labelled=True)
@@ -117,15 +117,14 @@ def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]
     def many(record: dict[str, Any], most: int = settings.max_rows) -> dict[str, Any]:
         return {"type": "array", "items": record, "minItems": 1, "maxItems": min(most, settings.max_rows)}
 
-    # a list holds records of one use case, all with their outcome or all without
+    # a list holds records of one use case
     one_or_many = {name: [record, many(record)] for name, record in records.items()}
     explained = {name: [record, many(record, MOST_EXPLAINED)] for name, record in records.items()}
-    many_of_one_kind = [many(kind[name]) for name in use_cases for kind in (records, labelled)]
     return {
         "/predict": _json_body(one_or_many[default], {default: examples[default]}),
         "/output/{model_id}": _json_body([schema for pair in one_or_many.values() for schema in pair], examples),
         "/explain/{model_id}": _json_body([schema for pair in explained.values() for schema in pair], examples),
-        "/outputs/{model_id}": {**_json_body(many_of_one_kind, lists), "required": False},
+        "/outputs/{model_id}": {**_json_body([many(record) for record in labelled.values()], lists), "required": False},
         "/outputs_upload/{model_id}": {
             "required": True,
             "content": {

@@ -123,11 +123,11 @@ def printable(name: object) -> str:
 
 
 def record_json_schema(use_case: UseCase, *, labelled: bool = False) -> dict[str, Any]:
-    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it holds the target column too."""
-    columns = [*use_case.features, *([use_case.target.feature] if labelled else [])]
+    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it may hold its outcome too."""
+    columns = [*use_case.features, *([replace(use_case.target.feature, missing=True)] if labelled else [])]
     schema = {
         "type": "object",
-        "title": f"{use_case.title}, with outcome" if labelled else use_case.title,
+        "title": f"{use_case.title}, with its outcome where it is known" if labelled else use_case.title,
         "description": use_case.description,
         "properties": {feature.name: feature.json_schema() for feature in columns},
         "required": [feature.name for feature in columns if not feature.optional],

@@ -106,8 +106,9 @@ def init_app(app: APIFlask) -> None:
         return problem(error.status_code, "Some parameters are invalid; see errors.", by_field, error.headers)
 
     @app.errorhandler(BlockingIOError)
-    def slow_transfer(error: BlockingIOError) -> Response:
-        # what a read from a socket raises that was given a time limit (see gunicorn.conf.py)
+    @app.errorhandler(ConnectionError)
+    def slow_transfer(error: OSError) -> Response:
+        # what a read from a socket raises that was given a time limit (see api/connection.py), or whose client is gone
         detail = "The request did not arrive in time."
         return problem(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})
 

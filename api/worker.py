@@ -1,26 +1,37 @@
 """How gunicorn works here: its worker, its log, and how it stops. `gunicorn.conf.py` names them."""
 
 import logging
-import struct
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
-from socket import SO_RCVTIMEO, SOL_SOCKET, socket
+from selectors import EVENT_READ, EVENT_WRITE
+from socket import SHUT_WR, SOL_SOCKET, socket
 from typing import Any
 
 from gunicorn import util
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
-from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, NoMoreData, ParseException
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
+from api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, Connection, arrived
 from api.errors import problem
 from api.threads import Pool
 from src.log import traced
 
-READ_TIMEOUT = 10  # seconds for which a client that has begun a request may send nothing
+READ_TIMEOUT = 10  # seconds for the whole head of a request, and without any byte of its body
+ANSWER_TIME = 30  # seconds to take a whole answer, and one more for each SLOWEST bytes of it that are taken
+LEAVE_TIME = 2  # seconds for a client that is not kept to close its end, so that the answer is not thrown away
+LOOK_AFTER = 0.5  # seconds after which those that took too long are looked for again
+
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
+MOST_UNSENT = 64 * 1024 * 1024  # bytes of answers that wait for their clients
+MOST_LONG = 64  # requests that wait for one of the threads that may be held up
 LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
 
 SO_BINDTOIFINDEX = 62  # in asm-generic/socket.h; Python 3.13 has no name for it
@@ -42,8 +53,10 @@ class Response(wsgi.Response):  # type: ignore[misc]
     def _send_head(self, body: bytes = b"") -> None:
         if not self.headers_sent:
             lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-            util.write(self.sock, "".join(lines).encode("latin-1") + body)
+            util.write(self.sock, "".join(lines).encode("latin-1") + body[:SMALL])
             self.headers_sent = True
+            if len(body) > SMALL:  # not a copy of all of it
+                util.write(self.sock, memoryview(body)[SMALL:])
 
     def _emit_body(self, data: bytes) -> None:
         if self.headers_sent or self.chunked:
@@ -51,10 +64,6 @@ class Response(wsgi.Response):  # type: ignore[misc]
             super()._emit_body(data)
         else:
             self._send_head(data)
-
-    def sendfile(self, respiter: Any) -> bool:
-        self._send_head()
-        return bool(super().sendfile(respiter))
 
     def close(self) -> None:
         self._send_head()
@@ -65,13 +74,18 @@ wsgi.Response = Response  # the worker takes it from there
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, but for five things.
+    """gthread, whose threads only compute: the main thread waits for the clients.
 
-    Requests that are no HTTP are not repeated in the answer and in the log. A record whose Content-Length is too small
+    A thread is taken for a request when all of it is there, and is free when the answer is made; what the client does
+    not take at once of it is sent by the main thread. So clients that send nothing, or a byte now and then, or do not
+    read, or do not close, hold no thread. Each must send its head, send its body, take its answer and leave within a
+    time that counts from the beginning. When there are too many connections, the oldest that asks nothing is closed.
+
+    What may take long has all threads but one: files, and bodies that are too large to collect (`SMALL`), which a
+    thread reads itself within BODY_TIME. So short requests always find a thread.
+
+    Malformed requests are never echoed in answers or logs. A record whose Content-Length is too small
     is one: what is left of it is taken for the next request.
-
-    A client that stops in the middle of a request is let go: gthread would wait for it for ever, and a few such clients
-    would hold all threads. The limit is the kernel's (SO_RCVTIMEO), since gunicorn sets Python's own back.
 
     A worker that stops answers all that clients believe to be connected, which is more than gthread has accepted: the
     kernel makes connections by itself and queues them, and what is in the queue of a socket that is closed is lost.
@@ -84,51 +98,248 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     sockets: list[socket]
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.waiting: dict[Connection, None] = {}  # for their clients, the longest first
+        self.long: deque[Connection] = deque()  # for a thread
+        self.nr_long = 0  # that have one
+        self.next_look = 0.0
+
     def get_thread_pool(self) -> Pool:
         return Pool(self.cfg.threads)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         if not self.alive and self.sockets:
+            self._stop_turn()
             super().set_accept_enabled(True)  # even when there are too many connections: no more will come
             end = time.monotonic() + LAST_HANDSHAKES
             while (left := end - time.monotonic()) > 0:
                 self.wait_for_and_dispatch_events(left)
             super().set_accept_enabled(False)
             for listener in self.sockets:
-                before = None
-                while before != self.nr_conns:
-                    before = self.nr_conns
-                    self.accept(listener)
+                while self.accept(listener):
+                    pass
                 listener.close()  # now, not when all is answered: the next client shall go elsewhere at once
             self.sockets = []
         elif self.sockets:
             super().set_accept_enabled(enabled)
 
-    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        end = time.monotonic() + READ_TIMEOUT
-        is_over = conn.parser.finish_body(deadline=end, max_bytes=MOST_REFUSED)
-        return bool(is_over and keepalive)
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._stop_turn()
+        super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        self._stop_turn()
+        super().handle_quit(sig, frame)
+
+    def handle_abort(self, sig: int, frame: Any) -> None:
+        self._stop_turn()
+        super().handle_abort(sig, frame)
+
+    def _stop_turn(self) -> None:
+        """Tell the application that no more may wait for its turn; again and again does no harm."""
+        extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
+        if "turn" in extensions:
+            extensions["turn"].stop()
+
+    # what the main thread does
+
+    def accept(self, listener: socket) -> bool:
+        try:
+            accepted, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        if self.alive and self.nr_conns + 1 >= self.worker_connections and self.waiting:
+            self._drop(min(self.waiting, key=lambda conn: (conn.there is not Arrived.NOTHING, conn.timeout)))
+        self.nr_conns += 1
+        self._await_request(Connection(self.cfg, Client(accepted), address, listener.getsockname()))
+        return True
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_AFTER))
+
+    def _wait(self, conn: Connection, event: int, then: Callable[[Connection], None], seconds: float) -> None:
+        self.waiting[conn] = None
+        conn.timeout = time.monotonic() + seconds
+        self.poller.register(conn.sock, event, partial(self._on_event, conn, then))
+
+    def _on_event(self, conn: Connection, then: Callable[[Connection], None], _: Client) -> None:
+        if conn in self.waiting:  # another event of the same moment may have closed it
+            try:
+                then(conn)
+            except BlockingIOError:  # it was nothing
+                pass
+            except OSError:
+                self._drop(conn)
+
+    def _wait_no_more(self, conn: Connection) -> None:
+        if conn in self.waiting:
+            del self.waiting[conn]
+            self.poller.unregister(conn.sock)
+
+    def _drop(self, conn: Connection) -> None:
+        self._wait_no_more(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _await_request(self, conn: Connection) -> None:
+        conn.there, conn.was_told_to_go_on = Arrived.NOTHING, False
+        seconds = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
+        self._wait(conn, EVENT_READ, self._receive, seconds)
+        if conn.received:  # together with the one before
+            self._look(conn)
+
+    def _receive(self, conn: Connection) -> None:
+        is_open = conn.receive()
+        if conn.received:
+            self._look(conn, is_open)
+        else:
+            self._drop(conn)
+
+    def _look(self, conn: Connection, is_open: bool = True) -> None:
+        """Look whether enough of a request is there to give it to a thread."""
+        there = arrived(conn.received)
+        if there is Arrived.BODY and conn.there is not there:
+            there = self._begin_body(conn)
+        if there is Arrived.WHOLE:
+            self._wait_no_more(conn)
+            conn.there = there
+            conn.sock.allow(0)
+            self.enqueue_req(conn)
+        elif there is Arrived.LONG or not is_open:
+            self._wait_no_more(conn)
+            conn.there = Arrived.LONG
+            self.long.append(conn)
+            self._begin_long()
+        else:
+            now = time.monotonic()
+            if conn.there is not there:
+                conn.there, conn.begun = there, now
+            end = conn.begun + (READ_TIMEOUT if there is Arrived.HEAD else BODY_TIME)
+            conn.timeout = min(end, now + READ_TIMEOUT)
+
+    def _begin_body(self, conn: Connection) -> Arrived:
+        """Let the client go on when it waits for that; a head that will be refused needs no body."""
+        try:
+            request = conn.parsed_head()
+        except Exception:  # which the thread is going to meet, and to answer
+            return Arrived.WHOLE
+        if request._expected_100_continue:
+            conn.was_told_to_go_on = True
+            conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return Arrived.BODY
+
+    def _begin_long(self) -> None:
+        while self.long and self.nr_long < max(1, self.cfg.threads - 1):
+            conn = self.long.popleft()
+            self.nr_long += 1
+            conn.sock.allow(BODY_TIME)
+            self.enqueue_req(conn)
+        if len(self.long) > MOST_LONG:
+            self._refuse(self.long.pop(), HTTPStatus.SERVICE_UNAVAILABLE, "Too many large requests wait.")
+
+    def finish_request(self, conn: Connection, future: Future[bool]) -> None:
+        if conn.there is Arrived.LONG:
+            self.nr_long -= 1
+            self._begin_long()
+        conn.is_kept = not future.cancelled() and not future.exception() and future.result()
+        self._send(conn)
+
+    def _send(self, conn: Connection) -> None:
+        """Send what is left of an answer."""
+        if conn.sock.unsent:
+            self._wait(conn, EVENT_WRITE, self._send_more, ANSWER_TIME)
+            self._bound_memory()
+        else:
+            self._answered(conn)
+
+    def _send_more(self, conn: Connection) -> None:
+        conn.timeout += conn.sock.send_now() / SLOWEST
+        if not conn.sock.unsent:
+            self._wait_no_more(conn)
+            self._answered(conn)
+
+    def _bound_memory(self) -> None:
+        """Close connections while too much waits to be sent: those first that would be closed first anyway."""
+        sending = sorted((conn for conn in self.waiting if conn.sock.unsent), key=lambda conn: conn.timeout)
+        total = sum(conn.sock.unsent for conn in sending)
+        for conn in sending[:-1]:
+            if total > MOST_UNSENT:
+                total -= conn.sock.unsent
+                self._drop(conn)
+
+    def _answered(self, conn: Connection) -> None:
+        if conn.is_kept:
+            self._await_request(conn)
+            return
+        try:
+            conn.sock.shutdown(SHUT_WR)
+        except OSError:  # it is gone
+            self._drop(conn)
+        else:
+            self._wait(conn, EVENT_READ, self._await_leave, LEAVE_TIME)
+
+    def _await_leave(self, conn: Connection) -> None:
+        if not conn.sock.recv_now(SMALL):
+            self._drop(conn)
+
+    def _refuse(self, conn: Connection, status: HTTPStatus, detail: str) -> None:
+        self._wait_no_more(conn)
+        conn.there, conn.is_kept = Arrived.WHOLE, False
+        with suppress(OSError):
+            conn.sock.sendall(_refusal(status, detail))
+        self._send(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close the connections that have waited too long."""
+        now = time.monotonic()
+        if force or now > self.next_look:
+            self.next_look = now + LOOK_AFTER
+            for conn in [conn for conn in self.waiting if force or conn.timeout < now]:
+                if conn.there is Arrived.BODY and not force:
+                    self._refuse(conn, HTTPStatus.BAD_REQUEST, "The request did not arrive in time.")
+                else:
+                    self._drop(conn)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        super()._cap_keepalive(deadline)
-        for conn in self.pending_conns:  # gthread would wait for a client that never asked anything, too
-            conn.timeout = min(conn.timeout, deadline)
+        for conn in self.waiting:
+            if conn.there is Arrived.NOTHING:
+                conn.timeout = min(conn.timeout, deadline)
 
-    def handle(self, conn: Any) -> Any:
-        if not conn.initialized:
-            limit = struct.pack("ll", READ_TIMEOUT, 0)  # a timeval
-            conn.sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
-        return super().handle(conn)
+    # what the threads do
+
+    def handle(self, conn: Connection) -> bool:
+        """Answer a request; whether another one may follow."""
+        request = None
+        try:
+            request = next(conn.parser)
+            if conn.was_told_to_go_on:
+                request._expected_100_continue = False
+            is_kept = self.handle_request(request, conn)
+            is_over = conn.parser.finish_body(max_bytes=MOST_REFUSED)
+            return bool(is_over and is_kept)
+        except (StopIteration, NoMoreData, ConnectionError, BlockingIOError):  # the client is gone, or too slow
+            return False
+        except OSError:
+            self.log.exception("Socket error")
+            return False
+        except Exception as error:
+            self.handle_error(request, conn.sock, conn.client, error)
+            return False
 
     def handle_error(self, req: Any, client: socket, addr: Any, exc: Exception) -> None:
         ours = not isinstance(exc, ParseException) or isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
         status = HTTPStatus.INTERNAL_SERVER_ERROR if ours else HTTPStatus.BAD_REQUEST
         self.log.log(logging.ERROR if ours else logging.WARNING, "answered %s with %d", type(exc).__name__, status)
-        answer = problem(status, "Something went wrong here." if ours else "The request is not well-formed HTTP.")
-        answer.headers["Connection"] = "close"
-        head = f"HTTP/1.1 {answer.status}\r\n{answer.headers}"
+        detail = "Something went wrong here." if ours else "The request is not well-formed HTTP."
         with suppress(OSError):
-            client.sendall(head.encode("latin-1") + answer.get_data())
+            client.sendall(_refusal(status, detail))
+
+
+def _refusal(status: HTTPStatus, detail: str) -> bytes:
+    """What is sent to a client that is not kept."""
+    answer = problem(status, detail, headers={"Connection": "close"})
+    return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
 
 
 class Log(Logger):  # type: ignore[misc]

@@ -45,7 +45,11 @@ def filter_failure(context: Any, failure: Failure, case: Case, response: Respons
     """False for what is no failure."""
     if isinstance(failure, RejectedPositiveData) and case.path.startswith("/outputs_upload"):
         return response.status_code not in (415, 422)  # no schema says which bytes are a CSV or XLSX file
-    if isinstance(failure, RejectedPositiveData) and case.path.startswith("/outputs/") and not isinstance(case.body, list):
+    if (
+        isinstance(failure, RejectedPositiveData)
+        and case.path.startswith("/outputs/")
+        and not isinstance(case.body, list)
+    ):
         return response.status_code != 413  # no schema says how many rows the hold-out has
     if isinstance(failure, AcceptedNegativeData) and case.path.startswith("/scores"):
         return "model" not in case.query  # it wins over the name in the path, whatever that is

@@ -1,0 +1,196 @@
+"""A client's connection, as `api.worker` sees it: what has arrived of a request, and what still waits to be sent."""
+
+import re
+import select
+import time
+from collections import deque
+from enum import Enum, auto
+from io import SEEK_END
+from socket import socket
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from gunicorn.http import RequestParser
+from gunicorn.workers.gthread import TConn
+
+SMALL = 64 * 1024  # bytes of a request, head included, that are collected before a thread is taken for it
+BODY_TIME = 30  # seconds for a whole body, however it arrives
+BEGINNING = 5  # seconds after which a large body must have arrived at the pace of SLOWEST
+SLOWEST = 64 * 1024  # bytes a second that the client of a large body or of a large answer must manage
+
+LINE = re.compile(rb"[^a-z\s]+ \S+ HTTP/1\.[0-9]")
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+LONGEST_LINE = 4096  # of a request's first line: gunicorn refuses it beyond that
+LONG_WORK = b"/outputs"  # in the paths that take whole files, a few kB of which may take long
+
+
+class Arrived(Enum):
+    """What of a request is there."""
+
+    NOTHING = auto()
+    HEAD = auto()  # a part of it
+    BODY = auto()  # the head and a part of the body
+    WHOLE = auto()  # all of it, or enough to refuse it: a thread need not wait for the client
+    LONG = auto()  # what a thread may need long for: a large body, which it reads itself, or a file
+
+
+def arrived(data: bytes) -> Arrived:
+    """Say what of a request is there.
+
+    It need not understand all that gunicorn's parser does: whatever it takes for whole, a thread never waits for more.
+
+    Parameters
+    ----------
+    data : bytes
+        All that was sent so far and not yet answered.
+    """
+    if not data:
+        return Arrived.NOTHING
+    line, line_ends, _ = data.removeprefix(b"\r\n").partition(b"\r\n")
+    end = data.find(b"\r\n\r\n") + 4
+    if end < 4:
+        is_none = data.count(b"\n") != data.count(b"\r\n") or len(line) > LONGEST_LINE
+        if is_none or (line_ends and not LINE.fullmatch(line)):
+            return Arrived.WHOLE
+        return Arrived.HEAD if len(data) < SMALL else Arrived.LONG
+    head = data[:end]
+    if CHUNKED.search(head):
+        is_missing, is_long = data.find(b"\r\n\r\n", end) < 0, True  # after the last chunk
+    else:
+        length = LENGTH.search(head)
+        is_missing = len(data) < end + int(length[1] if length else 0)
+        is_long = LONG_WORK in unquote_to_bytes(line)
+    if is_missing:
+        return Arrived.BODY if len(data) < SMALL else Arrived.LONG
+    return Arrived.LONG if is_long else Arrived.WHOLE
+
+
+class Client(socket):
+    """The socket of a connection, which never blocks.
+
+    What the client does not take at once of an answer waits here, and no thread waits with it. A thread may wait for
+    data, for as long as it was allowed in all.
+
+    Parameters
+    ----------
+    accepted : socket
+        What a listening socket has accepted; this one takes its place.
+    """
+
+    def __init__(self, accepted: socket) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        super().settimeout(0)
+        self._unsent: deque[memoryview] = deque()
+        self._began = self._until = self._received = 0.0
+
+    def settimeout(self, value: float | None) -> None:
+        """Leave it as it is, for gunicorn switches to and fro."""
+
+    def setblocking(self, flag: bool) -> None:
+        """Leave it as it is, for gunicorn switches to and fro."""
+
+    def allow(self, seconds: float) -> None:
+        """Let a thread wait for a large body, or with 0 for nothing."""
+        self._began = time.monotonic()
+        self._until = self._began + seconds
+        self._received = SMALL
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read in a thread; BlockingIOError when the time that was allowed is over."""
+        while True:
+            try:
+                data = super().recv(size, flags)
+            except BlockingIOError:
+                until = min(self._until, self._began + BEGINNING + self._received / SLOWEST)
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                _wait_for_data(self, left)
+            else:
+                self._received += len(data)
+                return data
+
+    def recv_now(self, size: int) -> bytes:
+        """Read what is there; BlockingIOError when nothing is."""
+        return super().recv(size)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send what the client takes at once, and keep the rest."""
+        self._unsent.append(memoryview(data))
+        self.send_now()
+
+    def send_now(self) -> int:
+        """Send of what waits as much as the client takes; how many bytes that were."""
+        total = 0
+        while self._unsent:
+            try:
+                sent = self.send(self._unsent[0])
+            except BlockingIOError:
+                break
+            total += sent
+            self._unsent[0] = self._unsent[0][sent:]
+            if not self._unsent[0]:
+                self._unsent.popleft()
+        return total
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait to be sent."""
+        return sum(map(len, self._unsent))
+
+
+def _wait_for_data(client: socket, seconds: float) -> None:
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    poll.poll(1000 * seconds)
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """gthread's connection, and what the worker's main thread knows of it.
+
+    Attributes
+    ----------
+    there : Arrived
+        What of the next request has arrived.
+    begun : float
+        When `there` became what it is.
+    timeout : float
+        When the connection is let go, if it still waits then.
+    is_kept : bool
+        Whether another request may follow.
+    """
+
+    sock: Client
+
+    def __init__(self, cfg: Any, client: Client, address: Any, server: Any) -> None:
+        super().__init__(cfg, client, address, server)
+        self.parser = RequestParser(cfg, client, address)
+        self.there = Arrived.NOTHING
+        self.begun = self.timeout = 0.0
+        self.is_kept = True
+        self.was_told_to_go_on = False  # by "100 Continue"
+
+    @property
+    def received(self) -> bytes:
+        """What was received and is not answered yet."""
+        data: bytes = self.parser.unreader.buf.getvalue()
+        return data
+
+    def receive(self) -> bool:
+        """Collect what has come; whether the client may send more."""
+        data = self.sock.recv_now(SMALL)
+        buffer = self.parser.unreader.buf
+        buffer.seek(0, SEEK_END)
+        buffer.write(data)
+        return bool(data)
+
+    def parsed_head(self) -> Any:
+        """The request whose head is there.
+
+        Raises
+        ------
+        ParseException
+            When it is none.
+        """
+        return next(RequestParser(self.cfg, iter([self.received]), self.client))

@@ -61,7 +61,7 @@ def test_the_options_are_exactly_these() -> None:
         (process, "HealthCheckPath"): "/ready",
         (process, "MatcherHTTPCode"): "200",
         (process, "StickinessEnabled"): "false",
-        (process, "DeregistrationDelay"): "30",
+        (process, "DeregistrationDelay"): "40",
         ("aws:elbv2:listener:default", "ListenerEnabled"): "true",
         ("aws:elbv2:listener:default", "Protocol"): "HTTP",
         ("aws:elbv2:listener:443", "ListenerEnabled"): "true",

@@ -1,4 +1,4 @@
-"""nginx in front of the service as Elastic Beanstalk sets it up, with the files that the bundle adds: a real one."""
+"""nginx in front of the service as Elastic Beanstalk and compose set it up, with our files: a real one."""
 
 import gzip
 import hashlib
@@ -11,7 +11,8 @@ import subprocess
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,6 +95,10 @@ def lay_out(folder: Path, port: int, upstream: int) -> list[str]:
     (inside / "00_application.conf").write_text(APPLICATION_CONF)
     (inside / "healthd.conf").write_text(HEALTH_CONF.format(folder=folder))
     shutil.copytree(OURS, folder, dirs_exist_ok=True)  # over the platform's own: the same name would replace
+    return nginx_in(folder)
+
+
+def nginx_in(folder: Path) -> list[str]:
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not installed")
@@ -130,9 +135,9 @@ class Nginx:
 
 
 class running_nginx:  # noqa: N801 - used as a function
-    """nginx in front of an upstream's port while the `with` block runs."""
+    """nginx in front of an upstream's port, or as another command says, while the `with` block runs."""
 
-    def __init__(self, folder: Path, upstream: int) -> None:
+    def __init__(self, folder: Path, upstream: int, lay_out: Callable[[Path, int, int], list[str]] = lay_out) -> None:
         self.folder = folder
         self.port = free_port()
         self.command = lay_out(folder, self.port, upstream)
@@ -371,3 +376,145 @@ def test_clients_are_told_apart_by_what_the_load_balancer_says_of_them(service: 
 
 def basic(name: str, password: str) -> str:
     return b64encode(f"{name}:{password}".encode()).decode()
+
+
+# what a proxy hands to the next replica
+
+
+class Replicas:
+    """Three that count what reaches them; `fatal` requests kill, as far as nginx can see, each that reads one."""
+
+    def __init__(self) -> None:
+        self.fatal = b"\0"
+        self.reached: list[int] = []  # the replica, for each request
+        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        self.ports = [listener.getsockname()[1] for listener in self.listeners]
+        self.status = "200 OK"
+        for number, listener in enumerate(self.listeners):
+            threading.Thread(target=self.serve, args=(number, listener), daemon=True).start()
+
+    def serve(self, number: int, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                head, _, body = read_until(client, b"\r\n\r\n").partition(b"\r\n\r\n")
+                if not head:
+                    continue
+                self.reached.append(number)
+                if self.fatal in head:  # with most of its body unread
+                    continue
+                length = next((line for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), b":0")
+                missing = int(length.partition(b":")[2]) - len(body)
+                while missing > 0 and (part := client.recv(65536)):
+                    missing -= len(part)
+                path = head.split()[1]
+                client.sendall(
+                    f"HTTP/1.1 {self.status}\r\nContent-Length: {len(path)}\r\nConnection: close\r\n\r\n".encode()
+                    + path
+                )
+
+    def close(self) -> None:
+        for listener in self.listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while end not in data and (part := client.recv(65536)):
+        data += part
+    return data
+
+
+@pytest.fixture
+def replicas() -> Iterator[Replicas]:
+    made = Replicas()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def compose(replicas: Replicas, tmp_path: Path) -> Iterator[Nginx]:
+    """compose's nginx, whose replicas are here instead of in Docker's DNS."""
+
+    def lay_out(folder: Path, port: int, _: int) -> list[str]:
+        servers = "".join(f"server 127.0.0.1:{port} max_fails=0; " for port in replicas.ports)
+        text = (ROOT / "deploy" / "compose" / "nginx.conf").read_text()
+        for ours, theirs in {
+            "http://replica:8080": "http://replicas",
+            "http {": f"http {{\nupstream replicas {{ {servers}}}",
+            "listen 8080": f"listen 127.0.0.1:{port}",
+            "/tmp/": f"{folder}/",
+            "/dev/stderr": f"{folder}/error.log",
+        }.items():
+            assert ours in text
+            text = text.replace(ours, theirs)
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(user + text)
+        return nginx_in(folder)
+
+    with running_nginx(tmp_path, 0, lay_out) as nginx:
+        yield nginx
+
+
+PATHS = ["/outputs_upload/credit", "/outputs_upload/credit/?partial=true", "/outputs%5Fupload/credit"]
+LARGE_ONES = [*[(path, 9_000) for path in PATHS], ("/output/credit", 16_000_000), ("/explain/credit", 100_000)]
+
+
+@pytest.mark.parametrize(("path", "length"), LARGE_ONES)
+def test_what_may_kill_a_replica_is_handed_to_one_alone(
+    compose: Nginx, replicas: Replicas, path: str, length: int
+) -> None:
+    replicas.fatal = b"POST"
+    answer = compose.ask("POST", path, b"x" * length)
+    assert (answer.status, answer.json["detail"]) == (503, "No replica answers.")
+    assert len(replicas.reached) == 1
+
+
+def test_so_is_a_body_whose_length_nobody_said(compose: Nginx, replicas: Replicas) -> None:
+    replicas.fatal = b"POST"
+    with closing(http.client.HTTPConnection("127.0.0.1", compose.port, timeout=60)) as connection:
+        connection.request("POST", "/output/credit", iter([b"x" * 9_000] * 2), encode_chunked=True)
+        assert connection.getresponse().status == 503
+    assert len(replicas.reached) == 1
+
+
+@pytest.mark.parametrize("path", ["/output/credit", "/predict", "/explain/credit", "/outputs/credit"])
+def test_a_short_request_whose_replica_dies_is_handed_to_the_next(
+    compose: Nginx, replicas: Replicas, path: str
+) -> None:
+    replicas.fatal = b"POST"
+    assert compose.ask("POST", path, b"{}").status == 503
+    assert sorted(replicas.reached) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("path", "length"), [("/output/credit", 2), *LARGE_ONES])
+def test_whatever_was_not_begun_is_handed_to_a_replica_that_is_there(
+    compose: Nginx, replicas: Replicas, path: str, length: int
+) -> None:
+    for listener in replicas.listeners[:2]:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for _ in range(6):
+        answer = compose.ask("POST", path, b"x" * length)
+        assert (answer.status, answer.body.decode()) == (200, path)
+    assert replicas.reached == [2] * 6
+
+
+def test_a_refusal_of_a_large_request_arrives_as_it_is(compose: Nginx, replicas: Replicas) -> None:
+    replicas.status = "503 Service Unavailable"
+    answer = compose.ask("POST", "/outputs_upload/credit", b"x" * 9_000)
+    assert (answer.status, answer.body) == (503, b"/outputs_upload/credit")
+    assert len(replicas.reached) == 1
+
+
+def test_elastic_beanstalks_nginx_sends_no_upload_twice(replicas: Replicas, tmp_path: Path) -> None:
+    replicas.fatal = b"outputs_upload"
+    with running_nginx(tmp_path, replicas.ports[0]) as nginx:
+        assert nginx.ask("POST", "/output/credit", b"{}").status == 200
+        assert nginx.ask("POST", "/outputs_upload/credit", b"x" * 9_000).status == 502
+    assert len(replicas.reached) == 2

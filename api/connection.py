@@ -4,6 +4,7 @@ import re
 import select
 import time
 from collections import deque
+from contextlib import suppress
 from enum import Enum, auto
 from io import SEEK_END
 from socket import socket
@@ -117,8 +118,12 @@ class Client(socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send what the client takes at once, and keep the rest."""
-        self._unsent.append(memoryview(data))
-        self.send_now()
+        if not self._unsent:
+            with suppress(BlockingIOError):
+                data = memoryview(data)[self.send(data) :]
+        if data:
+            self._unsent.append(memoryview(data))
+            self.send_now()
 
     def send_now(self) -> int:
         """Send of what waits as much as the client takes; how many bytes that were."""

@@ -1,6 +1,7 @@
 """How gunicorn works here: its worker, its log, and how it stops. `gunicorn.conf.py` names them."""
 
 import logging
+import struct
 import sys
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
-from socket import SHUT_WR, SOL_SOCKET, socket
+from socket import SHUT_WR, SO_LINGER, SOL_SOCKET, socket
 from typing import Any
 
 from gunicorn import util
@@ -180,6 +181,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _drop(self, conn: Connection) -> None:
         self._wait_no_more(conn)
         self.nr_conns -= 1
+        if conn.sock.unsent:  # the kernel would keep its part for a client that does not read
+            conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         conn.close()
 
     def _await_request(self, conn: Connection) -> None:
@@ -190,15 +193,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._look(conn)
 
     def _receive(self, conn: Connection) -> None:
-        is_open = conn.receive()
-        if conn.received:
-            self._look(conn, is_open)
-        else:
-            self._drop(conn)
+        self._look(conn, conn.receive())
 
     def _look(self, conn: Connection, is_open: bool = True) -> None:
         """Look whether enough of a request is there to give it to a thread."""
         there = arrived(conn.received)
+        if there is Arrived.NOTHING:
+            self._drop(conn)
+            return
         if there is Arrived.BODY and conn.there is not there:
             there = self._begin_body(conn)
         if there is Arrived.WHOLE:
@@ -242,7 +244,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.there is Arrived.LONG:
             self.nr_long -= 1
             self._begin_long()
-        conn.is_kept = not future.cancelled() and not future.exception() and future.result()
+        conn.is_kept = not future.exception() and future.result()
         self._send(conn)
 
     def _send(self, conn: Connection) -> None:

@@ -1,12 +1,15 @@
 """How gunicorn answers and stops with the project's worker: what a client was promised is answered, and as a whole."""
 
+import json
 import os
 import signal
 import socket
+import struct
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
-from http.client import HTTPResponse
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,7 +20,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
 
 from api.config import Settings
-from api.worker import Response, stop_without_loss
+from api.worker import Response, Worker, stop_without_loss
 from src.registry import Registry
 from tests.conftest import ROOT, Server, running_server, wait_until
 from tests.load import Load
@@ -218,3 +221,319 @@ def test_a_system_that_cannot_refuse_connections_is_no_secret_and_stops_as_usual
     server.stop(graceful=True)
     stop.assert_called_once_with(True)
     assert "Operation not permitted" in str(server.log.warning.call_args)
+
+
+# clients that hold their connection: none of them may hold a thread, or the main thread
+
+
+def head(method: str, path: str, *lines: str) -> bytes:
+    return "\r\n".join((f"{method} {path} HTTP/1.1", "Host: a", *lines, "", "")).encode()
+
+
+LARGE = head("POST", "/output/credit", "Content-Length: 10000000")
+BEGUN = {  # what such a client has sent, before it goes on byte by byte
+    "nothing": b"",
+    "a byte": b"G",
+    "a head": b"GET /ready HTTP/1.1\r\nHost: a\r\nX: ",
+    "a body": head("POST", "/output/credit", "Content-Length: 5000") + b"{",
+    "a large body": LARGE + b"[",
+    "a large body of which much has come": LARGE + b"[" + b" " * 200_000,
+    "chunks": head("POST", "/output/credit", "Transfer-Encoding: chunked") + b"5\r\n\r\n\r\n[\r\n1000\r\n",
+    "a file": head("POST", "/outputs_upload/credit", "Content-Length: 5000") + b"--x",
+    "a body that waits to be asked for": head(
+        "POST", "/output/credit", "Content-Length: 100000", "Expect: 100-continue"
+    ),
+}
+GREEDY = head("GET", "/openapi.json") * 100  # some MB of answers
+
+
+class Crowd:
+    """Clients that have sent something; `dribbling` ones send a byte more now and then."""
+
+    def __init__(self, server: Server, number: int, data: bytes, receive_buffer: int = 0) -> None:
+        parts = urlsplit(server.url)
+        self.clients = [socket.socket() for _ in range(number)]
+        for client in self.clients:
+            if receive_buffer:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            client.settimeout(30)
+            client.connect((parts.hostname, parts.port))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.send(data)
+
+    def __enter__(self) -> "Crowd":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for client in self.clients:
+            client.close()
+
+    @contextmanager
+    def dribbling(self, byte: bytes = b" ") -> Iterator[None]:
+        ended = threading.Event()
+
+        def dribble() -> None:
+            while not ended.wait(0.3):
+                for client in self.clients:
+                    with suppress(OSError):
+                        client.send(byte)
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        yield
+        ended.set()
+        thread.join()
+
+    def are_let_go(self) -> bool:
+        """Whether the server has closed all of them."""
+        return all(map(is_closed, self.clients))
+
+
+def is_closed(client: socket.socket) -> bool:
+    try:
+        while client.recv(100_000):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def assert_it_answers(server: Server, record: dict[str, Any], within: float = 10) -> None:
+    """Several times, each within a time that is generous, and short compared with those that a held thread waits."""
+    for method, path, body in [("GET", "/ready", None), ("POST", "/output/credit", json.dumps(record))] * 3:
+        with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=within)) as client:
+            client.request(method, path, body)
+            assert client.getresponse().status == 200
+
+
+def kept_by(server: Server) -> tuple[int, int]:
+    """How many files and threads the worker has."""
+    process = server.process.pid
+    (worker,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return len(os.listdir(f"/proc/{worker}/fd")), len(os.listdir(f"/proc/{worker}/task"))  # noqa: PTH208
+
+
+def started(folder: Path, trained: Registry, **constants: float) -> running_server:
+    """A server of one worker, with other values of the constants in `api.worker`."""
+    configuration = folder / "other.conf.py"
+    configuration.write_text(
+        "from runpy import run_path\n"
+        "import api.worker\n"
+        f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'other'}}))\n"
+        + "".join(f"api.worker.{name} = {value}\n" for name, value in constants.items())
+    )
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
+    return running_server(folder / "log.txt", {**environment, "GUNICORN_CMD_ARGS": f"--config {configuration}"})
+
+
+@pytest.fixture(scope="module")
+def patient(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of one worker, which may be ill-treated."""
+    with started(tmp_path_factory.mktemp("patient"), trained) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that lets go soon."""
+    times = {"READ_TIMEOUT": 3, "BODY_TIME": 3, "ANSWER_TIME": 3}
+    with started(tmp_path_factory.mktemp("hasty"), trained, **times) as running:
+        yield running
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+def test_clients_that_have_sent_a_part_and_go_on_byte_by_byte_hold_up_nobody(
+    patient: Server, record: dict[str, Any], begun: bytes
+) -> None:
+    with Crowd(patient, 40, begun) as crowd:
+        assert_it_answers(patient, record)
+        if begun:
+            with crowd.dribbling():
+                assert_it_answers(patient, record)
+
+
+def test_hundreds_of_idle_connections_hold_up_nobody(patient: Server, record: dict[str, Any]) -> None:
+    with Crowd(patient, 400, b""), Crowd(patient, 40, head("GET", "/health")):
+        assert_it_answers(patient, record)
+
+
+def test_clients_that_do_not_read_hold_up_nobody(patient: Server, record: dict[str, Any]) -> None:
+    with Crowd(patient, 20, GREEDY, receive_buffer=4096):
+        assert_it_answers(patient, record)
+
+
+def test_clients_that_do_not_close_hold_up_nobody(patient: Server, record: dict[str, Any]) -> None:
+    with Crowd(patient, 40, head("GET", "/health", "Connection: close")), Crowd(patient, 40, b"no HTTP\r\n\r\n"):
+        assert_it_answers(patient, record)
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+def test_half_closed_connections_hold_up_nobody_and_are_let_go(
+    patient: Server, record: dict[str, Any], begun: bytes
+) -> None:
+    with Crowd(patient, 40, begun) as crowd:
+        for client in crowd.clients:
+            client.shutdown(socket.SHUT_WR)
+        assert_it_answers(patient, record)
+        wait_until(crowd.are_let_go, 60, "half-closed connections are kept")
+
+
+def test_resets_leave_nothing_behind(patient: Server, record: dict[str, Any]) -> None:
+    assert_it_answers(patient, record)
+    for begun in (*BEGUN.values(), head("GET", "/health"), GREEDY, b"no HTTP\r\n\r\n"):
+        with Crowd(patient, 10, begun) as crowd:
+            for client in crowd.clients:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert_it_answers(patient, record)
+    wait_until(lambda: kept_by(patient)[0] < 60, 60, "connections are kept")
+    assert kept_by(patient)[1] < 30
+
+
+@pytest.mark.parametrize("begun", [begun for begun in BEGUN.values() if begun], ids=list(BEGUN)[1:])
+def test_who_dribbles_is_let_go_in_the_end(hasty: Server, begun: bytes) -> None:
+    with Crowd(hasty, 9, begun) as crowd, crowd.dribbling():
+        wait_until(crowd.are_let_go, 60, "those that dribble are kept")
+
+
+def test_who_reads_nothing_is_let_go_in_the_end(hasty: Server, record: dict[str, Any]) -> None:
+    before, _ = kept_by(hasty)
+    with Crowd(hasty, 20, GREEDY, receive_buffer=4096):
+        wait_until(lambda: kept_by(hasty)[0] > before + 10, 30, "they are not even accepted")
+        wait_until(lambda: kept_by(hasty)[0] <= before + 1, 60, "those that do not read are kept")
+    assert_it_answers(hasty, record)
+
+
+def test_who_reads_slowly_gets_all_of_the_answer(hasty: Server) -> None:
+    with closing(connected(hasty)) as whole, Crowd(hasty, 1, GREEDY, receive_buffer=4096) as crowd:
+        whole.sendall(head("GET", "/openapi.json"))
+        expected = answer(whole)[2]
+        (client,) = crowd.clients
+        client.settimeout(30)
+        received = bytearray()
+        while received.count(expected) < 100:
+            part = client.recv(30_000)
+            assert part, "the connection was closed before"
+            received += part
+            time.sleep(0.001)
+
+
+def test_answers_that_nobody_takes_are_dropped_when_there_are_too_many(trained: Registry, tmp_path: Path) -> None:
+    with started(tmp_path, trained, MOST_UNSENT=1) as server:
+        before, _ = kept_by(server)
+        with Crowd(server, 20, GREEDY, receive_buffer=4096) as crowd:
+            wait_until(lambda: sum(map(is_reset, crowd.clients)) >= 19, 20, "they are kept")
+            assert kept_by(server)[0] <= before + 2
+
+
+def is_reset(client: socket.socket) -> bool:
+    """Whether the connection is closed, without reading what would make room for more."""
+    state = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state != 1  # TCP_ESTABLISHED
+
+
+def test_when_there_are_too_many_connections_the_oldest_idle_ones_are_closed(
+    trained: Registry, record: dict[str, Any], tmp_path: Path
+) -> None:
+    with started(tmp_path, trained) as server, Crowd(server, 520, b"") as crowd:
+        assert_it_answers(server, record)
+        assert all(map(is_closed, crowd.clients[:20]))
+        assert not any(map(is_closed, crowd.clients[40:]))
+
+
+def test_a_long_request_too_many_is_told_so(trained: Registry, tmp_path: Path) -> None:
+    begun = LARGE + b" " * 100_000
+    with started(tmp_path, trained, MOST_LONG=2) as server, Crowd(server, 20, begun) as crowd:
+        statuses = [first_bytes(client) for client in crowd.clients]
+        assert statuses.count(b"HTTP/1.1 503") == 20 - 3 - 2
+
+
+def first_bytes(client: socket.socket) -> bytes:
+    client.settimeout(30)
+    try:
+        return client.recv(12)
+    except OSError:
+        return b""
+
+
+def test_a_body_that_stops_is_told_so(hasty: Server) -> None:
+    with closing(connected(hasty)) as client:
+        client.sendall(BEGUN["a body"])
+        status, connection, text = answer(client)
+    assert (status, connection) == (400, "close")
+    assert json.loads(text)["detail"] == "The request did not arrive in time."
+
+
+# what goes on as it did
+
+
+def test_requests_that_come_together_are_answered_one_after_the_other(server: Server, record: dict[str, Any]) -> None:
+    body = json.dumps(record).encode()
+    predict = head("POST", "/output/credit", f"Content-Length: {len(body)}") + body
+    chunked = head("POST", "/output/credit", "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (
+        len(body),
+        body,
+    )
+    together = request(server) + predict + chunked + predict + request(server)
+    with closing(connected(server)) as client:
+        for part in (together[:700], together[700:]):
+            client.sendall(part)
+            time.sleep(0.1)
+        client.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 5
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert received.endswith(OK)
+    assert received.count(b'"probability"') == 3
+
+
+def test_who_waits_to_be_asked_for_the_body_is_asked_once(server: Server, record: dict[str, Any]) -> None:
+    body = json.dumps(record).encode()
+    with closing(connected(server)) as client:
+        for _ in range(2):
+            client.sendall(head("POST", "/output/credit", f"Content-Length: {len(body)}", "Expect: 100-continue"))
+            assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(body)
+            assert answer(client)[:2] == (200, "keep-alive")
+
+
+@pytest.mark.parametrize(("lines", "becomes"), [((), "close"), (("Connection: keep-alive",), "keep-alive")])
+def test_an_older_client_is_kept_when_it_asks_for_it(server: Server, lines: tuple[str, ...], becomes: str) -> None:
+    with closing(connected(server)) as client:
+        client.sendall(head("GET", "/health", *lines).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert answer(client) == (200, becomes, OK)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\n", b"no HTTP\r\n", b"x" * 5000, bytes(range(256))])
+def test_what_cannot_become_a_request_is_refused_at_once(server: Server, data: bytes) -> None:
+    with closing(connected(server)) as client:
+        client.settimeout(5)  # a client that has only begun has longer
+        client.sendall(data)
+        assert answer(client)[:2] == (400, "close")
+
+
+# the application's turn
+
+
+class Turn:
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("how", ["handle_exit", "handle_quit", "handle_abort"])
+@pytest.mark.parametrize("has_turn", [True, False])
+def test_a_worker_that_stops_tells_the_application(how: str, has_turn: bool) -> None:
+    worker = Worker(1, os.getpid(), [], Mock(), 30, Config(), Mock())
+    turn = Turn()
+    worker.wsgi = Mock(extensions={"turn": turn} if has_turn else {})
+    worker.method_queue, worker.tpool = Mock(), Mock()
+    with suppress(SystemExit):
+        getattr(worker, how)(signal.SIGTERM, None)
+    worker.tmp.close()
+    assert turn.stopped is has_turn
+    assert not worker.alive

@@ -122,6 +122,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     pass
                 listener.close()  # now, not when all is answered: the next client shall go elsewhere at once
             self.sockets = []
+            self._begin_long()
         elif self.sockets:
             super().set_accept_enabled(enabled)
 
@@ -232,7 +233,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return Arrived.BODY
 
     def _begin_long(self) -> None:
-        while self.long and self.nr_long < max(1, self.cfg.threads - 1):
+        spared = 1 if self.alive else 0  # what waits when the worker stops should soon be told what becomes of it
+        while self.long and self.nr_long < max(1, self.cfg.threads - spared):
             conn = self.long.popleft()
             self.nr_long += 1
             conn.sock.allow(BODY_TIME)

@@ -362,6 +362,7 @@ def test_hundreds_of_idle_connections_hold_up_nobody(patient: Server, record: di
 
 def test_clients_that_do_not_read_hold_up_nobody(patient: Server, record: dict[str, Any]) -> None:
     with Crowd(patient, 20, GREEDY, receive_buffer=4096):
+        time.sleep(5)  # by then all buffers in between are full
         assert_it_answers(patient, record)
 
 
@@ -464,6 +465,27 @@ def test_a_body_that_stops_is_told_so(hasty: Server) -> None:
         status, connection, text = answer(client)
     assert (status, connection) == (400, "close")
     assert json.loads(text)["detail"] == "The request did not arrive in time."
+
+
+def test_what_waits_for_a_thread_when_the_server_stops_waits_no_longer(
+    trained: Registry, record: dict[str, Any], tmp_path: Path
+) -> None:
+    slow, body = LARGE + b" " * 1_000_000, json.dumps([record])
+    with started(tmp_path, trained) as server, Crowd(server, 3, slow) as crowd, closing(connected(server)) as client:
+        for holder in crowd.clients:
+            holder.settimeout(30)
+            holder.sendall(b" " * 1_000_000)
+        client.sendall(head("POST", "/outputs/credit", f"Content-Length: {len(body)}") + body.encode())
+        assert_it_answers(server, record)
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(30)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer(client)[:2] == (200, "close")
+        for holder in crowd.clients:
+            holder.setblocking(False)
+        assert not any(map(is_closed, crowd.clients))
 
 
 # what goes on as it did

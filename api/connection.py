@@ -93,7 +93,7 @@ class Client(socket):
 
     def allow(self, seconds: float) -> None:
         """Let a thread wait for a large body, or with 0 for nothing."""
-        self._began = time.monotonic()
+        self._began = time.monotonic() if seconds else 0.0
         self._until = self._began + seconds
         self._received = SMALL
 
@@ -142,7 +142,7 @@ class Client(socket):
     @property
     def unsent(self) -> int:
         """How many bytes wait to be sent."""
-        return sum(map(len, self._unsent))
+        return sum(map(len, self._unsent)) if self._unsent else 0
 
 
 def _wait_for_data(client: socket, seconds: float) -> None:

@@ -4,6 +4,7 @@ import re
 import select
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from io import SEEK_END
@@ -162,6 +163,8 @@ class Connection(TConn):  # type: ignore[misc]
         When `there` became what it is.
     timeout : float
         When the connection is let go, if it still waits then.
+    then : callable
+        What the worker does when the client has sent something, or takes something.
     is_kept : bool
         Whether another request may follow.
     """
@@ -174,6 +177,8 @@ class Connection(TConn):  # type: ignore[misc]
         self.there = Arrived.NOTHING
         self.begun = self.timeout = 0.0
         self.is_kept = True
+        self.watched = 0  # the event that the poller watches for
+        self.then: Callable[[Connection], None]
         self.was_told_to_go_on = False  # by "100 Continue"
 
     @property

@@ -162,25 +162,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _wait(self, conn: Connection, event: int, then: Callable[[Connection], None], seconds: float) -> None:
         self.waiting[conn] = None
-        conn.timeout = time.monotonic() + seconds
-        self.poller.register(conn.sock, event, partial(self._on_event, conn, then))
+        conn.then, conn.timeout = then, time.monotonic() + seconds
+        if conn.watched != event:
+            self._unwatch(conn)
+            self.poller.register(conn.sock, event, partial(self._on_event, conn))
+            conn.watched = event
 
-    def _on_event(self, conn: Connection, then: Callable[[Connection], None], _: Client) -> None:
-        if conn in self.waiting:  # another event of the same moment may have closed it
-            try:
-                then(conn)
-            except BlockingIOError:  # it was nothing
-                pass
-            except OSError:
-                self._drop(conn)
+    def _on_event(self, conn: Connection, _: Client) -> None:
+        if conn not in self.waiting:  # a thread has it, or it is closed since: most clients send nothing meanwhile
+            self._unwatch(conn)
+            return
+        try:
+            conn.then(conn)
+        except BlockingIOError:  # it was nothing
+            pass
+        except OSError:
+            self._drop(conn)
 
-    def _wait_no_more(self, conn: Connection) -> None:
-        if conn in self.waiting:
-            del self.waiting[conn]
+    def _unwatch(self, conn: Connection) -> None:
+        if conn.watched:
             self.poller.unregister(conn.sock)
+            conn.watched = 0
 
     def _drop(self, conn: Connection) -> None:
-        self._wait_no_more(conn)
+        self.waiting.pop(conn, None)
+        self._unwatch(conn)
         self.nr_conns -= 1
         if conn.sock.unsent:  # the kernel would keep its part for a client that does not read
             conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
@@ -205,12 +211,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if there is Arrived.BODY and conn.there is not there:
             there = self._begin_body(conn)
         if there is Arrived.WHOLE:
-            self._wait_no_more(conn)
+            del self.waiting[conn]
             conn.there = there
             conn.sock.allow(0)
             self.enqueue_req(conn)
         elif there is Arrived.LONG or not is_open:
-            self._wait_no_more(conn)
+            del self.waiting[conn]
             conn.there = Arrived.LONG
             self.long.append(conn)
             self._begin_long()
@@ -229,7 +235,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return Arrived.WHOLE
         if request._expected_100_continue:
             conn.was_told_to_go_on = True
-            conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            with suppress(OSError):  # it is gone, as the next event says
+                conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         return Arrived.BODY
 
     def _begin_long(self) -> None:
@@ -260,7 +267,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _send_more(self, conn: Connection) -> None:
         conn.timeout += conn.sock.send_now() / SLOWEST
         if not conn.sock.unsent:
-            self._wait_no_more(conn)
+            del self.waiting[conn]
             self._answered(conn)
 
     def _bound_memory(self) -> None:
@@ -288,7 +295,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _refuse(self, conn: Connection, status: HTTPStatus, detail: str) -> None:
-        self._wait_no_more(conn)
+        self.waiting.pop(conn, None)
         conn.there, conn.is_kept = Arrived.WHOLE, False
         with suppress(OSError):
             conn.sock.sendall(_refusal(status, detail))

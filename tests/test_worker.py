@@ -384,13 +384,15 @@ def test_half_closed_connections_hold_up_nobody_and_are_let_go(
 
 def test_resets_leave_nothing_behind(patient: Server, record: dict[str, Any]) -> None:
     assert_it_answers(patient, record)
-    for begun in (*BEGUN.values(), head("GET", "/health"), GREEDY, b"no HTTP\r\n\r\n"):
+    whole = head("GET", "/health")
+    for begun in (*BEGUN.values(), *(whole + begun for begun in BEGUN.values()), GREEDY, b"no HTTP\r\n\r\n"):
         with Crowd(patient, 10, begun) as crowd:
             for client in crowd.clients:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert_it_answers(patient, record)
     wait_until(lambda: kept_by(patient)[0] < 60, 60, "connections are kept")
     assert kept_by(patient)[1] < 30
+    assert patient.log.read_text().count("Booting worker") == 1
 
 
 @pytest.mark.parametrize("begun", [begun for begun in BEGUN.values() if begun], ids=list(BEGUN)[1:])

@@ -179,6 +179,11 @@ class Settings:
     )
     port: int = _setting(8080, "Port to listen on.", "a port number from 1 to 65535", _port)
 
+    @property
+    def graceful_timeout(self) -> int:
+        """Seconds that a stopping worker has to answer what it has accepted: a whole file, and 5 more."""
+        return self.max_file_seconds + 5
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Settings from environment variables, defaults where there are none.

@@ -349,7 +349,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 def _refusal(status: HTTPStatus, detail: str) -> bytes:
     """What is sent to a client that is not kept."""
-    answer = problem(status, detail, headers={"Connection": "close"})
+    again = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    answer = problem(status, detail, headers={"Connection": "close", **again})
     return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
 
 

@@ -118,8 +118,6 @@ def test_compose_gives_settings_that_there_are_and_the_users_file_where_the_imag
 
 def test_those_in_front_leave_the_service_its_time_and_its_limits() -> None:
     nginx = (ROOT / "deploy" / "compose" / "nginx.conf").read_text(encoding="utf-8")
-    gunicorn = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", nginx)
     assert int(megabytes) * 1024**2 > Settings().max_content_length
-    (seconds,) = re.findall(r"^graceful_timeout = (\d+)", gunicorn, re.MULTILINE)
-    assert int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s")) > int(seconds)
+    assert int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s")) > Settings().graceful_timeout

@@ -253,7 +253,7 @@ def test_the_users_file_is_where_the_secret_is_mounted(built: Manifests) -> None
 def test_a_pod_ends_after_its_last_request(built: Manifests) -> None:
     pause = built.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pause >= 10, "proxies need seconds to hear that a pod is going"
-    assert built.pod["terminationGracePeriodSeconds"] > pause + gunicorns("graceful_timeout")
+    assert built.pod["terminationGracePeriodSeconds"] > pause + Settings().graceful_timeout
 
 
 def gunicorns(name: str) -> int:

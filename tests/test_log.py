@@ -302,12 +302,12 @@ def s3() -> Iterator[S3]:
 
 
 @pytest.fixture
-def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A registry in a bucket, in which one model is damaged."""
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     name = s3.bucket()
-    published = Registry(f"s3://{name}/models")
+    published = Registry(f"s3://{name}/models", cache=tmp_path / "the trainer's cache")
     for model_id in trained.list():
         trained.copy(model_id, published)
     s3.client().put_object(Bucket=name, Key=f"models/{trained.list('bikes')[0]}/model.pkl", Body=MARKER.encode())

@@ -402,8 +402,8 @@ function parseCsv(text) {
         rows.push(row);
         row = [];
       }
-    } else {
-      cell += character;
+    } else if (character !== "\r") {
+      cell += character; // lines end in CR LF; a cell that holds either is quoted
     }
   }
   return rows;

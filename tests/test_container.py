@@ -28,6 +28,7 @@ from src.train_pipeline import commit
 from src.use_cases.declaration import UseCase
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
+from tests.test_hostile_files import HOSTILE
 
 pytestmark = pytest.mark.container
 logger = logging.getLogger(__name__)
@@ -368,6 +369,29 @@ def test_the_longest_files_at_the_same_time_fit_into_its_memory(start: Start, cr
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(upload, range(6))) == [Settings().max_rows] * 6
+    assert docker("logs", container).stderr.count("Booting worker") == 1  # none was killed and replaced
+
+
+def test_hostile_bodies_four_at_a_time_are_refused_and_kill_nothing(start: Start) -> None:
+    container = start(*HARDENED, *NOBODY)
+    url = ready(container)
+    head = b'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.xlsx"\r\n\r\n'
+    files = [head + make() + b"\r\n--B--\r\n" for _, make in HOSTILE.values()]
+    blocks = [b"[" + block * (Settings().max_content_length // len(block) - 1) + b"0]" for block in (b"{},", b'"ab",')]
+
+    def status_of(path: str, body: bytes, kind: str) -> int:
+        request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": kind})
+        try:
+            with urllib.request.urlopen(request, timeout=5 * MINUTE) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    requests = [("/outputs_upload/credit", body, "multipart/form-data; boundary=B") for body in files]
+    requests += [("/output/credit", body, "application/json") for body in blocks for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        statuses = set(pool.map(lambda request: status_of(*request), requests))
+    assert statuses <= {400, 413, 415, 422, 503}
     assert docker("logs", container).stderr.count("Booting worker") == 1  # none was killed and replaced
 
 

@@ -8,6 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from hashlib import blake2b
 from mmap import mmap
 from typing import Any
@@ -229,6 +230,7 @@ def require(app: APIFlask, blueprints: Collection[str]) -> None:
             app.view_functions[endpoint] = protected
 
 
+@cache  # a reload reads gunicorn.conf.py again, and must not end a service that runs
 def check_at_start(settings: Settings) -> None:
     """End the process with one line and no traceback when credentials are required and nobody can have any."""
     try:

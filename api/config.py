@@ -33,6 +33,12 @@ def _not_negative(text: str) -> int:
     return 0 if text == "0" else _positive(text)
 
 
+def _within_an_hour(text: str) -> int:
+    if _positive(text) > 3600:
+        raise ValueError
+    return int(text)
+
+
 def _port(text: str) -> int:
     if _positive(text) > 65535:
         raise ValueError
@@ -125,7 +131,7 @@ class Settings:
         100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
     )
     max_file_seconds: int = _setting(
-        25, "Longest time that reading one file may take, in seconds.", "a whole number above 0", _positive
+        25, "Longest time that reading one file may take, in seconds.", "a whole number from 1 to 3600", _within_an_hour
     )
     auth_required: bool = _setting(
         True,

@@ -263,8 +263,8 @@ class UnpublishedError(TabserveError):
         Those that are not published.
     folder, registry : str
         Where they are, and where they should be.
-    reason : UnavailableError
-        Why they are not there.
+    reason : str
+        Why they are not there, as a sentence.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class UnpublishedError(TabserveError):
         model_ids: Sequence[str],
         folder: str,
         registry: str,
-        reason: UnavailableError,
+        reason: str,
     ) -> None:
         super().__init__(
             f"{reason} Nothing is lost: the models are in {folder}. Publish them with: "

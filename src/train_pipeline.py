@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("src.train_pipeline")  # also when it is run, and is called __main__
 
 LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
 HOLD_OUT_SHARE = 0.3
@@ -298,9 +298,9 @@ def publish(manifests: Sequence[Mapping[str, Any]], registry: Registry, to: Regi
     for place, model_id in enumerate(model_ids):
         try:
             registry.copy(model_id, to)
-        except UnavailableError as error:
-            where, there = str(registry.location), str(to.location)
-            raise UnpublishedError(manifests, model_ids[place:], where, there, error) from None
+        except (UnavailableError, KeyboardInterrupt) as error:
+            where, there, reason = str(registry.location), str(to.location), str(error) or "Interrupted."
+            raise UnpublishedError(manifests, model_ids[place:], where, there, reason) from None
 
 
 def has_passed(manifest: Mapping[str, Any]) -> bool:
@@ -803,7 +803,10 @@ def show_what_answers(console: "Console", registry: Registry, manifests: Sequenc
     if champion:
         console.print(f"{use_case} is answered by its champion: {champion}", soft_wrap=True)
     elif saved:
-        console.print(f"{use_case} is answered by: {saved[0]}", soft_wrap=True)
+        newest = registry.latest(use_case)
+        console.print(f"{use_case} is answered by: {newest}", soft_wrap=True)
+        if newest != saved[0]:
+            console.print(f"Its name says that it is newer. To let the new model answer, promote {saved[0]}.")
 
 
 def check_installed() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -648,6 +649,27 @@ def test_a_worker_that_begins_when_the_last_user_is_gone_refuses_and_does_not_st
             urlopen(request, timeout=30)
         refused.value.close()
         assert refused.value.code == 401
+        assert service.process.poll() is None
+
+
+def test_a_reload_with_a_users_file_that_cannot_be_used_does_not_end_the_service(
+    trained: Registry, users_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.txt"
+    shutil.copy(users_file, path)
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "WEB_CONCURRENCY": "1",
+        "AUTH_REQUIRED": "true",
+        "AUTH_USERS_FILE": str(path),
+    }
+    with running_server(tmp_path / "log.txt", environment) as service:
+        path.write_text("garbled")
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "Hang up" in service.log.read_text(), 30, "there was no reload")
+        wait_until(lambda: service.log.read_text().count("Booting worker") == 2, 30, "there is no new worker")
+        with urlopen(f"{service.url}/health", timeout=30) as answer:
+            assert answer.status == 200
         assert service.process.poll() is None
 
 

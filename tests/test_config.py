@@ -85,6 +85,7 @@ def test_variables_of_other_programs_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "what_would_do"),
     [
+        *(("MAX_FILE_SECONDS", text, "a whole number from 1 to 3600") for text in ("0", "3601", "1" * 30, "-1", "")),
         *(
             ("MODEL_REGISTRY", text, "a path to a folder, or s3://bucket/prefix")
             for text in (

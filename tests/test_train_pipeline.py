@@ -727,6 +727,23 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
     assert f"bikes is answered by its champion: {champion}\n" in result.stdout
 
 
+def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, some_bikes, registry, monkeypatch):
+    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: quick)
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    begin, _, moment = registry.latest("bikes").rpartition("-")
+    ahead = f"{begin}-{float(moment) + 10**6:.6f}"  # by a clock that was ahead
+    shutil.copytree(registry.location / f"{begin}-{moment}", registry.location / ahead)
+    arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
+    result = CliRunner().invoke(main, arguments)
+    assert f"bikes is answered by: {ahead}\n" in result.stdout
+    assert f"promote {registry.list('bikes', 'LinearRegression')[0]}." in " ".join(result.stdout.split())
+
+
+def test_warnings_are_shown_when_it_is_run_as_a_module(registry, tmp_path):
+    done = run(["-m", "src.train_pipeline", "--trials", "1", "--seed", "7", "--jobs", "1"], registry.location)
+    assert "was trained on rows of this hold-out: it looks better than it is." in done.stderr
+
+
 def test_an_unknown_algorithm_is_a_line_and_exit_status_1(tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none"))
     result = CliRunner().invoke(main, ["--algorithm", "Ridge"])

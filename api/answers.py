@@ -22,7 +22,9 @@ LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wro
 PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time
 ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: where its records stand in the file
 LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet may take for the beginning of one
+# what a spreadsheet may take for the beginning of one, also behind blanks; the last four are wide ones
+BLANKS = " \u00a0\u3000"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_json(content: Any) -> Response:
@@ -111,4 +113,4 @@ def _pieces(rows: Iterable[Iterable[Any]]) -> Iterator[bytes]:
 
 def _harmless(cell: Any) -> Any:
     """The cell, with an apostrophe before a text that a spreadsheet would compute."""
-    return f"'{cell}" if type(cell) is str and cell.startswith(FORMULA) else cell
+    return f"'{cell}" if type(cell) is str and cell.lstrip(BLANKS).startswith(FORMULA) else cell

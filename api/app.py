@@ -15,6 +15,8 @@ from api.turn import Turn
 from src.log import traced
 from src.registry import Registry
 
+MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time
+MOST_FORM_PARTS = 10
 LIMITED = ("predictions",)  # blueprints whose views RATE_LIMIT counts
 
 
@@ -47,7 +49,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         static_folder=None,  # type: ignore[arg-type]  # the pages send their files themselves
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
-    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_content_length
+    # a form holds one file, which is kept on disk; its parser keeps a part's head, and looks through it again and again
+    app.config["MAX_FORM_MEMORY_SIZE"], app.config["MAX_FORM_PARTS"] = MOST_FORM_MEMORY, MOST_FORM_PARTS
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
     for rule in app.url_map.iter_rules():  # those that APIFlask has made already

@@ -7,37 +7,48 @@ from typing import Any
 
 import orjson
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import BadRequestError, InvalidFieldsError
 from api.schemas import MOST_FIELDS, MOST_ROWS, FieldErrors, printable
 from src.aliases import Record
-from src.errors import NothingToPredictError, TooManyRowsError
+from src.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."
-SPARE = 1000  # braces and brackets beyond one for each row: in texts, or in values that are at fault
+SPARE = 1000  # braces, brackets, colons and commas beyond those of records: in texts, or in values that are at fault
+IN_TEXTS = 10  # times as many colons and commas as records of these fields have: texts may hold them, too
 
 
 def read_body(longest: int) -> bytes:
-    """Return the request's body.
+    """Return the request's body, read from the server itself.
 
-    Of a known length within the limit it is read from the server itself: Flask's stream around it, which checks just
-    that, costs as much as a prediction. Flask reads, or refuses, all others.
+    Flask's stream around it, which checks its length, costs as much as a prediction, and cuts a body of unknown length.
     """
     length = request.content_length
-    if length is None or length > longest:
-        return request.get_data()
+    if length is None:
+        length = longest + 1 if request.environ.get("wsgi.input_terminated") else 0
+    elif length > longest:
+        raise RequestEntityTooLarge
     body: bytes = request.environ["wsgi.input"].read(length)
+    if len(body) > longest:
+        raise RequestEntityTooLarge
     return body
 
 
-def parse(content: bytes, max_rows: int) -> Any:
+def parse(content: bytes, max_rows: int, fields: int) -> Any:
     """Return the JSON in a body; objects that have a key twice are refused.
 
-    An empty object or list takes 3 bytes of a body and 70 of memory, so they are counted before they are built.
+    An empty object or list takes 3 bytes of a body and 70 of memory, a key or a short text 60: they are counted before
+    they are built, by what records of so many fields can hold.
     """
-    if max(content.count(b"{"), content.count(b"[")) > max_rows + SPARE:
+    objects = content.count(b"{")
+    if max(objects, content.count(b"[")) > max_rows + SPARE:
         raise TooManyRowsError(max_rows)
+    if max(content.count(b":"), content.count(b",")) > IN_TEXTS * objects * (fields + 1) + SPARE:
+        raise FileLimitError(
+            "The body holds more keys or values than records have: send a record, or a list of records."
+        )
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:

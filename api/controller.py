@@ -173,7 +173,7 @@ def output(model_id: str) -> Response:
 
 
 def _answer_body(artifact: Artifact, content: bytes) -> Response:
-    body = parse(content, _settings().max_rows)
+    body = _parsed(artifact, content)
     partial = _partial()
     if type(body) is not dict:
         return _answer(artifact, Table.of(as_list(body, _settings().max_rows)), partial)
@@ -207,7 +207,7 @@ def explanations(model_id: str) -> Response:
 
 
 def _explain_body(artifact: Artifact, content: bytes) -> list[Explanation]:
-    body = parse(content, _settings().max_rows)
+    body = _parsed(artifact, content)
     records = [body] if type(body) is dict else as_list(body, min(MOST_EXPLAINED, _settings().max_rows))
     try:
         return explain(artifact, records)
@@ -249,7 +249,7 @@ def outputs(model_id: str) -> Response:
 
 def _answer_list(artifact: Artifact, content: bytes) -> Response:
     """Answer a list of records, with or without their outcomes."""
-    records = as_list(parse(content, _settings().max_rows), _settings().max_rows)
+    records = as_list(_parsed(artifact, content), _settings().max_rows)
     name = artifact.target.feature.name
     if not any(name in record for record in records):
         return _answer(artifact, Table.of(records), _partial())
@@ -269,9 +269,11 @@ def _answer_hold_out(artifact: Artifact) -> Response:
 def outputs_upload(model_id: str) -> Response:
     """Predict the rows of a CSV or XLSX file; with `Accept: text/csv` the answer is the table with new columns."""
     artifact = store().get(model_id)
-    file = request.files.get("fileupload")
-    if file is None:
-        raise InvalidFieldsError({"fileupload": ["Send a CSV or XLSX file in this multipart field."]})
+    # other forms are not parsed: pairs of a few bytes take hundreds each
+    files = request.files.getlist("fileupload") if request.mimetype == "multipart/form-data" else []
+    if len(files) != 1:
+        raise InvalidFieldsError({"fileupload": ["Send one CSV or XLSX file in this multipart field."]})
+    (file,) = files
     if not file_kind_is_known(file.filename or ""):
         raise UnsupportedFileError(NOT_A_TABLE)
     partial = _partial()
@@ -314,6 +316,10 @@ def _answer(artifact: Artifact, table: Table, partial: bool) -> Response:
         task = get_use_case(artifact.manifest["use_case"]).task
         content[task.answer_name] = measure(artifact, task, prediction, table.target)
     return as_json(content)
+
+
+def _parsed(artifact: Artifact, content: bytes) -> Any:
+    return parse(content, _settings().max_rows, len(artifact.features) + 1)
 
 
 def _bytes() -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.bodies import as_list, parse
 from api.errors import BadRequestError, InvalidFieldsError
-from src.errors import NothingToPredictError, TooManyRowsError
+from src.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 from tests.conftest import ROOT
 
 VALUES = st.recursive(
@@ -28,7 +28,7 @@ def test_json_without_repeated_keys_is_what_it_says(value: Any) -> None:
         content = json.dumps(value, **JSON).encode()
     except UnicodeEncodeError:  # a lone surrogate
         return
-    assert parse(content, 100) == value
+    assert parse(content, 100, 50) == value
 
 
 @given(st.lists(st.tuples(st.sampled_from(["age", "job", "", "a:b", "\u00e4"]), VALUES), max_size=6), st.booleans())
@@ -38,10 +38,10 @@ def test_an_object_is_refused_exactly_when_it_has_a_key_twice(pairs: list[tuple[
     repeated = {name for name in names if names.count(name) > 1}
     content = (f'[{{"x":":"}},{text}]' if is_in_list else text).encode()
     if not repeated:
-        parse(content, 100)
+        parse(content, 100, 50)
         return
     with pytest.raises(InvalidFieldsError) as error:
-        parse(content, 100)
+        parse(content, 100, 50)
     faults: Any = error.value.by_field
     assert (faults["rows"]["1"] if is_in_list else faults) == {name: ["Given more than once."] for name in repeated}
 
@@ -49,7 +49,7 @@ def test_an_object_is_refused_exactly_when_it_has_a_key_twice(pairs: list[tuple[
 def test_the_repeated_keys_of_a_list_are_named_by_row() -> None:
     content = b'[{"age": 1}, {"age": 30, "job": "x", "age": 40}, {"age": 1, "age": 1, "job": 1, "job": 1}]'
     with pytest.raises(InvalidFieldsError) as error:
-        parse(content, 100)
+        parse(content, 100, 50)
     assert error.value.by_field["count"] == 2
     assert {row: set(names) for row, names in error.value.by_field["rows"].items()} == {
         "1": {"age"},
@@ -58,16 +58,16 @@ def test_the_repeated_keys_of_a_list_are_named_by_row() -> None:
 
 
 def test_numbers_that_json_does_not_know_are_read_so_that_their_field_can_be_named() -> None:
-    record = parse(b'{"a": NaN, "b": Infinity, "c": 1e999}', 100)
+    record = parse(b'{"a": NaN, "b": Infinity, "c": 1e999}', 100, 50)
     assert list(record) == ["a", "b", "c"]
     with pytest.raises(InvalidFieldsError):
-        parse(b'{"a": NaN, "a": 1}', 100)
+        parse(b'{"a": NaN, "a": 1}', 100, 50)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff", b"[" * 1000 + b"]" * 1000, b'{"a":1,}'])
 def test_what_is_not_json_is_a_bad_request_or_only_nested(content: bytes) -> None:
     try:
-        parse(content, 1000)
+        parse(content, 1000, 50)
     except BadRequestError as error:
         assert str(error) == "The body is not JSON."  # noqa: PT017
     else:
@@ -78,7 +78,7 @@ def test_what_is_not_json_is_a_bad_request_or_only_nested(content: bytes) -> Non
 def test_blocks_of_empty_objects_are_counted_before_they_are_built(block: bytes) -> None:
     content = b"[" + block * (1_000_000 // len(block)) + b"0]"
     with pytest.raises(TooManyRowsError):
-        parse(content, 1000)
+        parse(content, 1000, 50)
 
 
 @pytest.mark.parametrize("block", ["{},", "[],", '"ab",', "1.5,", '{"a":1.5},', '"\U0001f6b2",'])
@@ -90,13 +90,32 @@ block = {block!r}.encode()
 content = b"[" + block * (16 * 1024**2 // len(block) - 1) + b"0]"
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    parse(content, 100_000)
+    parse(content, 100_000, 50)
 except Exception as error:
-    assert type(error).__name__ == "TooManyRowsError", error
+    assert type(error).__name__ in ("TooManyRowsError", "FileLimitError"), error
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 260  # megabytes; 390 were empty objects
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{" + b",".join(b'"%d":1' % number for number in range(100_000)) + b',"a":":"}',
+        b"{" + b'"a":1,' * 100_000 + b'"a":1}',
+        b'{"a":[' + b'"ab",' * 100_000 + b'":"]}',
+    ],
+    ids=["keys", "one key", "values"],
+)
+def test_an_object_of_more_than_a_record_holds_is_refused_before_it_is_built(content: bytes) -> None:
+    with pytest.raises(FileLimitError, match="more keys or values than records have"):
+        parse(content, 100_000, 50)
+
+
+def test_texts_may_hold_what_json_is_made_of() -> None:
+    record = {"a": "{[,:]}" * 100, "b": "12:30, or later"}
+    assert parse(json.dumps([record] * 5).encode(), 5, 2) == [record] * 5
 
 
 def test_a_list_is_of_objects_and_neither_empty_nor_too_long() -> None:

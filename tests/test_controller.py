@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -1017,6 +1018,54 @@ def test_a_query_that_is_not_understood_is_refused_and_not_passed_over(
 
 def test_a_query_of_the_models_list_that_is_not_understood_is_refused(service: FlaskClient) -> None:
     assert assert_problem(service.get("/models?usecase=credit"), 422) == {"usecase": ["Unknown field."]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded", b"a&" * 1_000_000, 422),
+        ("application/json", b"{}", 422),
+        (
+            "multipart/form-data; boundary=B",
+            b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n' % (b"\\" * 10**6),
+            413,
+        ),
+        ("multipart/form-data; boundary=B", b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 20, 413),
+        (
+            "multipart/form-data; boundary=B",
+            b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"1" * 10**6,
+            413,
+        ),
+    ],
+    ids=["another form", "no form", "a long head", "many parts", "a long text"],
+)
+def test_a_form_that_holds_more_than_a_file_is_refused_before_it_is_built(
+    service: FlaskClient, kind: str, body: bytes, status: int
+) -> None:
+    tracemalloc.start()
+    answer = service.post("/outputs_upload/credit", data=body, content_type=kind)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert_problem(answer, status)
+    assert peak < 3 * 10**6 + len(body)
+
+
+def test_two_files_in_one_form_are_refused(service: FlaskClient, record: dict[str, Any]) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="a.csv"\r\n\r\n' + csv_of([record])
+    answer = service.post(
+        "/outputs_upload/credit",
+        data=part + b"\r\n" + part + b"\r\n--B--",
+        content_type="multipart/form-data; boundary=B",
+    )
+    assert list(assert_problem(answer, 422)) == ["fileupload"]
+
+
+def test_a_body_of_unknown_length_is_not_cut_off_at_the_limit(narrow: FlaskClient, record: dict[str, Any]) -> None:
+    content = json.dumps(record).encode().ljust(3000)
+    for end, status in ((b"", 200), (b" ", 413), (b"garbage", 413)):
+        options = {"input_stream": io.BytesIO(content + end), "headers": {"Transfer-Encoding": "chunked"}}
+        answer = narrow.post("/predict", **options, environ_overrides={"wsgi.input_terminated": True})
+        assert answer.status_code == status, answer.text
 
 
 def test_large_bodies_are_answered_one_after_the_other_and_small_ones_meanwhile(

@@ -195,6 +195,14 @@ def test_scores_are_numbers_one_for_each_row(prototype: Model) -> None:
 
 
 @every_model
+def test_a_row_is_scored_the_same_alone_and_among_others(prototype: Model) -> None:
+    model = fitted(prototype)
+    wide = np.asfortranarray(X)
+    alone = [model.predict_score(X[[row]])[0] for row in range(len(X))]
+    assert model.predict_score(X).tolist() == model.predict_score(wide).tolist() == alone
+
+
+@every_model
 def test_two_fits_of_one_seed_are_equal(prototype: Model) -> None:
     np.testing.assert_array_equal(fitted(prototype).predict_score(X), fitted(prototype).predict_score(X))
 

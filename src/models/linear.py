@@ -25,6 +25,26 @@ def linear_contributions(estimator: Any, X: Matrix) -> Matrix:
     return np.column_stack([X * np.ravel(estimator.coef_), np.full(len(X), estimator.intercept_)])
 
 
+def linear_sum(estimator: Any, X: Matrix) -> Vector:
+    """The linear sum of a fitted estimator of scikit-learn, the same to the last bit for a row alone and among others.
+
+    scikit-learn's own is a product of matrices, in which BLAS adds up in another order for another number of rows.
+
+    Parameters
+    ----------
+    estimator : sklearn.base.BaseEstimator
+        With `coef_` and `intercept_`, for a single sum.
+    X : ndarray, shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+    """
+    terms = np.ascontiguousarray(X) * np.ravel(estimator.coef_)
+    total: Vector = np.add.reduce(terms, axis=1) + np.ravel(estimator.intercept_)[0]
+    return total
+
+
 class LogisticRegression(Classifier):
     """Logistic regression with an L2 penalty, on standardised columns.
 
@@ -50,8 +70,11 @@ class LogisticRegression(Classifier):
         return self
 
     def predict_score(self, X: Matrix) -> Vector:
+        from scipy.special import expit
+
         self.check_is_fitted()
-        return np.ascontiguousarray(self.estimator_.predict_proba(X)[:, 1])
+        score: Vector = expit(linear_sum(self.estimator_, X))
+        return score
 
     def contributions(self, X: Matrix) -> Matrix:
         self.check_is_fitted()

@@ -8,7 +8,7 @@ import numpy as np
 from src.aliases import Matrix, Vector
 from src.errors import NotExplainableError
 from src.models.base import Regressor
-from src.models.linear import linear_contributions
+from src.models.linear import linear_contributions, linear_sum
 
 
 class ScikitRegressor(Regressor):
@@ -41,12 +41,19 @@ class ScikitRegressor(Regressor):
 
     def predict_score(self, X: Matrix) -> Vector:
         self.check_is_fitted()
-        scores: Vector = self.estimator_.predict(X)
+        scores = self._predict(X)
         return scores if self.floor is None else np.maximum(scores, self.floor)
+
+    def _predict(self, X: Matrix) -> Vector:
+        scores: Vector = self.estimator_.predict(X)
+        return scores
 
 
 class LinearRegressor(ScikitRegressor):
     """A regressor whose score, but for the floor, is a weighted sum of the columns."""
+
+    def _predict(self, X: Matrix) -> Vector:
+        return linear_sum(self.estimator_, X)
 
     def contributions(self, X: Matrix) -> Matrix:
         self.check_is_fitted()

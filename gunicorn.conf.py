@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ logger_class = Log
 when_ready = stop_without_loss
 logconfig_dict = log.configuration(settings.log_level)
 loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
+
+# each connection takes a file descriptor, and shells allow few
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 # LightGBM's threads for large lists: what the workers leave of the CPUs; more than there are would be many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))

@@ -67,11 +67,12 @@ class Verified:
     processes have: it says that the password is right for this hash, for as long as the file holds it.
     """
 
-    PLACES = 4096  # which credentials that come later take over, each from those that have the same
+    PLACES = 4096  # of so many credentials each; what comes when a place is full takes over from one of those
+    WAYS = 8
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
-        self._places = mmap(-1, self.PLACES * DIGEST_SIZE)
+        self._places = mmap(-1, self.PLACES * self.WAYS * DIGEST_SIZE)
 
     def digest(self, name: str, password: str, hash_: str = "") -> bytes:
         """Return what stands for credentials."""
@@ -79,14 +80,18 @@ class Verified:
         return blake2b(content.encode(), key=self._key, digest_size=DIGEST_SIZE).digest()
 
     def add(self, digest: bytes) -> None:
-        self._places[self._place(digest)] = digest
+        ways = self._ways(digest)
+        taken = [bytes(self._places[way]) for way in ways]
+        free = next((way for way, other in zip(ways, taken, strict=True) if other == bytes(DIGEST_SIZE)), None)
+        if digest not in taken:
+            self._places[free or ways[digest[4] % self.WAYS]] = digest
 
     def __contains__(self, digest: bytes) -> bool:
-        return self._places[self._place(digest)] == digest
+        return any(self._places[way] == digest for way in self._ways(digest))
 
-    def _place(self, digest: bytes) -> slice:
-        start = int.from_bytes(digest[:4]) % self.PLACES * DIGEST_SIZE
-        return slice(start, start + DIGEST_SIZE)
+    def _ways(self, digest: bytes) -> list[slice]:
+        start = int.from_bytes(digest[:4]) % self.PLACES * self.WAYS
+        return [slice(at * DIGEST_SIZE, (at + 1) * DIGEST_SIZE) for at in range(start, start + self.WAYS)]
 
 
 VERIFIED = Verified()  # made when gunicorn's master imports this module, before it forks

@@ -21,7 +21,7 @@ BEGINNING = 5  # seconds after which a large body must have arrived at the pace 
 SLOWEST = 64 * 1024  # bytes a second that the client of a large body or of a large answer must manage
 
 LINE = re.compile(rb"[^a-z\s]+ \S+ HTTP/1\.[0-9]")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 LONGEST_LINE = 4096  # of a request's first line: gunicorn refuses it beyond that
 LONG_WORK = b"/outputs"  # in the paths that take whole files, a few kB of which may take long

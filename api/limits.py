@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -17,6 +18,8 @@ from api.config import Settings
 from api.errors import problem
 
 logger = logging.getLogger(__name__)
+
+WITH_PORT = re.compile(r"\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", re.ASCII)
 
 STORAGE_OPTIONS: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
 STORAGE_RETRY = 30.0  # seconds for which a storage that could not be reached is not asked again
@@ -172,8 +175,11 @@ def network_of(address: str | None) -> str:
 
     An IPv6 subscriber has a /64 at least, and with it 18 quintillion addresses.
     """
+    text = str(address)
+    if with_port := WITH_PORT.fullmatch(text):  # as some proxies write it
+        text = with_port[1] or with_port[2]
     try:
-        parsed = ip_address(str(address))
+        parsed = ip_address(text)
     except ValueError:
         return repr(address)[:64]  # what a proxy says; it may be anything
     if not isinstance(parsed, IPv6Address):
@@ -203,7 +209,8 @@ def init_app(
         return
     from limits import parse_many
 
-    limits = parse_many(settings.rate_limit)
+    # the shortest first: what it refuses does not count for the longer ones
+    limits = sorted(parse_many(settings.rate_limit), key=lambda limit: limit.get_expiry())
 
     def limited(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)

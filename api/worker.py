@@ -33,6 +33,7 @@ LOOK_AFTER = 0.5  # seconds after which those that took too long are looked for 
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
 MOST_UNSENT = 64 * 1024 * 1024  # bytes of answers that wait for their clients
 MOST_LONG = 64  # requests that wait for one of the threads that may be held up
+YOUNG = 2  # seconds for which a connection that has sent nothing is not taken for an idle one
 LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
 
 SO_BINDTOIFINDEX = 62  # in asm-generic/socket.h; Python 3.13 has no name for it
@@ -151,11 +152,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False
-        if self.alive and self.nr_conns + 1 >= self.worker_connections and self.waiting:
-            self._drop(min(self.waiting, key=lambda conn: (conn.there is not Arrived.NOTHING, conn.timeout)))
+        except OSError:  # there are no more file descriptors, or no memory
+            self._make_room()
+            return False
+        if self.alive and self.nr_conns + 1 >= self.worker_connections:
+            self._make_room()
         self.nr_conns += 1
         self._await_request(Connection(self.cfg, Client(accepted), address, listener.getsockname()))
         return True
+
+    def _make_room(self) -> None:
+        """Close a connection: one that is idle, else the oldest that has sent a part, else one that has just come."""
+        young = time.monotonic() - YOUNG
+
+        def order(conn: Connection) -> tuple[bool, bool, float]:
+            is_silent = conn.there is Arrived.NOTHING
+            return is_silent and conn.begun > young, not is_silent, conn.timeout
+
+        if self.waiting:
+            self._drop(min(self.waiting, key=order))
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, LOOK_AFTER))
@@ -193,7 +208,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
     def _await_request(self, conn: Connection) -> None:
-        conn.there, conn.was_told_to_go_on = Arrived.NOTHING, False
+        conn.there, conn.begun, conn.was_told_to_go_on = Arrived.NOTHING, time.monotonic(), False
         seconds = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
         self._wait(conn, EVENT_READ, self._receive, seconds)
         if conn.received:  # together with the one before

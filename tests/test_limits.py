@@ -261,6 +261,27 @@ def test_an_ipv6_address_is_its_first_64_bits(address: IPv6Address, rest: int, b
         assert (network_of(str(address)) == network_of(str(other))) == (bit < 64)
 
 
+@pytest.mark.parametrize(
+    ("written", "network"),
+    [
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("[2001:db8::1]:4711", "2001:db8::/64"),
+        ("[2001:db8::1]", "2001:db8::/64"),
+        ("[::ffff:203.0.113.9]:1", "203.0.113.9"),
+    ],
+)
+def test_a_port_that_a_proxy_adds_makes_no_other_network(written: str, network: str) -> None:
+    assert network_of(written) == network
+
+
+def test_what_a_short_limit_refuses_does_not_count_for_a_longer_one(settings: Settings) -> None:
+    client = client_of(settings, rate_limit="6/hour;3/second")
+    for _ in range(2):
+        assert [ask(client).status_code for _ in range(6)] == [422] * 3 + [429] * 3
+        time.sleep(1.1)
+    assert ask(client).status_code == 429
+
+
 @given(st.text())
 def test_what_is_no_address_is_a_network_of_its_own_and_fits_into_a_line(text: str) -> None:
     network = network_of(text)

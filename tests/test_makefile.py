@@ -18,8 +18,13 @@ from tests.conftest import ROOT, free_port, wait_until
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+def outside_make() -> dict[str, str]:
+    """The environment without what a `make` that runs the tests tells the one that a test runs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def run(folder: Path, target: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, **environment}
+    environment = {**outside_make(), "PYTHON": sys.executable, **environment}
     return subprocess.run(["make", target], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -113,7 +118,7 @@ def test_what_keeps_the_service_from_starting_is_said_before_a_model_is_trained(
 
 def test_it_is_said_that_the_service_listens_once_it_does(ready: Path, trained: Registry, tmp_path: Path) -> None:
     port = free_port()
-    environment = {name: value for name, value in os.environ.items() if name not in ("AUTH_REQUIRED", "HOST")}
+    environment = {name: value for name, value in outside_make().items() if name not in ("AUTH_REQUIRED", "HOST")}
     environment |= environment_of(Path(trained.location), port)
     log = tmp_path / "log.txt"
     with log.open("wb") as output:

@@ -336,6 +336,23 @@ def patient(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
+def test_who_has_just_come_is_not_closed_to_make_room_for_the_next(trained: Registry, tmp_path: Path) -> None:
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "WEB_CONCURRENCY": "1",
+        "GUNICORN_CMD_ARGS": "--worker-connections 20",
+    }
+    with running_server(tmp_path / "log.txt", environment) as server:
+        parts = urlsplit(server.url)
+        with Crowd(server, 25, b"GET /health HTTP/1.1\r\n"):
+            for _ in range(5):
+                good = socket.create_connection((parts.hostname, parts.port), timeout=30)
+                with good, Crowd(server, 3, b""):
+                    time.sleep(0.1)
+                    good.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert good.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.fixture(scope="module")
 def hasty(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that lets go soon."""

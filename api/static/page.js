@@ -72,17 +72,21 @@ async function send(path, record, credentials) {
     init.body = JSON.stringify(record);
     init.headers["Content-Type"] = "application/json";
   }
-  let response;
+  let response, text;
   try {
     response = await fetch(path, init);
+    text = await response.text();
   } catch {
     throw new Problem(0, { detail: "The service cannot be reached." });
   }
-  const text = await response.text();
   if (!response.ok) {
     throw problemOf(response.status, text);
   }
-  return JSON.parse(text);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem(0, { detail: "The answer is not the service's, or not all of it." });
+  }
 }
 
 /** Send a request as the user; a login is asked for when there is none, or when it does not count any more. */
@@ -590,8 +594,11 @@ function setUp(place) {
   }
 
   function showTable(file, answers, numbers) {
-    const [header, ...lines] = parseCsv(answers);
+    const [header = [], ...lines] = parseCsv(answers);
     const result = header.lastIndexOf("result");
+    if (result < 0) {
+      throw new Problem(0, { detail: "The answer is not the service's, or not all of it." });
+    }
     const rows = lines.map((cells, at) => ({ number: numbers[at] ?? "", cells }));
     const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
@@ -658,4 +665,6 @@ function show() {
 
 const forgetters = useCases.map(setUp);
 useCase.addEventListener("change", show);
+// the browser would show a page that was left as it was, to whoever goes back to it
+window.addEventListener("pagehide", (event) => event.persisted && authorization && logOut());
 show(); // a browser may have kept the choice of the last visit

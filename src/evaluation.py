@@ -24,6 +24,7 @@ TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", 
 SMALLEST_CLASS = {TRAIN: 10, HOLD_OUT: 5}
 SMALLEST_PART = {TRAIN: 30, HOLD_OUT: 10}
 _PART_NAMES = {TRAIN: "training part", HOLD_OUT: "hold-out"}
+LESS_IS_BETTER = frozenset({"brier", "log_loss", "expected_cost", "rmse", "mae"})  # of all other metrics, more is
 _SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
 
 
@@ -484,8 +485,8 @@ class Verdict:
     ----------
     gate : str
         What was demanded, in words.
-    value : float
-        What the candidate has.
+    value : float or None
+        What the candidate has; None where nothing could be compared.
     bound : float
         The gate's limit.
     passed : bool
@@ -493,7 +494,7 @@ class Verdict:
     """
 
     gate: str
-    value: float
+    value: float | None
     bound: float
     passed: bool
 
@@ -507,7 +508,12 @@ class Evidence:
     metrics, baseline : mapping of str to dict
         Metrics of each part, the candidate's and the baseline's: train, cross_validation, hold_out.
     champion : mapping of float, optional
-        Hold-out metrics of the model that the candidate would replace; None when it would replace none.
+        Metrics of the model that the candidate would replace, of the hold-out's rows that it takes; None when it would
+        replace none, or cannot be compared with it.
+    beside_champion : mapping of float, optional
+        The candidate's metrics of the same rows; by default those of the whole hold-out.
+    not_compared : str
+        Why it cannot be compared with the model that it would replace.
     group_ratios : mapping of float
         The disparate impact of each grouping.
     """
@@ -515,6 +521,8 @@ class Evidence:
     metrics: Mapping[str, Metrics]
     baseline: Mapping[str, Metrics]
     champion: Metrics | None = None
+    beside_champion: Metrics | None = None
+    not_compared: str = ""
     group_ratios: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -559,6 +567,14 @@ class Gate(ABC):
     def _at_most(self, gate: str, value: float) -> Verdict:
         return Verdict(gate, value, self.bound, bool(value <= self.bound))
 
+    @property
+    def _worse(self) -> str:
+        return "above" if self.name in LESS_IS_BETTER else "below"
+
+    def _how_much_worse(self, metrics: Metrics, others: Metrics) -> float:
+        difference = others[self.name] - metrics[self.name]
+        return -difference if self.name in LESS_IS_BETTER else difference
+
 
 class SmallestMetric(Gate):
     """The hold-out metric must reach the bound."""
@@ -575,32 +591,39 @@ class LargestMetric(Gate):
 
 
 class LargestGap(Gate):
-    """The metric on the training part may exceed the hold-out's by at most the bound."""
+    """On the hold-out the metric may be worse than on the training part by at most the bound."""
 
     def judge(self, evidence: Evidence) -> Verdict:
-        gap = evidence.metrics[TRAIN][self.name] - evidence.metrics[HOLD_OUT][self.name]
+        gap = self._how_much_worse(evidence.metrics[HOLD_OUT], evidence.metrics[TRAIN])
         return self._at_most(f"largest train-to-hold-out gap of {self.name}", gap)
 
 
 class BaselineMargin(Gate):
-    """In cross-validation the metric may fall below the baseline's by at most the bound.
+    """In cross-validation the metric may be worse than the baseline's by at most the bound.
 
     Cross-validation and not the hold-out: on a few hundred rows the difference of two models is mostly chance.
     """
 
     def judge(self, evidence: Evidence) -> Verdict:
-        below = evidence.baseline[CROSS_VALIDATION][self.name] - evidence.metrics[CROSS_VALIDATION][self.name]
-        return self._at_most(f"largest {self.name} below baseline", below)
+        worse = self._how_much_worse(evidence.metrics[CROSS_VALIDATION], evidence.baseline[CROSS_VALIDATION])
+        return self._at_most(f"largest {self.name} {self._worse} baseline", worse)
 
 
 class ChampionMargin(Gate):
-    """On the same hold-out the metric may fall below that of the model to replace by at most the bound."""
+    """On the same rows the metric may be worse than that of the model to replace by at most the bound.
+
+    A model with which nothing can be compared, such as one of another library's version, stops nothing: the verdict
+    says that it was not compared.
+    """
 
     def judge(self, evidence: Evidence) -> Verdict | None:
+        gate = f"largest {self.name} {self._worse} champion"
+        if evidence.not_compared:
+            return Verdict(f"{gate}, not compared: {evidence.not_compared}", None, self.bound, passed=True)
         if evidence.champion is None:
             return None
-        below = evidence.champion[self.name] - evidence.metrics[HOLD_OUT][self.name]
-        return self._at_most(f"largest {self.name} below champion", below)
+        own = evidence.beside_champion or evidence.metrics[HOLD_OUT]
+        return self._at_most(gate, self._how_much_worse(own, evidence.champion))
 
 
 class SmallestGroupRatio(Gate):

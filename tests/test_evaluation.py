@@ -13,6 +13,7 @@ from src.errors import TooFewRowsError
 from src.evaluation import (
     CROSS_VALIDATION,
     HOLD_OUT,
+    LESS_IS_BETTER,
     TRAIN,
     BaselineMargin,
     ChampionMargin,
@@ -355,10 +356,47 @@ def test_without_a_champion_nothing_is_said_of_one() -> None:
     assert len(judge(gates, Evidence(BASELINE, BASELINE, {"auc": 0.9}))) == 3
 
 
+def test_a_champion_that_cannot_be_compared_with_stops_nothing_and_is_named() -> None:
+    (verdict,) = judge((ChampionMargin("auc", 0.1),), Evidence(BASELINE, BASELINE, not_compared="it is gone"))
+    said = "largest auc below champion, not compared: it is gone"
+    assert verdict == {"gate": said, "value": None, "bound": 0.1, "passed": True}
+
+
+def test_a_champion_is_compared_with_on_the_rows_that_it_takes() -> None:
+    evidence = Evidence(metrics(1, 1, 0.9), BASELINE, {"auc": 0.9}, beside_champion={"auc": 0.5})
+    (verdict,) = judge((ChampionMargin("auc", 0.1),), evidence)
+    assert (verdict["value"], verdict["passed"]) == (0.4, False)
+
+
+@pytest.mark.parametrize("task", [TASK, Regression()])
+def test_it_is_known_of_which_metrics_less_is_better(task: Task) -> None:
+    y = np.array([0.0, 0, 1, 1])
+    right, wrong = task.metrics(y, y, 0.5), task.metrics(y, 1 - y, 0.5)
+    assert {name for name in right if right[name] < wrong[name]} == LESS_IS_BETTER & set(task.metric_names)
+
+
+@pytest.mark.parametrize("name", sorted(LESS_IS_BETTER))
+def test_where_less_is_better_more_is_worse(name: str) -> None:
+    def parts(train: float, out_of_fold: float, hold_out: float) -> dict[str, Metrics]:
+        return {TRAIN: {name: train}, CROSS_VALIDATION: {name: out_of_fold}, HOLD_OUT: {name: hold_out}}
+
+    gates = LargestGap(name, 0.25), BaselineMargin(name, 0.25), ChampionMargin(name, 0.25)
+    others = parts(9, 1, 9)
+    worse = judge(gates, Evidence(parts(1, 1.5, 1.5), others, {name: 1}))
+    better = judge(gates, Evidence(parts(1, 0.5, 0.5), others, {name: 1}))
+    assert [(verdict["value"], verdict["passed"]) for verdict in worse] == [(0.5, False)] * 3
+    assert [(verdict["value"], verdict["passed"]) for verdict in better] == [(-0.5, True)] * 3
+    assert [verdict["gate"] for verdict in worse[1:]] == [
+        f"largest {name} above {one}" for one in ("baseline", "champion")
+    ]
+
+
 def test_no_two_kinds_of_gate_sound_the_same() -> None:
     kinds = [SmallestMetric, LargestMetric, LargestGap, BaselineMargin, ChampionMargin, SmallestGroupRatio]
     assert set(kinds) == set(Gate.__subclasses__())
-    verdicts = judge(tuple(kind("auc", 0.5) for kind in kinds), Evidence(BASELINE, BASELINE, {"auc": 1}, {"auc": 1}))
+    verdicts = judge(
+        tuple(kind("auc", 0.5) for kind in kinds), Evidence(BASELINE, BASELINE, {"auc": 1}, group_ratios={"auc": 1})
+    )
     assert len({verdict["gate"] for verdict in verdicts}) == len(kinds)
 
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import joblib
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
 
@@ -68,7 +69,18 @@ from src.fairness import compare_groups, smallest_ratios
 from src.hold_out import SPLIT, held_out
 from src.models.base import CrossValidation, Model
 from src.pipeline import Pipeline
-from src.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry, library_versions
+from src.registry import (
+    MODEL,
+    PIPELINE,
+    REJECTED,
+    REPORT,
+    TEST_TABLE,
+    TRAIN_TABLE,
+    Artifact,
+    ModelId,
+    Registry,
+    library_versions,
+)
 from src.report import render_report
 from src.transformers import Target
 from src.tuning import BayesianSearch, Trial, best_of
@@ -217,7 +229,7 @@ def run_training(
     for algorithm in entrants.values():
         rehearse(use_case, algorithm, train)
     champion = champion_of(use_case, registry, test)
-    if champion and champion.seed != plan.seed:
+    if isinstance(champion, Champion) and champion.seed != plan.seed:
         logger.warning("%s was trained on rows of this hold-out: it looks better than it is.", champion.model_id)
     candidates = {name: fit(use_case, algorithm, train, plan) for name, algorithm in entrants.items()}
     scores = {name: score(use_case, candidate, test) for name, candidate in candidates.items()}
@@ -243,14 +255,18 @@ def run_training(
         for place, algorithm in enumerate(by_score)
     ]
     manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
-    to_replace = champion.metrics if champion else None
+    to_replace = champion
     for manifest in manifests:
+        name = manifest["algorithm"]
+        candidate = candidates[name]
         evidence = Evidence(
-            manifest["metrics"], metrics[use_case.baseline.name], to_replace, smallest_ratios(manifest["groups"])
+            manifest["metrics"],
+            metrics[use_case.baseline.name],
+            **beside(use_case, to_replace, candidate, scores[name], test),
+            group_ratios=smallest_ratios(manifest["groups"]),
         )
         manifest["gates"] = judge(use_case.gates, evidence)
-        candidate = candidates[manifest["algorithm"]]
-        report = render_report(use_case, manifest, candidate, train, test, scores[manifest["algorithm"]]).encode()
+        report = render_report(use_case, manifest, candidate, train, test, scores[name]).encode()
         try:
             if has_passed(manifest):
                 to_replace = None  # this one will answer: those after it replace nothing
@@ -316,8 +332,10 @@ class Champion:
     ----------
     model_id : str
         Its name.
-    scores : ndarray, shape (n_test_rows,)
-        Its scores of the hold-out.
+    rows : ndarray of bool, shape (n_test_rows,)
+        Which rows of the hold-out it takes: it may not know a category that was declared since.
+    scores : ndarray
+        Its scores of these rows.
     metrics : dict of float
         Of these scores, decisions being made at its own threshold.
     seed : int or None
@@ -325,12 +343,29 @@ class Champion:
     """
 
     model_id: str
+    rows: npt.NDArray[np.bool_]
     scores: Vector
     metrics: Metrics
     seed: int | None
 
 
-def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion | None:
+@dataclass(frozen=True)
+class NotCompared:
+    """A model that answers for the use case, and cannot be seen beside the candidates.
+
+    Parameters
+    ----------
+    model_id : str
+        Its name.
+    reason : str
+        Why not, as a sentence.
+    """
+
+    model_id: str
+    reason: str
+
+
+def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion | NotCompared | None:
     """Let the model that answers today score the hold-out.
 
     Parameters
@@ -344,8 +379,9 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
 
     Returns
     -------
-    Champion or None
-        None when there is no model, or none that can be loaded and takes these records.
+    Champion, NotCompared or None
+        None when there is no model at all. Not compared is a model, the newest when none is promoted, where none can
+        be loaded and takes half of these rows.
 
     Raises
     ------
@@ -353,18 +389,37 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
         When the champion's name cannot be read, or a registry in a bucket: it is not passed over then.
     """
     promoted = registry.champion(use_case.name)
+    first: NotCompared | None = None
     for model_id in [promoted] if promoted else registry.list(use_case.name):
         try:
-            artifact = registry.load(model_id)
-            if artifact.manifest["headline"] != use_case.task.headline:
-                raise BrokenArtifactError(model_id, "it predicts something else")
-            scores = artifact.model.predict_score(artifact.pipeline.transform(features_of(use_case, test)))
+            return _let_score(use_case, registry.load(model_id), test)
         except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
             logger.warning("%s is not compared with: %s", model_id, error)
-        else:
-            seed = artifact.manifest.get("seed") if artifact.manifest.get("split") == SPLIT else None
-            return Champion(model_id, scores, use_case.task.metrics(test.y, scores, artifact.model.threshold_), seed)
-    return None
+            first = first or NotCompared(model_id, str(error))
+    return first
+
+
+def _let_score(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
+    model_id, manifest = artifact.model_id, artifact.manifest
+    if manifest["headline"] != use_case.task.headline:
+        raise BrokenArtifactError(model_id, "it predicts something else")
+    known = {feature["name"] for feature in manifest["features"]}
+    table = features_of(use_case, test)
+    table = table[[name for name in table if name in known]]  # it does without the columns that were declared since
+    rows = np.ones(len(table), dtype=np.bool_)
+    try:
+        X = artifact.pipeline.transform(table)
+    except InvalidRecordsError as error:
+        rows[error.rows] = False
+        if 2 * np.sum(rows) < len(rows):
+            raise
+        X = artifact.pipeline.transform(table[rows])
+    y = test.y[rows]
+    if np.isnan(use_case.task.metric(y, y)):
+        raise BrokenArtifactError(model_id, "the rows that it takes are of one outcome")
+    scores = artifact.model.predict_score(X)
+    seed = manifest.get("seed") if manifest.get("split") == SPLIT else None
+    return Champion(model_id, rows, scores, use_case.task.metrics(y, scores, artifact.model.threshold_), seed)
 
 
 def read(use_case: UseCase, data: Path) -> pd.DataFrame:
@@ -644,7 +699,12 @@ def explain_choice(
 
 
 def compare(
-    use_case: UseCase, scores: Mapping[str, Vector], name: str, champion: Champion | None, test: Part, plan: Plan
+    use_case: UseCase,
+    scores: Mapping[str, Vector],
+    name: str,
+    champion: Champion | NotCompared | None,
+    test: Part,
+    plan: Plan,
 ) -> dict[str, Any]:
     """How much better the model is than baseline and champion on the hold-out, for the manifest.
 
@@ -652,19 +712,41 @@ def compare(
     """
     task = use_case.task
 
-    def better_than(others: Vector) -> dict[str, tuple[float, float, float]]:
-        return {task.headline: bootstrap_difference(test.y, scores[name], others, task.metric, plan.seed)}
+    def better_than(others: Vector, rows: Any = slice(None)) -> dict[str, tuple[float, float, float]]:
+        y, own = test.y[rows], scores[name][rows]
+        return {task.headline: bootstrap_difference(y, own, others, task.metric, plan.seed)}
 
+    beside_champion: dict[str, Any] | None = None
+    if isinstance(champion, Champion):
+        beside_champion = {
+            "model_id": champion.model_id,
+            "rows": int(np.sum(champion.rows)),
+            "metrics": champion.metrics,
+            "difference": better_than(champion.scores, champion.rows),
+        }
+    elif champion:
+        beside_champion = {"model_id": champion.model_id, "not_compared": champion.reason}
     return {
         "baseline": use_case.baseline.name,
         "baseline_difference": better_than(scores[use_case.baseline.name]),
-        "champion": champion
-        and {
-            "model_id": champion.model_id,
-            "metrics": champion.metrics,
-            "difference": better_than(champion.scores),
-        },
+        "champion": beside_champion,
     }
+
+
+def beside(
+    use_case: UseCase, champion: Champion | NotCompared | None, candidate: Candidate, scores: Vector, test: Part
+) -> dict[str, Any]:
+    """What the gates need to know of the model that a candidate would replace: arguments of `Evidence`.
+
+    `scores` are the candidate's of the hold-out.
+    """
+    if champion is None:
+        return {}
+    if isinstance(champion, NotCompared):
+        return {"not_compared": champion.reason}
+    rows = champion.rows
+    own = use_case.task.metrics(test.y[rows], scores[rows], candidate.model.threshold_)
+    return {"champion": champion.metrics, "beside_champion": own}
 
 
 def without_protected(
@@ -769,7 +851,8 @@ def gates_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
         for place, gate in enumerate(manifest["gates"]):
             verdict = "passed" if gate["passed"] else "FAILED"
             name = "" if place else manifest["algorithm"]
-            table.add_row(name, gate["gate"], f"{gate['value']:.3f}", f"{gate['bound']:.3f}", verdict)
+            value = "-" if gate["value"] is None else f"{gate['value']:.3f}"
+            table.add_row(name, gate["gate"], value, f"{gate['bound']:.3f}", verdict)
     return table
 
 

@@ -48,6 +48,7 @@ from src.registry import Artifact, ModelId, Registry
 from src.stores import FolderStore
 from src.train_pipeline import (
     Candidate,
+    NotCompared,
     Part,
     Plan,
     champion_of,
@@ -406,7 +407,8 @@ def test_a_broken_newest_model_is_passed_over_with_a_line_in_the_log(credit, reg
     (line,) = caplog.messages
     assert line.startswith(f"{broken} is not compared with: ")
     change_byte(registry.location / whole / "model.pkl")
-    assert champion_of(credit, registry, hold_out) is None
+    assert champion_of(credit, registry, hold_out).model_id == broken
+    assert champion_of(credit, registry, hold_out).reason.startswith(f"{broken} is refused: ")
 
 
 def test_no_other_model_stands_in_for_a_promoted_one_that_is_broken(credit, registry, hold_out, caplog):
@@ -414,14 +416,73 @@ def test_no_other_model_stands_in_for_a_promoted_one_that_is_broken(credit, regi
     copy_of(registry)
     registry.promote(broken)
     change_byte(registry.location / broken / "model.pkl")
-    assert champion_of(credit, registry, hold_out) is None
+    assert isinstance(champion_of(credit, registry, hold_out), NotCompared)
     assert [line.partition(" ")[0] for line in caplog.messages] == [broken]
 
 
-def test_a_model_of_other_columns_is_not_compared_with(credit, registry, hold_out, caplog):
+def test_a_champion_does_without_the_columns_that_it_does_not_know(credit, registry, hold_out, caplog):
     wider = dataclasses.replace(hold_out, table=hold_out.table.assign(shoe_size=43))
-    assert champion_of(credit, registry, wider) is None
-    assert f"is not compared with: {len(hold_out.y)} record(s)" in caplog.text
+    champion = champion_of(credit, registry, wider)
+    np.testing.assert_array_equal(champion.scores, champion_of(credit, registry, hold_out).scores)
+    assert caplog.messages == []
+
+
+def test_a_champion_is_seen_on_the_rows_that_it_takes(credit, registry, hold_out):
+    newer = hold_out.table.copy()
+    newer.loc[::3, "housing"] = "a houseboat"
+    champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=newer))
+    known = np.arange(len(newer)) % 3 > 0
+    np.testing.assert_array_equal(champion.rows, known)
+    np.testing.assert_array_equal(champion.scores, champion_of(credit, registry, hold_out).scores[known])
+    assert champion.metrics["roc_auc"] == credit.task.metric(hold_out.y[known], champion.scores)
+
+
+@pytest.mark.parametrize("spoil", ["few rows", "one outcome", "a column"])
+def test_a_champion_that_takes_too_little_is_not_compared_with(credit, registry, hold_out, caplog, spoil):
+    table = hold_out.table.copy()
+    if spoil == "few rows":
+        table.loc[: 0.6 * len(table), "housing"] = "a houseboat"
+    elif spoil == "one outcome":
+        table.loc[hold_out.y == 1, "housing"] = "a houseboat"
+    else:
+        table = table.drop(columns="housing")
+    champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=table))
+    assert isinstance(champion, NotCompared)
+    assert f"{champion.model_id} is not compared with: {champion.reason}" in caplog.text
+
+
+def test_a_new_category_does_not_switch_off_the_gate_of_the_champion(quick, registry, some_bikes, tmp_path):
+    features = tuple(
+        dataclasses.replace(one, values=(*one.values, "Foggy")) if one.name == "weather" else one
+        for one in quick.features
+    )
+    gated = dataclasses.replace(quick, features=features, gates=(ChampionMargin("rmse", 1),))
+    table = pd.read_csv(some_bikes)
+    table.loc[::9, "weather"] = "Foggy"
+    table.to_csv(tmp_path / "foggy.csv", index=False)
+    registry.promote(registry.latest("bikes", "LGBMRegressor"))
+    with pytest.raises(FailedGatesError) as error:
+        run_training(gated, registry, tmp_path / "foggy.csv", Plan(trials=1), ["Lasso"])
+    (manifest,) = error.value.manifests
+    assert failed(manifest) == {"largest rmse above champion"}
+    assert 0 < manifest["champion"]["rows"] < manifest["data"]["rows"] * 0.3
+
+
+def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, registry, some_bikes, monkeypatch):
+    gated = dataclasses.replace(quick, gates=(ChampionMargin("r2", 0.02),))
+    broken = registry.latest("bikes", "LGBMRegressor")
+    registry.promote(broken)
+    change_byte(registry.location / broken / "model.pkl")
+    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: gated)
+    arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "Lasso"]
+    result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(registry.location), "COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    manifest = registry.manifest(registry.latest("bikes", "Lasso"))
+    assert manifest["champion"]["model_id"] == broken
+    said = f"largest r2 below champion, not compared: {manifest['champion']['not_compared']}"
+    assert manifest["gates"] == [{"gate": said, "value": None, "bound": 0.02, "passed": True}]
+    assert "not compared: " in result.stdout
+    assert said in registry.read(manifest["model_id"], "report.html", manifest).decode()
 
 
 # a table that grows
@@ -466,7 +527,7 @@ def test_a_champion_of_another_split_is_said_to_look_better_than_it_is(credit, r
 
 def test_a_model_of_another_task_is_not_compared_with(credit, registry, hold_out, caplog):
     edit_manifest(registry, registry.latest("credit"), headline="r2")
-    assert champion_of(credit, registry, hold_out) is None
+    assert isinstance(champion_of(credit, registry, hold_out), NotCompared)
     assert "it predicts something else" in caplog.text
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from src.aliases import Matrix, Vector
-from src.errors import TooFewRowsError
+from src.errors import InvalidUseCaseError, TooFewRowsError
 from src.models.base import Classifier, Fold, Metric, Model, Regressor
 from src.transformers import RemapTarget, Target
 from src.use_cases.features import Number
+from src.use_cases.kinds import check_kinds, fits
 
 Metrics: TypeAlias = dict[str, float]
 TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", "hold_out", "chronological"
@@ -123,10 +124,20 @@ class CostMatrix:
         A 1 that was taken for a 0.
     false_alarm : float
         A 0 that was taken for a 1.
+
+    Raises
+    ------
+    InvalidUseCaseError
+        When a cost is no finite number, or below 0, or both are 0: no threshold is then cheaper than another.
     """
 
     missed: float
     false_alarm: float
+
+    def __post_init__(self) -> None:
+        costs = (self.missed, self.false_alarm)
+        if not fits(costs, tuple[float, ...]) or min(costs) < 0 or not any(costs):
+            raise InvalidUseCaseError("The costs of mistakes must be finite numbers of 0 or more, and not both 0.")
 
     def expected(self, y: Vector, decisions: Vector) -> float:
         """Mean cost of a row.
@@ -299,6 +310,9 @@ class Classification(Task):
     kind_of_model = Classifier
     decides = True
     answer_name = "auc_score"
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
     @property
     def metric(self) -> Metric:
@@ -547,6 +561,9 @@ class Gate(ABC):
 
     name: str
     bound: float
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
     @abstractmethod
     def judge(self, evidence: Evidence) -> Verdict | None:

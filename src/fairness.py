@@ -10,6 +10,7 @@ import numpy as np
 
 from src.aliases import Vector
 from src.evaluation import group_gate, roc_auc
+from src.use_cases.kinds import check_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,9 @@ class GroupBy:
 
     feature: str
     cuts: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
     def labels(self, table: "pd.DataFrame") -> list[str]:
         """The group of each row.

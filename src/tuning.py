@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from src.errors import InterruptedTrainingError, InvalidUseCaseError
+from src.use_cases.kinds import fits
 
 if TYPE_CHECKING:
     from bayes_opt.acquisition import AcquisitionFunction
@@ -36,7 +37,7 @@ class Dimension(ABC):
     log: bool = False
 
     def __post_init__(self) -> None:
-        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high
+        is_range = fits([self.low, self.high], tuple[float, ...]) and self.low <= self.high
         if not is_range or (self.log and self.low <= 0):
             raise InvalidUseCaseError(
                 f"{self} needs two finite bounds, the smaller one first, and above 0 on a logarithmic scale."

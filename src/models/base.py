@@ -46,9 +46,12 @@ class Model(Estimator, ABC):
         Where decisions are cut; training sets it after `fit`, and models that decide nothing ignore it.
     smallest_target : float
         What targets may not be below.
+    chosen_by_cross_validation : frozenset of str
+        Parameters that `cross_validate` chooses itself, so that no search can.
     """
 
     smallest_target: ClassVar[float] = -math.inf
+    chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
     threshold_: float | None = None
 
     @abstractmethod

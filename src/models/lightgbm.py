@@ -64,6 +64,7 @@ class LgbModel(Model):
         The fitted model in LightGBM's text format; all that is pickled.
     """
 
+    chosen_by_cross_validation = frozenset({"num_rounds"})
     objective: str
     stopping_metric: str  # LightGBM's name of the loss that chooses the number of rounds; lower is better
 

@@ -4,11 +4,12 @@ Each check yields a sentence for everything that is wrong.
 """
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from src.errors import InvalidUseCaseError
 from src.use_cases.features import RESERVED_NAMES, Category, Column, CyclicInteger, Grouping, Integer, Number
+from src.use_cases.kinds import fits
 
 if TYPE_CHECKING:
     from src.use_cases.declaration import Algorithm, UseCase
@@ -57,6 +58,8 @@ def _names(use_case: "UseCase") -> Iterator[str]:
 def _target(use_case: "UseCase") -> Iterator[str]:
     target = use_case.target
     labels = getattr(target, "classes", {})
+    if not fits(labels, Mapping[Any, int]):
+        yield f"the classes of the target '{target.feature.name}' must be a mapping to 0 and 1."
     for label in labels:
         if target.feature.problem(label):
             yield f"the target '{target.feature.name}' has a class for {label!r}, which is not among its values."
@@ -114,6 +117,8 @@ def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
             f"low as {target.low:g}."
         )
     parameters = model.get_params()
+    if chosen := algorithm.search_space.keys() & model.chosen_by_cross_validation:
+        yield f"cross-validation chooses {', '.join(sorted(chosen))} itself: leave it out of the search space."
     if unknown := algorithm.search_space.keys() - parameters.keys():
         yield f"{type(model).__name__} has no parameter {', '.join(sorted(unknown))} to search for."
     try:

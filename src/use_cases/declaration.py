@@ -16,6 +16,7 @@ from src.transformers import Blank, RecordEncoder, Target, Transformer
 from src.tuning import Dimension
 from src.use_cases.checks import check
 from src.use_cases.features import DerivedColumn, Feature
+from src.use_cases.kinds import check_kinds
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
@@ -40,6 +41,9 @@ class Algorithm:
     model: Model
     transformers: tuple[Transformer, ...] = ()
     search_space: Mapping[str, Dimension] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,9 @@ class UseCase:
     chronological: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
+        if not isinstance(self.target.feature, Feature):
+            raise InvalidUseCaseError(f"{self.name}: the target must be of a feature.")
         for algorithm in (*self.algorithms, self.baseline):
             if ModelId.parse(str(ModelId(self.name, algorithm.name, "1.0.0", "1.000000"))) is None:
                 raise InvalidUseCaseError(
@@ -132,12 +139,13 @@ class UseCase:
         by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:
             column.check(by_name)
-        problems = [
+        problems = [f"{name}: There is no such feature." for name in self.example.keys() - by_name.keys()]
+        problems += [
             f"{feature.name}: {problem}"
             for feature in self.features
             if (problem := feature.problem(self.example.get(feature.name)))
         ]
-        if problems or self.example.keys() - by_name.keys():
+        if problems:
             raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
         check(self)
 

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from string import Formatter
 from typing import Any, ClassVar, TypeAlias
 
 from src.errors import InvalidUseCaseError
+from src.use_cases.kinds import check_kinds, fits
 
 # names of what answers hold beside a record: no column may have one
 RESERVED_NAMES = frozenset(
@@ -64,9 +66,12 @@ class Column(ABC):
     reason_for: Mapping[Any, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not self.reason:
             return
         try:
+            if {name for _, name, _, _ in Formatter().parse(self.reason)} - {"value", None}:
+                raise ValueError
             self.reason.format(value=self._decode(0.0))
         except (LookupError, ValueError, AttributeError):
             raise InvalidUseCaseError(f"The reason of '{self.name}' may hold {{value}} and nothing else.") from None
@@ -218,7 +223,8 @@ class Category(Feature):
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(set(self.values)) < len(self.values) or not self.values or not all(self.values):
+        are_texts = fits(self.values, tuple[str, ...]) and all(self.values)
+        if not are_texts or len(set(self.values)) < len(self.values) or not self.values:
             raise InvalidUseCaseError(f"The values of '{self.name}' must be different texts, none of them empty.")
         super().__post_init__()
 
@@ -266,7 +272,7 @@ class Number(Feature):
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+        if not fits([self.low, self.high], tuple[float, ...]) or self.low > self.high:
             raise InvalidUseCaseError(f"'{self.name}' needs two finite bounds, the lower one first.")
         super().__post_init__()
 

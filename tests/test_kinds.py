@@ -1,0 +1,91 @@
+"""What is declared is of the kind that its annotation says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from src.errors import InvalidUseCaseError
+from src.evaluation import Classification, CostMatrix, Gate, SmallestMetric
+from src.fairness import GroupBy
+from src.models.lightgbm import LgbRegressor
+from src.models.regression import LinearRegression
+from src.transformers import RemapTarget, Target
+from src.tuning import Real, Whole
+from src.use_cases.declaration import Algorithm
+from src.use_cases.features import Category, Integer, Number
+from src.use_cases.kinds import fits
+from tests.test_checks import CLASSES, FEATURES, LINEAR, SPECIES, declare
+
+NO_NUMBERS: list[Any] = ["0.7", None, float("nan"), float("inf"), True, 10**400, (1,)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(lambda bad=bad: SmallestMetric("r2", bad) for bad in NO_NUMBERS),
+        *(lambda bad=bad: CostMatrix(1, bad) for bad in [*NO_NUMBERS, -1]),
+        *(lambda bad=bad: CostMatrix(bad, 1) for bad in [*NO_NUMBERS, -1]),
+        lambda: CostMatrix(0, 0),
+        lambda: Classification(None),
+        lambda: Classification(CostMatrix(1, 1), outcomes=("good", "bad", "ugly")),
+        *(lambda bad=bad: Real(bad, 2) for bad in NO_NUMBERS),
+        *(lambda bad=bad: Number(name="x", description="-", low=bad, high=9) for bad in NO_NUMBERS),
+        lambda: Number(name="x", description="-", low=0, high=9, reason="{value[0]}"),
+        lambda: Category(name="x", description="-", values=("aa", "b"), reason="{value[1]}"),
+        lambda: Category(name="x", description="-", values=(1, 2, 3)),
+        lambda: Category(name="x", description="-", values="abc"),
+        lambda: Category(name=7, description="-", values=("a", "b")),
+        lambda: Integer(name="x", description="-", low=0, high=1, missing="no"),
+        lambda: GroupBy(feature="x", cuts=25),
+        *(lambda bad=bad: GroupBy(feature="x", cuts=(bad,)) for bad in NO_NUMBERS),
+        lambda: Algorithm(name="x", model=LinearRegression),
+        lambda: Algorithm(name="x", model=LgbRegressor(), search_space={"num_leaves": (2, 4)}),
+        lambda: Algorithm(name="x", model=LgbRegressor(), transformers=Target(FEATURES[0])),
+        lambda: declare(gates=SmallestMetric("r2", 0.1)),
+        lambda: declare(gates=(None,)),
+        lambda: declare(limits="One sentence."),
+        lambda: declare(limits=(1,)),
+        lambda: declare(features=FEATURES[0]),
+        lambda: declare(algorithms=LINEAR),
+        lambda: declare(baseline="linear"),
+        lambda: declare(target=FEATURES[0]),
+        lambda: declare(target=Target("price")),
+        lambda: declare(task=None),
+        lambda: declare(example=None),
+        lambda: declare(splits=2.5),
+        lambda: declare(repeats="2"),
+        lambda: declare(title=None),
+        lambda: declare(**{**CLASSES, "target": RemapTarget(SPECIES, {"setosa": None, "virginica": 1})}),
+        lambda: declare(**{**CLASSES, "target": RemapTarget(SPECIES, None)}),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_one_sentence(make: Callable[[], Any]) -> None:
+    with pytest.raises(InvalidUseCaseError, match=r"^[^\n]{20,400}\.$"):
+        make()
+
+
+def test_what_is_forgotten_is_named() -> None:
+    with pytest.raises(InvalidUseCaseError, match=r"^UseCase: limits of 'things' must be a tuple, with a comma even"):
+        declare(limits="One sentence.")
+    with pytest.raises(
+        InvalidUseCaseError, match=r"^SmallestMetric: bound of 'r2' must be a finite number, not '0.7'\.$"
+    ):
+        SmallestMetric("r2", "0.7")  # type: ignore[arg-type]
+
+
+def test_what_cross_validation_chooses_is_not_searched_for() -> None:
+    searching = Algorithm(name="x", model=LgbRegressor(), search_space={"num_rounds": Whole(3, 5)})
+    with pytest.raises(InvalidUseCaseError, match="cross-validation chooses num_rounds itself"):
+        declare(algorithms=(searching,))
+
+
+def test_an_unknown_key_of_the_example_is_named() -> None:
+    with pytest.raises(InvalidUseCaseError, match="does not fit the features. shoe: There is no such feature"):
+        declare(example={"size": 2, "grade": "low", "colour": "red", "hour": 3, "shoe": 43})
+
+
+def test_a_list_is_as_good_as_a_tuple_and_a_whole_number_as_a_float() -> None:
+    assert fits([1, 2.5], tuple[float, ...])
+    assert fits([], tuple[Gate, ...])
+    assert not fits(2.0, int)

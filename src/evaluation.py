@@ -644,7 +644,7 @@ class ChampionMargin(Gate):
 
 
 class SmallestGroupRatio(Gate):
-    """The disparate impact of a grouping must reach the bound."""
+    """The disparate impact of a grouping must reach the bound; where there are not two groups, it is undefined."""
 
     of_groups = True
 

@@ -51,19 +51,26 @@ class GroupBy:
             n_rows labels; rows without a value are a group of their own.
         """
         values = table[self.feature].convert_dtypes()  # whole numbers stay whole where some are missing
-        return [
-            NOT_GIVEN if missing else self._label(value) for value, missing in zip(values, values.isna(), strict=True)
-        ]
+        given = values.notna()
+        labels = {value: self._label(value) for value in values[given].unique()}
+        without = NOT_GIVEN
+        while without in labels.values():  # a value may be called so
+            without = f"({without})"
+        return [labels[value] if known else without for value, known in zip(values, given, strict=True)]
 
     def _label(self, value: Any) -> str:
         if not self.cuts:
             return str(value)
         place = bisect_left(self.cuts, value)
         if place == 0:
-            return f"{self.cuts[0]:g} and under"
+            return f"{_digits(self.cuts[0])} and under"
         if place == len(self.cuts):
-            return f"over {self.cuts[-1]:g}"
-        return f"over {self.cuts[place - 1]:g} to {self.cuts[place]:g}"
+            return f"over {_digits(self.cuts[-1])}"
+        return f"over {_digits(self.cuts[place - 1])} to {_digits(self.cuts[place])}"
+
+
+def _digits(cut: float) -> str:
+    return str(cut).removesuffix(".0")  # all of them: two cuts must not look the same
 
 
 def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
         share that gets the favourable decision (selection rate), and the share of those with outcome 0 that does
         (opportunity). `disparate_impact`: the smallest selection rate divided by the largest.
         `equal_opportunity_difference`: the largest opportunity less the smallest (Hardt, Price and Srebro 2016). None
-        where something is undefined, as the AUC of one outcome is.
+        where something is undefined, as the AUC of one outcome is, or the ratio of fewer than two groups.
     """
     from fairlearn.metrics import MetricFrame, count, mean_prediction, selection_rate, true_positive_rate
 
@@ -116,14 +123,15 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
         y_pred=scores,
         sensitive_features=list(groups),
     )
+    is_comparison = len(by_decision.by_group) > 1
     columns = {**by_decision.by_group.to_dict(), **by_score.by_group.to_dict()}
     return {
         "values": {
             group: {metric: _number(values[group]) for metric, values in columns.items()}
             for group in by_decision.by_group.index
         },
-        "disparate_impact": _number(by_decision.ratio()["selection_rate"]),
-        "equal_opportunity_difference": _number(by_decision.difference()["opportunity"]),
+        "disparate_impact": _number(by_decision.ratio()["selection_rate"]) if is_comparison else None,
+        "equal_opportunity_difference": (_number(by_decision.difference()["opportunity"]) if is_comparison else None),
     }
 
 

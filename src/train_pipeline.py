@@ -851,9 +851,15 @@ def gates_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
         for place, gate in enumerate(manifest["gates"]):
             verdict = "passed" if gate["passed"] else "FAILED"
             name = "" if place else manifest["algorithm"]
-            value = "-" if gate["value"] is None else f"{gate['value']:.3f}"
-            table.add_row(name, gate["gate"], value, f"{gate['bound']:.3f}", verdict)
+            table.add_row(name, gate["gate"], found(gate["value"]), f"{gate['bound']:.3f}", verdict)
     return table
+
+
+def found(value: float | None) -> str:
+    """What a gate found, in as few characters as a column of the table has for it."""
+    if value is None:
+        return "-"
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
 
 
 def show(console: "Console", registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ if __name__ == "__main__" and not __package__:
     # run as a file: Python then looks for modules beside this file, and not where the packages are
     sys.path[0] = str(Path(sys.path[0]).parent)
 
+import csv
 import hashlib
 import io
 import itertools
@@ -41,9 +42,7 @@ from src.datasets.reader import read_training_table
 from src.errors import (
     BrokenArtifactError,
     FailedGatesError,
-    Fault,
     InvalidRecordsError,
-    InvalidTableError,
     InvalidUseCaseError,
     MissingExtraError,
     TabserveError,
@@ -67,7 +66,7 @@ from src.evaluation import (
 )
 from src.fairness import compare_groups, smallest_ratios
 from src.hold_out import SPLIT, held_out
-from src.models.base import CrossValidation, Model
+from src.models.base import Classifier, CrossValidation, Model
 from src.pipeline import Pipeline
 from src.registry import (
     MODEL,
@@ -86,7 +85,6 @@ from src.transformers import Target
 from src.tuning import BayesianSearch, Trial, best_of
 from src.use_cases import all_use_cases, get_use_case
 from src.use_cases.declaration import Algorithm, UseCase, signature
-from src.use_cases.features import Number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +95,6 @@ logger = logging.getLogger("src.train_pipeline")  # also when it is run, and is 
 
 LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
 HOLD_OUT_SHARE = 0.3
-LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number
 REHEARSED = 200  # rows
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 
@@ -450,11 +447,6 @@ def read(use_case: UseCase, data: Path) -> pd.DataFrame:
     for name in table.columns[table.isna().all()]:
         logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
     table[use_case.target.feature.name] = found.target
-    numbers = [one for one in (*use_case.features, use_case.target.feature) if isinstance(one, Number)]
-    too_large = [one.name for one in numbers if (table[one.name].astype(np.float64).abs() > LARGEST_NUMBER).any()]
-    if too_large:
-        problem = f"There is a number beyond ±{LARGEST_NUMBER:g}, too large to be learnt from."
-        raise InvalidTableError(found.place, [Fault(name, problem) for name in too_large])
     return table
 
 
@@ -531,13 +523,23 @@ def rehearse(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
                 X = pipeline.fit_transform(features_of(use_case, few))
                 model = clone(algorithm.model).set_params(**parameters).fit(X, few.y)
                 pickled((pipeline, model))
-                if not np.isfinite(model.predict_score(np.vstack([X, pipeline.transform(gaps)]))).all():
-                    raise ValueError("its scores are no numbers")
+                both = np.vstack([X, pipeline.transform(gaps)])
+                check_scores(model, model.predict_score(both), len(both))
     except Exception as error:  # of any library, and of any kind
         reason = str(error).partition("\n")[0]
         raise InvalidUseCaseError(
             f"{use_case.name}: {algorithm.name} fails on these columns, values that may be missing among them: {reason}"
         ) from error
+
+
+def check_scores(model: Model, scores: Any, n_rows: int) -> None:
+    """Raise ValueError unless there is a number for each row, and for a classifier a probability."""
+    if not isinstance(scores, np.ndarray) or scores.shape != (n_rows,) or scores.dtype.kind != "f":
+        raise ValueError("its scores are no array of floats with one for each row")
+    if not np.isfinite(scores).all():
+        raise ValueError("its scores are no numbers")
+    if isinstance(model, Classifier) and not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("its scores are no probabilities: they must lie between 0 and 1")
 
 
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
@@ -787,10 +789,18 @@ def pack(candidate: Candidate, target: Target, train: Part, test: Part, report: 
     return {
         PIPELINE: pickled((candidate.pipeline, target)),
         MODEL: pickled(candidate.model),
-        TRAIN_TABLE: train.table.to_csv(index=False).encode(),
-        TEST_TABLE: test.table.to_csv(index=False).encode(),
+        TRAIN_TABLE: as_csv(train.table),
+        TEST_TABLE: as_csv(test.table),
         REPORT: report,
     }
+
+
+def as_csv(table: pd.DataFrame) -> bytes:
+    """A CSV file that reads back as the same table."""
+    text = table.to_csv(index=False)
+    if "\r" in text:  # which the writer does not quote by itself, and the reader takes for the end of a line
+        text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    return text.encode()
 
 
 def pickled(thing: Any) -> bytes:

@@ -176,6 +176,13 @@ def test_a_cross_validation_without_folds_is_refused(folds: dict[str, int]) -> N
     refused("cross-validation needs two splits or more", **folds)
 
 
+@pytest.mark.parametrize("wide", [{"low": 0, "high": 1.1e30}, {"low": -1e300, "high": 9}])
+def test_numbers_that_cannot_be_squared_are_refused(wide: dict[str, float]) -> None:
+    features = (dataclasses.replace(SIZE, **wide), *FEATURES[1:])
+    refused("nothing can be learnt from numbers as large as .* 'size'", features=features)
+    refused("nothing can be learnt .* 'price'", target=Target(dataclasses.replace(PRICE, **wide)))
+
+
 # gates and groups
 
 

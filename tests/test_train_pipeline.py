@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -33,7 +34,6 @@ from api.serving import ModelStore
 from src.errors import (
     BrokenArtifactError,
     FailedGatesError,
-    InvalidTableError,
     InvalidUseCaseError,
     UniformTargetError,
     UnknownAlgorithmError,
@@ -43,6 +43,7 @@ from src.errors import (
 from src.evaluation import ChampionMargin, LargestGap, SmallestMetric
 from src.hold_out import held_out
 from src.models.lightgbm import LgbClassifier, LgbRegressor
+from src.models.linear import LogisticRegression
 from src.models.regression import LinearRegression
 from src.registry import Artifact, ModelId, Registry
 from src.stores import FolderStore
@@ -51,7 +52,9 @@ from src.train_pipeline import (
     NotCompared,
     Part,
     Plan,
+    as_csv,
     champion_of,
+    check_scores,
     commit,
     features_of,
     fit,
@@ -65,7 +68,6 @@ from src.train_pipeline import (
 from src.transformers import Blank
 from src.tuning import Trial, Whole
 from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import Number
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 
@@ -911,17 +913,39 @@ def test_a_file_that_is_not_there_is_named(credit, empty, tmp_path):
         run_training(credit, empty, tmp_path / "loans.csv", Plan(trials=1))
 
 
-@pytest.mark.parametrize("column", ["hour", "count"])
-def test_numbers_that_cannot_be_squared_are_refused(bikes, empty, some_bikes, tmp_path, untuned, column):
-    wide = Number(name=column, description="-", low=0, high=1e300)
-    features = (wide, *bikes.features[1:]) if column == "hour" else bikes.features
-    target = type(bikes.target)(wide) if column == "count" else bikes.target
-    data = tmp_path / "large.csv"
-    table = pd.read_csv(some_bikes).astype({column: float})
-    table.loc[7, column] = 1e31
-    table.to_csv(data, index=False)
-    with pytest.raises(InvalidTableError, match=rf"column '{column}': There is a number beyond ±1e\+30, too large"):
-        run_training(dataclasses.replace(bikes, features=features, target=target), empty, data, Plan(trials=1))
+class Odd(LinearRegression):
+    """A model whose scores are odd."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+
+    def predict_score(self, X):
+        scores = super().predict_score(X)
+        odd = {"column": scores[:, None], "one": scores[:1], "list": scores.tolist(), "whole": scores.astype(int)}
+        return odd[self.how]
+
+
+@pytest.mark.parametrize("how", ["column", "one", "list", "whole"])
+def test_scores_that_are_no_array_of_floats_are_refused_before_tuning(quick, empty, some_bikes, untuned, how):
+    odd = Algorithm(name="odd", model=Odd(how), transformers=quick.baseline.transformers)
+    with pytest.raises(InvalidUseCaseError, match=r"^bikes: odd fails .* its scores are no array of floats"):
+        run_training(dataclasses.replace(quick, algorithms=(odd,)), empty, some_bikes, Plan(trials=1))
+
+
+def test_scores_of_a_classifier_are_probabilities():
+    check_scores(LogisticRegression(), np.array([0.0, 1.0]), 2)
+    check_scores(LinearRegression(), np.array([-1.0, 2.0]), 2)
+    for scores in ([-0.1, 1.0], [0.0, 1.1]):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            check_scores(LogisticRegression(), np.array(scores), 2)
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r", "a\nb", "a\r\nb", "a,b", 'a"b'])
+def test_a_table_is_read_back_from_its_file(text):
+    table = pd.DataFrame({"kind": [text, "c"], "size": [1.5, 2.0]})
+    lines = list(csv.reader(io.StringIO(as_csv(table).decode(), newline="")))
+    assert lines == [["kind", "size"], [text, "1.5"], ["c", "2.0"]]
 
 
 def test_a_last_part_in_which_the_target_does_not_vary_is_refused(quick, empty, some_bikes, tmp_path, untuned):

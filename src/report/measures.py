@@ -1,5 +1,6 @@
 """What a report measures beside the metrics. The hold-out is looked at here, and nothing is chosen by it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +156,11 @@ def learning_curve(subject: Subject) -> list[Point]:
             # shuffled, since rows may stand in the order of time
             some = np.random.default_rng(subject.manifest["seed"]).permutation(rows)[:size]
             if np.ptp(y[some]) > 0:
-                model = clone(subject.candidate.model).fit(X[some], y[some])
-                scores.append(metric(y[judged], model.predict_score(X[judged])))
+                try:
+                    model = clone(subject.candidate.model).fit(X[some], y[some])
+                    scores.append(metric(y[judged], model.predict_score(X[judged])))
+                except Exception:  # of any library: some models cannot be fitted on a few rows
+                    scores.append(math.nan)
         if scores and not np.isnan(scores).any():
             points.append(Point(size, float(np.mean(scores))))
     last = float(np.mean([metric(y[judged], out_of_fold[judged]) for _, judged in folds]))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from src.use_cases.declaration import Algorithm, UseCase
 
 ALIASES = ("latest", "champion")  # what a URL may say in place of a use case
+LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number
 LARGEST_CODE = 2**31 - 1  # LightGBM keeps a category in 32 bits
 
 
@@ -31,7 +32,7 @@ def check(use_case: "UseCase") -> None:
     InvalidUseCaseError
         With the first problem.
     """
-    for problems in (_names, _target, _folds, _groups, _gates, _promises):
+    for problems in (_names, _bounds, _target, _folds, _groups, _gates, _promises):
         for problem in problems(use_case):
             raise InvalidUseCaseError(f"{use_case.name}: {problem}")
     for algorithm in (*use_case.algorithms, use_case.baseline):
@@ -53,6 +54,13 @@ def _names(use_case: "UseCase") -> Iterator[str]:
     for algorithm in use_case.algorithms:
         if algorithm is not use_case.baseline and algorithm.name.lower() == use_case.baseline.name.lower():
             yield f"the baseline is another than the algorithm '{algorithm.name}', and needs a name of its own."
+
+
+def _bounds(use_case: "UseCase") -> Iterator[str]:
+    for feature in (*use_case.features, use_case.target.feature):
+        if isinstance(feature, Number) and max(-feature.low, feature.high) > LARGEST_NUMBER:
+            most = f"{LARGEST_NUMBER:g}"
+            yield f"nothing can be learnt from numbers as large as the bounds of '{feature.name}'; ±{most} is the most."
 
 
 def _target(use_case: "UseCase") -> Iterator[str]:

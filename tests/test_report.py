@@ -418,6 +418,21 @@ def test_the_learning_curve_ends_with_what_cross_validation_found_and_leaves_the
     assert points[0].score < points[-1].score
 
 
+def test_the_learning_curve_leaves_out_what_cannot_be_fitted_on_a_few_rows(subject, monkeypatch):
+    model = type(subject.candidate.model)
+    fit = model.fit
+
+    def fit_many(self, X, y):
+        if len(X) < 150:
+            raise ValueError
+        return fit(self, X, y)
+
+    before = learning_curve(subject)
+    monkeypatch.setattr(model, "fit", fit_many)
+    assert learning_curve(subject) == [point for point in before if point.rows >= 150]
+    assert before[0].rows < 150 < before[-2].rows
+
+
 def test_the_learning_curve_fits_no_more_rows_than_a_slow_model_can_bear(subject, monkeypatch):
     monkeypatch.setattr(measures, "LARGEST_FIT", 100)
     assert [point.rows for point in learning_curve(subject)] == [40, 80, 637]

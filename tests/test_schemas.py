@@ -40,7 +40,7 @@ EVERY_KIND: tuple[Feature, ...] = tuple(
         OrderedCategory(name=f"{prefix}_order", description="o", values=("low", "high"), missing=missing),
         Number(name=f"{prefix}_number", description="n", low=-0.5, high=1e9, missing=missing),
         Integer(name=f"{prefix}_integer", description="i", low=-3, high=40, missing=missing),
-        Number(name=f"{prefix}_huge", description="h", low=-1.7e308, high=1.7e308, missing=missing),
+        Number(name=f"{prefix}_huge", description="h", low=-1e30, high=1e30, missing=missing),
         CyclicInteger(name=f"{prefix}_cycle", description="y", low=0, high=24, missing=missing),
     )
 )

@@ -115,7 +115,13 @@ def last_column(rows: range) -> str:
     return "".join(f'<row r="{row}"><c r="XFD{row}"><v>1</v></c></row>' for row in rows)
 
 
-LIMIT, TABLE, ROWS = "FileLimitError", "InvalidTableError", "TooManyRowsError"
+def one_format(code: str, number: int = 200) -> str:
+    """Styles that use it."""
+    formats = f'<numFmts><numFmt numFmtId="{number}" formatCode="{code}"/></numFmts>'
+    return f'{formats}<cellXfs><xf numFmtId="{number}"/></cellXfs>'
+
+
+LIMIT, TABLE, ROWS, BROKEN = "FileLimitError", "InvalidTableError", "TooManyRowsError", "UnsupportedFileError"
 HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     # XLSX
     "a header cell of commas": (LIMIT, lambda: book(f"<row>{cells(',' * 4_000_000)}</row>")),
@@ -133,6 +139,17 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
         LIMIT,
         lambda: book(f"<row>{cells('&a;' * 1_000) * 100}</row>", before=doctype(f'<!ENTITY a "{"a" * 100_000}">')),
     ),
+    "defaults of attributes": (
+        LIMIT,
+        lambda: book(
+            HEAD + GOOD * 90_000,
+            before=doctype("".join(f'<!ATTLIST c a{n} CDATA "{"x" * 50}">' for n in range(3_000))),
+        ),
+    ),
+    "a format of brackets": ("read", lambda: book(styles=one_format("[h" * 200_000))),
+    "a format of quotes and brackets": ("read", lambda: book(styles=one_format("&quot;[" * 200_000))),
+    "many formats": (LIMIT, lambda: book(styles="".join(one_format("[h" * 120, n) for n in range(50_000)))),
+    "cells at the same place": (BROKEN, lambda: book(("<row>" + '<c r="A1"><v>1</v></c>' * 50_000 + "</row>") * 50)),
     "empty styles": (LIMIT, lambda: book(styles=f"<cellXfs>{'<xf/>' * 5_000_000}</cellXfs>")),
     "nested styles": (LIMIT, lambda: book(styles="<a>" * 5_000_000)),
     "nested rows": (LIMIT, lambda: book("<row>" * 5_000_000)),
@@ -212,7 +229,7 @@ def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_little_time_and_
     books = [changed_book(chance) for _ in range(40)]
     texts = [changed(csv(",".join(map(str, ROW)) + "\n") * 20, chance) for _ in range(200)]
     outcomes = list(results_of(books + texts, tmp_path))
-    assert {outcome for outcome, *_ in outcomes} <= {"read", LIMIT, TABLE, ROWS, "UnsupportedFileError"}
+    assert {outcome for outcome, *_ in outcomes} <= {"read", LIMIT, TABLE, ROWS, BROKEN}
     assert len({outcome for outcome, *_ in outcomes[:40]}) > 1
     assert max(seconds for _, seconds, _, _ in outcomes) < SECONDS
     assert outcomes[-1][2] < MEGABYTES

@@ -386,6 +386,16 @@ def test_what_a_client_is_told_repeats_no_value() -> None:
     assert caught.value.by_column() == {"age": ["Row 2: Not a valid integer."]}
 
 
+@pytest.mark.parametrize("place", ["housing", "income", "default"])
+def test_a_formula_without_a_value_is_no_missing_value(place: str) -> None:
+    row = {"age": 35, "housing": "own", "income": 1.5, "default": 1} | {place: "=1+1"}
+    assert f"row 2, column '{place}'" in refused(xlsx([COLUMNS, [*row.values()]]), check=True)
+
+
+def test_a_formula_without_a_value_in_the_header_is_an_unknown_column() -> None:
+    assert "row 1: 1 unknown column(s), E" in refused(xlsx([[*COLUMNS, "=1+1"], [35, "own", 1.5, 1]]))
+
+
 def test_data_on_several_sheets_is_refused_by_name() -> None:
     assert refused(xlsx([COLUMNS], [["x"]])) == (
         "loans.csv: 2 fault(s)\n"

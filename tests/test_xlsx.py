@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from src.datasets.limits import NOT_A_TABLE, Deadline
 from src.datasets.xlsx import open_xlsx
 from src.errors import FileLimitError, TabserveError, UnsupportedFileError
 from tests.conftest import ROOT, children_of, wait_until
+from tests.test_hostile_files import book
 
 MARKER = "hunter2"
 HERE = os.getpid()
@@ -70,7 +72,7 @@ def test_every_kind_of_cell_keeps_its_type_and_dates_become_texts() -> None:
     assert (number, width) == (2, 12)
     assert cells == [
         7, -1.5e300, True, "a\nä\U0001f600\"", "2024-02-29 00:00:00", "12:30:00", "1999-12-31 23:59:00",
-        "1 day, 12:00:00", "#N/A", None, None, 2**53,
+        "1 day, 12:00:00", "#N/A", "#FORMULA!", None, 2**53,
     ]  # fmt: skip
     assert [type(cell) for cell in cells[:3]] == [int, float, bool]
 
@@ -224,3 +226,107 @@ def test_no_room_for_another_process_is_an_error_of_the_file(monkeypatch: pytest
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with pytest.raises(FileLimitError, match="send it as CSV, or later"):
         rows_of(io.BytesIO(b"PK"))
+
+
+def first_row(cells: str, *, texts: str = "") -> Any:
+    """The cells of a sheet's only row."""
+    ((_, values, _),) = rows_of(io.BytesIO(book(f"<row>{cells}</row>", texts=texts)))
+    return values
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("<c><f>1+1</f></c>", "#FORMULA!"),
+        ("<c><f>1+1</f><v/></c>", "#FORMULA!"),
+        ('<c t="s"><f>A1</f></c>', "#FORMULA!"),
+        ('<c t="str"><f>A1</f></c>', "#FORMULA!"),
+        ('<c t="str"><f>A1</f><v/></c>', None),
+        ('<c t="str"><f>A1</f><v>x</v></c>', "x"),
+        ("<c><f>1+1</f><v>2</v></c>", 2),
+        ("<c><v>1.5e3</v></c>", 1500.0),
+        ("<c><v>-7</v></c>", -7),
+        ("<c><v>1_0</v></c>", "1_0"),
+        ("<c><v>\u0661\u0662</v></c>", "\u0661\u0662"),
+        ("<c><v>NaN</v></c>", "NaN"),
+        (f"<c><v>{'1' * 5000}</v></c>", "1" * 5000),
+        ('<c t="b"><v>true</v></c>', True),
+        ('<c t="b"><v>0</v></c>', False),
+        ('<c t="b"><v>maybe</v></c>', "maybe"),
+    ],
+)
+def test_a_cell_is_its_value_or_a_text_that_shows_what_is_wrong(cell: str, value: Any) -> None:
+    values = first_row(cell + "<c><v>1</v></c>")
+    assert values == [value, 1]
+    assert type(values[0]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("_x005F_", "_"),
+        ("a_x000D_\nb", "a\r\nb"),
+        ("_x005F_x000D_", "_x000D_"),
+        ("_x005F_x005F_", "_x005F_"),
+        ("Mondayx005F_", "Mondayx005F_"),
+        ("_xD83D_", "_xD83D_"),
+        ("_x00e4_", "\u00e4"),
+    ],
+)
+def test_an_escape_is_decoded_once_in_every_form_of_a_text(written: str, text: str) -> None:
+    forms = f'<c t="s"><v>0</v></c><c t="inlineStr"><is><t>{written}</t></is></c><c t="str"><v>{written}</v></c>'
+    assert first_row(forms, texts=f"<si><t>{written}</t></si>") == [text] * 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '<row><c r="A1"><v>1</v></c><c r="A1"><v>2</v></c></row>',
+        '<row><c r="B1"><v>1</v></c><c r="A1"><v>2</v></c></row>',
+        '<row><c/><c/><c r="B1"><v>2</v></c></row>',
+        '<row><c r="5"><v>1</v></c></row>',
+        '<row><c r="1"><v>1</v></c></row>',
+        '<row r="2"><c r="A7"><v>1</v></c></row>',
+        '<row r="2"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>',
+        '<row r="2"><c><v>1</v></c></row><row r="1"><c><v>1</v></c></row>',
+        '<row r="0"><c><v>1</v></c></row>',
+        '<row r="1_0"><c><v>1</v></c></row>',
+        '<row><c t="s"><v>-1</v></c></row>',
+        '<row><c t="s"><v>1</v></c></row>',
+        '<row><c t="s"><v>0_0</v></c></row>',
+    ],
+)
+def test_cells_and_rows_out_of_order_or_to_texts_that_are_not_there_are_a_broken_file(rows: str) -> None:
+    with pytest.raises(UnsupportedFileError):
+        rows_of(io.BytesIO(book(rows, texts="<si><t>a</t></si>")))
+
+
+def test_rows_and_cells_may_leave_out_where_they_are() -> None:
+    rows = '<row><c><v>1</v></c><c r="C1"><v>2</v></c><c><v>3</v></c></row><row r="4"><c r="B4"><v>5</v></c></row><row>'
+    content = book(f"{rows}<c><v>6</v></c></row>")
+    assert rows_of(io.BytesIO(content)) == [[1, [1, None, 2, 3], 4], [4, [None, 5], 2], [5, [6], 1]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_doctype_is_refused_and_a_text_or_comment_that_names_it_is_not(encoding: str) -> None:
+    def with_sheet(before: str) -> io.BytesIO:
+        content = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(book())) as source, zipfile.ZipFile(content, "w") as copy:
+            for name in source.namelist():
+                part = source.read(name)
+                copy.writestr(name, (before + part.decode()).encode(encoding) if "sheet1" in name else part)
+        return io.BytesIO(content.getvalue())
+
+    comment = f"<!-- <!DOCTYPE x> {'x' * 50_000} -->"
+    assert len(rows_of(with_sheet(comment))) == 2
+    for doctype in ("<!DOCTYPE worksheet>", '<!DOCTYPE c [<!ATTLIST c s CDATA "1">]>'):
+        with pytest.raises(FileLimitError, match="has a DOCTYPE"):
+            rows_of(with_sheet(comment + doctype))
+
+
+def test_the_case_of_the_names_of_parts_does_not_matter() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book())) as source, zipfile.ZipFile(content, "w") as copy:
+        for name in source.namelist():
+            copy.writestr(name.swapcase(), source.read(name))
+    assert rows_of(io.BytesIO(content.getvalue())) == rows_of(io.BytesIO(book()))

@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import posixpath
+import re
 import resource
 import signal
 import sys
@@ -23,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError, iterparse
+from xml.parsers import expat
 
 OUT_OF_MEMORY = 3  # the exit status
 MAX_PARTS = 10_000  # files in the archive
@@ -33,8 +35,15 @@ MAX_COLUMNS = 16_384  # as many as Excel writes
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
 MAX_ROW_BYTES = 2_000_000  # of XML; what is parsed is kept as long as its row is, and looked through again and again
 MAX_STRINGS = MAX_ROWS  # different texts: the bank's export has one in each row
+MAX_FORMATS = 10_000  # of numbers
+MAX_FORMAT = 255  # characters; as many as Excel writes
+NO_VALUE = "#FORMULA!"  # the text of a formula whose value is not in the file; no column takes it, nor a missing value
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _EXPAT_LIMITS = (1, 43)  # XML_ERROR_NO_MEMORY, XML_ERROR_AMPLIFICATION_LIMIT_BREACH
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+_ESCAPE = re.compile(r"_x((?![dD][89a-fA-F])[0-9a-fA-F]{4})_")  # halves of characters stay as they are
+_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -98,6 +107,7 @@ class _Workbook:
             raise LimitError(f"unpacks to more than {unpacked // 10**6:,} MB")
         self._archive, self._unpacked = archive, unpacked
         self._characters = 0
+        self._parts = {entry.filename.lower(): entry for entry in entries}  # case does not matter to Excel either
         path = dict(self._relations("").values()).get("officeDocument", "xl/workbook.xml")
         book = self._tree(path)
         relations = self._relations(path)
@@ -131,22 +141,24 @@ class _Workbook:
         number = 0
         for count, row in enumerate(self._elements(path, "row", within="sheetData"), 1):
             _at_most(count, MAX_ROWS, "rows in a sheet")
-            number = int(float(row.get("r", number + 1)))
-            if not 0 < number <= MAX_ROWS:
-                raise ValueError("There is no such row in any spreadsheet.")
-            if cells := self._cells(row):
+            before, number = number, int(_number(row.get("r", str(number + 1))))
+            if not before < number <= MAX_ROWS:
+                raise ValueError("The row is not below the one before it, or in no spreadsheet.")
+            if cells := self._cells(row, str(number)):
                 yield number, cells
 
-    def _cells(self, row: Element) -> dict[int, Any]:
+    def _cells(self, row: Element, number: str) -> dict[int, Any]:
         cells: dict[int, Any] = {}
         column = characters = 0
         for cell in row:
             reference = cell.get("r")
-            column = _column(reference.rstrip("0123456789")) if reference else column + 1
+            before, column = column, _column(reference.removesuffix(number)) if reference else column + 1
+            if column <= before:
+                raise ValueError("The cell is not to the right of the one before it.")
+            _at_most(column, MAX_COLUMNS, "columns")
             value = self._value(cell) if len(cell) else None
             if value is None or value == "":
                 continue
-            _at_most(column, MAX_COLUMNS, "columns")
             if type(value) is str:
                 _at_most(len(value), MAX_CELL_TEXT, "characters in a cell")
                 characters += len(value)
@@ -158,44 +170,58 @@ class _Workbook:
 
     def _value(self, cell: Element) -> Any:
         kind = cell.get("t", "n")
-        text = None
+        text, is_formula = None, False
         for child in cell:
             name = child.tag[-3:]
             if name[1:] == "}v":
-                text = child.text
+                text = child.text or ""
+            elif name[1:] == "}f":
+                is_formula = True
             elif name == "}is" and kind == "inlineStr":
                 return _text(child)
-        if not text:
-            return None
+        if not text:  # only a text may be empty
+            return NO_VALUE if is_formula and not (kind == "str" and text == "") else None
         if kind == "n":
-            number = float(text) if "." in text or "e" in text or "E" in text else int(text)
-            is_span = self._dates.get(cell.get("s", "0"))
-            return number if is_span is None else _date(number, from_1904=self._from_1904, is_span=is_span)
+            return self._number(text, cell.get("s", "0"))
         if kind == "s":
-            return self._strings[int(text)]
-        return bool(int(text)) if kind == "b" else text
+            return self._strings[_index(text)]
+        if kind == "b":
+            return _BOOLEANS.get(text.strip(), text)
+        return _unescaped(text) if kind == "str" else text
+
+    def _number(self, text: str, style: str) -> Any:
+        """The number or date that a text is, or the text itself: what is wrong with it is seen as in other cells."""
+        try:
+            number = _number(text)
+        except ValueError:
+            return text
+        is_span = self._dates.get(style)
+        return number if is_span is None else _date(number, from_1904=self._from_1904, is_span=is_span)
 
     def _texts(self, path: str) -> Iterator[str]:
         for count, element in enumerate(self._elements(path, "si"), 1):
             _at_most(count, MAX_STRINGS, "texts")
-            yield _text(element).replace("x005F_", "")  # how an underscore is written that would begin an escape
+            yield _text(element)
 
     def _relations(self, part: str) -> dict[str | None, tuple[str, str]]:
         """The kind and the path of what a part refers to, by id; the part "" is the archive."""
         folder, name = posixpath.split(part)
         path = posixpath.join(folder, "_rels", f"{name}.rels")
-        if path not in self._archive.NameToInfo:
+        if path.lower() not in self._parts:
             return {}
         return {
             element.get("Id"): (
                 posixpath.basename(element.get("Type", "")),
-                posixpath.normpath(posixpath.join("/", folder, element.get("Target", "")))[1:],
+                posixpath.normpath(posixpath.join("/", folder, element.get("Target", "")))[1:].lower(),
             )
             for element in self._tree(path)
         }
 
+    def _open(self, path: str) -> IO[bytes]:
+        return self._archive.open(self._parts[path.lower()])
+
     def _tree(self, path: str) -> Element:
-        with self._archive.open(path) as part:
+        with self._open(path) as part:
             source = _Source(part)
             events = iterparse(source, ("start",))  # noqa: S314 - what else it may do is limited by the kernel
             for count, _ in enumerate(events, 1):
@@ -207,7 +233,7 @@ class _Workbook:
     def _elements(self, path: str, name: str, within: str = "") -> Iterator[Element]:
         """The elements of that name, each emptied after its use; nothing is parsed after the end of `within`."""
         ending, last = "}" + name, "}" + within
-        with self._archive.open(path) as part:
+        with self._open(path) as part:
             source = _Source(part)
             for _, element in iterparse(source):  # noqa: S314 - as above
                 if element.tag.endswith(ending):
@@ -220,16 +246,31 @@ class _Workbook:
 
 
 class _Source:
-    """A part that is being parsed."""
+    """A part that is being parsed, which must have no DOCTYPE: a short one makes much of little."""
 
     def __init__(self, part: IO[bytes]) -> None:
         self._part = part
+        self._prolog: expat.XMLParserType | None = expat.ParserCreate()  # for what stands before the first element
+        self._prolog.StartDoctypeDeclHandler = _refuse_doctype
+        self._prolog.StartElementHandler = self._end_prolog
         self.unused = 0  # bytes that were read since an element was used
 
     def read(self, size: int = 1 << 16) -> bytes:
         self.unused += size
         _at_most(self.unused, MAX_ROW_BYTES, "bytes in a row")
-        return self._part.read(size)
+        content = self._part.read(size)
+        if self._prolog:
+            self._prolog.Parse(content)
+        return content
+
+    def _end_prolog(self, *_: object) -> None:
+        if self._prolog:
+            self._prolog.StartElementHandler = None
+            self._prolog = None
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise LimitError("has a DOCTYPE")
 
 
 def _drain(part: IO[bytes]) -> None:
@@ -261,7 +302,24 @@ def _text(element: Element) -> str:
             text += child.text or ""
         elif child.tag[-2:] == "}r":
             text += "".join(part.text or "" for part in child if part.tag[-2:] == "}t")
-    return text
+    return _unescaped(text)
+
+
+def _unescaped(text: str) -> str:
+    """The text, whose characters may be written as `_x000D_`: those that XML has not, and underscores before such."""
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
+def _number(text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("No number.")
+    return float(text) if "." in text or "e" in text or "E" in text else int(text)
+
+
+def _index(text: str) -> int:
+    if not (text.isascii() and text.strip().isdigit()):
+        raise ValueError("No index.")
+    return int(text)
 
 
 @functools.lru_cache(maxsize=MAX_COLUMNS)
@@ -282,8 +340,11 @@ def _date_styles(styles: Element) -> dict[str, bool]:
     numbers = _openpyxl("styles.numbers")
     codes: dict[str | None, Any] = {str(number): code for number, code in numbers.BUILTIN_FORMATS.items()}
     codes |= {
-        element.get("numFmtId"): element.get("formatCode") for element in styles.iter() if _name(element) == "numFmt"
+        element.get("numFmtId"): code if len(code := element.get("formatCode", "")) <= MAX_FORMAT else ""
+        for element in styles.iter()
+        if _name(element) == "numFmt"
     }
+    _at_most(len(codes), MAX_FORMATS, "number formats")
     spans = {
         one: numbers.is_timedelta_format(codes[one]) for one in set(formats) if numbers.is_date_format(codes.get(one))
     }

@@ -35,8 +35,8 @@ from api.schemas import (
 )
 from api.serving import ModelStore
 from api.turn import Turn
-from src.datasets.reader import NOT_A_TABLE, XLSX_MAGIC, Table, file_kind_is_known, read_table
-from src.errors import InvalidRecordsError, UnsupportedFileError
+from src.datasets.reader import XLSX_MAGIC, Table, check_file_name, read_table
+from src.errors import InvalidRecordsError
 from src.explain import Explanation, Reason, explain
 from src.predict import Prediction, make_prediction, measure
 from src.registry import REPORT, Artifact
@@ -274,8 +274,7 @@ def outputs_upload(model_id: str) -> Response:
     if len(files) != 1:
         raise InvalidFieldsError({"fileupload": ["Send one CSV or XLSX file in this multipart field."]})
     (file,) = files
-    if not file_kind_is_known(file.filename or ""):
-        raise UnsupportedFileError(NOT_A_TABLE)
+    check_file_name(file.filename or "")
     partial = _partial()
     with ExitStack() as turn:
         turn.enter_context(_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if _is_csv(file) else LARGE_XLSX))

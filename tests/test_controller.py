@@ -641,7 +641,9 @@ def test_a_row_at_fault_stops_the_whole_file(service: FlaskClient, records: list
 
 def test_missing_and_unknown_columns_are_named(service: FlaskClient, record: dict[str, Any]) -> None:
     row = {name: value for name, value in record.items() if name != "age"} | {"colour": "red"}
-    assert set(assert_problem(upload(service, csv_of([row])), 422)) == {"age", "colour"}
+    errors = assert_problem(upload(service, csv_of([row])), 422)
+    assert set(errors) == {"age", "the whole row"}
+    assert "1 unknown column(s), T" in errors["the whole row"][0]
 
 
 def test_a_file_without_a_row_is_nothing_to_predict(service: FlaskClient, record: dict[str, Any]) -> None:

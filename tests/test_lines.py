@@ -54,6 +54,18 @@ def test_a_row_beyond_a_limit_is_refused(content: bytes, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("line", [b'1,"2', b'"1"2,3', b'"1";"2"'])
+def test_a_quote_out_of_place_is_named_by_its_row(line: bytes) -> None:
+    with pytest.raises(UnsupportedFileError, match=r"in row 4 a quote is not closed or stands alone, or"):
+        rows_of(b'a,b\n\n"1\n1",2\n' + line)
+
+
+@pytest.mark.parametrize("content", ["a,\u00fc".encode("latin-1"), "a,b".encode("utf-16"), "a,b".encode("utf-16-le")])
+def test_another_encoding_is_told_the_right_one(content: bytes) -> None:
+    with pytest.raises(UnsupportedFileError, match='Save a table as "CSV UTF-8" or as XLSX'):
+        rows_of(content)
+
+
 def test_limits_are_those_of_one_row() -> None:
     row = b",".join([b"a" * 40] * 16_384) + b"\n"
     assert len(rows_of(row * 5)) == 5

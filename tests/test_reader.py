@@ -14,7 +14,7 @@ from openpyxl import Workbook
 
 from src.datasets import reader
 from src.datasets import xlsx as xlsx_files
-from src.datasets.reader import Table, file_kind_is_known, read_table, read_training_table, write_csv
+from src.datasets.reader import Table, check_file_name, read_table, read_training_table, write_csv
 from src.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
 from src.transformers import RecordEncoder
 from src.use_cases.declaration import UseCase
@@ -156,7 +156,7 @@ def test_any_bytes_that_begin_as_an_archive_are_refused(rest: bytes) -> None:
 @settings(deadline=None)
 @given(content=st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused_for_a_reason(content: bytes) -> None:
-    with pytest.raises(TabserveError, match=r"None of the columns|neither CSV|not well-formed"):
+    with pytest.raises(TabserveError, match=r"None of the columns|neither CSV|not well-formed|old format"):
         read(io.BytesIO(content))
 
 
@@ -180,7 +180,7 @@ def test_missing_unknown_and_repeated_columns_are_all_named() -> None:
     assert refused(csv("housing,Age,default,default,")) == (
         "loans.csv: 3 fault(s)\n"
         "  column 'age': This column is missing.\n"
-        "  column 'Age': There is no such column; there are: age, housing, income, default.\n"
+        "  row 1: 1 unknown column(s), B; there are: age, housing, income, default.\n"
         "  column 'default': This column is there more than once."
     )
 
@@ -231,16 +231,21 @@ def test_unknown_columns_of_the_bank_s_export_are_counted_by_their_position() ->
 
 
 def test_a_name_is_shown_only_where_most_of_the_header_is_known() -> None:
-    assert "column 'Age'" in refused(csv("age,housing,Age"))
-    assert "Age" not in refused(csv("age,Age,other,third"))
+    assert "column 'Age'" in refused(csv(f"{HEADER},Age"))
+    assert "Age" not in refused(csv(f"{HEADER},Age,b,c,d,e"))
+
+
+@pytest.mark.parametrize("end", range(1, len(HEADER)))
+def test_a_header_that_was_cut_off_and_runs_into_a_record_does_not_show_it(end: int) -> None:
+    assert "unter" not in refused(csv(f"{HEADER[:end]}hunter,Schmidt_Hunter,hunter2,own"))
 
 
 def test_the_columns_that_there_are_are_listed_once() -> None:
-    assert refused(csv("age,housing,income,Age,x,y y")) == (
+    assert refused(csv(f"{HEADER},Age,x,y y")) == (
         "loans.csv: 3 fault(s)\n"
         "  column 'Age': There is no such column; there are: age, housing, income, default.\n"
         "  column 'x': There is no such column.\n"
-        "  row 1: 1 unknown column(s), F."
+        "  row 1: 1 unknown column(s), G."
     )
 
 
@@ -408,7 +413,6 @@ def test_data_on_several_sheets_is_refused_by_name() -> None:
     "content",
     [
         b"\x89PNG\r\n\x1a\n\xff",
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",  # XLS
         HEADER.encode("utf-16"),
         (HEADER + "\n35,f\u00fcr,1,1").encode("latin-1"),
         b"age,housing\0",
@@ -419,6 +423,26 @@ def test_data_on_several_sheets_is_refused_by_name() -> None:
 def test_a_file_that_is_neither_csv_nor_xlsx_is_refused(content: bytes) -> None:
     with pytest.raises(UnsupportedFileError, match="neither CSV"):
         read(io.BytesIO(content))
+
+
+def test_an_xls_file_or_one_with_a_password_is_told_the_way_out() -> None:
+    with pytest.raises(UnsupportedFileError, match="save it as XLSX, without a password"):
+        read(io.BytesIO(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 512))
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("age;housing;income", "row 1: The columns are separated by semicolons: separate them by commas."),
+        ("\nAge; Housing; Income", "row 2: The columns are separated by semicolons: separate them by commas."),
+        ("age\thousing\tincome", "row 1: The columns are separated by tabs: separate them by commas."),
+        ("sep=;\nage;housing;income", "row 1: This row only says what separates the columns: remove it, and"),
+        ("sep=,\nage,housing,income", "row 1: This row only says what separates the columns: remove it, and"),
+        ("Schmidt;own;35", "row 1: None of the columns is there"),
+    ],
+)
+def test_another_separator_than_a_comma_is_named(header: str, problem: str) -> None:
+    assert problem in refused(csv(header, "35;own;1,5"))
 
 
 def test_an_archive_that_is_no_workbook_is_refused() -> None:
@@ -566,6 +590,15 @@ def test_the_real_data_are_the_same_in_the_bank_s_own_form(credit: UseCase, tmp_
     assert (exported.records, exported.target) == (table.records, table.target)
 
 
-@pytest.mark.parametrize(("name", "known"), [("a.csv", True), ("A.XLSX", True), ("a.xls", False), ("csv", False)])
-def test_the_kind_of_a_file_is_seen_from_its_name(name: str, known: bool) -> None:
-    assert file_kind_is_known(name) == known
+@pytest.mark.parametrize("name", ["a.csv", "A.XLSX", "a.xls.csv"])
+def test_the_kind_of_a_file_is_seen_from_its_name(name: str) -> None:
+    check_file_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("csv", "neither CSV"), ("", "neither CSV"), ("a.csv.txt", "neither CSV"), ("A.XLS", "save it as XLSX")],
+)
+def test_a_name_of_another_kind_is_refused_with_the_way_out(name: str, message: str) -> None:
+    with pytest.raises(UnsupportedFileError, match=message):
+        check_file_name(name)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from src.datasets.limits import NOT_A_TABLE, Deadline, Row
 from src.errors import FileLimitError, UnsupportedFileError
 
+NOT_UTF8 = f'{NOT_A_TABLE} Save a table as "CSV UTF-8" or as XLSX.'
 MAX_COLUMNS = 16_384  # as many as Excel writes
 MAX_ROW_TEXT = 1_000_000  # characters
 MAX_BLANK_ROWS = 1_048_576
@@ -38,7 +39,7 @@ def csv_rows(stream: BinaryIO, deadline: Deadline) -> Generator[Row]:
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
         lines = _Lines(text)
-        blank = 0
+        number = blank = 0
         for number, cells in enumerate(csv.reader(lines, strict=True), 1):
             deadline.check()
             lines.begin_row()
@@ -47,12 +48,13 @@ def csv_rows(stream: BinaryIO, deadline: Deadline) -> Generator[Row]:
             elif (blank := blank + 1) > MAX_BLANK_ROWS:
                 raise FileLimitError(f"The CSV file has more than {MAX_BLANK_ROWS:,} blank lines: remove them.")
     except UnicodeDecodeError:
-        raise UnsupportedFileError(NOT_A_TABLE) from None
+        raise UnsupportedFileError(NOT_UTF8) from None
     except csv.Error as error:
         if "field limit" in str(error):
             limit = csv.field_size_limit()
             raise FileLimitError(f"A cell of the CSV file has more than {limit:,} characters.") from None
-        raise UnsupportedFileError("The file is not well-formed CSV: a quote is not closed or stands alone.") from None
+        problem = "a quote is not closed or stands alone, or values are not separated by commas"
+        raise UnsupportedFileError(f"The file is not well-formed CSV: in row {number + 1} {problem}.") from None
     finally:
         text.detach()  # the stream is its owner's to close
 
@@ -76,7 +78,7 @@ class _Lines:
         if not line:
             raise StopIteration
         if "\0" in line:
-            raise UnsupportedFileError(NOT_A_TABLE)
+            raise UnsupportedFileError(NOT_UTF8)
         self._characters += len(line)
         self._cells += line.count(",")
         if self._characters > MAX_ROW_TEXT:

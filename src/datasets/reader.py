@@ -24,15 +24,18 @@ from src.aliases import Record
 from src.datasets.limits import NOT_A_TABLE, Deadline, Row
 from src.datasets.lines import csv_rows
 from src.datasets.xlsx import open_xlsx
-from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
+from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
 from src.use_cases.features import RESERVED_NAMES, Category, Feature
 
-__all__ = ["NOT_A_TABLE", "XLSX_MAGIC", "Table", "file_kind_is_known", "read_table", "read_training_table", "write_csv"]
+__all__ = ["XLSX_MAGIC", "Table", "check_file_name", "read_table", "read_training_table", "write_csv"]
 
 MAX_TEXTS = 32_000_000  # bytes of different texts in a table: numbers and known values take next to nothing
 MOST_NAMES = 40  # how many columns an error lists
 RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the file that you first uploaded."
 XLSX_MAGIC = b"PK\x03\x04"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"  # of an XLS file, and of what a password makes of an XLSX file
+_OLD_OR_LOCKED = "The file has Excel's old format (XLS) or a password: save it as XLSX, without a password."
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 Cells = Sequence[Any]
@@ -189,9 +192,11 @@ def read_table(
         When it takes longer than `seconds`, or is beyond another limit of its form.
     """
     deadline = Deadline(seconds)
-    is_xlsx = stream.read(len(XLSX_MAGIC)) == XLSX_MAGIC
+    magic = stream.read(len(XLSX_MAGIC))
     stream.seek(0)
-    if is_xlsx:
+    if magic == _OLE_MAGIC:
+        raise UnsupportedFileError(_OLD_OR_LOCKED)
+    if magic == XLSX_MAGIC:
         with open_xlsx(stream, name, deadline) as (place, rows):
             return _table(place, rows, features, target, max_rows, deadline, typed=True)
     with closing(csv_rows(stream, deadline)) as rows:
@@ -305,7 +310,8 @@ def _columns(
 ) -> list[str]:
     """The header's columns, each known and there once; a trailing run of empty header cells is no column.
 
-    A file without a header has a record here, so its cells are named by their place: see `_may_be_shown`.
+    A file without a header has a record here, and a header that was cut off runs into one. So an unknown column is
+    named by its place where any column is missing, and where it may be a value: see `_may_be_shown`.
     """
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
@@ -314,7 +320,8 @@ def _columns(
     reserved = RESERVED_NAMES.difference(allowed)
     known = [name for name in names if name in allowed]
     if not known:
-        problem = f"None of the columns is there: this row must hold their names, which are {_in_short(allowed)}."
+        problem = "None of the columns is there: this row must hold their names"
+        problem = _separator_problem(names, allowed) or f"{problem}, which are {_in_short(allowed)}."
         raise InvalidTableError(place, [Fault(None, problem, row)])
     faults = [
         Fault(feature.name, "This column is missing.")
@@ -323,7 +330,7 @@ def _columns(
     ]
     faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in reserved]
     unknown = [name for name in dict.fromkeys(names) if name not in reserved and name not in allowed]
-    is_header = 2 * len(known) >= len(names)
+    is_header = set(known) == set(allowed) and 2 * len(known) >= len(names)
     shown = [name for name in unknown if is_header and _may_be_shown(name, (*features, target))]
     hidden = set(unknown).difference(shown)
     places = [number for number, name in enumerate(names, 1) if name in hidden]
@@ -332,6 +339,18 @@ def _columns(
     if faults:
         raise InvalidTableError(place, faults)
     return names
+
+
+def _separator_problem(names: Sequence[str], allowed: Sequence[str]) -> str | None:
+    """What is said about a header that other characters than commas separate."""
+    text = ",".join(names).casefold()
+    if text.startswith("sep="):
+        return "This row only says what separates the columns: remove it, and separate them by commas."
+    known = {name.casefold() for name in allowed}
+    for mark, word in _SEPARATORS.items():
+        if mark in text and known.intersection(name.strip(' "') for name in text.split(mark)):
+            return f"The columns are separated by {word}: separate them by commas."
+    return None
 
 
 def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Sequence[str]) -> list[Fault]:
@@ -364,19 +383,21 @@ def _letters(position: int) -> str:
     return letters
 
 
-def file_kind_is_known(name: str) -> bool:
-    """Whether a file's name ends as a CSV or XLSX file's does.
+def check_file_name(name: str) -> None:
+    """Refuse a file whose name does not end as a CSV or XLSX file's does.
 
     Parameters
     ----------
     name : str
         Upper and lower case are the same.
 
-    Returns
-    -------
-    bool
+    Raises
+    ------
+    UnsupportedFileError
+        With the way out for XLS.
     """
-    return re.search(r"\.(csv|xlsx)$", name, re.IGNORECASE) is not None
+    if not name.casefold().endswith((".csv", ".xlsx")):
+        raise UnsupportedFileError(_OLD_OR_LOCKED if name.casefold().endswith(".xls") else NOT_A_TABLE)
 
 
 def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:

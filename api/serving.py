@@ -119,8 +119,9 @@ class ModelStore:
             except TabserveError as error:
                 readiness.unavailable[use_case] = str(error)
             else:
-                if refused := self._resolved[use_case].refused:
-                    readiness.refused[use_case] = refused
+                resolved = self._resolved.get(use_case)  # None: its last model was deleted this moment
+                if resolved and resolved.refused:
+                    readiness.refused[use_case] = resolved.refused
         return readiness
 
     def _check_served(self, model_id: str) -> None:
@@ -135,17 +136,22 @@ class ModelStore:
             assert before
             return before.artifact
         try:
-            artifact, refused = self._newest_usable(name)
-        except UnavailableError as error:
-            if before is None:
-                raise
-            artifact, refused = before.artifact, error
+            before = self._resolved.get(name)  # as it is now
+            try:
+                artifact, refused = self._newest_usable(name)
+            except UnavailableError as error:
+                if before is None:
+                    raise
+                artifact, refused = before.artifact, error
+            # the registry's being away is said of the registry
+            reason = str(refused) if refused and not isinstance(refused, StoreAwayError) else None
+            self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER, reason)
+            return artifact
+        except NoModelError:  # of any more: no thread shall answer with the one before
+            self._resolved.pop(name, None)
+            raise
         finally:
             self._lock.release()
-        # the registry's being away is said of the registry
-        reason = str(refused) if refused and not isinstance(refused, StoreAwayError) else None
-        self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER, reason)
-        return artifact
 
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
         """The model that a name means, and why it is not the first that should answer to it."""

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,32 @@ def test_a_use_case_whose_models_were_all_deleted_has_none(counting, store, mode
     counting.delete(model_id)
     with pytest.raises(NoModelError):
         store.get("credit")
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_deleted_model_answers_no_thread_while_another_asks_the_registry(counting, store, model_id):
+    store.get("credit")
+    counting.delete(model_id)
+    with pytest.raises(NoModelError):
+        store.get("credit")
+    asks, go_on = threading.Event(), threading.Event()
+    list_ = counting.list
+
+    def slow_list(*names: str) -> list[str]:
+        asks.set()
+        assert go_on.wait(30)
+        return list_(*names)
+
+    counting.list = slow_list
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(store.get, "credit")
+        assert asks.wait(30)
+        second = pool.submit(store.get, "credit")
+        wait([second], timeout=0.2)
+        go_on.set()
+        for answer in (first, second):
+            with pytest.raises(NoModelError):
+                answer.result(30)
 
 
 # broken artifacts

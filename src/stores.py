@@ -30,6 +30,7 @@ DELETED = "deleted"  # names the model that was deleted last: a store that holds
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
+KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)  # a SHA-256: the names under which a cache keeps files
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
 
 RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
@@ -94,7 +95,8 @@ def open_store(location: Location, cache: Path) -> "Store":
     """
     if isinstance(location, Path):
         return WatchedFolder(location)
-    return CachedStore(BucketStore(location), cache / location.removeprefix("s3://").replace("/", "+"))
+    # `s3+` since no bucket's name begins so: `models` in MODEL_CACHE may be somebody's folder of that name
+    return CachedStore(BucketStore(location), cache / f"s3+{location.removeprefix('s3://').replace('/', '+')}")
 
 
 class Entry(NamedTuple):
@@ -500,11 +502,12 @@ class CachedStore(Store):
             logger.warning("a file of the bucket cannot be kept (%s): set MODEL_CACHE", type(error).__name__)
 
     def _forget_deleted(self, known: Mapping[str, Any]) -> None:
-        """Delete the copies of models that are no longer in the bucket."""
+        """Delete the copies of models that are no longer in the bucket, and nothing that is no copy."""
         folders = {"", *(path.rpartition("/")[0] for path in known)}
         with suppress(OSError):
             for path in self._copies.paths():
-                if path.rpartition("/")[0] not in folders:
+                folder, _, name = path.rpartition("/")
+                if folder not in folders and KEPT.fullmatch(name):
                     self._copies.delete(path)
 
     def read(self, path: str, digest: str | None = None) -> bytes:

@@ -88,7 +88,7 @@ def fresh(registry: Registry, tmp_path: Path) -> Registry:
 
 def kept(registry: Registry, tmp_path: Path) -> Path:
     """The folder in which `remote` keeps what it read."""
-    return tmp_path / "cache" / registry.location.removeprefix("s3://").replace("/", "+")
+    return tmp_path / "cache" / f"s3+{registry.location.removeprefix('s3://').replace('/', '+')}"
 
 
 def objects(s3: S3, registry: Registry) -> list[str]:
@@ -545,6 +545,20 @@ def test_training_does_not_pass_over_a_champion_that_cannot_be_read(credit, publ
     make_unreadable(MODEL, "ClientPayloadError", monkeypatch)
     with pytest.raises(StoreAwayError, match="ClientPayloadError"):
         run_training(credit, published, credit.path, Plan(trials=1))
+
+
+def test_a_cache_deletes_nothing_that_it_did_not_write(s3, bucket, proxy, registry, tmp_path):
+    registry.location.rename(tmp_path / bucket)  # somebody's folder, named like the bucket
+    local = Registry(tmp_path / bucket)
+    cached = Registry(f"s3://{bucket}", cache=tmp_path)
+    local.copy(local.latest("credit"), cached)
+    (tmp_path / f"s3+{bucket}" / "notes").mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"s3+{bucket}" / "notes" / "mine.txt").touch()
+    before = sorted((tmp_path / bucket).rglob("*"))
+    assert cached.list() == [local.latest("credit")]
+    cached.load(local.latest("credit"))
+    assert sorted((tmp_path / bucket).rglob("*")) == before
+    assert (tmp_path / f"s3+{bucket}" / "notes" / "mine.txt").exists()
 
 
 def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp_path, monkeypatch):

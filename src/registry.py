@@ -21,6 +21,7 @@ from src.errors import (
     NoHoldOutError,
     NoModelError,
     StoreAwayError,
+    TabserveError,
     UnknownModelError,
 )
 from src.models.base import Model
@@ -31,6 +32,7 @@ from src.stores import (
     DEFAULT_FOLDER,
     DELETED,
     MANIFEST,
+    SAFE_SEGMENT,
     Location,
     open_store,
     parse_folder,
@@ -48,6 +50,8 @@ NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is who
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
+DEEPEST = 32  # levels of a manifest; training writes no more than six
+LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
 
 _PARTS = {  # what every reader of a manifest may rely on
@@ -542,8 +546,10 @@ class Registry:
         digest = manifest["files"].get(name)
         try:
             content = self._store.read(f"{model_id}/{name}", digest)
-        except (OSError, ValueError):  # ValueError for a name that no file can have
+        except (FileNotFoundError, ValueError):  # ValueError for a name that no file can have
             raise BrokenArtifactError(model_id, f"its file {name} is missing") from None
+        except (OSError, MemoryError):
+            raise BrokenArtifactError(model_id, f"its file {name} cannot be read") from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise BrokenArtifactError(model_id, f"its file {name} is not the one that training wrote")
         return content
@@ -551,21 +557,30 @@ class Registry:
     def _manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
         self.check_exists(model_id)
         try:
-            written = self._store.read(f"{model_id}/{MANIFEST}")
-            manifest = json.loads(written)
-            protocol, name = manifest["protocol"], manifest["model_id"]
-        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+            return self._read_manifest(model_id)
+        except TabserveError:
+            raise
+        except Exception:  # whatever else goes wrong with one manifest is no fault of the service
             raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
+
+    def _read_manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
+        written = self._store.read(f"{model_id}/{MANIFEST}")
+        manifest = json.loads(written)
+        protocol, name = manifest["protocol"], manifest["model_id"]
         if protocol != PROTOCOL:
-            raise BrokenArtifactError(model_id, f"its protocol is {protocol!r} and this program's {PROTOCOL}")
+            raise BrokenArtifactError(model_id, f"its protocol is {_quoted(protocol)} and this program's {PROTOCOL}")
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
         if self._signing_key and not self._is_signature(manifest.get("hmac", ""), _canonical(manifest)):
             raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
         if not all(isinstance(manifest.get(part), kind) for part, kind in _PARTS.items()):
             raise BrokenArtifactError(model_id, "its manifest is incomplete")
+        if not all(map(SAFE_SEGMENT.fullmatch, manifest["files"])):  # another could be a path out of its folder
+            raise BrokenArtifactError(model_id, "its manifest names files that are none")
         if manifest["use_case"] != _parts(model_id).use_case:
             raise BrokenArtifactError(model_id, "its manifest belongs to another use case")
+        if not _can_be_answered(manifest):
+            raise BrokenArtifactError(model_id, "its manifest cannot be read")
         return dict(manifest), written
 
     def _signature(self, message: bytes) -> str:
@@ -587,8 +602,23 @@ def _check_versions(model_id: str, manifest: Mapping[str, Any]) -> None:
         installed = version(name)
         if written.get(name) != installed:
             raise BrokenArtifactError(
-                model_id, f"it was written with {name} {written.get(name)} and this service has {installed}"
+                model_id,
+                f"it was written with {name} {_quoted(str(written.get(name)))[1:-1]} and this service has {installed}",
             )
+
+
+def _quoted(value: object) -> str:
+    """Part of a manifest as an error may repeat it: short, and of characters that any answer and log can hold."""
+    text = ascii(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...{text[-1]}"
+
+
+def _can_be_answered(value: object, levels: int = DEEPEST) -> bool:
+    """Whether part of a manifest can be written wherever it goes: texts without half characters, few levels."""
+    if isinstance(value, dict | list):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return levels > 0 and all(_can_be_answered(part, levels - 1) for part in parts)
+    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
 def _serialized(manifest: Mapping[str, Any]) -> bytes:

@@ -3,11 +3,13 @@
 A path in a store is the name of a file (`credit.champion`) or of a file in a folder (`<model_id>/manifest.json`).
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
+import stat
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -32,6 +34,10 @@ DELETED = "deleted"  # names the model that was deleted last: a store that holds
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
 KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)  # a SHA-256: the names under which a cache keeps files
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
+
+# Bytes beyond which a file is not read: nobody trained it, and a worker would end of it.
+MOST_BYTES = {MANIFEST: 5_000_000, CHAMPION_SUFFIX: 1000}
+MOST_BYTES_OF_OTHERS = 1 << 30
 
 RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
 PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
@@ -154,6 +160,8 @@ class Store(ABC):
         ------
         FileNotFoundError
             When there is none.
+        OSError
+            When it cannot be read, is too large or no file at all, such as a pipe.
         StoreAwayError
             When it cannot be reached.
         """
@@ -222,7 +230,7 @@ class FolderStore(Store):
         paths: dict[str, None] = {}
         with suppress(FileNotFoundError):
             for entry in os.scandir(self.folder):
-                if entry.is_dir():
+                if _is_folder(entry):
                     paths.update({f"{entry.name}/{file}": None for file in _names_in(entry.path)})
                 else:
                     paths[entry.name] = None
@@ -232,7 +240,12 @@ class FolderStore(Store):
         return (self.folder / path).is_file()
 
     def read(self, path: str, digest: str | None = None) -> bytes:
-        return (self.folder / path).read_bytes()
+        with open(self.folder / path, "rb", opener=_open_at_once) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "it is no file")
+            _check_size(path, found.st_size)
+            return file.read()
 
     def create(self, path: str, content: bytes) -> None:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -320,6 +333,7 @@ class BucketStore(Store):
 
     def __init__(self, url: str) -> None:
         self._root = url.removeprefix("s3://")
+        self._sizes: dict[str, int] = {}  # as listed last
 
     @cached_property
     def _files(self) -> Any:
@@ -341,10 +355,15 @@ class BucketStore(Store):
         bucket, _, prefix = self._root.partition("/")
         prefix = f"{prefix}/" if prefix else ""
         with _reached():
-            return {
-                path: Entry(entry["ETag"].strip('"'), _timestamp(entry["LastModified"]))
+            listed = {
+                path: entry
                 for entry in self._listed(bucket, prefix)
                 if all(map(SAFE_SEGMENT.fullmatch, (path := entry["Key"].removeprefix(prefix)).split("/")))
+            }
+            self._sizes = {path: entry["Size"] for path, entry in listed.items()}
+            return {
+                path: Entry(entry["ETag"].strip('"'), _timestamp(entry["LastModified"]))
+                for path, entry in listed.items()
             }
 
     def _listed(self, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
@@ -366,6 +385,7 @@ class BucketStore(Store):
             following = {"ContinuationToken": page["NextContinuationToken"]}
 
     def read(self, path: str, digest: str | None = None) -> bytes:
+        _check_size(path, self._sizes.get(path, 0))
         with _reached():
             content: bytes = self._files.cat_file(f"{self._root}/{path}", timeout=READ_SECONDS)
         return content
@@ -477,7 +497,7 @@ class CachedStore(Store):
             return entry
         if path in before and before[path][:2] == entry[:2]:
             return before[path]
-        with suppress(FileNotFoundError):  # deleted this moment
+        with suppress(OSError):  # deleted this moment, or no champion's name
             return entry._replace(content=self._bucket.read(path).decode(errors="replace"))
         return entry
 
@@ -604,6 +624,14 @@ def _has_models(paths: Iterable[str]) -> bool:
     return any(path.endswith(f"/{MANIFEST}") for path in paths)
 
 
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder; so is one that cannot be looked at, such as a loop of links."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
+
+
 def _names_in(folder: str) -> list[str]:
     """The files in a folder; a manifest for one that cannot be looked into: its model is refused, and not gone."""
     try:
@@ -612,6 +640,17 @@ def _names_in(folder: str) -> list[str]:
         return []
     except OSError:
         return [MANIFEST]
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting, as a pipe makes one wait for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_size(path: str, size: int) -> None:
+    bounds = [most for end, most in MOST_BYTES.items() if path.endswith(end)]
+    if size > min(bounds, default=MOST_BYTES_OF_OTHERS):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def _is_json(content: bytes) -> bool:

@@ -19,6 +19,7 @@ import src.registry
 import src.stores
 from src.errors import BrokenArtifactError, NoHoldOutError, NoModelError, UnknownModelError
 from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
+from src.stores import FolderStore
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"
@@ -396,10 +397,10 @@ def test_a_harmed_file_that_does_not_serve_harms_nobody_and_is_never_given_out(r
 
 def test_a_model_is_loaded_from_its_manifest_and_its_pickles_alone(registry, model_id, monkeypatch):
     opened = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self.name) or read_bytes(self))
+    read = FolderStore.read
+    monkeypatch.setattr(FolderStore, "read", lambda self, path, *more: opened.append(path) or read(self, path, *more))
     registry.load(model_id)
-    assert sorted(opened) == sorted([MANIFEST, PIPELINE, MODEL])
+    assert sorted(opened) == sorted(f"{model_id}/{name}" for name in (MANIFEST, PIPELINE, MODEL))
 
 
 def test_verifying_an_artifact_looks_at_all_of_its_files(registry, model_id):
@@ -570,6 +571,98 @@ def test_another_use_cases_model_under_this_ones_name_is_refused(registry, key):
 def test_a_manifest_that_is_none_is_refused(registry, model_id, content):
     (registry.location / model_id / MANIFEST).write_bytes(content)
     assert reason(registry, model_id) == "its manifest cannot be read"
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+@pytest.mark.parametrize("levels", [33, 500, *range(900, 1000, 7)])
+def test_a_manifest_of_many_levels_is_refused(registry, model_id, levels, key):
+    path = registry.location / model_id / MANIFEST
+    path.write_text(path.read_text().replace('"trials": [', f'"trials": [{"[" * levels}{"]" * levels},', 1))
+    registry = Registry(registry.location, key)
+    for method in (registry.load, registry.manifest, registry.verify):
+        with pytest.raises(BrokenArtifactError, match="its manifest "):
+            method(model_id)
+
+
+@pytest.mark.parametrize("changes", [{"version": "\ud800"}, {"parameters": {"a": [{"\udfff": 1}]}}])
+def test_a_manifest_with_half_a_character_is_refused(registry, model_id, changes):
+    edit_manifest(registry, model_id, **changes)
+    assert reason(registry, model_id) == "its manifest cannot be read"
+
+
+@pytest.mark.parametrize("text", ["\n/etc", "\ud800", "é" * 1_000_000, {"a": "\ud800" * 1000}])
+@pytest.mark.parametrize("part", ["libraries", "protocol"])
+def test_an_error_repeats_little_of_a_manifest_and_only_what_can_be_written(registry, model_id, part, text):
+    edit_manifest(registry, model_id, **{part: {"lightgbm": text} if part == "libraries" else text})
+    with pytest.raises(BrokenArtifactError) as refused:
+        registry.load(model_id)
+    assert str(refused.value).isascii()
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize("name", ["../evil.champion", "..", ".", "", "a/b", "/etc/passwd", "a\\b", "a\n", "\0"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(registry, model_id, tmp_path, name):
+    files = json.loads((registry.location / model_id / MANIFEST).read_text())["files"]
+    (registry.location / "evil.champion").write_bytes(b"evil")
+    edit_manifest(registry, model_id, files={**files, name: hashlib.sha256(b"evil").hexdigest()})
+    other = Registry(tmp_path / "other")
+    with pytest.raises(BrokenArtifactError, match="names files that are none"):
+        registry.copy(model_id, other)
+    assert reason(registry, model_id) == "its manifest names files that are none"
+    assert not list(tmp_path.glob("other/*"))
+
+
+def make_huge(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)  # no byte of it is on the disk
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [make_huge, make_pipe, make_device, make_folder])
+@pytest.mark.parametrize("name", [MANIFEST, PIPELINE, MODEL])
+def test_what_is_no_file_or_far_too_large_is_refused_and_read_by_nobody(registry, model_id, name, spoil):
+    spoil(registry.location / model_id / name)
+    described = "its manifest" if name == MANIFEST else f"its file {name}"
+    assert reason(registry, model_id) == f"{described} cannot be read"
+
+
+def test_a_manifest_of_megabytes_is_not_parsed(registry, model_id, monkeypatch):
+    (registry.location / model_id / MANIFEST).write_bytes(b"[" * 5_000_001)
+    monkeypatch.setattr(json, "loads", None)
+    assert reason(registry, model_id) == "its manifest cannot be read"
+    with pytest.raises(OSError, match="too large"):
+        registry._store.read(f"{model_id}/{MANIFEST}")
+
+
+@pytest.mark.parametrize("spoil", [make_huge, make_pipe, make_device, make_folder])
+def test_a_champion_that_is_no_file_or_far_too_large_is_refused(registry, model_id, spoil):
+    registry.promote(model_id)
+    spoil(registry.location / "credit.champion")
+    with pytest.raises(BrokenArtifactError, match="its name cannot be read"):
+        registry.champion("credit")
+
+
+@pytest.mark.parametrize("name", ["loop", GOOD_ID])
+def test_a_loop_of_links_takes_no_other_model_away(registry, model_id, name):
+    (registry.location / name).symlink_to(name)
+    assert registry.load(model_id).model_id == model_id
+    assert model_id in registry.list("credit")
+    assert registry.away is None
 
 
 @pytest.mark.parametrize(

@@ -561,6 +561,19 @@ def test_a_cache_deletes_nothing_that_it_did_not_write(s3, bucket, proxy, regist
     assert (tmp_path / f"s3+{bucket}" / "notes" / "mine.txt").exists()
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "credit.champion"])
+def test_an_object_that_is_far_too_large_is_refused_by_itself(s3, published, tmp_path, name):
+    credit, bikes = published.latest("credit"), published.latest("bikes")
+    bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
+    path = f"{credit}/{name}" if name == MANIFEST else name
+    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=b" " * 5_000_001)
+    other = fresh(published, tmp_path)
+    assert other.load(bikes).model_id == bikes
+    with pytest.raises(BrokenArtifactError, match="cannot be read"):
+        other.load(credit) if name == MANIFEST else other.champion("credit")
+    assert other.away is None
+
+
 def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp_path, monkeypatch):
     model_id = published.latest("credit")
     published.load(model_id)
@@ -928,14 +941,14 @@ def test_a_model_asked_for_by_its_name_alone_is_known_when_the_folder_is_gone(re
 
 def test_a_model_that_cannot_be_looked_into_goes_on_answering(folder_client, registry, monkeypatch, record):
     model_id = registry.latest("credit")
-    listdir, read, isfile = os.listdir, Path.read_bytes, os.path.isfile
+    listdir, open_, isfile = os.listdir, os.open, os.path.isfile
 
     def refuse(path: Path | str) -> None:
         if model_id in str(path):
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "listdir", lambda path: refuse(path) or listdir(path))
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse(path) or read(path))
+    monkeypatch.setattr(os, "open", lambda path, *more: refuse(path) or open_(path, *more))
     monkeypatch.setattr(os.path, "isfile", lambda path: model_id not in str(path) and isfile(path))
     for name in ("credit", model_id):
         assert folder_client.post(f"/output/{name}", json=record).json["model"] == model_id

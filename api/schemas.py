@@ -15,7 +15,7 @@ from marshmallow import RAISE, ValidationError, pre_load
 
 from src.aliases import Record
 from src.fairness import publishable
-from src.registry import MODEL_ID
+from src.stores import MODEL_ID
 from src.use_cases import all_use_cases
 from src.use_cases.declaration import UseCase
 from src.use_cases.features import Feature

@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -20,18 +20,19 @@ from src.errors import (
     InvalidSettingError,
     NoHoldOutError,
     NoModelError,
-    StoreAwayError,
     TabserveError,
     UnknownModelError,
 )
 from src.models.base import Model
 from src.pipeline import Pipeline
 from src.stores import (
+    ABANDONED_AFTER,
     CHAMPION_SUFFIX,
     DEFAULT_CACHE,
     DEFAULT_FOLDER,
     DELETED,
     MANIFEST,
+    MODEL_ID,
     SAFE_SEGMENT,
     Location,
     open_store,
@@ -49,7 +50,6 @@ REPORT = "report.html"
 NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is whole without them
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
-ABANDONED_AFTER = 3600  # seconds after which an artifact without a manifest is taken for a killed run's
 DEEPEST = 32  # levels of a manifest; training writes no more than six
 LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
@@ -64,12 +64,6 @@ _PARTS = {  # what every reader of a manifest may rely on
     "protected": dict | None,
     "threshold": float | None,
 }
-
-MODEL_ID = re.compile(
-    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
-    r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True)
@@ -157,9 +151,13 @@ class Artifact:
 
 
 def parse_key(text: str) -> str:
-    """Return the secret that `MODEL_SIGNING_KEY` holds; a ValueError for none."""
-    if not text:
+    """Return the secret that `MODEL_SIGNING_KEY` holds; a ValueError for none, for blanks and for no text at all."""
+    if not text.strip():
         raise ValueError("a text that is not empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # whose own words tell of the secret
+        raise ValueError("text in UTF-8") from None
     return text
 
 
@@ -424,25 +422,42 @@ class Registry:
         """
         self._store.refresh()
         self.check_exists(model_id)
-        self._store.replace(DELETED, model_id.encode())  # so that a store without models is not taken for a lost one
+        try:
+            self._store.replace(DELETED, model_id.encode())  # a store without models is then not taken for a lost one
+        except OSError:
+            if self.list() == [model_id]:
+                raise
+        with self._without_title(model_id):
+            self._store.delete(f"{model_id}/{MANIFEST}")
+        for path in [path for path in self._store.paths() if path.startswith(f"{model_id}/")]:
+            self._store.delete(path)
+
+    @contextmanager
+    def _without_title(self, model_id: str) -> Iterator[None]:
+        """Take the title of champion from an artifact that is then deleted; it gets it back when that fails."""
         use_case = _parts(model_id).use_case
+        title = None
         with suppress(BrokenArtifactError):
             if self.champion(use_case) == model_id:
+                title = self._store.read(_champion_file(use_case))
                 self._store.delete(_champion_file(use_case))
-        paths = [path for path in self._store.paths() if path.startswith(f"{model_id}/")]
-        for path in sorted(paths, key=lambda path: path != f"{model_id}/{MANIFEST}"):
-            self._store.delete(path)
+        try:
+            yield
+        except BaseException:
+            if title is not None:
+                self._store.replace(_champion_file(use_case), title)
+            raise
 
     def _sweep(self) -> None:
         """Remove what killed runs left: artifacts that got no manifest for a long time."""
         self._store.refresh()
         paths = self._store.paths()
-        parts = [(path, path.rpartition("/")[0]) for path in paths]
-        unfinished = [path for path, folder in parts if ModelId.parse(folder) and f"{folder}/{MANIFEST}" not in paths]
-        with suppress(FileNotFoundError):  # another one sweeps, too
-            for path in [path for path in unfinished if self._store.age(path) > ABANDONED_AFTER]:
-                with suppress(OSError, StoreAwayError):
-                    self._store.delete(path)
+
+        def has_no_manifest(path: str) -> bool:
+            folder = path.rpartition("/")[0]
+            return ModelId.parse(folder) is not None and f"{folder}/{MANIFEST}" not in paths
+
+        self._store.sweep(ABANDONED_AFTER, has_no_manifest)
 
     # reading
 

@@ -33,6 +33,13 @@ DELETED = "deleted"  # names the model that was deleted last: a store that holds
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
 KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)  # a SHA-256: the names under which a cache keeps files
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9]+", re.ASCII | re.DOTALL)  # a file that is being written
+ABANDONED_AFTER = 3600  # seconds after which what is unfinished is taken for a killed process's
+MODEL_ID = re.compile(
+    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
+    r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
+    re.ASCII,
+)
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
 
 # Bytes beyond which a file is not read: nobody trained it, and a worker would end of it.
@@ -200,6 +207,22 @@ class Store(ABC):
             When the store cannot be reached.
         """
 
+    def sweep(self, seconds: float, is_unfinished: Callable[[str], bool] = lambda path: False) -> None:
+        """Delete what killed processes left long ago: half-written files, and files of which that is said.
+
+        Parameters
+        ----------
+        seconds : float
+            How old it must be.
+        is_unfinished : function
+            Whether the file of a path is one more to be deleted when it is old.
+        """
+        for path in self.paths():
+            if TEMPORARY.fullmatch(path.rpartition("/")[2]) or is_unfinished(path):
+                with suppress(OSError, StoreAwayError):  # another one sweeps, too
+                    if self.age(path) > seconds:
+                        self.delete(path)
+
     def _went_away(self, error: StoreAwayError) -> None:
         if self.away != error.reason:
             logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
@@ -248,15 +271,18 @@ class FolderStore(Store):
             return file.read()
 
     def create(self, path: str, content: bytes) -> None:
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / path, content, "xb")
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _removed_on_failure(target):
+            _write(target, content, "xb")
 
     def replace(self, path: str, content: bytes) -> None:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-        _write(temporary, content, "wb")
-        temporary.replace(target)
+        with _removed_on_failure(temporary):
+            _write(temporary, content, "wb")
+            temporary.replace(target)
 
     def delete(self, path: str) -> None:
         (self.folder / path).unlink()
@@ -525,6 +551,7 @@ class CachedStore(Store):
         """Delete the copies of models that are no longer in the bucket, and nothing that is no copy."""
         folders = {"", *(path.rpartition("/")[0] for path in known)}
         with suppress(OSError):
+            self._copies.sweep(ABANDONED_AFTER)
             for path in self._copies.paths():
                 folder, _, name = path.rpartition("/")
                 if folder not in folders and KEPT.fullmatch(name):
@@ -621,7 +648,7 @@ def _check_not_lost(before: Iterable[str], now: Collection[str]) -> None:
 
 
 def _has_models(paths: Iterable[str]) -> bool:
-    return any(path.endswith(f"/{MANIFEST}") for path in paths)
+    return any(path.endswith(end := f"/{MANIFEST}") and MODEL_ID.fullmatch(path.removesuffix(end)) for path in paths)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -659,6 +686,19 @@ def _is_json(content: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    """Leave nothing of a file that could not be written; on a full disk it would take what room there is."""
+    try:
+        yield
+    except FileExistsError:  # it is another one's
+        raise
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _write(path: Path, content: bytes, mode: str) -> None:

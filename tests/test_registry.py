@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import src.registry
 import src.stores
-from src.errors import BrokenArtifactError, NoHoldOutError, NoModelError, UnknownModelError
-from src.registry import ABANDONED_AFTER, MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
-from src.stores import FolderStore
+from src.errors import BrokenArtifactError, InvalidSettingError, NoHoldOutError, NoModelError, UnknownModelError
+from src.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
+from src.stores import ABANDONED_AFTER, FolderStore
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"
@@ -332,6 +332,53 @@ def test_a_broken_artifact_can_be_deleted(registry, model_id):
     (registry.location / model_id / MANIFEST).write_text("not JSON")
     registry.delete(model_id)
     assert registry.list("credit") == []
+
+
+@pytest.mark.parametrize("failing", ["manifest.json", "credit.champion"])
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_champion_whose_deletion_fails_keeps_its_title(registry, monkeypatch, failing, key):
+    registry = Registry(registry.location, key)
+    model_id = copy_of(registry)
+    registry.promote(model_id)
+    unlink = Path.unlink
+
+    def refuse(self: Path, *arguments: Any) -> None:
+        if self.name == failing:
+            raise PermissionError(13, "Permission denied")
+        unlink(self, *arguments)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        registry.delete(model_id)
+    assert registry.champion("credit") == model_id
+    assert registry.load(model_id).model_id == model_id
+
+
+def test_models_of_a_full_disk_can_be_deleted_but_for_the_last(registry, monkeypatch):
+    def is_full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", is_full)
+    *others, last = registry.list()
+    for model_id in others:
+        registry.delete(model_id)
+        assert not (registry.location / model_id).exists()
+    with pytest.raises(OSError, match="No space left"):
+        registry.delete(last)
+    assert registry.list() == [last]
+
+
+def test_half_written_files_are_swept_away_when_they_are_old(registry, model_id):
+    folder = registry.location
+    left = [folder / ".credit.champion.12.34", folder / model_id / ".manifest.json.12.34", folder / ".deleted.5.6"]
+    for path in left:
+        path.touch()
+        os.utime(path, (0, 0))
+    left[-1].touch()  # is being written
+    (folder / ".hidden").touch()
+    os.utime(folder / ".hidden", (0, 0))
+    copy_of(registry)
+    assert [path.exists() for path in (*left, folder / ".hidden")] == [False, False, True, True]
 
 
 def test_saving_sweeps_away_what_killed_runs_left_long_ago_and_nothing_else(registry, model_id):
@@ -709,6 +756,16 @@ def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, va
 
 
 # signatures
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "not empty"), ("  ", "not empty"), ("\t\n", "not empty"), (os.fsdecode(b"\xff\xfesecret"), "text in UTF-8")],
+)
+def test_a_key_that_is_none_is_no_key(text, expected):
+    with pytest.raises(InvalidSettingError, match=expected) as refused:
+        Registry.from_environment({"MODEL_SIGNING_KEY": text})
+    assert "secret" not in str(refused.value)
 
 
 def test_a_signed_artifact_loads_with_its_key(registry):

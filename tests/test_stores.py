@@ -1,5 +1,6 @@
 """Stores: a folder and a bucket behind the same operations; a registry in a bucket, through all that networks do."""
 
+import errno
 import json
 import os
 import shutil
@@ -177,6 +178,30 @@ def test_what_is_deleted_is_gone(store):
     assert set(store.paths()) == {"a/c"}
     with pytest.raises(FileNotFoundError):
         store.read("a/b")
+
+
+@pytest.mark.parametrize("write", [FolderStore.create, FolderStore.replace])
+@pytest.mark.parametrize("path", ["credit.champion", "a folder/a file"])
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, write, path):
+    def is_full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", is_full)
+    with pytest.raises(OSError, match="No space left"):
+        write(FolderStore(tmp_path), path, b"content")
+    assert not [found for found in tmp_path.rglob("*") if found.is_file()]
+
+
+def test_a_file_that_was_there_outlives_a_failed_creation_and_a_failed_renaming(tmp_path):
+    store = FolderStore(tmp_path)
+    store.create("file", b"content")
+    with pytest.raises(FileExistsError):
+        store.create("file", b"other")
+    assert store.read("file") == b"content"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        store.replace("folder", b"content")
+    assert store.paths() == {"file": None}
 
 
 def test_objects_outside_the_prefix_or_with_names_that_mean_something_else_on_a_disk_are_not_seen(s3, bucket, location):
@@ -566,12 +591,26 @@ def test_an_object_that_is_far_too_large_is_refused_by_itself(s3, published, tmp
     credit, bikes = published.latest("credit"), published.latest("bikes")
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
     path = f"{credit}/{name}" if name == MANIFEST else name
-    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=b" " * 5_000_001)
+    published.promote(credit)
+    whole = s3.client().get_object(Bucket=bucket, Key=f"{prefix}/{path}")["Body"].read()
+    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=whole + b"\n" * 5_000_001)
     other = fresh(published, tmp_path)
     assert other.load(bikes).model_id == bikes
     with pytest.raises(BrokenArtifactError, match="cannot be read"):
         other.load(credit) if name == MANIFEST else other.champion("credit")
     assert other.away is None
+
+
+def test_what_a_killed_process_left_in_the_cache_is_swept_away(published, tmp_path):
+    model_id = published.latest("credit")
+    published.load(model_id)
+    old, new = (kept(published, tmp_path) / model_id / f".{'0' * 64}.{process}.1" for process in (1, 2))
+    for path, age in ((old, 3700), (new, 0)):
+        path.touch()
+        os.utime(path, (time.time() - age, time.time() - age))
+    published.promote(model_id)
+    published.list()
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp_path, monkeypatch):
@@ -895,8 +934,16 @@ def replaced_by_a_file(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def with_other_things(folder: Path) -> Iterator[None]:
-    with emptied(folder):
+    with emptied(folder), pytest.MonkeyPatch.context() as patch:
         (folder / "lost+found").mkdir()
+        listdir = os.listdir
+
+        def refuse(path: Path | str) -> list[str]:
+            if str(path).endswith("lost+found"):  # which is root's
+                raise PermissionError(13, "Permission denied")
+            return listdir(path)
+
+        patch.setattr(os, "listdir", refuse)
         (folder / "notes.txt").write_text("")
         yield
         (folder / "lost+found").rmdir()

@@ -13,7 +13,7 @@ from flask.cli import NoAppException, ScriptInfo
 from api.config import Settings
 from api.users import InvalidUserError, Users, check_name
 from src import log
-from src.errors import BrokenArtifactError, TabserveError
+from src.errors import BrokenArtifactError, TabserveError, UnknownModelError
 from src.registry import ModelId, Registry
 from src.stores import Location, parse_location
 from src.use_cases import all_use_cases
@@ -78,18 +78,36 @@ def models(context: click.Context) -> None:
 @click.pass_obj
 def list_(registry: Registry, use_case: str | None) -> None:
     """Print the model_ids, newest first, champions marked."""
-    champions = {_champion(registry, name) for name in all_use_cases()}
-    for model_id in registry.list(use_case):
+    champions, faults = _champions(registry)
+    for fault in faults.values():  # who shall promote another must see what there is
+        click.echo(fault, err=True)
+    model_ids = registry.list(use_case)
+    if not model_ids:
+        click.echo(_none_in(registry, use_case), err=True)
+    for model_id in model_ids:
         mark = "  champion" if model_id in champions else ""
         click.echo(f"{model_id}{mark}")
 
 
-def _champion(registry: Registry, use_case: str) -> str | None:
-    try:
-        return registry.champion(use_case)
-    except BrokenArtifactError as error:  # who shall promote another must see what there is
-        click.echo(str(error), err=True)
-        return None
+def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
+    """The champions, and what is wrong with those that cannot answer, by their model_id or else their use case."""
+    champions: set[str] = set()
+    faults: dict[str, str] = {}
+    for use_case in all_use_cases():
+        champion, prefix = None, f"The champion of {use_case} cannot answer: "
+        try:
+            if champion := registry.champion(use_case):
+                champions.add(champion)
+                registry.load(champion)
+        except BrokenArtifactError as error:
+            faults[champion or use_case] = f"{prefix if champion else ''}{error}"
+        except UnknownModelError:
+            faults[champion or use_case] = f"{prefix}{champion} is not there; promote a model again."
+    return champions, faults
+
+
+def _none_in(registry: Registry, use_case: str | None = None) -> str:
+    return f"There are no {f'{use_case} ' if use_case else ''}models in {registry.location}."
 
 
 @models.command()
@@ -133,16 +151,20 @@ def promote(registry: Registry, model_id: str) -> None:
 @click.pass_obj
 def verify(registry: Registry, model_ids: tuple[str, ...]) -> None:
     """Check models (all of them by default) against their manifests; exit with 1 when one is refused."""
-    refused = 0
-    for model_id in model_ids or registry.list():
+    _, refused = ({}, {}) if model_ids else _champions(registry)
+    found = model_ids or registry.list()
+    if not (found or refused):
+        raise click.ClickException(_none_in(registry))
+    for model_id in found:
         try:
             registry.verify(model_id)
             click.echo(f"{model_id} is whole.")
         except TabserveError as error:
-            refused += 1
-            click.echo(str(error), err=True)
+            refused.setdefault(model_id, str(error))
+    for reason in refused.values():
+        click.echo(reason, err=True)
     if refused:
-        raise click.ClickException(f"{refused} model(s) refused.")
+        raise click.ClickException(f"{len(refused)} model(s) refused.")
 
 
 @models.command()
@@ -159,7 +181,10 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
     to = registry.beside(destination)
 
     def copy_one(model_id: str) -> None:
+        is_taken_away = not hold_out and to.has_hold_out(model_id)
         is_new = registry.copy(model_id, to, hold_out=hold_out)
+        if is_taken_away:
+            click.echo(f"{model_id}: its hold-out, test.csv, was there and is deleted.")
         click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
 
     if model_ids:

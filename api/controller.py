@@ -132,7 +132,7 @@ def version() -> Response:
 @problems(422, 503)
 def models(query_data: Mapping[str, str]) -> Response:
     """List the models, newest first."""
-    return as_json({"models": store().registry.list(query_data.get("use_case"))})
+    return as_json({"models": store().model_ids(query_data.get("use_case"))})
 
 
 @blueprint.get("/models/<model_id>")

@@ -124,9 +124,12 @@ class ModelStore:
                     readiness.refused[use_case] = resolved.refused
         return readiness
 
+    def model_ids(self, use_case: str | None = None) -> list[str]:
+        """Those that can be asked for, of one use case or of all that are declared, newest first."""
+        return [model_id for model_id in self.registry.list(use_case) if _is_of_a_use_case(model_id)]
+
     def _check_served(self, model_id: str) -> None:
-        parts = ModelId.parse(model_id)
-        if parts is None or parts.use_case not in all_use_cases():
+        if not _is_of_a_use_case(model_id):
             raise UnknownModelError
         self.registry.check_exists(model_id)
 
@@ -196,6 +199,11 @@ class ModelStore:
         self._refused.pop(model_id, None)
         logger.info("loaded %s", model_id)
         return artifact
+
+
+def _is_of_a_use_case(model_id: str) -> bool:
+    parts = ModelId.parse(model_id)
+    return parts is not None and parts.use_case in all_use_cases()
 
 
 def _warm_up(artifact: Artifact) -> None:

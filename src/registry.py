@@ -357,6 +357,8 @@ class Registry:
     def copy(self, model_id: str, to: "Registry", *, hold_out: bool = True) -> bool:
         """Copy an artifact to another registry, all but `train.csv`, which stays where it was trained.
 
+        One that is there already is verified, and written again when it is refused or lacks a file.
+
         Parameters
         ----------
         model_id : str
@@ -364,12 +366,12 @@ class Registry:
         to : Registry
             Where to.
         hold_out : bool
-            Whether `test.csv` goes along, when it is there.
+            Whether `test.csv` goes along, when it is there; otherwise one that was copied before is deleted.
 
         Returns
         -------
         bool
-            False when it was there already.
+            False when it was there already, whole.
 
         Raises
         ------
@@ -383,11 +385,21 @@ class Registry:
         left_out = {TRAIN_TABLE} if hold_out else {TRAIN_TABLE, TEST_TABLE}
         files = self._files(model_id, manifest, left_out)
         to._sweep()
-        if to._store.exists(f"{model_id}/{MANIFEST}"):
+        if not hold_out and to.has_hold_out(model_id):
+            to._store.delete(f"{model_id}/{TEST_TABLE}")
+        if to._is_whole(model_id, files):
             return False
         for name, content in {**files, MANIFEST: written}.items():  # perhaps once more: the same, after a killed copy
             to._store.replace(f"{model_id}/{name}", content)
         return True
+
+    def _is_whole(self, model_id: str, names: Collection[str]) -> bool:
+        """Whether there is such an artifact, with files of these names, and all as its manifest says."""
+        try:
+            self._files(model_id, self.manifest(model_id))
+        except (BrokenArtifactError, UnknownModelError):
+            return False
+        return all(self._store.exists(f"{model_id}/{name}") for name in names)
 
     def copy_champion(self, use_case: str, to: "Registry") -> None:
         """Make the use case's champion that of another registry, which has its artifact: its signature goes along.
@@ -524,9 +536,13 @@ class Registry:
         BrokenArtifactError
             When they are not those that training wrote.
         """
-        if not self._store.exists(f"{model_id}/{TEST_TABLE}"):
+        if not self.has_hold_out(model_id):
             raise NoHoldOutError
         return self.read(model_id, TEST_TABLE, manifest)
+
+    def has_hold_out(self, model_id: str) -> bool:
+        """Whether the rows that an artifact's training held out are here."""
+        return ModelId.parse(model_id) is not None and self._store.exists(f"{model_id}/{TEST_TABLE}")
 
     def _files(self, model_id: str, manifest: Mapping[str, Any], left_out: Collection[str] = ()) -> dict[str, bytes]:
         """All files of an artifact but its manifest, verified."""

@@ -113,10 +113,72 @@ def test_copy_takes_the_hold_out_along_unless_told_otherwise(
     assert run("copy", "--hold-out=perhaps", str(tmp_path / "third")).exit_code == 2
 
 
-def test_list_of_an_empty_registry_prints_nothing(run, monkeypatch, tmp_path):
-    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none yet"))
-    result = run("list")
-    assert (result.exit_code, result.output) == (0, "")
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_registry_without_models_list_and_verify_say_so(run, monkeypatch, tmp_path, there):
+    place = tmp_path / "none yet"
+    if there:
+        (place / "something else").mkdir(parents=True)
+    monkeypatch.setenv("MODEL_REGISTRY", str(place))
+    listed, verified = run("list"), run("verify")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", f"There are no models in {place}.\n")
+    assert (verified.exit_code, verified.stdout) == (1, "")
+    assert f"There are no models in {place}." in verified.stderr
+
+
+def test_a_champion_that_is_gone_is_said_by_list_and_verify(run, registry, model_id):
+    champion = copy_of(registry)
+    registry.promote(champion)
+    shutil.rmtree(registry.location / champion)
+    listed, verified = run("list"), run("verify")
+    assert (listed.exit_code, listed.stdout) == (0, f"{model_id}\n")
+    assert (verified.exit_code, verified.stdout) == (1, f"{model_id} is whole.\n")
+    for result in (listed, verified):
+        assert f"The champion of credit cannot answer: {champion} is not there; promote a model again." in result.stderr
+    assert "1 model(s) refused." in verified.stderr
+    assert run("verify", model_id).exit_code == 0
+
+
+def test_a_champion_that_is_refused_is_said_by_list_and_verify(run, registry, model_id):
+    registry.promote(model_id)
+    change_byte(registry.location / model_id / "model.pkl")
+    listed, verified = run("list"), run("verify")
+    assert (listed.exit_code, listed.stdout) == (0, f"{model_id}  champion\n")
+    for result in (listed, verified):
+        assert f"The champion of credit cannot answer: {model_id} is refused: its file model.pkl" in result.stderr
+    assert (verified.exit_code, verified.stdout) == (1, "")
+    assert "1 model(s) refused." in verified.stderr
+
+
+def test_verify_refuses_a_champion_that_cannot_be_read(run, registry, model_id):
+    (registry.location / "credit.champion").write_text("")
+    result = run("verify")
+    assert (result.exit_code, result.stdout) == (1, f"{model_id} is whole.\n")
+    assert "its name cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.pkl", "report.html", "test.csv"])
+@pytest.mark.parametrize("harm", [change_byte, Path.unlink])
+def test_a_damaged_copy_is_copied_again(run, registry, model_id, tmp_path, name, harm):
+    registry.promote(model_id)
+    other = Registry(tmp_path / "other")
+    assert run("copy", str(other.location)).exit_code == 0
+    assert f"{model_id} is there already." in run("copy", str(other.location)).stdout
+    harm(other.location / model_id / name)
+    assert f"{model_id} is copied." in run("copy", str(other.location)).stdout
+    other.verify(model_id)
+    assert (other.location / model_id / name).read_bytes() == (registry.location / model_id / name).read_bytes()
+
+
+def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, tmp_path):
+    other = tmp_path / "other"
+    run("copy", str(other), model_id)
+    result = run("copy", "--hold-out=false", str(other), model_id)
+    assert not (other / model_id / "test.csv").exists()
+    assert result.stdout == (
+        f"{model_id}: its hold-out, test.csv, was there and is deleted.\n{model_id} is there already.\n"
+    )
+    assert (registry.location / model_id / "test.csv").exists()
+    assert "deleted" not in run("copy", "--hold-out=false", str(other), model_id).stdout
 
 
 def test_show_prints_the_manifest(run, registry, model_id):

@@ -148,6 +148,14 @@ def test_a_model_of_no_declared_use_case_is_unknown(counting, store):
         store.get(other)
 
 
+def test_models_of_no_declared_use_case_are_not_listed(client, registry):
+    foreign = copy_of(registry, "wine-lightgbm_v1.0.0-1.000000", use_case="wine")
+    listed = client.get("/models").json["models"]
+    assert sorted([*listed, foreign]) == sorted(registry.list())
+    assert {client.get(f"/models/{model_id}").status_code for model_id in listed} == {200}
+    assert client.get(f"/models/{foreign}").status_code == 404
+
+
 @pytest.mark.parametrize("name", ALIASES)
 def test_a_use_case_without_a_model_says_so(tmp_path, name):
     with pytest.raises(NoModelError, match="no credit model yet"):

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from apiflask import APIFlask, HTTPError
 from flask import Response
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 
 from api.turn import BusyError
@@ -94,8 +94,9 @@ def init_app(app: APIFlask) -> None:
         headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
         return problem(error.code or 500, error.description or "", headers=headers)
 
+    @app.errorhandler(NoMoreData)
     @app.errorhandler(ParseException)
-    def broken_transfer(error: ParseException) -> Response:
+    def broken_transfer(error: Exception) -> Response:
         # what gunicorn raises while a body is read whose chunks are malformed; what follows it cannot be read either
         return problem(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.", headers={"Connection": "close"})
 

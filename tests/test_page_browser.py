@@ -473,7 +473,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(server: Server, pag
     alert = place.locator("section", has_text="A whole file").get_by_role("alert")
     for name, content, reasons in (
         ("picture.png", b"\x89PNG", ["The file is neither CSV (UTF-8) nor XLSX."]),
-        ("hours.csv", b"hour,colour\n1,red\n", ["The file cannot be used", "colour:", "weekday:"]),
+        ("hours.csv", b"hour,colour\n1,red\n", ["The file cannot be used", "1 unknown column(s), B;", "weekday:"]),
     ):
         place.locator(".upload").set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])
         for reason in reasons:

@@ -893,7 +893,7 @@ def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "problem"),
     [
-        (Algorithm(name="line", model=LinearRegression()), "Input X contains NaN"),
+        (Algorithm(name="line", model=LinearRegression()), "its scores are no numbers"),
         (Algorithm(name="trees", model=LgbRegressor(num_leaves=1)), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(1, 9)}), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"categorical": Whole(0, 1)}), ""),

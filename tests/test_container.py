@@ -177,7 +177,7 @@ def test_the_image_runs_gunicorn_as_a_user_by_number(image: str) -> None:
     config = inspected(image, ".Config")
     assert config["User"] == "10001:10001"
     assert list(config["ExposedPorts"]) == ["8080/tcp"]
-    assert (config["Entrypoint"], config["Cmd"]) == (None, ["gunicorn", "application"])
+    assert (config.get("Entrypoint"), config["Cmd"]) == (None, ["gunicorn", "application"])
 
 
 def find(image: str, *arguments: str) -> list[str]:

@@ -260,7 +260,7 @@ class _Source:
         _at_most(self.unused, MAX_ROW_BYTES, "bytes in a row")
         content = self._part.read(size)
         if self._prolog:
-            self._prolog.Parse(content)
+            self._prolog.Parse(content, not content)  # a long comment may be kept back until the end
         return content
 
     def _end_prolog(self, *_: object) -> None:

@@ -22,8 +22,8 @@ LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wro
 PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time
 ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: where its records stand in the file
 LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
-# what a spreadsheet may take for the beginning of one, also behind blanks; the last four are wide ones
 BLANKS = " \u00a0\u3000"
+# what a spreadsheet may take for the beginning of a formula, also behind blanks; the last four are wide letters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

@@ -36,7 +36,7 @@ from api.schemas import (
 from api.serving import ModelStore
 from api.turn import Turn
 from src.datasets.reader import XLSX_MAGIC, Table, check_file_name, read_table
-from src.errors import InvalidRecordsError
+from src.errors import FileLimitError, InvalidRecordsError, TooManyRowsError
 from src.explain import Explanation, Reason, explain
 from src.predict import Prediction, make_prediction, measure
 from src.registry import REPORT, Artifact
@@ -260,7 +260,12 @@ def _answer_list(artifact: Artifact, content: bytes) -> Response:
 def _answer_hold_out(artifact: Artifact) -> Response:
     content = store().registry.hold_out(artifact.model_id, artifact.manifest)
     with _in_turn(len(content), LARGE_CSV):
-        return _answer(artifact, _read(artifact, io.BytesIO(content), "The hold-out"), _partial())
+        try:
+            table = _read(artifact, io.BytesIO(content), "The hold-out")
+        except TooManyRowsError:
+            limit = _settings().max_rows
+            raise FileLimitError(f"The hold-out has more than {limit} rows: send some as a list.") from None
+        return _answer(artifact, table, _partial())
 
 
 @predictions.post("/outputs_upload/<model_id>")

@@ -565,7 +565,9 @@ def test_a_row_at_fault_whose_outcome_is_open_is_only_blamed_for_the_fault(
 
 
 def test_a_hold_out_of_more_rows_than_allowed_is_not_answered(narrow: FlaskClient) -> None:
-    assert_problem(narrow.post("/outputs/credit"), 413)
+    answer = narrow.post("/outputs/credit")
+    assert_problem(answer, 413)
+    assert answer.json["detail"] == "The hold-out has more than 3 rows: send some as a list."
 
 
 # files

@@ -63,7 +63,7 @@ LABEL org.opencontainers.image.title="Tabserve training" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT"
 USER 10001:10001
-CMD ["python", "-m", "src.train_pipeline"]
+CMD ["python", "-m", "tabserve.train_pipeline"]
 
 
 # The models that answer. The libraries of training are installed only when a model is missing: with models in the
@@ -80,7 +80,7 @@ RUN missing=$(flask models missing) \
            pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
                --requirement /tmp/requirements-train.txt; \
        fi \
-    && for name in $missing; do python -m src.train_pipeline --use-case "$name" || exit 1; done \
+    && for name in $missing; do python -m tabserve.train_pipeline --use-case "$name" || exit 1; done \
     && flask models copy --hold-out="$HOLD_OUT" /models
 
 

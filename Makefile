@@ -47,7 +47,7 @@ train: setup  ## train the models of one use case: make train USE_CASE=bikes
 
 serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
 	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \
-	$(BIN)/python -m api.start && missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
+	$(BIN)/python -m tabserve.api.start && missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
 		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
 	done && \
 	echo "Starting on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
@@ -59,6 +59,7 @@ test: setup  ## run all tests
 lint: setup deploy-check  ## check style and types, and what is deployed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf .venv/types && mkdir -p .venv/types/tabserve && ln -s "$$PWD"/src/*.* "$$PWD"/src/*/ "$$PWD/api" .venv/types/tabserve
 	$(BIN)/mypy
 
 deploy-check: setup  ## check what is deployed with: images, compose, Travis, CloudFormation

@@ -4,13 +4,12 @@ import logging
 import os
 from typing import Any
 
+from tabserve import log
+from tabserve.api.app import create_app
+from tabserve.api.auth import check_at_start
+from tabserve.api.config import Settings
+from tabserve.api.start import check_port
 from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
-
-from api.app import create_app
-from api.auth import check_at_start
-from api.config import Settings
-from api.start import check_port
-from src import log
 
 HOST = "127.0.0.1"
 
@@ -35,5 +34,5 @@ class QuietRequestHandler(WSGIRequestHandler):
 if __name__ == "__main__":
     settings = application.extensions["settings"]
     log.configure(settings.log_level)
-    logging.getLogger("api").info("the development server answers on http://%s:%d", HOST, settings.port)
+    logging.getLogger("tabserve.api").info("the development server answers on http://%s:%d", HOST, settings.port)
     application.run(host=HOST, port=settings.port, request_handler=QuietRequestHandler)

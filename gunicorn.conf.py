@@ -14,11 +14,10 @@ import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
-
-from api.auth import check_at_start
-from api.config import Settings
-from api.worker import Log, Worker, stop_without_loss
-from src import log
+from tabserve import log
+from tabserve.api.auth import check_at_start
+from tabserve.api.config import Settings
+from tabserve.api.worker import Log, Worker, stop_without_loss
 
 settings = Settings.at_start()
 log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again

@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+FOLDERS = {"tabserve": "src", "tabserve.api": "api"}
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "src" / "__init__.py").read_text(), re.MULTILINE)
 assert VERSION
 
@@ -21,16 +22,22 @@ setup(
     description="Train a model on a table and serve its predictions",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_packages(include=["api", "api.*", "src", "src.*"]),
+    # The folders keep their names. What is imported is one package, which collides with nobody's own `src`.
+    package_dir=FOLDERS,
+    packages=[
+        name
+        for package, folder in FOLDERS.items()
+        for name in (package, *(f"{package}.{inner}" for inner in find_packages(folder)))
+    ],
     package_data={
-        "api": ["static/*", "templates/*"],
-        "src.datasets": ["*.xlsx", "*.csv", "*.md"],
-        "src.report": ["*.html"],
+        "tabserve.api": ["static/*", "templates/*"],
+        "tabserve.datasets": ["*.xlsx", "*.csv", "*.md"],
+        "tabserve.report": ["*.html"],
     },
     install_requires=requirements("requirements.in"),
     extras_require={"train": requirements("requirements-train.in"), "s3": requirements("requirements-s3.in")},
     entry_points={
-        "console_scripts": ["tabserve-train=src.train_pipeline:main"],
-        "flask.commands": ["models=api.commands:models", "users=api.commands:users"],
+        "console_scripts": ["tabserve-train=tabserve.train_pipeline:main"],
+        "flask.commands": ["models=tabserve.api.commands:models", "users=tabserve.api.commands:users"],
     },
 )

@@ -10,13 +10,12 @@ from typing import Any
 
 import orjson
 from flask import Response
-
-from api.schemas import MOST_ROWS, record_schema, row_errors
-from src.aliases import Record
-from src.datasets.reader import Table
-from src.predict import Prediction
-from src.registry import Artifact
-from src.use_cases.features import Feature
+from tabserve.aliases import Record
+from tabserve.api.schemas import MOST_ROWS, record_schema, row_errors
+from tabserve.datasets.reader import Table
+from tabserve.predict import Prediction
+from tabserve.registry import Artifact
+from tabserve.use_cases.features import Feature
 
 LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wrong in its row
 PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time

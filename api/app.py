@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import tabserve
 from apiflask import APIFlask
+from tabserve.api import auth, bikes, docs, errors, limits, openapi, page
+from tabserve.api.config import Settings
+from tabserve.api.controller import blueprint, predictions
+from tabserve.api.serving import ModelStore
+from tabserve.api.turn import Turn
+from tabserve.log import traced
+from tabserve.registry import Registry
 from werkzeug.middleware.proxy_fix import ProxyFix
-
-import src
-from api import auth, bikes, docs, errors, limits, openapi, page
-from api.config import Settings
-from api.controller import blueprint, predictions
-from api.serving import ModelStore
-from api.turn import Turn
-from src.log import traced
-from src.registry import Registry
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time
 MOST_FORM_PARTS = 10
@@ -44,7 +43,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app = Service(
         __name__,
         title="Tabserve",
-        version=src.__version__,
+        version=tabserve.__version__,
         docs_path=None,
         static_folder=None,  # type: ignore[arg-type]  # the pages send their files themselves
     )

@@ -15,15 +15,14 @@ from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
 from flask import Response, current_app, request
+from tabserve.api.config import Settings
+from tabserve.api.errors import problem
+from tabserve.api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
+from tabserve.api.threads import paused
+from tabserve.api.users import Users, matches
+from tabserve.errors import TabserveError
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import ServiceUnavailable
-
-from api.config import Settings
-from api.errors import problem
-from api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
-from api.threads import paused
-from api.users import Users, matches
-from src.errors import TabserveError
 
 logger = logging.getLogger(__name__)
 

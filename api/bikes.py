@@ -8,16 +8,15 @@ from apiflask.fields import Float, String
 from apiflask.validators import Range
 from flask import Response
 from marshmallow import RAISE
-
-from api.answers import as_json
-from api.auth import auth
-from api.controller import predictions, problems, store
-from api.errors import InvalidFieldsError
-from api.schemas import AnswerSchema, QuerySchema, query_schema
-from src.errors import UnknownAlgorithmError
-from src.evaluation import HOLD_OUT
-from src.predict import make_prediction
-from src.use_cases.bikes import USE_CASE
+from tabserve.api.answers import as_json
+from tabserve.api.auth import auth
+from tabserve.api.controller import predictions, problems, store
+from tabserve.api.errors import InvalidFieldsError
+from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
+from tabserve.errors import UnknownAlgorithmError
+from tabserve.evaluation import HOLD_OUT
+from tabserve.predict import make_prediction
+from tabserve.use_cases.bikes import USE_CASE
 
 blueprint = APIBlueprint("bikes", __name__)
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import orjson
 from flask import request
+from tabserve.aliases import Record
+from tabserve.api.errors import BadRequestError, InvalidFieldsError
+from tabserve.api.schemas import MOST_FIELDS, MOST_ROWS, FieldErrors, printable
+from tabserve.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 from werkzeug.exceptions import RequestEntityTooLarge
-
-from api.errors import BadRequestError, InvalidFieldsError
-from api.schemas import MOST_FIELDS, MOST_ROWS, FieldErrors, printable
-from src.aliases import Record
-from src.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."

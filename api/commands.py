@@ -9,18 +9,17 @@ from tempfile import TemporaryDirectory
 import click
 from flask import Flask
 from flask.cli import NoAppException, ScriptInfo
-
-from api.config import Settings
-from api.users import InvalidUserError, Users, check_name
-from src import log
-from src.errors import BrokenArtifactError, TabserveError, UnknownModelError
-from src.registry import ModelId, Registry
-from src.stores import Location, parse_location
-from src.use_cases import all_use_cases
+from tabserve import log
+from tabserve.api.config import Settings
+from tabserve.api.users import InvalidUserError, Users, check_name
+from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError
+from tabserve.registry import ModelId, Registry
+from tabserve.stores import Location, parse_location
+from tabserve.use_cases import all_use_cases
 
 
 def _service() -> Flask:
-    from api.app import create_app  # most commands do without it
+    from tabserve.api.app import create_app  # most commands do without it
 
     try:
         settings = Settings.from_environment()

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from src.errors import InvalidSettingError
-from src.registry import parse_key
-from src.stores import DEFAULT_CACHE, DEFAULT_FOLDER, LOCATION_FORM, Location, parse_folder, parse_location
-from src.use_cases import all_use_cases
+from tabserve.errors import InvalidSettingError
+from tabserve.registry import parse_key
+from tabserve.stores import DEFAULT_CACHE, DEFAULT_FOLDER, LOCATION_FORM, Location, parse_folder, parse_location
+from tabserve.use_cases import all_use_cases
 
 DEFAULT_USE_CASE = "credit"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -1,4 +1,4 @@
-"""A client's connection, as `api.worker` sees it: what has arrived of a request, and what still waits to be sent."""
+"""A client's connection, as the worker sees it: what has arrived of a request, and what still waits to be sent."""
 
 import re
 import select

@@ -5,19 +5,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, BinaryIO, TypeVar, cast
 
+import tabserve
 from apiflask import APIBlueprint
 from apiflask.schemas import FileSchema
 from flask import Response, current_app, request
 from marshmallow import RAISE
-from werkzeug.datastructures import FileStorage
-
-import src
-from api import API_VERSION
-from api.answers import as_content, as_csv, as_json, table_errors
-from api.bodies import as_list, parse, read_body
-from api.config import Settings
-from api.errors import PROBLEM_TYPE, InvalidFieldsError, NotReadyError
-from api.schemas import (
+from tabserve.api import API_VERSION
+from tabserve.api.answers import as_content, as_csv, as_json, table_errors
+from tabserve.api.bodies import as_list, parse, read_body
+from tabserve.api.config import Settings
+from tabserve.api.errors import PROBLEM_TYPE, InvalidFieldsError, NotReadyError
+from tabserve.api.schemas import (
     ExplanationsSchema,
     HealthSchema,
     ModelSchema,
@@ -33,14 +31,15 @@ from api.schemas import (
     public_manifest,
     record_schema,
 )
-from api.serving import ModelStore
-from api.turn import Turn
-from src.datasets.reader import XLSX_MAGIC, Table, check_file_name, read_table
-from src.errors import FileLimitError, InvalidRecordsError, TooManyRowsError
-from src.explain import Explanation, Reason, explain
-from src.predict import Prediction, make_prediction, measure
-from src.registry import REPORT, Artifact
-from src.use_cases import all_use_cases, get_use_case
+from tabserve.api.serving import ModelStore
+from tabserve.api.turn import Turn
+from tabserve.datasets.reader import XLSX_MAGIC, Table, check_file_name, read_table
+from tabserve.errors import FileLimitError, InvalidRecordsError, TooManyRowsError
+from tabserve.explain import Explanation, Reason, explain
+from tabserve.predict import Prediction, make_prediction, measure
+from tabserve.registry import REPORT, Artifact
+from tabserve.use_cases import all_use_cases, get_use_case
+from werkzeug.datastructures import FileStorage
 
 blueprint = APIBlueprint("service", __name__)
 predictions = APIBlueprint("predictions", __name__)  # what may need credentials and have a limit
@@ -123,7 +122,7 @@ def _readiness(use_cases: Iterable[str]) -> Response:
 @blueprint.output(VersionSchema)
 def version() -> Response:
     """Name the versions of the program and of its HTTP contract."""
-    return as_json({"version": src.__version__, "api_version": API_VERSION})
+    return as_json({"version": tabserve.__version__, "api_version": API_VERSION})
 
 
 @blueprint.get("/models")

@@ -5,8 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
-
-from api.headers import protect
+from tabserve.api.headers import protect
 
 OURS = ("docs.js",)
 SWAGGER_UI = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")

@@ -9,12 +9,11 @@ import orjson
 from apiflask import APIFlask, HTTPError
 from flask import Response
 from gunicorn.http.errors import NoMoreData, ParseException
+from tabserve import errors
+from tabserve.api.turn import BusyError
+from tabserve.api.users import UsersFileError
+from tabserve.log import traced
 from werkzeug.exceptions import HTTPException
-
-from api.turn import BusyError
-from api.users import UsersFileError
-from src import errors
-from src.log import traced
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from apiflask import APIFlask
 from flask import Response
+from tabserve.api.config import Settings
+from tabserve.api.errors import problem
 from werkzeug.exceptions import TooManyRequests
-
-from api.config import Settings
-from api.errors import problem
 
 logger = logging.getLogger(__name__)
 

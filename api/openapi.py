@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from apiflask import APIFlask
-
-from api.answers import ROW_NUMBERS
-from api.config import Settings
-from api.controller import MOST_EXPLAINED
-from api.errors import PROBLEM_TYPE
-from api.schemas import MODEL_ID_PATTERN, record_json_schema
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
+from tabserve.api.answers import ROW_NUMBERS
+from tabserve.api.config import Settings
+from tabserve.api.controller import MOST_EXPLAINED
+from tabserve.api.errors import PROBLEM_TYPE
+from tabserve.api.schemas import MODEL_ID_PATTERN, record_json_schema
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
 
 DESCRIPTION = """\
 Predictions from models that were trained on tables.

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, render_template, send_from_directory
-
-from api.config import Settings
-from api.controller import store
-from api.headers import protect
-from src.datasets.reader import write_csv
-from src.errors import NoModelError, TabserveError, UnavailableError
-from src.evaluation import CROSS_VALIDATION, HOLD_OUT, Classification
-from src.registry import Registry
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Feature
+from tabserve.api.config import Settings
+from tabserve.api.controller import store
+from tabserve.api.headers import protect
+from tabserve.datasets.reader import write_csv
+from tabserve.errors import NoModelError, TabserveError, UnavailableError
+from tabserve.evaluation import CROSS_VALIDATION, HOLD_OUT, Classification
+from tabserve.registry import Registry
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Feature
 
 FILES = ("page.css", "page.js", "icon.svg")
 MOST_MODELS = 10  # of a use case, the newest: the page shall stay small

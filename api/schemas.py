@@ -12,13 +12,12 @@ from apiflask import Schema
 from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
-
-from src.aliases import Record
-from src.fairness import publishable
-from src.stores import MODEL_ID
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Feature
+from tabserve.aliases import Record
+from tabserve.fairness import publishable
+from tabserve.stores import MODEL_ID
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Feature
 
 LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
 MOST_FIELDS = 50  # fields of one record that an answer names

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from src.errors import (
+from tabserve.errors import (
     BrokenArtifactError,
     NoModelError,
     StoreAwayError,
@@ -15,9 +15,9 @@ from src.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from src.predict import make_prediction
-from src.registry import Artifact, ModelId, Registry
-from src.use_cases import all_use_cases
+from tabserve.predict import make_prediction
+from tabserve.registry import Artifact, ModelId, Registry
+from tabserve.use_cases import all_use_cases
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,14 @@
-"""What would keep the service from starting, said in one line before anything else is done: `python -m api.start`."""
+"""What would keep the service from starting, said in one line before anything else is done.
+
+`python -m tabserve.api.start` asks.
+"""
 
 import os
 import socket
 import sys
 
-from api.auth import check_at_start
-from api.config import Settings
+from tabserve.api.auth import check_at_start
+from tabserve.api.config import Settings
 
 
 def check_port(host: str, port: int) -> None:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from traceback import clear_frames
 from typing import ClassVar
 
-from api.threads import paused
-from src.errors import TabserveError
+from tabserve.api.threads import paused
+from tabserve.errors import TabserveError
 
 MOST_WAITING = 5  # requests, whose bodies are kept meanwhile
 PATIENCE = 30.0  # seconds that one waits; proxies give up after 60

@@ -19,11 +19,10 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, NoMoreData, ParseException
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
-
-from api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, Connection, arrived
-from api.errors import problem
-from api.threads import Pool
-from src.log import traced
+from tabserve.api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, Connection, arrived
+from tabserve.api.errors import problem
+from tabserve.api.threads import Pool
+from tabserve.log import traced
 
 READ_TIMEOUT = 10  # seconds for the whole head of a request, and without any byte of its body
 ANSWER_TIME = 30  # seconds to take a whole answer, and one more for each SLOWEST bytes of it that are taken

@@ -18,16 +18,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from sklearn.base import clone
-
-from src import __version__
-from src.aliases import Matrix, Vector
-from src.evaluation import bootstrap_intervals, roc_auc
-from src.models.base import Fold, Model
-from src.models.lightgbm import LgbClassifier
-from src.registry import library_versions
-from src.train_pipeline import Part, Plan, features_of, fit, read, score, split
-from src.use_cases import get_use_case
-from src.use_cases.declaration import Algorithm, UseCase
+from tabserve import __version__
+from tabserve.aliases import Matrix, Vector
+from tabserve.evaluation import bootstrap_intervals, roc_auc
+from tabserve.models.base import Fold, Model
+from tabserve.models.lightgbm import LgbClassifier
+from tabserve.registry import library_versions
+from tabserve.train_pipeline import Part, Plan, features_of, fit, read, score, split
+from tabserve.use_cases import get_use_case
+from tabserve.use_cases.declaration import Algorithm, UseCase
 
 OUTPUT = Path(__file__).with_name("ACCURACY.md")
 SEED = 2026  # of the cross-validations here: other folds than those that training tuned on

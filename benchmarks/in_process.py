@@ -19,12 +19,12 @@ from typing import Any
 
 import joblib
 import orjson
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.api.users import Users
+from tabserve.predict import make_prediction
 
-from api.app import create_app
-from api.config import Settings
-from api.users import Users
 from benchmarks.floor import application as floor
-from src.predict import make_prediction
 
 USER = ("bench", "a password for nothing")
 

@@ -23,16 +23,16 @@ import joblib
 import lightgbm
 import numpy as np
 import orjson
+from tabserve.aliases import Vector
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import BrokenArtifactError
+from tabserve.models.lightgbm import LgbModel
+from tabserve.registry import Artifact, Registry
+from tabserve.transformers import RemapTarget
+from tabserve.use_cases import get_use_case
 
 from benchmarks.report import write_report
 from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
-from src.aliases import Vector
-from src.datasets.reader import read_training_table
-from src.errors import BrokenArtifactError
-from src.models.lightgbm import LgbModel
-from src.registry import Artifact, Registry
-from src.transformers import RemapTarget
-from src.use_cases import get_use_case
 
 USE_CASE = get_use_case("credit")
 RECORDS = 200  # different ones, that one-row requests cycle through
@@ -145,7 +145,7 @@ def find_artifact(folder: Path) -> Artifact:
             continue
         registry.copy(model_id, registry.beside(folder))
         return artifact
-    from src.train_pipeline import Plan, run_training
+    from tabserve.train_pipeline import Plan, run_training
 
     progress("training a model")
     registry = Registry(folder, os.environ.get("MODEL_SIGNING_KEY"))

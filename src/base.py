@@ -3,7 +3,7 @@
 import inspect
 from typing import Any, Self
 
-from src.errors import NotFittedError
+from tabserve.errors import NotFittedError
 
 
 class Estimator:

@@ -10,13 +10,12 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-from src.aliases import Matrix, Vector
-from src.errors import InvalidUseCaseError, TooFewRowsError
-from src.models.base import Classifier, Fold, Metric, Model, Regressor
-from src.transformers import RemapTarget, Target
-from src.use_cases.features import Number
-from src.use_cases.kinds import check_kinds, fits
+from tabserve.aliases import Matrix, Vector
+from tabserve.errors import InvalidUseCaseError, TooFewRowsError
+from tabserve.models.base import Classifier, Fold, Metric, Model, Regressor
+from tabserve.transformers import RemapTarget, Target
+from tabserve.use_cases.features import Number
+from tabserve.use_cases.kinds import check_kinds, fits
 
 Metrics: TypeAlias = dict[str, float]
 TRAIN, CROSS_VALIDATION, HOLD_OUT, CHRONOLOGICAL = "train", "cross_validation", "hold_out", "chronological"

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from src.aliases import Matrix, Record, Vector
-from src.errors import NothingToPredictError
-from src.models.base import Classifier
-from src.pipeline import Pipeline
-from src.registry import Artifact
+from tabserve.aliases import Matrix, Record, Vector
+from tabserve.errors import NothingToPredictError
+from tabserve.models.base import Classifier
+from tabserve.pipeline import Pipeline
+from tabserve.registry import Artifact
 
 MOST_REASONS = 4
 ROUNDING = 1e-9  # the share of all that was added up below which a contribution may be rounding alone

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from src.aliases import Vector
-from src.evaluation import group_gate, roc_auc
-from src.use_cases.kinds import check_kinds
+from tabserve.aliases import Vector
+from tabserve.evaluation import group_gate, roc_auc
+from tabserve.use_cases.kinds import check_kinds
 
 if TYPE_CHECKING:
     import pandas as pd

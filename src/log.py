@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-OURS = {"src", "api", "gunicorn"}  # loggers whose messages are known to hold nothing that they must not
+OURS = {"tabserve", "gunicorn"}  # loggers whose messages are known to hold nothing that they must not
 LONGEST_LINE = 1000  # characters
 SERVICE_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 COMMAND_FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -81,8 +81,7 @@ def configuration(level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["others"]}},
         "root": {"level": level if level in ("ERROR", "CRITICAL") else "WARNING", "handlers": ["stderr"]},
         "loggers": {
-            "src": {"level": level},
-            "api": {"level": level},
+            "tabserve": {"level": level},
             "gunicorn.error": {"level": gunicorns_level, "handlers": [], "propagate": True},
         },
     }

@@ -3,9 +3,8 @@
 from typing import Any, Self
 
 import numpy as np
-
-from src.aliases import Matrix
-from src.transformers import Transformer
+from tabserve.aliases import Matrix
+from tabserve.transformers import Transformer
 
 
 class Pipeline(Transformer):
@@ -18,8 +17,8 @@ class Pipeline(Transformer):
 
     Examples
     --------
-    >>> from src.transformers import OneHot, RecordEncoder
-    >>> from src.use_cases.features import Category
+    >>> from tabserve.transformers import OneHot, RecordEncoder
+    >>> from tabserve.use_cases.features import Category
     >>> housing = Category(name="housing", description="Housing", values=("rent", "own"))
     >>> pipeline = Pipeline((RecordEncoder((housing,)), OneHot((0,))))
     >>> pipeline.fit_transform([{"housing": "own"}, {"housing": "rent"}]).tolist()

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from src.aliases import Record, Vector
-from src.errors import InvalidRecordsError, NothingToPredictError
-from src.evaluation import Task
-from src.registry import Artifact
+from tabserve.aliases import Record, Vector
+from tabserve.errors import InvalidRecordsError, NothingToPredictError
+from tabserve.evaluation import Task
+from tabserve.registry import Artifact
 
 
 class Prediction(NamedTuple):

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from src.errors import (
+from tabserve.errors import (
     BrokenArtifactError,
     InvalidSettingError,
     NoHoldOutError,
@@ -23,9 +23,9 @@ from src.errors import (
     TabserveError,
     UnknownModelError,
 )
-from src.models.base import Model
-from src.pipeline import Pipeline
-from src.stores import (
+from tabserve.models.base import Model
+from tabserve.pipeline import Pipeline
+from tabserve.stores import (
     ABANDONED_AFTER,
     CHAMPION_SUFFIX,
     DEFAULT_CACHE,
@@ -39,8 +39,8 @@ from src.stores import (
     parse_folder,
     parse_location,
 )
-from src.transformers import RecordEncoder, Target
-from src.use_cases.features import Feature
+from tabserve.transformers import RecordEncoder, Target
+from tabserve.use_cases.features import Feature
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from src.errors import StoreAwayError
+from tabserve.errors import StoreAwayError
 
 logger = logging.getLogger(__name__)
 

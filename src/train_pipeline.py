@@ -35,11 +35,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
-
-from src import __version__, log
-from src.aliases import Matrix, Vector
-from src.datasets.reader import read_training_table
-from src.errors import (
+from tabserve import __version__, log
+from tabserve.aliases import Matrix, Vector
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import (
     BrokenArtifactError,
     FailedGatesError,
     InvalidRecordsError,
@@ -53,7 +52,7 @@ from src.errors import (
     UnsavedError,
     UnsupportedFileError,
 )
-from src.evaluation import (
+from tabserve.evaluation import (
     CHRONOLOGICAL,
     CROSS_VALIDATION,
     HOLD_OUT,
@@ -64,11 +63,11 @@ from src.evaluation import (
     bootstrap_intervals,
     judge,
 )
-from src.fairness import compare_groups, smallest_ratios
-from src.hold_out import SPLIT, held_out
-from src.models.base import Classifier, CrossValidation, Model
-from src.pipeline import Pipeline
-from src.registry import (
+from tabserve.fairness import compare_groups, smallest_ratios
+from tabserve.hold_out import SPLIT, held_out
+from tabserve.models.base import Classifier, CrossValidation, Model
+from tabserve.pipeline import Pipeline
+from tabserve.registry import (
     MODEL,
     PIPELINE,
     REJECTED,
@@ -80,18 +79,18 @@ from src.registry import (
     Registry,
     library_versions,
 )
-from src.report import render_report
-from src.transformers import Target
-from src.tuning import BayesianSearch, Trial, best_of
-from src.use_cases import all_use_cases, get_use_case
-from src.use_cases.declaration import Algorithm, UseCase, signature
+from tabserve.report import render_report
+from tabserve.transformers import Target
+from tabserve.tuning import BayesianSearch, Trial, best_of
+from tabserve.use_cases import all_use_cases, get_use_case
+from tabserve.use_cases.declaration import Algorithm, UseCase, signature
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
     from rich.table import Table
 
-logger = logging.getLogger("src.train_pipeline")  # also when it is run, and is called __main__
+logger = logging.getLogger("tabserve.train_pipeline")  # also when it is run, and is called __main__
 
 LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
 HOLD_OUT_SHARE = 0.3

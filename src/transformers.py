@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-
-from src.aliases import Matrix, Record, Records, Vector
-from src.base import Estimator
-from src.errors import InvalidRecordsError, InvalidTargetError
-from src.use_cases.features import Category, Column, DerivedColumn, Feature, Integer
+from tabserve.aliases import Matrix, Record, Records, Vector
+from tabserve.base import Estimator
+from tabserve.errors import InvalidRecordsError, InvalidTargetError
+from tabserve.use_cases.features import Category, Column, DerivedColumn, Feature, Integer
 
 MANY_CLASSES = 100  # a target of more whole numbers is measured and not classified
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from src.errors import InterruptedTrainingError, InvalidUseCaseError
-from src.use_cases.kinds import fits
+from tabserve.errors import InterruptedTrainingError, InvalidUseCaseError
+from tabserve.use_cases.kinds import fits
 
 if TYPE_CHECKING:
     from bayes_opt.acquisition import AcquisitionFunction
-
-    from src.models.base import CrossValidation
+    from tabserve.models.base import CrossValidation
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ import pytest
 from apiflask import APIFlask
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
-
-from api.app import create_app
-from api.config import Settings
-from src.datasets.reader import read_training_table
-from src.registry import Artifact, Registry
-from src.train_pipeline import Plan, run_training
-from src.use_cases import get_use_case
-from src.use_cases.declaration import UseCase
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.datasets.reader import read_training_table
+from tabserve.registry import Artifact, Registry
+from tabserve.train_pipeline import Plan, run_training
+from tabserve.use_cases import get_use_case
+from tabserve.use_cases.declaration import UseCase
 
 ROOT = Path(__file__).parent.parent
 ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test client takes

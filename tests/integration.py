@@ -21,12 +21,11 @@ from urllib.parse import urlsplit
 
 import click
 import numpy as np
-
-from src.datasets.reader import read_training_table
-from src.errors import TabserveError
-from src.evaluation import HOLD_OUT
-from src.registry import TEST_TABLE, ModelId, Registry
-from src.use_cases import get_use_case
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import TabserveError
+from tabserve.evaluation import HOLD_OUT
+from tabserve.registry import TEST_TABLE, ModelId, Registry
+from tabserve.use_cases import get_use_case
 
 TOLERANCE = 0.001  # of the main metric
 PERCENTILES = (50, 90, 99)

@@ -8,9 +8,8 @@ from schemathesis import Case, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
-
-from api.openapi import FILE_TYPES
-from src.use_cases import all_use_cases
+from tabserve.api.openapi import FILE_TYPES
+from tabserve.use_cases import all_use_cases
 
 DEFAULT = "credit"
 BODY, PATH, QUERY = ParameterLocation.BODY, ParameterLocation.PATH, ParameterLocation.QUERY

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
+from tabserve.registry import Artifact, Registry
+from tabserve.use_cases import get_use_case
 
-from src.registry import Artifact, Registry
-from src.use_cases import get_use_case
 from tests.conftest import ROOT, Server, running_server
 
 MARKER = "Xylophone4711"
@@ -344,8 +344,8 @@ def test_a_worker_stays_small_over_ten_thousand_requests(
 def test_json_requests_import_none_of_the_libraries_of_training(trained: Registry) -> None:
     code = (
         "import sys\n"
-        "from api.app import create_app\n"
-        "from src.use_cases import get_use_case\n"
+        "from tabserve.api.app import create_app\n"
+        "from tabserve.use_cases import get_use_case\n"
         "client = create_app().test_client()\n"
         "record = dict(get_use_case('credit').example)\n"
         "answers = [\n"
@@ -367,7 +367,7 @@ def test_json_requests_import_none_of_the_libraries_of_training(trained: Registr
         check=True,
     )
     imported = {name.partition(".")[0] for name in done.stdout.split()}
-    assert {"api", "numpy", "orjson"} <= imported
+    assert {"tabserve", "numpy", "orjson"} <= imported
     assert not imported & set(HEAVY)
 
 
@@ -502,9 +502,9 @@ def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, 
     configuration = tmp_path / "quick.conf.py"
     configuration.write_text(
         "from runpy import run_path\n"
-        "import api.worker\n"
+        "import tabserve.api.worker\n"
         f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'quick'}}))\n"
-        "api.worker.READ_TIMEOUT = 1\n"
+        "tabserve.api.worker.READ_TIMEOUT = 1\n"
     )
     environment = {
         "MODEL_REGISTRY": str(trained.location),

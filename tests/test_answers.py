@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from api.answers import LONGEST_TEXT, as_csv, table_errors
-from api.schemas import MOST_ROWS
-from src.datasets.reader import Table
-from src.predict import make_prediction
-from src.registry import Artifact
+from tabserve.api.answers import LONGEST_TEXT, as_csv, table_errors
+from tabserve.api.schemas import MOST_ROWS
+from tabserve.datasets.reader import Table
+from tabserve.predict import make_prediction
+from tabserve.registry import Artifact
 
 
 def answer_of(artifact: Artifact, table: Table) -> list[dict[str, str]]:

@@ -10,11 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-
-import src.train_pipeline
-from src.datasets.reader import write_csv
-from src.errors import FailedGatesError, TabserveError
-from src.evaluation import (
+import tabserve.train_pipeline
+from tabserve.datasets.reader import write_csv
+from tabserve.errors import FailedGatesError, TabserveError
+from tabserve.evaluation import (
     ChampionMargin,
     Classification,
     CostMatrix,
@@ -25,16 +24,16 @@ from src.evaluation import (
     bootstrap_difference,
     bootstrap_intervals,
 )
-from src.fairness import GroupBy
-from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
-from src.models.linear import LogisticRegression
-from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
-from src.registry import Registry
-from src.train_pipeline import Plan, run_training
-from src.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
-from src.tuning import Real, Trial, Whole
-from src.use_cases.declaration import Algorithm, UseCase, columns_of
-from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.fairness import GroupBy
+from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.registry import Registry
+from tabserve.train_pipeline import Plan, run_training
+from tabserve.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
+from tabserve.tuning import Real, Trial, Whole
+from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
+from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 
 SEEDS = range(10)
 SEARCH_SPACE = {"num_leaves": Whole(2, 4), "learning_rate": Real(0.1, 0.1)}
@@ -158,7 +157,7 @@ def some_numbers(
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bootstrap intervals of few samples: how wide they are is not asked here."""
     for function in (bootstrap_intervals, bootstrap_difference):
-        monkeypatch.setattr(src.train_pipeline, function.__name__, partial(function, samples=100))
+        monkeypatch.setattr(tabserve.train_pipeline, function.__name__, partial(function, samples=100))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

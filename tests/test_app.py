@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from apiflask import APIFlask
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.registry import Registry
 
-from api.app import create_app
-from api.config import Settings
-from src.registry import Registry
 from tests.conftest import ROOT
 
 

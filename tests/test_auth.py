@@ -27,14 +27,14 @@ from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from tabserve.api import auth as module
+from tabserve.api.app import create_app
+from tabserve.api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
+from tabserve.api.config import Settings
+from tabserve.api.users import Users
+from tabserve.registry import Registry
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
-from api import auth as module
-from api.app import create_app
-from api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
-from api.config import Settings
-from api.users import Users
-from src.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server, wait_until, write_users
 
 NAME, PASSWORD = ALICE
@@ -609,7 +609,7 @@ def test_failures_are_logged_without_passwords_and_with_the_names_of_users_alone
     ask(client, basic(":".join(ALICE)), "1.2.3.4")
     for _ in range(12):
         ask(client, basic(f"{NAME}:{WRONG}"), "5.6.7.8\x1b[2J\n")
-    lines = [record for record in caplog.records if record.name in ("api.auth", "api.limits")]
+    lines = [record for record in caplog.records if record.name in ("tabserve.api.auth", "tabserve.api.limits")]
     assert [line.getMessage() for line in lines] == [
         "refused alice from 1.2.3.4: attempt 1 of 10 a minute",
         "refused an unknown user from 1.2.3.4: attempt 1 of 10 a minute",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tabserve.api.bodies import as_list, parse
+from tabserve.api.errors import BadRequestError, InvalidFieldsError
+from tabserve.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 
-from api.bodies import as_list, parse
-from api.errors import BadRequestError, InvalidFieldsError
-from src.errors import FileLimitError, NothingToPredictError, TooManyRowsError
 from tests.conftest import ROOT
 
 VALUES = st.recursive(
@@ -85,7 +85,7 @@ def test_blocks_of_empty_objects_are_counted_before_they_are_built(block: bytes)
 def test_the_largest_body_takes_no_more_memory_than_a_container_has(block: str) -> None:
     program = f"""
 import resource
-from api.bodies import parse
+from tabserve.api.bodies import parse
 block = {block!r}.encode()
 content = b"[" + block * (16 * 1024**2 // len(block) - 1) + b"0]"
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tabserve import __version__
+from tabserve.registry import PINNED_LIBRARIES, Registry
 
-from src import __version__
-from src.registry import PINNED_LIBRARIES, Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 
@@ -224,8 +224,8 @@ def test_it_holds_all_that_its_dockerfile_takes(made: zipfile.ZipFile) -> None:
 def test_the_service_is_ready_when_it_runs_from_the_unpacked_bundle(made: zipfile.ZipFile, tmp_path: Path) -> None:
     made.extractall(tmp_path)
     code = (
-        "import src; from api.app import create_app; answer = create_app().test_client().get('/ready')\n"
-        "print(src.__file__, answer.status_code, answer.text)"
+        "import tabserve; from tabserve.api.app import create_app; answer = create_app().test_client().get('/ready')\n"
+        "print(tabserve.__file__, answer.status_code, answer.text)"
     )
     environment = {**os.environ, "AUTH_REQUIRED": "false", "PYTHONPATH": str(tmp_path), "MODEL_REGISTRY": "models"}
     done = subprocess.run(

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from src.errors import InvalidUseCaseError
-from src.evaluation import (
+from tabserve.errors import InvalidUseCaseError
+from tabserve.evaluation import (
     ChampionMargin,
     Classification,
     CostMatrix,
@@ -16,14 +15,14 @@ from src.evaluation import (
     SmallestGroupRatio,
     SmallestMetric,
 )
-from src.fairness import GroupBy
-from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
-from src.models.linear import LogisticRegression
-from src.models.regression import Lasso, LinearRegression
-from src.transformers import Blank, MinMax, OneHot, RemapTarget, Target
-from src.tuning import Real, Whole
-from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import (
+from tabserve.fairness import GroupBy
+from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.regression import Lasso, LinearRegression
+from tabserve.transformers import Blank, MinMax, OneHot, RemapTarget, Target
+from tabserve.tuning import Real, Whole
+from tabserve.use_cases.declaration import Algorithm, UseCase
+from tabserve.use_cases.features import (
     RESERVED_NAMES,
     Category,
     CyclicInteger,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tabserve.api.commands import models, users
+from tabserve.api.users import Users, matches
+from tabserve.registry import Registry
 
-from api.commands import models, users
-from api.users import Users, matches
-from src.registry import Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tabserve.api.config import InvalidSettingError, Settings
 
-from api.config import InvalidSettingError, Settings
 from tests.conftest import ROOT
 
 MARKER = "hunter2"

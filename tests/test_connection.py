@@ -12,9 +12,8 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
-
-from api import connection
-from api.connection import SMALL, Arrived, Client, Connection, arrived
+from tabserve.api import connection
+from tabserve.api.connection import SMALL, Arrived, Client, Connection, arrived
 
 ENOUGH = {Arrived.WHOLE, Arrived.LONG}
 

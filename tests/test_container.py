@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tabserve import __version__
+from tabserve.api.config import Settings
+from tabserve.datasets.reader import write_csv
+from tabserve.registry import Registry
+from tabserve.train_pipeline import commit
+from tabserve.use_cases.declaration import UseCase
 
-from api.config import Settings
-from src import __version__
-from src.datasets.reader import write_csv
-from src.registry import Registry
-from src.train_pipeline import commit
-from src.use_cases.declaration import UseCase
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
 from tests.test_hostile_files import HOSTILE
@@ -192,7 +192,7 @@ def find(image: str, *arguments: str) -> list[str]:
 def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
     top = {Path(path).name for path in find(image, "/app", "-mindepth", "1", "-maxdepth", "1")}
     metadata = f"tabserve-{__version__}.dist-info"
-    assert top == {".venv", "api", "application.py", "bin", "gunicorn.conf.py", "models", "src", metadata}
+    assert top == {".venv", "application.py", "bin", "gunicorn.conf.py", "models", "tabserve", metadata}
     unwanted = ("train.csv", "test.csv", "rejected", ".git", "users.txt", "*.pem", ".env*", "conftest.py", "test_*.py")
     ours = ("/app", "-path", "/app/.venv", "-prune", "-o")
     for name in unwanted:
@@ -212,7 +212,7 @@ def test_the_libraries_work_without_their_tests(image: str) -> None:
     code = (
         "import lightgbm, pandas, s3fs, redis, openpyxl, sklearn.svm, sklearn.linear_model, sklearn.tree, scipy.stats\n"
         "import scipy.optimize, scipy.sparse.linalg, numpy.testing, sklearn.utils.estimator_checks as _\n"
-        "from src.registry import Registry\n"
+        "from tabserve.registry import Registry\n"
         "registry = Registry.from_environment()\n"
         "print(len([registry.load(name) for name in registry.list()]))"
     )
@@ -338,9 +338,9 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
     assert seconds < 10
     code = (
         "import json\n"
-        "from src.predict import make_prediction\n"
-        "from src.registry import Registry\n"
-        "from src.use_cases import all_use_cases, get_use_case\n"
+        "from tabserve.predict import make_prediction\n"
+        "from tabserve.registry import Registry\n"
+        "from tabserve.use_cases import all_use_cases, get_use_case\n"
         "registry = Registry.from_environment()\n"
         "use_cases = [get_use_case(name) for name in all_use_cases()]\n"
         "answers = {one.name: make_prediction(registry.load(registry.latest(one.name)), [one.example]).columns"

@@ -17,22 +17,22 @@ from random import Random
 from typing import Any
 
 import pytest
+import tabserve
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
+from tabserve.api import controller
+from tabserve.api.answers import LONGEST_HEADER, row_ranges
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.datasets.reader import read_training_table
+from tabserve.registry import Artifact, Registry
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
 
-import src
-from api import controller
-from api.answers import LONGEST_HEADER, row_ranges
-from api.app import create_app
-from api.config import Settings
-from src.datasets.reader import read_training_table
-from src.registry import Artifact, Registry
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
 from tests.artifacts import change_byte
 
 MARKER = "Xylophone4711"
@@ -158,7 +158,7 @@ def test_a_trailing_slash_does_not_matter_to_an_upload(service: FlaskClient, rec
 
 
 def test_the_version_is_the_package_s(service: FlaskClient) -> None:
-    assert service.get("/version").json == {"version": src.__version__, "api_version": "1"}
+    assert service.get("/version").json == {"version": tabserve.__version__, "api_version": "1"}
 
 
 def test_ready_names_the_model_of_each_use_case(service: FlaskClient, trained: Registry) -> None:
@@ -310,7 +310,7 @@ def test_a_record_is_answered_with_decision_and_probability(
     assert answer.content_type == "application/json"
     assert answer.json == {
         "model": artifact.model_id,
-        "version": src.__version__,
+        "version": tabserve.__version__,
         "result": [int(score >= artifact.manifest["threshold"])],
         "probability": [score],
         "errors": None,

@@ -8,14 +8,14 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from tabserve.api.app import create_app
+from tabserve.api.commands import models, users
+from tabserve.api.config import Settings
+from tabserve.registry import Registry
+from tabserve.train_pipeline import main
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Feature
 
-from api.app import create_app
-from api.commands import models, users
-from api.config import Settings
-from src.registry import Registry
-from src.train_pipeline import main
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Feature
 from tests.conftest import ALICE, ROOT, Server
 
 README = (ROOT / "README.md").read_text()

@@ -7,14 +7,14 @@ from urllib.parse import urljoin
 import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Locator, Page, expect
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.api.docs import OURS, SWAGGER_UI
+from tabserve.registry import Registry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from api.app import create_app
-from api.config import Settings
-from api.docs import OURS, SWAGGER_UI
-from src.registry import Registry
 from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]

@@ -5,51 +5,59 @@ import logging
 from typing import Any
 
 import pytest
+import tabserve.errors
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from tabserve.api.errors import (
+    PROBLEM_TYPE,
+    STATUS,
+    BadRequestError,
+    InvalidFieldsError,
+    NotReadyError,
+    init_app,
+    problem,
+)
+from tabserve.api.turn import BusyError
+from tabserve.api.users import UsersFileError
+from tabserve.errors import Fault, TabserveError
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
-import src.errors
-from api.errors import PROBLEM_TYPE, STATUS, BadRequestError, InvalidFieldsError, NotReadyError, init_app, problem
-from api.turn import BusyError
-from api.users import UsersFileError
-from src.errors import Fault, TabserveError
 from tests.conftest import ROOT
 
 SECRET = "Grete Muster, 35, /srv/grete/loan.xlsx"
 
 # raised where tables are read to train on, or turned into one of STATUS before a client could see them
 NOT_FOR_CLIENTS = {
-    src.errors.NotFittedError,
-    src.errors.InvalidUseCaseError,
-    src.errors.InvalidRecordsError,
-    src.errors.InvalidSettingError,
-    src.errors.TooFewRowsError,
-    src.errors.InvalidTargetError,
-    src.errors.FailedGatesError,
-    src.errors.UnknownAlgorithmError,
-    src.errors.UniformTargetError,
-    src.errors.InterruptedTrainingError,
-    src.errors.UnavailableError,  # one of its subclasses is raised
-    src.errors.UnpublishedError,
-    src.errors.UnsavedError,
-    src.errors.MissingExtraError,
+    tabserve.errors.NotFittedError,
+    tabserve.errors.InvalidUseCaseError,
+    tabserve.errors.InvalidRecordsError,
+    tabserve.errors.InvalidSettingError,
+    tabserve.errors.TooFewRowsError,
+    tabserve.errors.InvalidTargetError,
+    tabserve.errors.FailedGatesError,
+    tabserve.errors.UnknownAlgorithmError,
+    tabserve.errors.UniformTargetError,
+    tabserve.errors.InterruptedTrainingError,
+    tabserve.errors.UnavailableError,  # one of its subclasses is raised
+    tabserve.errors.UnpublishedError,
+    tabserve.errors.UnsavedError,
+    tabserve.errors.MissingExtraError,
 }
 EVERY_STATUS = [
     (BadRequestError("The body is not JSON."), 400),
-    (src.errors.NothingToPredictError(), 400),
-    (src.errors.UnknownModelError(), 404),
-    (src.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
-    (src.errors.NoHoldOutError(), 404),
-    (src.errors.TooManyRowsError(5), 413),
-    (src.errors.FileLimitError("Too wide."), 413),
-    (src.errors.UnsupportedFileError("Neither."), 415),
+    (tabserve.errors.NothingToPredictError(), 400),
+    (tabserve.errors.UnknownModelError(), 404),
+    (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
+    (tabserve.errors.NoHoldOutError(), 404),
+    (tabserve.errors.TooManyRowsError(5), 413),
+    (tabserve.errors.FileLimitError("Too wide."), 413),
+    (tabserve.errors.UnsupportedFileError("Neither."), 415),
     (InvalidFieldsError({"age": ["Not a valid integer."]}), 422),
-    (src.errors.InvalidTableError("a.csv", [Fault("age", "Not a valid integer.", 2, SECRET)]), 422),
-    (src.errors.NotExplainableError("SVR", "its kernel has no such sum"), 501),
-    (src.errors.NoModelError("credit"), 503),
-    (src.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
-    (src.errors.StoreAwayError("EndpointConnectionError"), 503),
+    (tabserve.errors.InvalidTableError("a.csv", [Fault("age", "Not a valid integer.", 2, SECRET)]), 422),
+    (tabserve.errors.NotExplainableError("SVR", "its kernel has no such sum"), 501),
+    (tabserve.errors.NoModelError("credit"), 503),
+    (tabserve.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
+    (tabserve.errors.StoreAwayError("EndpointConnectionError"), 503),
     (NotReadyError({"credit": "There is none."}), 503),
     (BusyError("The service is stopping."), 503),
     (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
@@ -108,7 +116,7 @@ def test_an_unexpected_exception_is_logged_with_its_place_but_neither_message_no
 def test_every_exception_of_src_has_a_status_or_never_reaches_a_client() -> None:
     exceptions = {
         thing
-        for _, thing in inspect.getmembers(src.errors, inspect.isclass)
+        for _, thing in inspect.getmembers(tabserve.errors, inspect.isclass)
         if issubclass(thing, TabserveError) and thing is not TabserveError
     }
     assert exceptions - NOT_FOR_CLIENTS == exceptions & STATUS.keys()
@@ -139,19 +147,21 @@ def test_fields_and_rows_at_fault_are_given(raiser: Raiser) -> None:
 
 def test_a_file_at_fault_is_described_by_row_and_column_without_its_values(raiser: Raiser) -> None:
     faults = [Fault("age", "Not a valid integer.", 7, SECRET), Fault("job", "This column is missing.")]
-    answer = raiser.answer(src.errors.InvalidTableError(f"{SECRET}.csv", faults))
+    answer = raiser.answer(tabserve.errors.InvalidTableError(f"{SECRET}.csv", faults))
     assert answer.json["errors"] == {"age": ["Row 7: Not a valid integer."], "job": ["This column is missing."]}
     assert "Muster" not in answer.text
 
 
 def test_a_long_column_name_is_not_given_back_in_full(raiser: Raiser) -> None:
-    answer = raiser.answer(src.errors.InvalidTableError("a.csv", [Fault("x" * 100_000, "There is no such column.")]))
+    answer = raiser.answer(
+        tabserve.errors.InvalidTableError("a.csv", [Fault("x" * 100_000, "There is no such column.")])
+    )
     assert answer.status_code == 422
     assert len(answer.text) < 1000
 
 
 def test_an_expected_exception_without_a_status_is_a_500_that_tells_nothing(raiser: Raiser) -> None:
-    answer = raiser.answer(src.errors.InvalidTargetError(SECRET))
+    answer = raiser.answer(tabserve.errors.InvalidTargetError(SECRET))
     assert answer.status_code == 500
     assert "Muster" not in answer.text
 

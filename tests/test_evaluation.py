@@ -8,9 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
-
-from src.errors import TooFewRowsError
-from src.evaluation import (
+from tabserve.errors import TooFewRowsError
+from tabserve.evaluation import (
     CROSS_VALIDATION,
     HOLD_OUT,
     LESS_IS_BETTER,
@@ -36,7 +35,7 @@ from src.evaluation import (
     r2,
     roc_auc,
 )
-from src.models.base import Metric
+from tabserve.models.base import Metric
 
 TASK = Classification(CostMatrix(missed=5, false_alarm=1))
 Rows = tuple[np.ndarray, np.ndarray]

@@ -11,20 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-
-from src.aliases import Matrix, Vector
-from src.datasets.reader import read_training_table
-from src.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
-from src.explain import MOST_REASONS, Explanation, Reason, explain
-from src.models.base import Model, Regressor
-from src.models.lightgbm import LgbClassifier
-from src.models.linear import LogisticRegression
-from src.pipeline import Pipeline
-from src.predict import make_prediction
-from src.registry import Artifact, Registry
-from src.transformers import OneHot, RecordEncoder, Standardize, Transformer
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, DerivedColumn, Feature, Number, Quotient
+from tabserve.aliases import Matrix, Vector
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
+from tabserve.explain import MOST_REASONS, Explanation, Reason, explain
+from tabserve.models.base import Model, Regressor
+from tabserve.models.lightgbm import LgbClassifier
+from tabserve.models.linear import LogisticRegression
+from tabserve.pipeline import Pipeline
+from tabserve.predict import make_prediction
+from tabserve.registry import Artifact, Registry
+from tabserve.transformers import OneHot, RecordEncoder, Standardize, Transformer
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, DerivedColumn, Feature, Number, Quotient
 
 HOUR = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
 PROTECTED = {"personal_status", "age", "foreign_worker", "duration_for_age"}

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import InvalidUseCaseError
-from src.use_cases.features import (
+from tabserve.errors import InvalidUseCaseError
+from tabserve.use_cases.features import (
     Category,
     Column,
     CyclicInteger,

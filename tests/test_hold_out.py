@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tabserve.hold_out import held_out
+from tabserve.train_pipeline import read
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number
 
-from src.hold_out import held_out
-from src.train_pipeline import read
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number
 from tests.conftest import ROOT
 
 FEATURES: tuple[Feature, ...] = (
@@ -128,8 +128,8 @@ def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseC
     held = held_out(read(credit, credit.path), credit.features, 0.3, 42)
     assert np.flatnonzero(held)[:12].tolist() == FIRST_HELD_OUT
     code = (
-        "from src.hold_out import held_out; from src.train_pipeline import read\n"
-        "from src.use_cases import get_use_case\n"
+        "from tabserve.hold_out import held_out; from tabserve.train_pipeline import read\n"
+        "from tabserve.use_cases import get_use_case\n"
         "use_case = get_use_case('credit')\n"
         "print(*held_out(read(use_case, use_case.path), use_case.features, 0.3, 42).nonzero()[0][:12])"
     )

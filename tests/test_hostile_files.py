@@ -32,9 +32,9 @@ LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
 
 READ = """
 import json, resource, sys
-from src.datasets.reader import read_table
-from src.errors import TabserveError
-from src.use_cases import get_use_case
+from tabserve.datasets.reader import read_table
+from tabserve.errors import TabserveError
+from tabserve.use_cases import get_use_case
 
 bikes = get_use_case("bikes")
 

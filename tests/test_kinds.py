@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tabserve.errors import InvalidUseCaseError
+from tabserve.evaluation import Classification, CostMatrix, Gate, SmallestMetric
+from tabserve.fairness import GroupBy
+from tabserve.models.lightgbm import LgbRegressor
+from tabserve.models.regression import LinearRegression
+from tabserve.transformers import RemapTarget, Target
+from tabserve.tuning import Real, Whole
+from tabserve.use_cases.declaration import Algorithm
+from tabserve.use_cases.features import Category, Integer, Number
+from tabserve.use_cases.kinds import fits
 
-from src.errors import InvalidUseCaseError
-from src.evaluation import Classification, CostMatrix, Gate, SmallestMetric
-from src.fairness import GroupBy
-from src.models.lightgbm import LgbRegressor
-from src.models.regression import LinearRegression
-from src.transformers import RemapTarget, Target
-from src.tuning import Real, Whole
-from src.use_cases.declaration import Algorithm
-from src.use_cases.features import Category, Integer, Number
-from src.use_cases.kinds import fits
 from tests.test_checks import CLASSES, FEATURES, LINEAR, SPECIES, declare
 
 NO_NUMBERS: list[Any] = ["0.7", None, float("nan"), float("inf"), True, 10**400, (1,)]

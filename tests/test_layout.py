@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-WEB = {"flask", "apiflask", "werkzeug", "marshmallow", "gunicorn", "api", "application"}
+WEB = {"flask", "apiflask", "werkzeug", "marshmallow", "gunicorn", "tabserve.api", "application"}
 HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "matplotlib"}
 
 
@@ -20,15 +20,20 @@ def imported_by(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {top_level(name) for name in names}
+
+
+def top_level(name: str) -> str:
+    """The name before the first dot; the service is one of its own."""
+    return "tabserve.api" if f"{name}.".startswith("tabserve.api.") else name.partition(".")[0]
 
 
 def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
     """Top-level names of the modules that a fresh interpreter holds after some code."""
-    code += "\nimport sys\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    code += "\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
@@ -37,7 +42,7 @@ def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
         text=True,
         check=True,
     )
-    return set(done.stdout.split())
+    return {top_level(name) for name in done.stdout.split()}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -51,13 +56,13 @@ def test_the_check_of_imports_sees_them() -> None:
 
 def test_everything_in_src_can_be_imported_without_the_web_side_and_makes_no_file(tmp_path: Path) -> None:
     loaded = modules_after(
-        "import importlib, pkgutil, src\n"
-        "for module in pkgutil.walk_packages(src.__path__, 'src.'):\n"
+        "import importlib, pkgutil, tabserve\n"
+        "for module in pkgutil.walk_packages(tabserve.__path__, 'tabserve.'):\n"
         "    if '.make_' not in module.name:\n"
         "        importlib.import_module(module.name)",
         cwd=tmp_path,
     )
-    assert "src" in loaded
+    assert "tabserve" in loaded
     assert not loaded & WEB
     assert not list(tmp_path.iterdir())
 
@@ -70,7 +75,7 @@ def test_no_module_in_src_or_api_has_the_name_of_one_of_the_standard_library() -
 
 
 def test_the_service_is_imported_without_the_libraries_of_training_and_makes_no_file(tmp_path: Path) -> None:
-    loaded = modules_after("import application, api.commands", cwd=tmp_path)
-    assert {"api", "flask"} <= loaded
+    loaded = modules_after("import application, tabserve.api.commands", cwd=tmp_path)
+    assert {"tabserve", "flask"} <= loaded
     assert not loaded & HEAVY
     assert not list(tmp_path.iterdir())

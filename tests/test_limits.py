@@ -26,14 +26,14 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from tabserve.api import limits as module
+from tabserve.api.app import create_app
+from tabserve.api.auth import auth, client
+from tabserve.api.config import Settings
+from tabserve.api.limits import Counts, FailedAttempts, network_of
+from tabserve.registry import Registry
 from werkzeug.exceptions import TooManyRequests
 
-from api import limits as module
-from api.app import create_app
-from api.auth import auth, client
-from api.config import Settings
-from api.limits import Counts, FailedAttempts, network_of
-from src.registry import Registry
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server, wait_until, write_users
 
 BOB = ("bob", "another long password")
@@ -127,7 +127,7 @@ def test_without_a_limit_there_is_none_and_nothing_is_imported_for_it(settings: 
     assert {ask(client).status_code for _ in range(50)} == {422}
     code = (
         "import sys\n"
-        "from api.app import create_app\n"
+        "from tabserve.api.app import create_app\n"
         "app = create_app()\n"
         "app.test_client().post('/predict', json={})\n"
         "assert not {'limits', 'redis'} & sys.modules.keys()"
@@ -212,7 +212,7 @@ def test_what_is_logged_of_limits_is_who_and_how_much(settings: Settings, caplog
     client = client_of(settings, auth_required=True)
     for _ in range(6):
         ask(client, auth=ALICE)
-    (line,) = (record for record in caplog.records if record.name == "api.limits")  # one a minute and no more
+    (line,) = (record for record in caplog.records if record.name == "tabserve.api.limits")  # one a minute and no more
     assert line.getMessage() == "user alice asked for more than 3 per 1 minute"
     assert line.exc_info is None
     assert ALICE[1] not in caplog.text

@@ -5,11 +5,10 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from src.datasets import lines
-from src.datasets.limits import Deadline
-from src.datasets.lines import csv_rows
-from src.errors import FileLimitError, UnsupportedFileError
+from tabserve.datasets import lines
+from tabserve.datasets.limits import Deadline
+from tabserve.datasets.lines import csv_rows
+from tabserve.errors import FileLimitError, UnsupportedFileError
 
 
 def rows_of(content: bytes, seconds: float | None = None) -> list[tuple[int, list[str], int]]:

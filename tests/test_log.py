@@ -23,9 +23,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
+from tabserve.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
+from tabserve.registry import Registry
 
-from src.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
-from src.registry import Registry
 from tests.buckets import S3
 from tests.conftest import ALICE, ROOT, free_port, running_server
 from tests.test_application import development_server
@@ -58,7 +58,7 @@ def assert_clean(text: str) -> None:
 # what is written of a record
 
 
-def written(name: str = "api.app", message: str = "%s", args: Any = (), **attributes: Any) -> str:
+def written(name: str = "tabserve.api.app", message: str = "%s", args: Any = (), **attributes: Any) -> str:
     record = logging.LogRecord(name, logging.WARNING, f"{ROOT}/{MARKER}.py", 7, message, args, None, "view")
     record.__dict__.update(attributes)
     return OneLine(SERVICE_FORMAT).format(record)
@@ -104,7 +104,7 @@ def test_a_traceback_in_a_message_is_cut_off() -> None:
 
 HOSTILE = f"""
 import gc, logging, sys, threading, warnings
-from src import log
+from tabserve import log
 log.configure("DEBUG")
 class Item:
     def __del__(self): raise ValueError("{MARKER}")
@@ -128,8 +128,8 @@ for name in ("botocore.auth", "asyncio", "urllib3.connectionpool", "werkzeug", "
         fail()
     except ValueError:
         library.exception("{MARKER}")
-logging.getLogger("src").info("one %s too few: %s", "{MARKER}")
-logging.getLogger("src.stores").debug("of ours")
+logging.getLogger("tabserve").info("one %s too few: %s", "{MARKER}")
+logging.getLogger("tabserve.stores").debug("of ours")
 fail()
 """
 
@@ -141,7 +141,7 @@ def test_nothing_that_goes_wrong_in_a_process_gets_past_the_log() -> None:
     assert done.returncode == 1
     assert done.stderr.count("unexpected ValueError at") == 3  # in a thread, in a destructor, at the end
     assert done.stderr.count("a message of this library") == 6 * 4
-    assert "src.stores: of ours" in done.stderr
+    assert "tabserve.stores: of ours" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_other_libraries_are_heard_from_warning_on(level: str, others: int) -> N
 TASK = f"""
 import logging
 from unittest.mock import patch
-from src.errors import UnknownModelError
+from tabserve.errors import UnknownModelError
 def task(*args):
     for name in ("botocore.auth", "asyncio"):
         logging.getLogger(name).debug("{MARKER}")
@@ -169,8 +169,8 @@ def task(*args):
     raise UnknownModelError
 """
 COMMANDS = {
-    "flask models": "from api.commands import models as main; patched = 'api.commands.Registry.list'",
-    "training": "from src.train_pipeline import main; patched = 'src.train_pipeline.run_training'",
+    "flask models": "from tabserve.api.commands import models as main; patched = 'tabserve.api.commands.Registry.list'",
+    "training": "from tabserve.train_pipeline import main; patched = 'tabserve.train_pipeline.run_training'",
 }
 
 
@@ -359,5 +359,5 @@ def test_the_log_of_the_development_server_is_as_clean(
         statuses = hostile_run(f"http://127.0.0.1:{port}", record)
     assert statuses >= {200, 400, 401, 404, 415, 422, 429}
     text = (tmp_path / "log.txt").read_text(errors="replace")
-    assert_clean(re.sub(r"(?m)^ \* (Serving Flask app 'api.app'|Debug mode: off)\n", "", text))
+    assert_clean(re.sub(r"(?m)^ \* (Serving Flask app 'tabserve.api.app'|Debug mode: off)\n", "", text))
     assert f"the development server answers on http://127.0.0.1:{port}" in text

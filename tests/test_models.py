@@ -13,24 +13,23 @@ import pytest
 import sklearn.linear_model
 import sklearn.svm
 import sklearn.tree
+import tabserve.models
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import RepeatedStratifiedKFold
-
-import src.models
-from src.base import Estimator
-from src.errors import NotExplainableError, NotFittedError
-from src.evaluation import r2, roc_auc
-from src.models.base import Classifier, Metric, Model, Regressor
-from src.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
-from src.models.linear import LogisticRegression
-from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
-from src.pipeline import Pipeline
-from src.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
-from src.use_cases.features import Category, Grouping, Integer
+from tabserve.base import Estimator
+from tabserve.errors import NotExplainableError, NotFittedError
+from tabserve.evaluation import r2, roc_auc
+from tabserve.models.base import Classifier, Metric, Model, Regressor
+from tabserve.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
+from tabserve.pipeline import Pipeline
+from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
+from tabserve.use_cases.features import Category, Grouping, Integer
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
@@ -118,8 +117,8 @@ def concrete(base: type) -> Iterator[type]:
 
 
 def test_no_model_and_no_transformer_is_left_out_here() -> None:
-    for module in pkgutil.iter_modules(src.models.__path__):
-        importlib.import_module(f"src.models.{module.name}")
+    for module in pkgutil.iter_modules(tabserve.models.__path__):
+        importlib.import_module(f"tabserve.models.{module.name}")
     tested = {type(prototype) for prototype in (*MODELS, *(transformer for transformer, _ in TRANSFORMERS))}
     assert {*concrete(Model), *concrete(Transformer)} == tested
 

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from src.models import native
-from src.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
-from src.models.native import NativeBooster, PackageBooster, library_path, open_booster
+from tabserve.models import native
+from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
+from tabserve.models.native import NativeBooster, PackageBooster, library_path, open_booster
 
 ROOT = Path(__file__).parent.parent
 generator = np.random.default_rng(5)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tabserve.api.config import Settings
+from tabserve.registry import Registry
 
-from api.config import Settings
-from src.registry import Registry
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server
 
 OURS = ROOT / "deploy" / "elasticbeanstalk" / ".platform" / "nginx"

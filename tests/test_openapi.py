@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
+import tabserve
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.registry import Registry
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, Number
 
-import src
-from api.app import create_app
-from api.config import Settings
-from src.registry import Registry
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Number
 from tests.conftest import ALICE
 
 ROUTES = {
@@ -119,7 +119,7 @@ def assert_fits(document: dict[str, Any], operation: dict[str, Any], answer: Any
 
 def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1.")
-    assert document["info"]["version"] == src.__version__
+    assert document["info"]["version"] == tabserve.__version__
     validate(document)
 
 

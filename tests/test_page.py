@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from tabserve.api import page
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.api.page import FILES, MOST_MODELS
+from tabserve.registry import Registry
+from tabserve.use_cases import all_use_cases
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, Number
 
-from api import page
-from api.app import create_app
-from api.config import Settings
-from api.page import FILES, MOST_MODELS
-from src.registry import Registry
-from src.use_cases import all_use_cases
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Number
 from tests.artifacts import copy_of, edit_manifest
 
 MOST_BYTES = 100_000  # of all that the first paint needs

@@ -13,15 +13,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from openpyxl import Workbook
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.datasets.reader import write_csv
+from tabserve.registry import Registry
+from tabserve.use_cases.declaration import UseCase
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from api.app import create_app
-from api.config import Settings
-from src.datasets.reader import write_csv
-from src.registry import Registry
-from src.use_cases.declaration import UseCase
 from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]

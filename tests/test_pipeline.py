@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from src.datasets.reader import read_training_table
-from src.errors import InvalidRecordsError, NotFittedError
-from src.pipeline import Pipeline
-from src.transformers import MinMax, OneHot, RecordEncoder, Standardize
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, Integer
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import InvalidRecordsError, NotFittedError
+from tabserve.pipeline import Pipeline
+from tabserve.transformers import MinMax, OneHot, RecordEncoder, Standardize
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, Integer
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green", "blue")),

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
-
-from src.datasets.reader import Table, read_table, read_training_table
-from src.errors import InvalidRecordsError, NothingToPredictError
-from src.predict import make_prediction, measure
-from src.registry import Artifact, Registry
-from src.use_cases.declaration import UseCase
+from tabserve.datasets.reader import Table, read_table, read_training_table
+from tabserve.errors import InvalidRecordsError, NothingToPredictError
+from tabserve.predict import make_prediction, measure
+from tabserve.registry import Artifact, Registry
+from tabserve.use_cases.declaration import UseCase
 
 # what may go wrong with a record, each keeping the rest of it
 FAULTS = (

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
-
-from src.datasets import reader
-from src.datasets import xlsx as xlsx_files
-from src.datasets.reader import Table, check_file_name, read_table, read_training_table, write_csv
-from src.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
-from src.transformers import RecordEncoder
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import RESERVED_NAMES, Category, Integer, Number
+from tabserve.datasets import reader
+from tabserve.datasets import xlsx as xlsx_files
+from tabserve.datasets.reader import Table, check_file_name, read_table, read_training_table, write_csv
+from tabserve.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
+from tabserve.transformers import RecordEncoder
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import RESERVED_NAMES, Category, Integer, Number
 
 AGE = Integer(name="age", description="", low=0, high=120)
 HOUSING = Category(name="housing", description="", values=("own", "for, free", 'the "other"', "1"))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tabserve.registry
+import tabserve.stores
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tabserve.errors import BrokenArtifactError, InvalidSettingError, NoHoldOutError, NoModelError, UnknownModelError
+from tabserve.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
+from tabserve.stores import ABANDONED_AFTER, FolderStore
 
-import src.registry
-import src.stores
-from src.errors import BrokenArtifactError, InvalidSettingError, NoHoldOutError, NoModelError, UnknownModelError
-from src.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
-from src.stores import ABANDONED_AFTER, FolderStore
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"
@@ -88,7 +88,7 @@ def test_a_model_id_is_its_parts():
     assert ModelId.parse(GOOD_ID) == ModelId("credit", "lightgbm", "1.0.0", "1795287600.123456")
 
 
-@given(st.from_regex(src.registry.MODEL_ID, fullmatch=True))
+@given(st.from_regex(tabserve.registry.MODEL_ID, fullmatch=True))
 def test_every_model_id_is_written_as_it_was_read(text):
     assert str(ModelId.parse(text)) == text
 
@@ -220,7 +220,7 @@ def test_the_environment_names_folder_and_key(tmp_path):
     named = Registry.from_environment({"MODEL_REGISTRY": str(tmp_path), "MODEL_SIGNING_KEY": "secret"})
     assert named.location == tmp_path
     ids_are(named, GOOD_ID)
-    edit_manifest(named, GOOD_ID, protocol=src.registry.PROTOCOL, model_id=GOOD_ID)
+    edit_manifest(named, GOOD_ID, protocol=tabserve.registry.PROTOCOL, model_id=GOOD_ID)
     with pytest.raises(BrokenArtifactError, match="not signed"):
         named.manifest(GOOD_ID)
     assert Registry.from_environment({}).location == Path("models")
@@ -243,7 +243,7 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
 def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
     manifest = registry.manifest(model_id)
     folder = registry.location / model_id
-    assert manifest["protocol"] == src.registry.PROTOCOL
+    assert manifest["protocol"] == tabserve.registry.PROTOCOL
     assert manifest["files"] == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT)
@@ -254,7 +254,7 @@ def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model
 @pytest.mark.parametrize("failing", range(6))  # five files and the manifest
 def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, failing):
     written = []
-    write = src.stores._write
+    write = tabserve.stores._write
 
     def fail_at_last(path: Path, content: bytes, mode: str) -> None:
         if len(written) == failing:
@@ -263,7 +263,7 @@ def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, fai
         written.append(path)
         write(path, content, mode)
 
-    monkeypatch.setattr("src.stores._write", fail_at_last)
+    monkeypatch.setattr("tabserve.stores._write", fail_at_last)
     with pytest.raises(OSError, match="disk full"):
         copy_of(registry)
     assert len(written) == failing
@@ -878,7 +878,7 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
     def full(path: Path, content: bytes, mode: str) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("src.stores._write", full)
+    monkeypatch.setattr("tabserve.stores._write", full)
     with pytest.raises(OSError, match="disk full"):
         registry.promote(new)
     assert registry.champion("credit") == model_id

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from markupsafe import escape
-
-from src.datasets.reader import write_csv
-from src.errors import FailedGatesError
-from src.evaluation import LargestGap, Regression, SmallestMetric, group_gate, roc_auc
-from src.models.linear import LogisticRegression
-from src.models.regression import LinearRegression
-from src.registry import REPORT, Registry
-from src.report import measures, render_report
-from src.report.figures import COLOURS, bars
-from src.report.measures import (
+from tabserve.datasets.reader import write_csv
+from tabserve.errors import FailedGatesError
+from tabserve.evaluation import LargestGap, Regression, SmallestMetric, group_gate, roc_auc
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.regression import LinearRegression
+from tabserve.registry import REPORT, Registry
+from tabserve.report import measures, render_report
+from tabserve.report.figures import COLOURS, bars
+from tabserve.report.measures import (
     calibration,
     contributions,
     learning_curve,
@@ -28,11 +27,11 @@ from src.report.measures import (
     quartiles_by,
     quartiles_of_truth,
 )
-from src.report.parts import NOTHING, Subject, number
-from src.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
-from src.transformers import MinMax, OneHot, Standardize, Target
-from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import Category, Integer, Number
+from tabserve.report.parts import NOTHING, Subject, number
+from tabserve.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
+from tabserve.transformers import MinMax, OneHot, Standardize, Target
+from tabserve.use_cases.declaration import Algorithm, UseCase
+from tabserve.use_cases.features import Category, Integer, Number
 
 VOID = {"meta", "link", "br", "img", "hr"}
 HARM = '<script>alert("1")</script>'

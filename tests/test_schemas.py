@@ -11,9 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from werkzeug.datastructures import MultiDict
-
-from api.schemas import (
+from tabserve.api.schemas import (
     LONGEST_NAME,
     MOST_FIELDS,
     ModelSchema,
@@ -24,13 +22,14 @@ from api.schemas import (
     record_schema,
     row_errors,
 )
-from src.errors import InvalidRecordsError
-from src.models.linear import LogisticRegression
-from src.registry import Artifact
-from src.transformers import RecordEncoder
-from src.use_cases import get_use_case
-from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.errors import InvalidRecordsError
+from tabserve.models.linear import LogisticRegression
+from tabserve.registry import Artifact
+from tabserve.transformers import RecordEncoder
+from tabserve.use_cases import get_use_case
+from tabserve.use_cases.declaration import Algorithm, UseCase
+from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from werkzeug.datastructures import MultiDict
 
 EVERY_KIND: tuple[Feature, ...] = tuple(
     feature

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tabserve.registry import Registry
 
-from src.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server
 
 OPERATIONS = 15

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from tabserve.api import serving
+from tabserve.api.serving import KEPT_MODELS, ModelStore
+from tabserve.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
+from tabserve.predict import make_prediction
+from tabserve.registry import Artifact, Registry
 
-from api import serving
-from api.serving import KEPT_MODELS, ModelStore
-from src.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
-from src.predict import make_prediction
-from src.registry import Artifact, Registry
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import wait_until
 

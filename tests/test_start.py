@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tabserve.api.start import check_port
 
-from api.start import check_port
 from tests.conftest import ROOT, free_port
 
 
@@ -51,7 +51,7 @@ def test_an_address_that_this_machine_does_not_have_is_said_in_one_line() -> Non
 
 def start(**environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOST": "127.0.0.1", "AUTH_REQUIRED": "false", **environment}
-    command = [sys.executable, "-m", "api.start"]
+    command = [sys.executable, "-m", "tabserve.api.start"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 

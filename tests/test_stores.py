@@ -20,16 +20,16 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from tabserve import stores
+from tabserve.api import serving
+from tabserve.api.app import create_app
+from tabserve.api.commands import models
+from tabserve.api.config import Settings
+from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
+from tabserve.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.stores import BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
+from tabserve.train_pipeline import Plan, run_training
 
-from api import serving
-from api.app import create_app
-from api.commands import models
-from api.config import Settings
-from src import stores
-from src.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
-from src.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
-from src.stores import BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
-from src.train_pipeline import Plan, run_training
 from tests.artifacts import change_byte, copy_of
 from tests.buckets import S3, Proxy
 from tests.conftest import running_server, wait_until
@@ -235,7 +235,8 @@ def test_a_place_in_a_bucket_is_refused_or_safe_to_be_a_folder_of_the_cache(rest
 
 def test_nothing_of_s3_is_imported_for_a_folder(tmp_path):
     code = (
-        "import sys; from api.app import create_app; from api.config import Settings; from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
+        "from tabserve.api.app import create_app; from tabserve.api.config import Settings\n"
         f"settings = Settings(model_registry=Path({str(tmp_path)!r}), auth_required=False)\n"
         "create_app(settings).test_client().get('/ready')\n"
         "assert not {'s3fs', 'fsspec', 'botocore'} & set(sys.modules), set(sys.modules)"
@@ -339,7 +340,7 @@ def test_what_killed_publications_left_long_ago_is_swept_away(s3, registry, remo
     s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{other}/{MODEL}", Body=b"")
     registry.copy(model_id, remote)
     assert f"{prefix}/{other}/{MODEL}" in objects(s3, remote)  # just begun, perhaps
-    monkeypatch.setattr("src.registry.ABANDONED_AFTER", -1)
+    monkeypatch.setattr("tabserve.registry.ABANDONED_AFTER", -1)
     remote.delete(model_id)
     registry.copy(model_id, remote)
     assert not [key for key in objects(s3, remote) if other in key]
@@ -631,7 +632,7 @@ def test_a_publisher_with_an_old_listing_deletes_nothing_of_others(registry, rem
     publisher = fresh(remote, tmp_path)
     assert publisher.list() == []  # it has seen the other's files, and no manifest
     registry.copy(other, remote)  # which comes now
-    monkeypatch.setattr("src.registry.ABANDONED_AFTER", -1)
+    monkeypatch.setattr("tabserve.registry.ABANDONED_AFTER", -1)
     monkeypatch.setattr(stores, "PATIENCE", 0)
     registry.copy(mine, publisher)
     fresh(remote, tmp_path).load(other)

@@ -24,14 +24,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 import pytest
+import tabserve.stores
+import tabserve.train_pipeline
 from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
-
-import src.stores
-import src.train_pipeline
-from api.serving import ModelStore
-from src.errors import (
+from tabserve.api.serving import ModelStore
+from tabserve.errors import (
     BrokenArtifactError,
     FailedGatesError,
     InvalidUseCaseError,
@@ -40,14 +39,14 @@ from src.errors import (
     UnsavedError,
     UnsupportedFileError,
 )
-from src.evaluation import ChampionMargin, LargestGap, SmallestMetric
-from src.hold_out import held_out
-from src.models.lightgbm import LgbClassifier, LgbRegressor
-from src.models.linear import LogisticRegression
-from src.models.regression import LinearRegression
-from src.registry import Artifact, ModelId, Registry
-from src.stores import FolderStore
-from src.train_pipeline import (
+from tabserve.evaluation import ChampionMargin, LargestGap, SmallestMetric
+from tabserve.hold_out import held_out
+from tabserve.models.lightgbm import LgbClassifier, LgbRegressor
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.regression import LinearRegression
+from tabserve.registry import Artifact, ModelId, Registry
+from tabserve.stores import FolderStore
+from tabserve.train_pipeline import (
     Candidate,
     NotCompared,
     Part,
@@ -65,9 +64,10 @@ from src.train_pipeline import (
     split,
     without_protected,
 )
-from src.transformers import Blank
-from src.tuning import Trial, Whole
-from src.use_cases.declaration import Algorithm, UseCase
+from tabserve.transformers import Blank
+from tabserve.tuning import Trial, Whole
+from tabserve.use_cases.declaration import Algorithm, UseCase
+
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 
@@ -208,7 +208,7 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     assert manifest["model_id"] == artifact.model_id
     assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
     assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
-    assert manifest["version"] == src.__version__
+    assert manifest["version"] == tabserve.__version__
     assert manifest["python"] == sys.version.split()[0]
     assert manifest["threads"] == 1
     created = datetime.fromisoformat(manifest["created"])
@@ -475,7 +475,7 @@ def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, 
     broken = registry.latest("bikes", "LGBMRegressor")
     registry.promote(broken)
     change_byte(registry.location / broken / "model.pkl")
-    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: gated)
+    monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: gated)
     arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "Lasso"]
     result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(registry.location), "COLUMNS": "200"})
     assert result.exit_code == 0, result.output
@@ -535,7 +535,7 @@ def test_a_model_of_another_task_is_not_compared_with(credit, registry, hold_out
 
 def test_a_champion_that_cannot_be_read_stops_the_training_before_anything_is_fitted(credit, registry, monkeypatch):
     (registry.location / "credit.champion").write_text("nonsense")
-    monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
+    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
     before = registry.list()
     with pytest.raises(BrokenArtifactError, match="promote a model again"):
         run_training(credit, registry, credit.path, Plan(trials=1))
@@ -614,7 +614,7 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
         data.write_text("something else")
         return fit(*arguments)
 
-    monkeypatch.setattr("src.train_pipeline.fit", edit_the_file_and_fit)
+    monkeypatch.setattr("tabserve.train_pipeline.fit", edit_the_file_and_fit)
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
     (manifest,) = run_training(fast, empty, data, Plan(trials=1, seed=42))
     assert data.read_bytes() != read_data
@@ -770,7 +770,7 @@ def test_the_next_best_is_held_against_the_champion_where_the_best_is_refused(qu
 
 
 def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_bikes, registry, monkeypatch):
-    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: quick)
+    monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: quick)
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
     result = CliRunner().invoke(main, [*arguments, "--algorithm", "lgbmregressor"])
@@ -791,7 +791,7 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
 
 
 def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, some_bikes, registry, monkeypatch):
-    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: quick)
+    monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: quick)
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     begin, _, moment = registry.latest("bikes").rpartition("-")
     ahead = f"{begin}-{float(moment) + 10**6:.6f}"  # by a clock that was ahead
@@ -803,7 +803,7 @@ def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, so
 
 
 def test_warnings_are_shown_when_it_is_run_as_a_module(registry, tmp_path):
-    done = run(["-m", "src.train_pipeline", "--trials", "1", "--seed", "7", "--jobs", "1"], registry.location)
+    done = run(["-m", "tabserve.train_pipeline", "--trials", "1", "--seed", "7", "--jobs", "1"], registry.location)
     assert "was trained on rows of this hold-out: it looks better than it is." in done.stderr
 
 
@@ -821,7 +821,7 @@ def test_a_candidate_that_fails_a_gate_is_not_registered_and_the_gate_is_named(c
     before = registry.list()
     gates = (SmallestMetric("roc_auc", 0.5), SmallestMetric("accuracy", 1.01))
     strict = unpromised(credit, algorithms=(credit.baseline,), gates=gates)
-    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: strict)
+    monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: strict)
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     result = CliRunner().invoke(main, ["--trials", "1", "--jobs", "1"])
     assert result.exit_code == 1
@@ -845,7 +845,7 @@ def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
 def test_a_folder_that_takes_nothing_is_refused_before_anything_is_fitted(credit, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
-    monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("a model is fitted"))
+    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("a model is fitted"))
     for folder in (tmp_path / "file", tmp_path / "file" / "models", tmp_path / "nowhere"):
         with pytest.raises(UnsavedError, match=rf"^Models cannot be saved in {folder} \(.+\)\. Nothing was saved\.$"):
             run_training(credit, Registry(folder), credit.path, Plan(trials=1))
@@ -875,7 +875,7 @@ def test_when_the_disk_is_full_in_between_it_is_said_what_is_saved(quick, some_b
 
 def test_a_disk_without_room_is_a_line_and_exit_status_1(tmp_path):
     code = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); train_pipeline.main()"
-    done = run(["-c", f"import resource; from src import train_pipeline; {code}", "--trials", "1"], tmp_path)
+    done = run(["-c", f"import resource; from tabserve import train_pipeline; {code}", "--trials", "1"], tmp_path)
     assert done.returncode == 1
     (line,) = filter(None, done.stderr.splitlines())
     assert line == f"Error: Models cannot be saved in {tmp_path} (File too large). Nothing was saved."
@@ -887,7 +887,7 @@ def test_a_disk_without_room_is_a_line_and_exit_status_1(tmp_path):
 
 @pytest.fixture
 def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
+    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
 
 
 @pytest.mark.parametrize(
@@ -979,7 +979,7 @@ def test_a_column_that_the_file_lacks_is_trained_without_and_named(bikes, empty,
 
 
 def test_the_module_trains_prints_its_metrics_and_saves_what_another_process_loads(tmp_path, artifact, records):
-    done = run(["-m", "src.train_pipeline", "--trials", "2", "--jobs", "1"], tmp_path)
+    done = run(["-m", "tabserve.train_pipeline", "--trials", "2", "--jobs", "1"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for printed in ("Metrics", "roc_auc", "hold-out", "gap", "Gates", "passed", "threshold"):
         assert printed in done.stdout
@@ -990,7 +990,7 @@ def test_the_module_trains_prints_its_metrics_and_saves_what_another_process_loa
 
 def test_the_script_runs_as_a_file(tmp_path):
     done = run(["src/train_pipeline.py", "--version"], tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"tabserve, version {src.__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tabserve, version {tabserve.__version__}\n", "")
 
 
 def test_a_data_file_that_does_not_fit_is_named_with_row_column_and_value(tmp_path, data):
@@ -1021,17 +1021,17 @@ def test_what_cannot_be_meant_is_a_usage_error(arguments, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); from src.train_pipeline import main; main()"
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); from tabserve.train_pipeline import main; main()"
 
 
 def test_the_libraries_of_training_are_those_of_its_extra():
     extra = re.findall(r"^[a-z].*$", (ROOT / "requirements-train.in").read_text(), re.MULTILINE)
     modules = {name for name, packages in packages_distributions().items() if set(packages) & set(extra)}
-    assert set(src.train_pipeline.LIBRARIES) <= modules
-    assert len(src.train_pipeline.LIBRARIES) == len(extra)
+    assert set(tabserve.train_pipeline.LIBRARIES) <= modules
+    assert len(tabserve.train_pipeline.LIBRARIES) == len(extra)
 
 
-@pytest.mark.parametrize("libraries", [[name] for name in src.train_pipeline.LIBRARIES])
+@pytest.mark.parametrize("libraries", [[name] for name in tabserve.train_pipeline.LIBRARIES])
 def test_without_a_library_of_training_the_command_says_which_extra_brings_it(libraries, tmp_path):
     done = run(["-c", WITHOUT.format(libraries=libraries)], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -1040,13 +1040,15 @@ def test_without_a_library_of_training_the_command_says_which_extra_brings_it(li
 
 
 def test_without_all_of_them_there_is_help_still(tmp_path):
-    done = run(["-c", WITHOUT.format(libraries=src.train_pipeline.LIBRARIES), "--help"], tmp_path)
+    done = run(["-c", WITHOUT.format(libraries=tabserve.train_pipeline.LIBRARIES), "--help"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "--use-case" in done.stdout
 
 
 def test_a_use_cases_data_that_are_not_there_are_a_line_and_exit_status_1(credit, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.train_pipeline.get_use_case", lambda name: dataclasses.replace(credit, source="none.csv"))
+    monkeypatch.setattr(
+        "tabserve.train_pipeline.get_use_case", lambda name: dataclasses.replace(credit, source="none.csv")
+    )
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "models"))
     result = CliRunner().invoke(main, [])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
@@ -1057,7 +1059,7 @@ def test_a_use_cases_data_that_are_not_there_are_a_line_and_exit_status_1(credit
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "src.train_pipeline", "--trials", "1", "--jobs", "1"]
+    command = [sys.executable, "-m", "tabserve.train_pipeline", "--trials", "1", "--jobs", "1"]
     environment = {**os.environ, "MODEL_REGISTRY": str(tmp_path)}
     with os.fdopen(writer, "wb") as closed:
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, timeout=120)
@@ -1115,9 +1117,9 @@ def stopped_while_tuning(folder: Path, number: signal.Signals, output: Path) -> 
 
 def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> NoReturn:
     """The command with the fast baseline for a model; the signal comes when the second file is half written."""
-    credit = src.train_pipeline.get_use_case("credit")
+    credit = tabserve.train_pipeline.get_use_case("credit")
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
-    src.train_pipeline.get_use_case = lambda name: fast
+    tabserve.train_pipeline.get_use_case = lambda name: fast
     stop_writing(2, number)
     command(folder, output, "--trials", "1", "--jobs", "1")
 
@@ -1129,7 +1131,7 @@ def command(folder: Path, output: Path, *arguments: str) -> NoReturn:
 
 
 def stop_writing(failing: int, number: signal.Signals) -> None:
-    write = src.stores._write
+    write = tabserve.stores._write
     calls = []
 
     def stop(path: Path, content: bytes, mode: str) -> None:
@@ -1139,7 +1141,7 @@ def stop_writing(failing: int, number: signal.Signals) -> None:
             send(number)
         write(path, content, mode)
 
-    src.stores._write = stop
+    tabserve.stores._write = stop
 
 
 def save_and_stop(folder: Path, failing: int, number: signal.Signals) -> None:
@@ -1246,4 +1248,4 @@ def test_a_deletion_that_is_killed_has_deleted_that_model_and_no_other(registry,
     [(0.90787, "0.908"), (-0.0219, "-0.022"), (155.49, "155.5"), (-10.44, "-10.4"), (12345678.9, "1.23e+07")],
 )
 def test_a_number_is_shortened_and_never_cut(value, shown):
-    assert src.train_pipeline.short(value) == shown
+    assert tabserve.train_pipeline.short(value) == shown

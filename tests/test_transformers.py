@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
-
-from src.errors import InvalidRecordsError, InvalidTargetError
-from src.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category, CyclicInteger, Grouping, Integer, Number, Quotient
+from tabserve.errors import InvalidRecordsError, InvalidTargetError
+from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category, CyclicInteger, Grouping, Integer, Number, Quotient
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),

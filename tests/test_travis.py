@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tabserve.api.commands import models
+from tabserve.use_cases import all_use_cases
 
-from api.commands import models
-from src.use_cases import all_use_cases
 from tests.conftest import ROOT
 
 TEXT = (ROOT / ".travis.yml").read_text(encoding="utf-8")
@@ -211,7 +211,7 @@ def training(tmp_path: Path) -> Any:
         "python": f"""
             case "$1" in
                 -c) test "$FAILS" != listing && exec '{sys.executable}' "$@" ;;
-                -m) test "$2 $3" = "src.train_pipeline --use-case" || exit 99
+                -m) test "$2 $3" = "tabserve.train_pipeline --use-case" || exit 99
                     echo "$4" >> '{trained}'
                     test "$FAILS" != "$4" && exit 0 ;;
             esac

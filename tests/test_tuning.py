@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import InterruptedTrainingError
-from src.models.base import CrossValidation
-from src.tuning import BayesianSearch, Dimension, Flag, Real, Trial, Whole, best_of
+from tabserve.errors import InterruptedTrainingError
+from tabserve.models.base import CrossValidation
+from tabserve.tuning import BayesianSearch, Dimension, Flag, Real, Trial, Whole, best_of
 
 SPACE: dict[str, Dimension] = {"x": Real(-5.0, 5.0), "y": Real(0.001, 10.0, log=True)}
 

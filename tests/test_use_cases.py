@@ -10,24 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tabserve.use_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 from sklearn.base import clone
-
-import src.use_cases
-from api.app import create_app
-from api.config import Settings
-from src.datasets.reader import read_training_table
-from src.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
-from src.evaluation import SmallestGroupRatio
-from src.fairness import GroupBy
-from src.predict import make_prediction
-from src.registry import Artifact, Registry
-from src.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
-from src.use_cases import all_use_cases, get_use_case
-from src.use_cases.declaration import UseCase, columns_of, signature
-from src.use_cases.features import Category, OrderedCategory
+from tabserve.api.app import create_app
+from tabserve.api.config import Settings
+from tabserve.datasets.reader import read_training_table
+from tabserve.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
+from tabserve.evaluation import SmallestGroupRatio
+from tabserve.fairness import GroupBy
+from tabserve.predict import make_prediction
+from tabserve.registry import Artifact, Registry
+from tabserve.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
+from tabserve.use_cases import all_use_cases, get_use_case
+from tabserve.use_cases.declaration import UseCase, columns_of, signature
+from tabserve.use_cases.features import Category, OrderedCategory
 
 AS_CLIENTS_SEND_IT = {
     **{"checking_balance": "< 0 DM", "months_loan_duration": 47, "credit_history": "repaid", "purpose": "car (new)"},
@@ -50,13 +49,13 @@ NATURAL_ORDER = {
 UMBRELLA = '''
 """Whether someone will need an umbrella."""
 
-from src.evaluation import Classification, CostMatrix, SmallestMetric
-from src.models.lightgbm import LgbClassifier
-from src.models.linear import LogisticRegression
-from src.transformers import OneHot, RemapTarget, Standardize
-from src.tuning import Real
-from src.use_cases.declaration import Algorithm, UseCase, columns_of
-from src.use_cases.features import Category, Number
+from tabserve.evaluation import Classification, CostMatrix, SmallestMetric
+from tabserve.models.lightgbm import LgbClassifier
+from tabserve.models.linear import LogisticRegression
+from tabserve.transformers import OneHot, RemapTarget, Standardize
+from tabserve.tuning import Real
+from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
+from tabserve.use_cases.features import Category, Number
 
 FEATURES = (
     Category(name="sky", description="Colour of the sky", values=("blue", "grey")),
@@ -91,14 +90,14 @@ USE_CASE = UseCase(
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder whose modules are use cases, too."""
-    monkeypatch.setattr(src.use_cases, "__path__", [*src.use_cases.__path__, str(tmp_path)])
+    monkeypatch.setattr(tabserve.use_cases, "__path__", [*tabserve.use_cases.__path__, str(tmp_path)])
     before = set(sys.modules)
     all_use_cases.cache_clear()
     importlib.invalidate_caches()
     yield tmp_path
     all_use_cases.cache_clear()
     for name in set(sys.modules) - before:
-        if name.startswith("src.use_cases."):
+        if name.startswith("tabserve.use_cases."):
             del sys.modules[name]
 
 

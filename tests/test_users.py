@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from argon2 import Type, extract_parameters
+from tabserve.api import users as module
+from tabserve.api.users import InvalidUserError, NoUsersError, UnknownUserError, Users, UsersFileError, matches
 
-from api import users as module
-from api.users import InvalidUserError, NoUsersError, UnknownUserError, Users, UsersFileError, matches
 from tests.conftest import ROOT, write_users
 
 PASSWORD = "correct horse battery"
@@ -116,7 +116,7 @@ def test_processes_that_change_the_file_at_once_lose_nothing(path: Path) -> None
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from api.users import Users\n"
+        "from tabserve.api.users import Users\n"
         "users = Users(Path(sys.argv[1]))\n"
         "sys.stdin.read()\n"
         "for number in range(10):\n"

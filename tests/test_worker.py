@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
+from tabserve.api.config import Settings
+from tabserve.api.worker import Response, Worker, stop_without_loss
+from tabserve.registry import Registry
 
-from api.config import Settings
-from api.worker import Response, Worker, stop_without_loss
-from src.registry import Registry
 from tests.conftest import ROOT, Server, running_server, wait_until
 from tests.load import Load
 
@@ -317,13 +317,13 @@ def kept_by(server: Server) -> tuple[int, int]:
 
 
 def started(folder: Path, trained: Registry, **constants: float) -> running_server:
-    """A server of one worker, with other values of the constants in `api.worker`."""
+    """A server of one worker, with other values of the constants in `tabserve.api.worker`."""
     configuration = folder / "other.conf.py"
     configuration.write_text(
         "from runpy import run_path\n"
-        "import api.worker\n"
+        "import tabserve.api.worker\n"
         f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'other'}}))\n"
-        + "".join(f"api.worker.{name} = {value}\n" for name, value in constants.items())
+        + "".join(f"tabserve.api.worker.{name} = {value}\n" for name, value in constants.items())
     )
     environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
     return running_server(folder / "log.txt", {**environment, "GUNICORN_CMD_ARGS": f"--config {configuration}"})

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 import pytest
 from openpyxl import Workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
+from tabserve.datasets import xlsx
+from tabserve.datasets.limits import NOT_A_TABLE, Deadline
+from tabserve.datasets.xlsx import open_xlsx
+from tabserve.errors import FileLimitError, TabserveError, UnsupportedFileError
 
-from src.datasets import xlsx
-from src.datasets.limits import NOT_A_TABLE, Deadline
-from src.datasets.xlsx import open_xlsx
-from src.errors import FileLimitError, TabserveError, UnsupportedFileError
 from tests.conftest import ROOT, children_of, wait_until
 from tests.test_hostile_files import book
 
@@ -177,8 +177,8 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_bytes(stream.getvalue())
     code = (
         "import time\n"
-        "from src.datasets import xlsx\n"
-        "from src.datasets.limits import Deadline\n"
+        "from tabserve.datasets import xlsx\n"
+        "from tabserve.datasets.limits import Deadline\n"
         "with open('a.xlsx', 'rb') as stream, xlsx.open_xlsx(stream, 'a', Deadline(None)) as (place, rows):\n"
         "    next(rows)\n"
         "    print('begun', flush=True)\n"
@@ -216,7 +216,7 @@ def test_the_child_imports_no_library_for_a_table_without_dates(tmp_path: Path) 
             [sys.executable, "-S", "-c", code], stdin=file, capture_output=True, text=True, check=True
         )
     assert '[2,[1],1]\n{"end":true}\n' in done.stdout
-    assert not {"openpyxl", "numpy", "src"} & set(done.stdout.splitlines()[-1].split())
+    assert not {"openpyxl", "numpy", "tabserve"} & set(done.stdout.splitlines()[-1].split())
 
 
 def test_no_room_for_another_process_is_an_error_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from src.errors import FileLimitError
+from tabserve.errors import FileLimitError
 
 NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
 Row: TypeAlias = tuple[int, Sequence[Any], int]  # its number as a spreadsheet shows it, its cells, how many it has

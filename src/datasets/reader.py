@@ -20,12 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from src.aliases import Record
-from src.datasets.limits import NOT_A_TABLE, Deadline, Row
-from src.datasets.lines import csv_rows
-from src.datasets.xlsx import open_xlsx
-from src.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
-from src.use_cases.features import RESERVED_NAMES, Category, Feature
+from tabserve.aliases import Record
+from tabserve.datasets.limits import NOT_A_TABLE, Deadline, Row
+from tabserve.datasets.lines import csv_rows
+from tabserve.datasets.xlsx import open_xlsx
+from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
+from tabserve.use_cases.features import RESERVED_NAMES, Category, Feature
 
 __all__ = ["XLSX_MAGIC", "Table", "check_file_name", "read_table", "read_training_table", "write_csv"]
 

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-from src.aliases import Matrix, Vector
-from src.base import Estimator
-from src.errors import NotExplainableError
+from tabserve.aliases import Matrix, Vector
+from tabserve.base import Estimator
+from tabserve.errors import NotExplainableError
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
 Metric: TypeAlias = Callable[[Vector, Vector], float]  # of targets and scores; higher is better

@@ -7,11 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-
-from src.aliases import Matrix, Vector
-from src.models.base import Classifier, CrossValidation, Fold, Metric, Model, Regressor, gather, mean_metric
-from src.models.native import Booster, open_booster
-from src.tuning import Dimension, Flag, Real, Whole
+from tabserve.aliases import Matrix, Vector
+from tabserve.models.base import Classifier, CrossValidation, Fold, Metric, Model, Regressor, gather, mean_metric
+from tabserve.models.native import Booster, open_booster
+from tabserve.tuning import Dimension, Flag, Real, Whole
 
 if TYPE_CHECKING:
     import lightgbm

@@ -3,9 +3,8 @@
 from typing import Any, Self
 
 import numpy as np
-
-from src.aliases import Matrix, Vector
-from src.models.base import Classifier
+from tabserve.aliases import Matrix, Vector
+from tabserve.models.base import Classifier
 
 
 def linear_contributions(estimator: Any, X: Matrix) -> Matrix:

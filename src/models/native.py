@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-
-from src.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Vector
 
 LIBRARY_NAMES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
 _FLOAT64 = 1  # C_API_DTYPE_FLOAT64

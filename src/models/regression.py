@@ -4,11 +4,10 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-
-from src.aliases import Matrix, Vector
-from src.errors import NotExplainableError
-from src.models.base import Regressor
-from src.models.linear import linear_contributions, linear_sum
+from tabserve.aliases import Matrix, Vector
+from tabserve.errors import NotExplainableError
+from tabserve.models.base import Regressor
+from tabserve.models.linear import linear_contributions, linear_sum
 
 
 class ScikitRegressor(Regressor):

@@ -1,5 +1,5 @@
 """The training report: one HTML file that says how good a model is to somebody who must approve it."""
 
-from src.report.page import render_report
+from tabserve.report.page import render_report
 
 __all__ = ["render_report"]

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from src.evaluation import CHRONOLOGICAL
-from src.report.parts import NOTHING, Section, Subject, Table, metric_name, number, share
-from src.use_cases.features import Category, Feature, Number
+from tabserve.evaluation import CHRONOLOGICAL
+from tabserve.report.parts import NOTHING, Section, Subject, Table, metric_name, number, share
+from tabserve.use_cases.features import Category, Feature, Number
 
 
 def sections(subject: Subject) -> list[Section]:

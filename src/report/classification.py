@@ -2,15 +2,14 @@
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
-
-from src.aliases import Vector
-from src.evaluation import HOLD_OUT, Classification
-from src.report import figures
-from src.report.measures import calibration
-from src.report.parts import NOTHING, Chart, Section, Subject, Table, metric_name, number, share
-from src.transformers import RemapTarget
-from src.use_cases.declaration import UseCase
-from src.use_cases.features import Category
+from tabserve.aliases import Vector
+from tabserve.evaluation import HOLD_OUT, Classification
+from tabserve.report import figures
+from tabserve.report.measures import calibration
+from tabserve.report.parts import NOTHING, Chart, Section, Subject, Table, metric_name, number, share
+from tabserve.transformers import RemapTarget
+from tabserve.use_cases.declaration import UseCase
+from tabserve.use_cases.features import Category
 
 CHOICES = {"cost": "cheapest, by the costs of errors", "half": "one half", "roc_balanced": "ROC-balanced"}
 GRID = np.linspace(0, 1, 201)  # thresholds of the cost curve

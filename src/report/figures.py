@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup
-
-from src.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Vector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from src.aliases import Matrix, Vector
-from src.errors import NotExplainableError
-from src.fairness import FEWEST
-from src.pipeline import Pipeline
-from src.report.parts import Subject
-from src.transformers import RecordEncoder
-from src.use_cases.features import Category, Column, CyclicInteger, Feature, Grouping
+from tabserve.aliases import Matrix, Vector
+from tabserve.errors import NotExplainableError
+from tabserve.fairness import FEWEST
+from tabserve.pipeline import Pipeline
+from tabserve.report.parts import Subject
+from tabserve.transformers import RecordEncoder
+from tabserve.use_cases.features import Category, Column, CyclicInteger, Feature, Grouping
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many

@@ -5,17 +5,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from src.aliases import Vector
-from src.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Classification
-from src.fairness import FEWEST, publishable
-from src.report import card, classification, figures, regression
-from src.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
-from src.report.parts import NOTHING, PART_NAMES, Chart, Section, Subject, Table, listed, metric_name, number, share
-from src.use_cases.declaration import UseCase
+from tabserve.aliases import Vector
+from tabserve.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Classification
+from tabserve.fairness import FEWEST, publishable
+from tabserve.report import card, classification, figures, regression
+from tabserve.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
+from tabserve.report.parts import (
+    NOTHING,
+    PART_NAMES,
+    Chart,
+    Section,
+    Subject,
+    Table,
+    listed,
+    metric_name,
+    number,
+    share,
+)
+from tabserve.use_cases.declaration import UseCase
 
 if TYPE_CHECKING:
-    from src.train_pipeline import Candidate, Part
+    from tabserve.train_pipeline import Candidate, Part
 
 SHOWN = 12  # columns in a chart of importances
 MEASURES = {

@@ -6,14 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
-
-from src.aliases import Matrix, Vector
-from src.use_cases.declaration import UseCase
+from tabserve.aliases import Matrix, Vector
+from tabserve.use_cases.declaration import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from src.train_pipeline import Candidate, Part
+    from tabserve.train_pipeline import Candidate, Part
 
 SHORT = {  # metrics whose name in words is not their name in capitals
     "roc_auc": "ROC AUC",

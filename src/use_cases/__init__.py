@@ -6,12 +6,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from src.errors import InvalidUseCaseError, UnknownUseCaseError
+from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from src.use_cases.declaration import UseCase
+    from tabserve.use_cases.declaration import UseCase
 
 
 @cache

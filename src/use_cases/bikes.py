@@ -3,13 +3,13 @@
 The data are the UCI Bike Sharing data (see `src/datasets/PROVENANCE.md`).
 """
 
-from src.evaluation import ChampionMargin, LargestGap, Regression, SmallestMetric
-from src.models.lightgbm import LgbCountRegressor
-from src.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
-from src.transformers import MinMax, OneHot, Target
-from src.tuning import Real, Whole
-from src.use_cases.declaration import Algorithm, UseCase
-from src.use_cases.features import CyclicInteger, Grouping, Integer, OrderedCategory
+from tabserve.evaluation import ChampionMargin, LargestGap, Regression, SmallestMetric
+from tabserve.models.lightgbm import LgbCountRegressor
+from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.transformers import MinMax, OneHot, Target
+from tabserve.tuning import Real, Whole
+from tabserve.use_cases.declaration import Algorithm, UseCase
+from tabserve.use_cases.features import CyclicInteger, Grouping, Integer, OrderedCategory
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (

@@ -4,7 +4,7 @@ The data are the Statlog German Credit data (see `src/datasets/PROVENANCE.md`). 
 wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correcting a Widely Used Data Set").
 """
 
-from src.evaluation import (
+from tabserve.evaluation import (
     BaselineMargin,
     ChampionMargin,
     Classification,
@@ -14,12 +14,12 @@ from src.evaluation import (
     SmallestGroupRatio,
     SmallestMetric,
 )
-from src.fairness import GroupBy
-from src.models.lightgbm import SEARCH_SPACE, LgbClassifier
-from src.models.linear import LogisticRegression
-from src.transformers import OneHot, RemapTarget, Standardize
-from src.use_cases.declaration import Algorithm, UseCase, columns_of
-from src.use_cases.features import Category, Integer, OrderedCategory, Quotient
+from tabserve.fairness import GroupBy
+from tabserve.models.lightgbm import SEARCH_SPACE, LgbClassifier
+from tabserve.models.linear import LogisticRegression
+from tabserve.transformers import OneHot, RemapTarget, Standardize
+from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
+from tabserve.use_cases.features import Category, Integer, OrderedCategory, Quotient
 
 FEATURES = (
     OrderedCategory(

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.aliases import Record
-from src.errors import InvalidUseCaseError, UnknownAlgorithmError
-from src.evaluation import Gate, SmallestGroupRatio, Task
-from src.fairness import GroupBy
-from src.models.base import Model
-from src.pipeline import Pipeline
-from src.registry import ModelId
-from src.transformers import Blank, RecordEncoder, Target, Transformer
-from src.tuning import Dimension
-from src.use_cases.checks import check
-from src.use_cases.features import DerivedColumn, Feature
-from src.use_cases.kinds import check_kinds
+from tabserve.aliases import Record
+from tabserve.errors import InvalidUseCaseError, UnknownAlgorithmError
+from tabserve.evaluation import Gate, SmallestGroupRatio, Task
+from tabserve.fairness import GroupBy
+from tabserve.models.base import Model
+from tabserve.pipeline import Pipeline
+from tabserve.registry import ModelId
+from tabserve.transformers import Blank, RecordEncoder, Target, Transformer
+from tabserve.tuning import Dimension
+from tabserve.use_cases.checks import check
+from tabserve.use_cases.features import DerivedColumn, Feature
+from tabserve.use_cases.kinds import check_kinds
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 

@@ -15,8 +15,8 @@ from functools import partial
 from string import Formatter
 from typing import Any, ClassVar, TypeAlias
 
-from src.errors import InvalidUseCaseError
-from src.use_cases.kinds import check_kinds, fits
+from tabserve.errors import InvalidUseCaseError
+from tabserve.use_cases.kinds import check_kinds, fits
 
 # names of what answers hold beside a record: no column may have one
 RESERVED_NAMES = frozenset(

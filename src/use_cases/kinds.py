@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from src.errors import InvalidUseCaseError
+from tabserve.errors import InvalidUseCaseError
 
 _WORDS = {str: "a text", int: "a whole number", float: "a finite number", bool: "True or False"}
 

@@ -12,10 +12,10 @@ import orjson
 from flask import Response
 from tabserve.aliases import Record
 from tabserve.api.schemas import MOST_ROWS, record_schema, row_errors
-from tabserve.datasets.reader import Table
+from tabserve.columns.features import Feature
 from tabserve.predict import Prediction
-from tabserve.registry import Artifact
-from tabserve.use_cases.features import Feature
+from tabserve.registry.artifact import Artifact
+from tabserve.tables.reader import Table
 
 LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wrong in its row
 PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time

@@ -11,7 +11,7 @@ from tabserve.api.controller import blueprint, predictions
 from tabserve.api.serving import ModelStore
 from tabserve.api.turn import Turn
 from tabserve.log import traced
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time

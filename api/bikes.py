@@ -14,7 +14,7 @@ from tabserve.api.controller import predictions, problems, store
 from tabserve.api.errors import InvalidFieldsError
 from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
 from tabserve.errors import UnknownAlgorithmError
-from tabserve.evaluation import HOLD_OUT
+from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.predict import make_prediction
 from tabserve.use_cases.bikes import USE_CASE
 

@@ -12,10 +12,11 @@ from flask.cli import NoAppException, ScriptInfo
 from tabserve import log
 from tabserve.api.config import Settings
 from tabserve.api.users import InvalidUserError, Users, check_name
+from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError
-from tabserve.registry import ModelId, Registry
-from tabserve.stores import Location, parse_location
-from tabserve.use_cases import all_use_cases
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import Registry
+from tabserve.registry.stores import Location, parse_location
 
 
 def _service() -> Flask:

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import InvalidSettingError
-from tabserve.registry import parse_key
-from tabserve.stores import DEFAULT_CACHE, DEFAULT_FOLDER, LOCATION_FORM, Location, parse_folder, parse_location
-from tabserve.use_cases import all_use_cases
+from tabserve.registry.registry import parse_key
+from tabserve.registry.stores import (
+    DEFAULT_CACHE,
+    DEFAULT_FOLDER,
+    LOCATION_FORM,
+    Location,
+    parse_folder,
+    parse_location,
+)
 
 DEFAULT_USE_CASE = "credit"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

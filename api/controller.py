@@ -33,12 +33,13 @@ from tabserve.api.schemas import (
 )
 from tabserve.api.serving import ModelStore
 from tabserve.api.turn import Turn
-from tabserve.datasets.reader import XLSX_MAGIC, Table, check_file_name, read_table
+from tabserve.declaration.discovery import all_use_cases, get_use_case
 from tabserve.errors import FileLimitError, InvalidRecordsError, TooManyRowsError
 from tabserve.explain import Explanation, Reason, explain
 from tabserve.predict import Prediction, make_prediction, measure
-from tabserve.registry import REPORT, Artifact
-from tabserve.use_cases import all_use_cases, get_use_case
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import REPORT
+from tabserve.tables.reader import XLSX_MAGIC, Table, check_file_name, read_table
 from werkzeug.datastructures import FileStorage
 
 blueprint = APIBlueprint("service", __name__)

@@ -14,8 +14,8 @@ from tabserve.api.config import Settings
 from tabserve.api.controller import MOST_EXPLAINED
 from tabserve.api.errors import PROBLEM_TYPE
 from tabserve.api.schemas import MODEL_ID_PATTERN, record_json_schema
-from tabserve.use_cases import all_use_cases
-from tabserve.use_cases.declaration import UseCase
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.use_case import UseCase
 
 DESCRIPTION = """\
 Predictions from models that were trained on tables.

@@ -10,13 +10,14 @@ from flask import Blueprint, Response, current_app, make_response, render_templa
 from tabserve.api.config import Settings
 from tabserve.api.controller import store
 from tabserve.api.headers import protect
-from tabserve.datasets.reader import write_csv
+from tabserve.columns.features import Feature
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import NoModelError, TabserveError, UnavailableError
-from tabserve.evaluation import CROSS_VALIDATION, HOLD_OUT, Classification
-from tabserve.registry import Registry
-from tabserve.use_cases import all_use_cases
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Feature
+from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import write_csv
+from tabserve.tasks.binary import Classification
 
 FILES = ("page.css", "page.js", "icon.svg")
 MOST_MODELS = 10  # of a use case, the newest: the page shall stay small

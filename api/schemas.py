@@ -13,11 +13,11 @@ from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, 
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 from tabserve.aliases import Record
-from tabserve.fairness import publishable
-from tabserve.stores import MODEL_ID
-from tabserve.use_cases import all_use_cases
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Feature
+from tabserve.columns.features import Feature
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.use_case import UseCase
+from tabserve.evaluation.fairness import publishable
+from tabserve.registry.stores import MODEL_ID
 
 LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
 MOST_FIELDS = 50  # fields of one record that an answer names

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import (
     BrokenArtifactError,
     NoModelError,
@@ -16,8 +17,9 @@ from tabserve.errors import (
     UnknownModelError,
 )
 from tabserve.predict import make_prediction
-from tabserve.registry import Artifact, ModelId, Registry
-from tabserve.use_cases import all_use_cases
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 

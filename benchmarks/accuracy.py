@@ -20,13 +20,14 @@ from rich.console import Console
 from sklearn.base import clone
 from tabserve import __version__
 from tabserve.aliases import Matrix, Vector
-from tabserve.evaluation import bootstrap_intervals, roc_auc
+from tabserve.declaration.discovery import get_use_case
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.evaluation.bootstrap import bootstrap_intervals
+from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.base import Fold, Model
 from tabserve.models.lightgbm import LgbClassifier
-from tabserve.registry import library_versions
+from tabserve.registry.registry import library_versions
 from tabserve.train_pipeline import Part, Plan, features_of, fit, read, score, split
-from tabserve.use_cases import get_use_case
-from tabserve.use_cases.declaration import Algorithm, UseCase
 
 OUTPUT = Path(__file__).with_name("ACCURACY.md")
 SEED = 2026  # of the cross-validations here: other folds than those that training tuned on

@@ -24,12 +24,13 @@ import lightgbm
 import numpy as np
 import orjson
 from tabserve.aliases import Vector
-from tabserve.datasets.reader import read_training_table
+from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import BrokenArtifactError
 from tabserve.models.lightgbm import LgbModel
-from tabserve.registry import Artifact, Registry
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import read_training_table
 from tabserve.transformers import RemapTarget
-from tabserve.use_cases import get_use_case
 
 from benchmarks.report import write_report
 from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service

@@ -8,7 +8,7 @@ from tabserve.aliases import Matrix, Record, Vector
 from tabserve.errors import NothingToPredictError
 from tabserve.models.base import Classifier
 from tabserve.pipeline import Pipeline
-from tabserve.registry import Artifact
+from tabserve.registry.artifact import Artifact
 
 MOST_REASONS = 4
 ROUNDING = 1e-9  # the share of all that was added up below which a contribution may be rounding alone

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tabserve.use_cases.features import Category, Feature
+from tabserve.columns.features import Category, Feature
 
 if TYPE_CHECKING:
     import pandas as pd

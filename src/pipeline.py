@@ -18,7 +18,7 @@ class Pipeline(Transformer):
     Examples
     --------
     >>> from tabserve.transformers import OneHot, RecordEncoder
-    >>> from tabserve.use_cases.features import Category
+    >>> from tabserve.columns.features import Category
     >>> housing = Category(name="housing", description="Housing", values=("rent", "own"))
     >>> pipeline = Pipeline((RecordEncoder((housing,)), OneHot((0,))))
     >>> pipeline.fit_transform([{"housing": "own"}, {"housing": "rent"}]).tolist()

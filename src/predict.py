@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabserve.aliases import Record, Vector
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
-from tabserve.evaluation import Task
-from tabserve.registry import Artifact
+from tabserve.registry.artifact import Artifact
+from tabserve.tasks.base import Task
 
 
 class Prediction(NamedTuple):

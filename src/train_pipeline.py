@@ -37,7 +37,8 @@ import pandas as pd
 from sklearn.base import clone
 from tabserve import __version__, log
 from tabserve.aliases import Matrix, Vector
-from tabserve.datasets.reader import read_training_table
+from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.declaration.use_case import Algorithm, UseCase, signature
 from tabserve.errors import (
     BrokenArtifactError,
     FailedGatesError,
@@ -52,38 +53,29 @@ from tabserve.errors import (
     UnsavedError,
     UnsupportedFileError,
 )
-from tabserve.evaluation import (
-    CHRONOLOGICAL,
-    CROSS_VALIDATION,
-    HOLD_OUT,
-    TRAIN,
-    Evidence,
-    Metrics,
-    bootstrap_difference,
-    bootstrap_intervals,
-    judge,
-)
-from tabserve.fairness import compare_groups, smallest_ratios
+from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
+from tabserve.evaluation.fairness import compare_groups, smallest_ratios
+from tabserve.evaluation.gates import Evidence, judge
+from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
 from tabserve.hold_out import SPLIT, held_out
 from tabserve.models.base import Classifier, CrossValidation, Model
 from tabserve.pipeline import Pipeline
-from tabserve.registry import (
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import (
     MODEL,
     PIPELINE,
     REJECTED,
     REPORT,
     TEST_TABLE,
     TRAIN_TABLE,
-    Artifact,
-    ModelId,
     Registry,
     library_versions,
 )
 from tabserve.report import render_report
+from tabserve.tables.reader import read_training_table
 from tabserve.transformers import Target
 from tabserve.tuning import BayesianSearch, Trial, best_of
-from tabserve.use_cases import all_use_cases, get_use_case
-from tabserve.use_cases.declaration import Algorithm, UseCase, signature
 
 if TYPE_CHECKING:
     from rich.console import Console

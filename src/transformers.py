@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from tabserve.aliases import Matrix, Record, Records, Vector
 from tabserve.base import Estimator
+from tabserve.columns.derived import DerivedColumn
+from tabserve.columns.features import Category, Column, Feature, Integer
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
-from tabserve.use_cases.features import Category, Column, DerivedColumn, Feature, Integer
 
 MANY_CLASSES = 100  # a target of more whole numbers is measured and not classified
 

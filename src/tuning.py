@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tabserve.columns.kinds import fits
 from tabserve.errors import InterruptedTrainingError, InvalidUseCaseError
-from tabserve.use_cases.kinds import fits
 
 if TYPE_CHECKING:
     from bayes_opt.acquisition import AcquisitionFunction

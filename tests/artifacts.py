@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 OLD, NEW = "0000000001.000000", "9999999999.000000"  # timestamps before and after that of any real training
 _seconds = count(1_900_000_000)

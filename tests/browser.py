@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import Server, running_server
 

@@ -21,11 +21,12 @@ from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
-from tabserve.datasets.reader import read_training_table
-from tabserve.registry import Artifact, Registry
+from tabserve.declaration.discovery import get_use_case
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import read_training_table
 from tabserve.train_pipeline import Plan, run_training
-from tabserve.use_cases import get_use_case
-from tabserve.use_cases.declaration import UseCase
 
 ROOT = Path(__file__).parent.parent
 ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test client takes

@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 
 import click
 import numpy as np
-from tabserve.datasets.reader import read_training_table
+from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import TabserveError
-from tabserve.evaluation import HOLD_OUT
-from tabserve.registry import TEST_TABLE, ModelId, Registry
-from tabserve.use_cases import get_use_case
+from tabserve.evaluation.metrics import HOLD_OUT
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import TEST_TABLE, Registry
+from tabserve.tables.reader import read_training_table
 
 TOLERANCE = 0.001  # of the main metric
 PERCENTILES = (50, 90, 99)

@@ -9,7 +9,7 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
 from tabserve.api.openapi import FILE_TYPES
-from tabserve.use_cases import all_use_cases
+from tabserve.declaration.discovery import all_use_cases
 
 DEFAULT = "credit"
 BODY, PATH, QUERY = ParameterLocation.BODY, ParameterLocation.PATH, ParameterLocation.QUERY

@@ -22,8 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
-from tabserve.registry import Artifact, Registry
-from tabserve.use_cases import get_use_case
+from tabserve.declaration.discovery import get_use_case
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ROOT, Server, running_server
 
@@ -345,7 +346,7 @@ def test_json_requests_import_none_of_the_libraries_of_training(trained: Registr
     code = (
         "import sys\n"
         "from tabserve.api.app import create_app\n"
-        "from tabserve.use_cases import get_use_case\n"
+        "from tabserve.declaration.discovery import get_use_case\n"
         "client = create_app().test_client()\n"
         "record = dict(get_use_case('credit').example)\n"
         "answers = [\n"

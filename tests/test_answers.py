@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tabserve.api.answers import LONGEST_TEXT, as_csv, table_errors
 from tabserve.api.schemas import MOST_ROWS
-from tabserve.datasets.reader import Table
 from tabserve.predict import make_prediction
-from tabserve.registry import Artifact
+from tabserve.registry.artifact import Artifact
+from tabserve.tables.reader import Table
 
 
 def answer_of(artifact: Artifact, table: Table) -> list[dict[str, str]]:

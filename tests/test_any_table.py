@@ -11,29 +11,22 @@ from typing import Any
 
 import pytest
 import tabserve.train_pipeline
-from tabserve.datasets.reader import write_csv
+from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
 from tabserve.errors import FailedGatesError, TabserveError
-from tabserve.evaluation import (
-    ChampionMargin,
-    Classification,
-    CostMatrix,
-    LargestGap,
-    Regression,
-    SmallestGroupRatio,
-    SmallestMetric,
-    bootstrap_difference,
-    bootstrap_intervals,
-)
-from tabserve.fairness import GroupBy
+from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import write_csv
+from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import Plan, run_training
 from tabserve.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
 from tabserve.tuning import Real, Trial, Whole
-from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
-from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 
 SEEDS = range(10)
 SEARCH_SPACE = {"num_leaves": Whole(2, 4), "learning_rate": Real(0.1, 0.1)}

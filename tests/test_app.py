@@ -10,7 +10,7 @@ import pytest
 from apiflask import APIFlask
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ROOT
 

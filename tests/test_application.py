@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ROOT, free_port
 

@@ -17,10 +17,10 @@ from flask.testing import FlaskClient
 from sklearn.metrics import r2_score
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
+from tabserve.declaration.use_case import UseCase
 from tabserve.predict import make_prediction
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import Plan, run_training
-from tabserve.use_cases.declaration import UseCase
 
 from tests.artifacts import edit_manifest
 from tests.conftest import ALICE, ROOT, Server, running_server, write_users

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tabserve import __version__
-from tabserve.registry import PINNED_LIBRARIES, Registry
+from tabserve.registry.registry import PINNED_LIBRARIES, Registry
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
@@ -160,7 +160,7 @@ def test_names_are_such_that_any_unzip_puts_them_where_they_belong(made: zipfile
 
 
 def test_files_are_as_committed_and_dated_by_the_commit(made: zipfile.ZipFile, origin: Path) -> None:
-    assert made.read("src/registry.py") == (origin / "src" / "registry.py").read_bytes()
+    assert made.read("src/registry/registry.py") == (origin / "src" / "registry" / "registry.py").read_bytes()
     assert {entry.date_time for entry in made.infolist()} == {WHEN}
 
 

@@ -5,33 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tabserve.columns.derived import Grouping, Quotient
+from tabserve.columns.features import RESERVED_NAMES, Category, CyclicInteger, Integer, Number, OrderedCategory
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import InvalidUseCaseError
-from tabserve.evaluation import (
-    ChampionMargin,
-    Classification,
-    CostMatrix,
-    LargestGap,
-    Regression,
-    SmallestGroupRatio,
-    SmallestMetric,
-)
-from tabserve.fairness import GroupBy
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import Lasso, LinearRegression
+from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.regression import Regression
 from tabserve.transformers import Blank, MinMax, OneHot, RemapTarget, Target
 from tabserve.tuning import Real, Whole
-from tabserve.use_cases.declaration import Algorithm, UseCase
-from tabserve.use_cases.features import (
-    RESERVED_NAMES,
-    Category,
-    CyclicInteger,
-    Grouping,
-    Integer,
-    Number,
-    OrderedCategory,
-    Quotient,
-)
 
 SIZE = Number(name="size", description="-", low=1, high=9)
 GRADE = OrderedCategory(name="grade", description="-", values=("low", "high"))

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tabserve.api.commands import models, users
 from tabserve.api.users import Users, matches
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT

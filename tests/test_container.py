@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from tabserve import __version__
 from tabserve.api.config import Settings
-from tabserve.datasets.reader import write_csv
-from tabserve.registry import Registry
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import write_csv
 from tabserve.train_pipeline import commit
-from tabserve.use_cases.declaration import UseCase
 
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
@@ -340,7 +340,7 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
         "import json\n"
         "from tabserve.predict import make_prediction\n"
         "from tabserve.registry import Registry\n"
-        "from tabserve.use_cases import all_use_cases, get_use_case\n"
+        "from tabserve.declaration.discovery import all_use_cases, get_use_case\n"
         "registry = Registry.from_environment()\n"
         "use_cases = [get_use_case(name) for name in all_use_cases()]\n"
         "answers = {one.name: make_prediction(registry.load(registry.latest(one.name)), [one.example]).columns"

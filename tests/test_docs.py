@@ -11,10 +11,10 @@ import pytest
 from tabserve.api.app import create_app
 from tabserve.api.commands import models, users
 from tabserve.api.config import Settings
-from tabserve.registry import Registry
+from tabserve.columns.features import Feature
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Feature
 
 from tests.conftest import ALICE, ROOT, Server
 

@@ -8,34 +8,34 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
+from tabserve.aliases import Metric
 from tabserve.errors import TooFewRowsError
-from tabserve.evaluation import (
-    CROSS_VALIDATION,
-    HOLD_OUT,
+from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
+from tabserve.evaluation.gates import (
     LESS_IS_BETTER,
-    TRAIN,
     BaselineMargin,
     ChampionMargin,
-    Classification,
-    CostMatrix,
     Evidence,
     Gate,
     LargestGap,
     LargestMetric,
-    Metrics,
-    Regression,
     SmallestGroupRatio,
     SmallestMetric,
-    Task,
-    average_precision,
-    bootstrap_difference,
-    bootstrap_intervals,
     judge,
+)
+from tabserve.evaluation.metrics import (
+    CROSS_VALIDATION,
+    HOLD_OUT,
+    TRAIN,
+    Metrics,
+    average_precision,
     kolmogorov_smirnov,
     r2,
     roc_auc,
 )
-from tabserve.models.base import Metric
+from tabserve.tasks.base import Task
+from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.regression import Regression
 
 TASK = Classification(CostMatrix(missed=5, false_alarm=1))
 Rows = tuple[np.ndarray, np.ndarray]

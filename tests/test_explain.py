@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from tabserve.aliases import Matrix, Vector
-from tabserve.datasets.reader import read_training_table
+from tabserve.columns.derived import DerivedColumn, Quotient
+from tabserve.columns.features import Category, Feature, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
 from tabserve.explain import MOST_REASONS, Explanation, Reason, explain
 from tabserve.models.base import Model, Regressor
@@ -20,10 +22,10 @@ from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
 from tabserve.pipeline import Pipeline
 from tabserve.predict import make_prediction
-from tabserve.registry import Artifact, Registry
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import read_training_table
 from tabserve.transformers import OneHot, RecordEncoder, Standardize, Transformer
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category, DerivedColumn, Feature, Number, Quotient
 
 HOUR = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
 PROTECTED = {"personal_status", "age", "foreign_worker", "duration_for_age"}

@@ -12,8 +12,8 @@ import pytest
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabserve.evaluation import Evidence, SmallestGroupRatio, group_gate, judge
-from tabserve.fairness import FEWEST, GroupBy, compare_groups, publishable, smallest_ratios
+from tabserve.evaluation.fairness import FEWEST, GroupBy, compare_groups, publishable, smallest_ratios
+from tabserve.evaluation.gates import Evidence, SmallestGroupRatio, group_gate, judge
 
 AGES = pd.DataFrame({"age": [18, 25, 26, 40, 41, 99]})
 OF_EVERY_GROUP = {"rows", "share_of_1", "accuracy", "selection_rate", "mean_score"}  # always defined

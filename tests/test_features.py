@@ -10,19 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tabserve.columns.derived import DerivedColumn, Grouping, Quotient
+from tabserve.columns.features import Category, Column, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.errors import InvalidUseCaseError
-from tabserve.use_cases.features import (
-    Category,
-    Column,
-    CyclicInteger,
-    DerivedColumn,
-    Feature,
-    Grouping,
-    Integer,
-    Number,
-    OrderedCategory,
-    Quotient,
-)
 
 
 class Text(str):

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.hold_out import held_out
 from tabserve.train_pipeline import read
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number
 
 from tests.conftest import ROOT
 
@@ -129,7 +129,7 @@ def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseC
     assert np.flatnonzero(held)[:12].tolist() == FIRST_HELD_OUT
     code = (
         "from tabserve.hold_out import held_out; from tabserve.train_pipeline import read\n"
-        "from tabserve.use_cases import get_use_case\n"
+        "from tabserve.declaration.discovery import get_use_case\n"
         "use_case = get_use_case('credit')\n"
         "print(*held_out(read(use_case, use_case.path), use_case.features, 0.3, 42).nonzero()[0][:12])"
     )

@@ -32,9 +32,9 @@ LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
 
 READ = """
 import json, resource, sys
-from tabserve.datasets.reader import read_table
+from tabserve.tables.reader import read_table
 from tabserve.errors import TabserveError
-from tabserve.use_cases import get_use_case
+from tabserve.declaration.discovery import get_use_case
 
 bikes = get_use_case("bikes")
 

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tabserve.columns.features import Category, Integer, Number
+from tabserve.columns.kinds import fits
+from tabserve.declaration.use_case import Algorithm
 from tabserve.errors import InvalidUseCaseError
-from tabserve.evaluation import Classification, CostMatrix, Gate, SmallestMetric
-from tabserve.fairness import GroupBy
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import Gate, SmallestMetric
 from tabserve.models.lightgbm import LgbRegressor
 from tabserve.models.regression import LinearRegression
+from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.transformers import RemapTarget, Target
 from tabserve.tuning import Real, Whole
-from tabserve.use_cases.declaration import Algorithm
-from tabserve.use_cases.features import Category, Integer, Number
-from tabserve.use_cases.kinds import fits
 
 from tests.test_checks import CLASSES, FEATURES, LINEAR, SPECIES, declare
 

@@ -31,7 +31,7 @@ from tabserve.api.app import create_app
 from tabserve.api.auth import auth, client
 from tabserve.api.config import Settings
 from tabserve.api.limits import Counts, FailedAttempts, network_of
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 from werkzeug.exceptions import TooManyRequests
 
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server, wait_until, write_users

@@ -5,10 +5,10 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tabserve.datasets import lines
-from tabserve.datasets.limits import Deadline
-from tabserve.datasets.lines import csv_rows
 from tabserve.errors import FileLimitError, UnsupportedFileError
+from tabserve.tables import lines
+from tabserve.tables.limits import Deadline
+from tabserve.tables.lines import csv_rows
 
 
 def rows_of(content: bytes, seconds: float | None = None) -> list[tuple[int, list[str], int]]:

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 from tabserve.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.buckets import S3
 from tests.conftest import ALICE, ROOT, free_port, running_server
@@ -129,7 +129,7 @@ for name in ("botocore.auth", "asyncio", "urllib3.connectionpool", "werkzeug", "
     except ValueError:
         library.exception("{MARKER}")
 logging.getLogger("tabserve").info("one %s too few: %s", "{MARKER}")
-logging.getLogger("tabserve.stores").debug("of ours")
+logging.getLogger("tabserve.registry.stores").debug("of ours")
 fail()
 """
 
@@ -141,7 +141,7 @@ def test_nothing_that_goes_wrong_in_a_process_gets_past_the_log() -> None:
     assert done.returncode == 1
     assert done.stderr.count("unexpected ValueError at") == 3  # in a thread, in a destructor, at the end
     assert done.stderr.count("a message of this library") == 6 * 4
-    assert "tabserve.stores: of ours" in done.stderr
+    assert "tabserve.registry.stores: of ours" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ROOT, free_port, wait_until
 

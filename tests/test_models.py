@@ -20,16 +20,18 @@ from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import RepeatedStratifiedKFold
+from tabserve.aliases import Metric
 from tabserve.base import Estimator
+from tabserve.columns.derived import Grouping
+from tabserve.columns.features import Category, Integer
 from tabserve.errors import NotExplainableError, NotFittedError
-from tabserve.evaluation import r2, roc_auc
-from tabserve.models.base import Classifier, Metric, Model, Regressor
+from tabserve.evaluation.metrics import r2, roc_auc
+from tabserve.models.base import Classifier, Model, Regressor
 from tabserve.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
 from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
-from tabserve.use_cases.features import Category, Grouping, Integer
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from tabserve.api.config import Settings
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server
 

@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
-from tabserve.registry import Registry
-from tabserve.use_cases import all_use_cases
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category, Number
+from tabserve.columns.features import Category, Number
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ALICE
 

@@ -15,9 +15,9 @@ from openpyxl import Workbook
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
-from tabserve.datasets.reader import write_csv
-from tabserve.registry import Registry
-from tabserve.use_cases.declaration import UseCase
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import write_csv
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response

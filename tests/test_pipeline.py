@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tabserve.datasets.reader import read_training_table
+from tabserve.columns.features import Category, Integer
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotFittedError
 from tabserve.pipeline import Pipeline
+from tabserve.tables.reader import read_training_table
 from tabserve.transformers import MinMax, OneHot, RecordEncoder, Standardize
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category, Integer
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green", "blue")),

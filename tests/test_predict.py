@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
-from tabserve.datasets.reader import Table, read_table, read_training_table
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.predict import make_prediction, measure
-from tabserve.registry import Artifact, Registry
-from tabserve.use_cases.declaration import UseCase
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import Table, read_table, read_training_table
 
 # what may go wrong with a record, each keeping the rest of it
 FAULTS = (

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
-from tabserve.datasets import reader
-from tabserve.datasets import xlsx as xlsx_files
-from tabserve.datasets.reader import Table, check_file_name, read_table, read_training_table, write_csv
+from tabserve.columns.features import RESERVED_NAMES, Category, Integer, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
+from tabserve.tables import reader
+from tabserve.tables import xlsx as xlsx_files
+from tabserve.tables.reader import Table, check_file_name, read_table, read_training_table, write_csv
 from tabserve.transformers import RecordEncoder
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import RESERVED_NAMES, Category, Integer, Number
 
 AGE = Integer(name="age", description="", low=0, high=120)
 HOUSING = Category(name="housing", description="", values=("own", "for, free", 'the "other"', "1"))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tabserve.registry
-import tabserve.stores
+import tabserve.registry.registry
+import tabserve.registry.stores
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tabserve.errors import BrokenArtifactError, InvalidSettingError, NoHoldOutError, NoModelError, UnknownModelError
-from tabserve.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, ModelId, Registry
-from tabserve.stores import ABANDONED_AFTER, FolderStore
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.stores import ABANDONED_AFTER, MANIFEST, FolderStore
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
@@ -88,7 +89,7 @@ def test_a_model_id_is_its_parts():
     assert ModelId.parse(GOOD_ID) == ModelId("credit", "lightgbm", "1.0.0", "1795287600.123456")
 
 
-@given(st.from_regex(tabserve.registry.MODEL_ID, fullmatch=True))
+@given(st.from_regex(tabserve.registry.stores.MODEL_ID, fullmatch=True))
 def test_every_model_id_is_written_as_it_was_read(text):
     assert str(ModelId.parse(text)) == text
 
@@ -220,7 +221,7 @@ def test_the_environment_names_folder_and_key(tmp_path):
     named = Registry.from_environment({"MODEL_REGISTRY": str(tmp_path), "MODEL_SIGNING_KEY": "secret"})
     assert named.location == tmp_path
     ids_are(named, GOOD_ID)
-    edit_manifest(named, GOOD_ID, protocol=tabserve.registry.PROTOCOL, model_id=GOOD_ID)
+    edit_manifest(named, GOOD_ID, protocol=tabserve.registry.registry.PROTOCOL, model_id=GOOD_ID)
     with pytest.raises(BrokenArtifactError, match="not signed"):
         named.manifest(GOOD_ID)
     assert Registry.from_environment({}).location == Path("models")
@@ -243,7 +244,7 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
 def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
     manifest = registry.manifest(model_id)
     folder = registry.location / model_id
-    assert manifest["protocol"] == tabserve.registry.PROTOCOL
+    assert manifest["protocol"] == tabserve.registry.registry.PROTOCOL
     assert manifest["files"] == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE, REPORT)
@@ -254,7 +255,7 @@ def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model
 @pytest.mark.parametrize("failing", range(6))  # five files and the manifest
 def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, failing):
     written = []
-    write = tabserve.stores._write
+    write = tabserve.registry.stores._write
 
     def fail_at_last(path: Path, content: bytes, mode: str) -> None:
         if len(written) == failing:
@@ -263,7 +264,7 @@ def test_a_write_that_fails_leaves_no_model(registry, model_id, monkeypatch, fai
         written.append(path)
         write(path, content, mode)
 
-    monkeypatch.setattr("tabserve.stores._write", fail_at_last)
+    monkeypatch.setattr("tabserve.registry.stores._write", fail_at_last)
     with pytest.raises(OSError, match="disk full"):
         copy_of(registry)
     assert len(written) == failing
@@ -878,7 +879,7 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
     def full(path: Path, content: bytes, mode: str) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("tabserve.stores._write", full)
+    monkeypatch.setattr("tabserve.registry.stores._write", full)
     with pytest.raises(OSError, match="disk full"):
         registry.promote(new)
     assert registry.champion("credit") == model_id

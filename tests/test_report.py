@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from markupsafe import escape
-from tabserve.datasets.reader import write_csv
+from tabserve.columns.features import Category, Integer, Number
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import FailedGatesError
-from tabserve.evaluation import LargestGap, Regression, SmallestMetric, group_gate, roc_auc
+from tabserve.evaluation.gates import LargestGap, SmallestMetric, group_gate
+from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import LinearRegression
-from tabserve.registry import REPORT, Registry
+from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report
 from tabserve.report.figures import COLOURS, bars
 from tabserve.report.measures import (
@@ -28,10 +30,10 @@ from tabserve.report.measures import (
     quartiles_of_truth,
 )
 from tabserve.report.parts import NOTHING, Subject, number
+from tabserve.tables.reader import write_csv
+from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
 from tabserve.transformers import MinMax, OneHot, Standardize, Target
-from tabserve.use_cases.declaration import Algorithm, UseCase
-from tabserve.use_cases.features import Category, Integer, Number
 
 VOID = {"meta", "link", "br", "img", "hr"}
 HARM = '<script>alert("1")</script>'

@@ -22,13 +22,13 @@ from tabserve.api.schemas import (
     record_schema,
     row_errors,
 )
+from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.declaration.discovery import get_use_case
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import InvalidRecordsError
 from tabserve.models.linear import LogisticRegression
-from tabserve.registry import Artifact
+from tabserve.registry.artifact import Artifact
 from tabserve.transformers import RecordEncoder
-from tabserve.use_cases import get_use_case
-from tabserve.use_cases.declaration import Algorithm, UseCase
-from tabserve.use_cases.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from werkzeug.datastructures import MultiDict
 
 EVERY_KIND: tuple[Feature, ...] = tuple(

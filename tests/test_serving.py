@@ -12,7 +12,8 @@ from tabserve.api import serving
 from tabserve.api.serving import KEPT_MODELS, ModelStore
 from tabserve.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
 from tabserve.predict import make_prediction
-from tabserve.registry import Artifact, Registry
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
 
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import wait_until

@@ -20,14 +20,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from tabserve import stores
 from tabserve.api import serving
 from tabserve.api.app import create_app
 from tabserve.api.commands import models
 from tabserve.api.config import Settings
 from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
-from tabserve.registry import MANIFEST, MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
-from tabserve.stores import BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
+from tabserve.registry import stores
+from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.stores import MANIFEST, BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
 from tabserve.train_pipeline import Plan, run_training
 
 from tests.artifacts import change_byte, copy_of
@@ -340,7 +340,7 @@ def test_what_killed_publications_left_long_ago_is_swept_away(s3, registry, remo
     s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{other}/{MODEL}", Body=b"")
     registry.copy(model_id, remote)
     assert f"{prefix}/{other}/{MODEL}" in objects(s3, remote)  # just begun, perhaps
-    monkeypatch.setattr("tabserve.registry.ABANDONED_AFTER", -1)
+    monkeypatch.setattr("tabserve.registry.registry.ABANDONED_AFTER", -1)
     remote.delete(model_id)
     registry.copy(model_id, remote)
     assert not [key for key in objects(s3, remote) if other in key]
@@ -632,7 +632,7 @@ def test_a_publisher_with_an_old_listing_deletes_nothing_of_others(registry, rem
     publisher = fresh(remote, tmp_path)
     assert publisher.list() == []  # it has seen the other's files, and no manifest
     registry.copy(other, remote)  # which comes now
-    monkeypatch.setattr("tabserve.registry.ABANDONED_AFTER", -1)
+    monkeypatch.setattr("tabserve.registry.registry.ABANDONED_AFTER", -1)
     monkeypatch.setattr(stores, "PATIENCE", 0)
     registry.copy(mine, publisher)
     fresh(remote, tmp_path).load(other)

@@ -24,12 +24,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 import pytest
-import tabserve.stores
+import tabserve.registry.stores
 import tabserve.train_pipeline
 from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 from tabserve.api.serving import ModelStore
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import (
     BrokenArtifactError,
     FailedGatesError,
@@ -39,13 +40,15 @@ from tabserve.errors import (
     UnsavedError,
     UnsupportedFileError,
 )
-from tabserve.evaluation import ChampionMargin, LargestGap, SmallestMetric
+from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.hold_out import held_out
 from tabserve.models.lightgbm import LgbClassifier, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import LinearRegression
-from tabserve.registry import Artifact, ModelId, Registry
-from tabserve.stores import FolderStore
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import Registry
+from tabserve.registry.stores import FolderStore
 from tabserve.train_pipeline import (
     Candidate,
     NotCompared,
@@ -66,7 +69,6 @@ from tabserve.train_pipeline import (
 )
 from tabserve.transformers import Blank
 from tabserve.tuning import Trial, Whole
-from tabserve.use_cases.declaration import Algorithm, UseCase
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
@@ -1131,7 +1133,7 @@ def command(folder: Path, output: Path, *arguments: str) -> NoReturn:
 
 
 def stop_writing(failing: int, number: signal.Signals) -> None:
-    write = tabserve.stores._write
+    write = tabserve.registry.stores._write
     calls = []
 
     def stop(path: Path, content: bytes, mode: str) -> None:
@@ -1141,7 +1143,7 @@ def stop_writing(failing: int, number: signal.Signals) -> None:
             send(number)
         write(path, content, mode)
 
-    tabserve.stores._write = stop
+    tabserve.registry.stores._write = stop
 
 
 def save_and_stop(folder: Path, failing: int, number: signal.Signals) -> None:

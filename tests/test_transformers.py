@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
+from tabserve.columns.derived import Grouping, Quotient
+from tabserve.columns.features import Category, CyclicInteger, Integer, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category, CyclicInteger, Grouping, Integer, Number, Quotient
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from tabserve.api.commands import models
-from tabserve.use_cases import all_use_cases
+from tabserve.declaration.discovery import all_use_cases
 
 from tests.conftest import ROOT
 

@@ -17,16 +17,17 @@ from openpyxl import load_workbook
 from sklearn.base import clone
 from tabserve.api.app import create_app
 from tabserve.api.config import Settings
-from tabserve.datasets.reader import read_training_table
+from tabserve.columns.features import Category, OrderedCategory
+from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.declaration.use_case import UseCase, columns_of, signature
 from tabserve.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
-from tabserve.evaluation import SmallestGroupRatio
-from tabserve.fairness import GroupBy
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import SmallestGroupRatio
 from tabserve.predict import make_prediction
-from tabserve.registry import Artifact, Registry
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import read_training_table
 from tabserve.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
-from tabserve.use_cases import all_use_cases, get_use_case
-from tabserve.use_cases.declaration import UseCase, columns_of, signature
-from tabserve.use_cases.features import Category, OrderedCategory
 
 AS_CLIENTS_SEND_IT = {
     **{"checking_balance": "< 0 DM", "months_loan_duration": 47, "credit_history": "repaid", "purpose": "car (new)"},
@@ -54,8 +55,8 @@ from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
 from tabserve.transformers import OneHot, RemapTarget, Standardize
 from tabserve.tuning import Real
-from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
-from tabserve.use_cases.features import Category, Number
+from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
+from tabserve.columns.features import Category, Number
 
 FEATURES = (
     Category(name="sky", description="Colour of the sky", values=("blue", "grey")),

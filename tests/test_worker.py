@@ -20,7 +20,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
 from tabserve.api.config import Settings
 from tabserve.api.worker import Response, Worker, stop_without_loss
-from tabserve.registry import Registry
+from tabserve.registry.registry import Registry
 
 from tests.conftest import ROOT, Server, running_server, wait_until
 from tests.load import Load

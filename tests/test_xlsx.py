@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import pytest
 from openpyxl import Workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
-from tabserve.datasets import xlsx
-from tabserve.datasets.limits import NOT_A_TABLE, Deadline
-from tabserve.datasets.xlsx import open_xlsx
 from tabserve.errors import FileLimitError, TabserveError, UnsupportedFileError
+from tabserve.tables import xlsx
+from tabserve.tables.limits import NOT_A_TABLE, Deadline
+from tabserve.tables.xlsx import open_xlsx
 
 from tests.conftest import ROOT, children_of, wait_until
 from tests.test_hostile_files import book
@@ -177,8 +177,8 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_bytes(stream.getvalue())
     code = (
         "import time\n"
-        "from tabserve.datasets import xlsx\n"
-        "from tabserve.datasets.limits import Deadline\n"
+        "from tabserve.tables import xlsx\n"
+        "from tabserve.tables.limits import Deadline\n"
         "with open('a.xlsx', 'rb') as stream, xlsx.open_xlsx(stream, 'a', Deadline(None)) as (place, rows):\n"
         "    next(rows)\n"
         "    print('begun', flush=True)\n"
@@ -206,7 +206,7 @@ def test_the_child_imports_no_library_for_a_table_without_dates(tmp_path: Path) 
     code = (
         "import sys, runpy\n"
         f"sys.argv = ['child', '2000000000', '0', '1000000', '{HERE}']\n"
-        f"runpy.run_path({str(ROOT / 'src' / 'datasets' / 'xlsx_child.py')!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(ROOT / 'src' / 'tables' / 'xlsx_child.py')!r}, run_name='__main__')\n"
         "print(*sys.modules)"
     )
     path = tmp_path / "a.xlsx"

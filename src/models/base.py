@@ -2,19 +2,18 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Metric, Vector
 from tabserve.base import Estimator
 from tabserve.errors import NotExplainableError
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
-Metric: TypeAlias = Callable[[Vector, Vector], float]  # of targets and scores; higher is better
 
 
 @dataclass(frozen=True)

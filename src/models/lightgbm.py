@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from tabserve.aliases import Matrix, Vector
-from tabserve.models.base import Classifier, CrossValidation, Fold, Metric, Model, Regressor, gather, mean_metric
+from tabserve.aliases import Matrix, Metric, Vector
+from tabserve.models.base import Classifier, CrossValidation, Fold, Model, Regressor, gather, mean_metric
 from tabserve.models.native import Booster, open_booster
 from tabserve.tuning import Dimension, Flag, Real, Whole
 

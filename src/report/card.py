@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tabserve.evaluation import CHRONOLOGICAL
+from tabserve.columns.features import Category, Feature, Number
+from tabserve.evaluation.metrics import CHRONOLOGICAL
 from tabserve.report.parts import NOTHING, Section, Subject, Table, metric_name, number, share
-from tabserve.use_cases.features import Category, Feature, Number
 
 
 def sections(subject: Subject) -> list[Section]:

@@ -3,13 +3,14 @@
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 from tabserve.aliases import Vector
-from tabserve.evaluation import HOLD_OUT, Classification
+from tabserve.columns.features import Category
+from tabserve.declaration.use_case import UseCase
+from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.report import figures
 from tabserve.report.measures import calibration
 from tabserve.report.parts import NOTHING, Chart, Section, Subject, Table, metric_name, number, share
+from tabserve.tasks.binary import Classification
 from tabserve.transformers import RemapTarget
-from tabserve.use_cases.declaration import UseCase
-from tabserve.use_cases.features import Category
 
 CHOICES = {"cost": "cheapest, by the costs of errors", "half": "one half", "roc_balanced": "ROC-balanced"}
 GRID = np.linspace(0, 1, 201)  # thresholds of the cost curve

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from tabserve.aliases import Matrix, Vector
+from tabserve.columns.derived import Grouping
+from tabserve.columns.features import Category, Column, CyclicInteger, Feature
 from tabserve.errors import NotExplainableError
-from tabserve.fairness import FEWEST
+from tabserve.evaluation.fairness import FEWEST
 from tabserve.pipeline import Pipeline
 from tabserve.report.parts import Subject
 from tabserve.transformers import RecordEncoder
-from tabserve.use_cases.features import Category, Column, CyclicInteger, Feature, Grouping
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many

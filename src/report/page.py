@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabserve.aliases import Vector
-from tabserve.evaluation import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Classification
-from tabserve.fairness import FEWEST, publishable
+from tabserve.declaration.use_case import UseCase
+from tabserve.evaluation.fairness import FEWEST, publishable
+from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN
 from tabserve.report import card, classification, figures, regression
 from tabserve.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
 from tabserve.report.parts import (
@@ -22,7 +23,7 @@ from tabserve.report.parts import (
     number,
     share,
 )
-from tabserve.use_cases.declaration import UseCase
+from tabserve.tasks.binary import Classification
 
 if TYPE_CHECKING:
     from tabserve.train_pipeline import Candidate, Part

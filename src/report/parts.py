@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from tabserve.aliases import Matrix, Vector
-from tabserve.use_cases.declaration import UseCase
+from tabserve.declaration.use_case import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd

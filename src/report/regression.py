@@ -3,11 +3,11 @@
 from itertools import islice
 
 import numpy as np
-from tabserve.evaluation import HOLD_OUT
+from tabserve.columns.features import CyclicInteger, Feature
+from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.report import figures
 from tabserve.report.measures import Importance, quartiles_by, quartiles_of_truth
 from tabserve.report.parts import Chart, Section, Subject, listed, number, share
-from tabserve.use_cases.features import CyclicInteger, Feature
 
 SHOWN = 3  # features whose errors are shown
 

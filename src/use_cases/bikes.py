@@ -3,13 +3,15 @@
 The data are the UCI Bike Sharing data (see `src/datasets/PROVENANCE.md`).
 """
 
-from tabserve.evaluation import ChampionMargin, LargestGap, Regression, SmallestMetric
+from tabserve.columns.derived import Grouping
+from tabserve.columns.features import CyclicInteger, Integer, OrderedCategory
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.models.lightgbm import LgbCountRegressor
 from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.tasks.regression import Regression
 from tabserve.transformers import MinMax, OneHot, Target
 from tabserve.tuning import Real, Whole
-from tabserve.use_cases.declaration import Algorithm, UseCase
-from tabserve.use_cases.features import CyclicInteger, Grouping, Integer, OrderedCategory
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (

@@ -4,22 +4,22 @@ The data are the Statlog German Credit data (see `src/datasets/PROVENANCE.md`). 
 wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correcting a Widely Used Data Set").
 """
 
-from tabserve.evaluation import (
+from tabserve.columns.derived import Quotient
+from tabserve.columns.features import Category, Integer, OrderedCategory
+from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import (
     BaselineMargin,
     ChampionMargin,
-    Classification,
-    CostMatrix,
     LargestGap,
     LargestMetric,
     SmallestGroupRatio,
     SmallestMetric,
 )
-from tabserve.fairness import GroupBy
 from tabserve.models.lightgbm import SEARCH_SPACE, LgbClassifier
 from tabserve.models.linear import LogisticRegression
+from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.transformers import OneHot, RemapTarget, Standardize
-from tabserve.use_cases.declaration import Algorithm, UseCase, columns_of
-from tabserve.use_cases.features import Category, Integer, OrderedCategory, Quotient
 
 FEATURES = (
     OrderedCategory(

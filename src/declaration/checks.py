@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tabserve.columns.derived import Grouping
+from tabserve.columns.features import RESERVED_NAMES, Category, Column, CyclicInteger, Integer, Number
+from tabserve.columns.kinds import fits
 from tabserve.errors import InvalidUseCaseError
-from tabserve.use_cases.features import RESERVED_NAMES, Category, Column, CyclicInteger, Grouping, Integer, Number
-from tabserve.use_cases.kinds import fits
 
 if TYPE_CHECKING:
-    from tabserve.use_cases.declaration import Algorithm, UseCase
+    from tabserve.declaration.use_case import Algorithm, UseCase
 
 ALIASES = ("latest", "champion")  # what a URL may say in place of a use case
 LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number

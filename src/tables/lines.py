@@ -5,8 +5,8 @@ import io
 from collections.abc import Generator
 from typing import BinaryIO
 
-from tabserve.datasets.limits import NOT_A_TABLE, Deadline, Row
 from tabserve.errors import FileLimitError, UnsupportedFileError
+from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
 
 NOT_UTF8 = f'{NOT_A_TABLE} Save a table as "CSV UTF-8" or as XLSX.'
 MAX_COLUMNS = 16_384  # as many as Excel writes

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
-from tabserve.datasets.limits import NOT_A_TABLE, Deadline, Row
-from tabserve.datasets.lines import csv_rows
-from tabserve.datasets.xlsx import open_xlsx
+from tabserve.columns.features import RESERVED_NAMES, Category, Feature
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
-from tabserve.use_cases.features import RESERVED_NAMES, Category, Feature
+from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
+from tabserve.tables.lines import csv_rows
+from tabserve.tables.xlsx import open_xlsx
 
 __all__ = ["XLSX_MAGIC", "Table", "check_file_name", "read_table", "read_training_table", "write_csv"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabserve.aliases import Vector
-from tabserve.evaluation import group_gate, roc_auc
-from tabserve.use_cases.kinds import check_kinds
+from tabserve.columns.kinds import check_kinds
+from tabserve.evaluation.gates import group_gate
+from tabserve.evaluation.metrics import roc_auc
 
 if TYPE_CHECKING:
     import pandas as pd

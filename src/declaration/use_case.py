@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from tabserve.aliases import Record
+from tabserve.columns.derived import DerivedColumn
+from tabserve.columns.features import Feature
+from tabserve.columns.kinds import check_kinds
+from tabserve.declaration.checks import check
 from tabserve.errors import InvalidUseCaseError, UnknownAlgorithmError
-from tabserve.evaluation import Gate, SmallestGroupRatio, Task
-from tabserve.fairness import GroupBy
+from tabserve.evaluation.fairness import GroupBy
+from tabserve.evaluation.gates import Gate, SmallestGroupRatio
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
-from tabserve.registry import ModelId
+from tabserve.registry.model_id import ModelId
+from tabserve.tasks.base import Task
 from tabserve.transformers import Blank, RecordEncoder, Target, Transformer
 from tabserve.tuning import Dimension
-from tabserve.use_cases.checks import check
-from tabserve.use_cases.features import DerivedColumn, Feature
-from tabserve.use_cases.kinds import check_kinds
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
@@ -91,7 +93,7 @@ class UseCase:
     InvalidUseCaseError
         When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
         computed, a group is of no feature or a gate on no group, the target may be missing, or something else is
-        declared that could not be trained or would be silently ignored (`src/use_cases/checks.py`).
+        declared that could not be trained or would be silently ignored (`src/declaration/checks.py`).
     """
 
     name: str

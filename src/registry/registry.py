@@ -9,8 +9,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,24 +21,21 @@ from tabserve.errors import (
     TabserveError,
     UnknownModelError,
 )
-from tabserve.models.base import Model
-from tabserve.pipeline import Pipeline
-from tabserve.stores import (
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.stores import (
     ABANDONED_AFTER,
     CHAMPION_SUFFIX,
     DEFAULT_CACHE,
     DEFAULT_FOLDER,
     DELETED,
     MANIFEST,
-    MODEL_ID,
     SAFE_SEGMENT,
     Location,
     open_store,
     parse_folder,
     parse_location,
 )
-from tabserve.transformers import RecordEncoder, Target
-from tabserve.use_cases.features import Feature
 
 logger = logging.getLogger(__name__)
 
@@ -64,90 +59,6 @@ _PARTS = {  # what every reader of a manifest may rely on
     "protected": dict | None,
     "threshold": float | None,
 }
-
-
-@dataclass(frozen=True)
-class ModelId:
-    """The parts of a model_id, e.g. `credit-lightgbm_v1.0.0-1795287600.123456`.
-
-    Parameters
-    ----------
-    use_case, algorithm : str
-        What was trained, and how.
-    version : str
-        Of the program that trained it.
-    timestamp : str
-        Unix time in seconds, with six decimals.
-    """
-
-    use_case: str
-    algorithm: str
-    version: str
-    timestamp: str
-
-    @classmethod
-    def parse(cls, text: str) -> "ModelId | None":
-        """Take a text apart.
-
-        Parameters
-        ----------
-        text : str
-            Anything, perhaps from a URL.
-
-        Returns
-        -------
-        ModelId or None
-            None for a text that is no model_id.
-        """
-        match = MODEL_ID.fullmatch(text)
-        return cls(**match.groupdict()) if match else None
-
-    def __str__(self) -> str:
-        return f"{self.use_case}-{self.algorithm}_v{self.version}-{self.timestamp}"
-
-    @property
-    def age_key(self) -> tuple[float, str]:
-        """What to sort by: the timestamp as a number, never as a text."""
-        return float(self.timestamp), str(self)
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """What one training run saved for one model, verified and loaded.
-
-    Parameters
-    ----------
-    manifest : mapping
-        What the model is, how it was made and how good it is.
-    pipeline : Pipeline
-        From records to the model's matrix.
-    target : Target
-        From the target column to numbers.
-    model : Model
-        Fitted on that matrix.
-    """
-
-    manifest: Mapping[str, Any]
-    pipeline: Pipeline
-    target: Target
-    model: Model
-
-    @property
-    def model_id(self) -> str:
-        """The artifact's name."""
-        return str(self.manifest["model_id"])
-
-    @cached_property
-    def encoder(self) -> RecordEncoder:
-        """The pipeline's first step, with the columns of this model and their wording."""
-        encoder = self.pipeline.steps[0]
-        assert isinstance(encoder, RecordEncoder)
-        return encoder
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """The input columns that this model was trained with, whatever the use case declares today."""
-        return self.encoder.features
 
 
 def parse_key(text: str) -> str:

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from tabserve.datasets.limits import NOT_A_TABLE, Deadline, Row, too_slow
-from tabserve.datasets.xlsx_child import OUT_OF_MEMORY
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, UnsupportedFileError
+from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row, too_slow
+from tabserve.tables.xlsx_child import OUT_OF_MEMORY
 
 MAX_UNPACKED = 200_000_000  # bytes that a client's file may unpack to: more is an attack or a mistake
 MAX_MEMORY = 192_000_000  # address space of the child, of which Python itself takes 30 MB

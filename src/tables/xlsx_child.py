@@ -1,6 +1,6 @@
 """The child process that reads an XLSX file: the file on standard input, its rows as lines of JSON on standard output.
 
-`tabserve.datasets.xlsx` runs it as a script for every file, so it starts fast: it imports nothing of this project, and
+`tabserve.tables.xlsx` runs it as a script for every file, so it starts fast: it imports nothing of this project, and
 openpyxl only where a workbook holds dates. Two things bound what a hostile file can take: the limits below, while it
 is read, and those of the kernel for what they do not foresee.
 

@@ -1,0 +1,1 @@
+"""Columns: what a table may hold, and what is computed from it."""

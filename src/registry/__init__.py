@@ -1,0 +1,1 @@
+"""The registry: artifacts, their names and where they are kept."""

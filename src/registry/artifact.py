@@ -1,0 +1,50 @@
+"""Artifact: what one training run saved for one model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tabserve.columns.features import Feature
+from tabserve.models.base import Model
+from tabserve.pipeline import Pipeline
+from tabserve.transformers import RecordEncoder, Target
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What one training run saved for one model, verified and loaded.
+
+    Parameters
+    ----------
+    manifest : mapping
+        What the model is, how it was made and how good it is.
+    pipeline : Pipeline
+        From records to the model's matrix.
+    target : Target
+        From the target column to numbers.
+    model : Model
+        Fitted on that matrix.
+    """
+
+    manifest: Mapping[str, Any]
+    pipeline: Pipeline
+    target: Target
+    model: Model
+
+    @property
+    def model_id(self) -> str:
+        """The artifact's name."""
+        return str(self.manifest["model_id"])
+
+    @cached_property
+    def encoder(self) -> RecordEncoder:
+        """The pipeline's first step, with the columns of this model and their wording."""
+        encoder = self.pipeline.steps[0]
+        assert isinstance(encoder, RecordEncoder)
+        return encoder
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The input columns that this model was trained with, whatever the use case declares today."""
+        return self.encoder.features

@@ -1,0 +1,50 @@
+"""model_id: the name of an artifact."""
+
+from dataclasses import dataclass
+
+from tabserve.registry.stores import MODEL_ID
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """The parts of a model_id, e.g. `credit-lightgbm_v1.0.0-1795287600.123456`.
+
+    Parameters
+    ----------
+    use_case, algorithm : str
+        What was trained, and how.
+    version : str
+        Of the program that trained it.
+    timestamp : str
+        Unix time in seconds, with six decimals.
+    """
+
+    use_case: str
+    algorithm: str
+    version: str
+    timestamp: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelId | None":
+        """Take a text apart.
+
+        Parameters
+        ----------
+        text : str
+            Anything, perhaps from a URL.
+
+        Returns
+        -------
+        ModelId or None
+            None for a text that is no model_id.
+        """
+        match = MODEL_ID.fullmatch(text)
+        return cls(**match.groupdict()) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.use_case}-{self.algorithm}_v{self.version}-{self.timestamp}"
+
+    @property
+    def age_key(self) -> tuple[float, str]:
+        """What to sort by: the timestamp as a number, never as a text."""
+        return float(self.timestamp), str(self)

@@ -1,0 +1,1 @@
+"""Tables: how files become records, and records files."""

@@ -1,0 +1,1 @@
+"""Tasks: the kinds of prediction, one module for each."""

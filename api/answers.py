@@ -35,7 +35,7 @@ def as_content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
     """Return what is answered to records none of which is at fault."""
     return {
         "model": artifact.model_id,
-        "version": artifact.manifest["version"],
+        "version": artifact.manifest.version,
         **prediction.columns,
         "errors": None,
     }

@@ -82,4 +82,4 @@ def score(name: str, query_data: Mapping[str, str]) -> Response:
         raise InvalidFieldsError({"model": [str(error)]}) from None
     registry = store().registry
     manifest = registry.manifest(registry.latest(USE_CASE.name, algorithm))
-    return as_json({"user": auth.current_user, "model": manifest["metrics"][HOLD_OUT][USE_CASE.task.headline]})
+    return as_json({"user": auth.current_user, "model": manifest.metrics[HOLD_OUT][USE_CASE.task.headline]})

@@ -133,7 +133,7 @@ def _can_be_loaded(registry: Registry, model_id: str) -> bool:
 @click.pass_obj
 def show(registry: Registry, model_id: str) -> None:
     """Print a model's manifest."""
-    click.echo(json.dumps(registry.manifest(model_id), indent=2))
+    click.echo(json.dumps(registry.manifest(model_id).to_json(), indent=2))
 
 
 @models.command()

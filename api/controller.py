@@ -200,7 +200,7 @@ def explanations(model_id: str) -> Response:
     return as_json(
         {
             "model": artifact.model_id,
-            "version": artifact.manifest["version"],
+            "version": artifact.manifest.version,
             "explanations": [_explanation(one) for one in explained],
         }
     )
@@ -317,7 +317,7 @@ def _answer(artifact: Artifact, table: Table, partial: bool) -> Response:
     if prediction.faulty:
         content["errors"] = table_errors(artifact, table, prediction.faulty)
     if table.target is not None:
-        task = get_use_case(artifact.manifest["use_case"]).task
+        task = get_use_case(artifact.manifest.use_case).task
         content[task.answer_name] = measure(artifact, task, prediction, table.target)
     return as_json(content)
 

@@ -15,6 +15,7 @@ from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import NoModelError, TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
+from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 from tabserve.tables.reader import write_csv
 from tabserve.tasks.binary import Classification
@@ -145,21 +146,20 @@ def _models(use_case: UseCase, registry: Registry) -> tuple[list[ModelCard], lis
         except TabserveError as error:
             problems.append(str(error))
     if manifests and champion is None:  # the newest one answers
-        champion = manifests[0]["model_id"]
+        champion = manifests[0].model_id
     headline = use_case.task.headline
-    return [_card(manifest, headline, is_champion=manifest["model_id"] == champion) for manifest in manifests], problems
+    return [_card(manifest, headline, is_champion=manifest.model_id == champion) for manifest in manifests], problems
 
 
-def _card(manifest: Mapping[str, Any], headline: str, *, is_champion: bool) -> ModelCard:
-    metrics = manifest["metrics"]
-    interval = manifest["intervals"].get(headline)
+def _card(manifest: Manifest, headline: str, *, is_champion: bool) -> ModelCard:
+    metrics = manifest.metrics
     return ModelCard(
-        model_id=manifest["model_id"],
-        algorithm=manifest["algorithm"],
-        created=datetime.fromisoformat(manifest["created"]),
+        model_id=manifest.model_id,
+        algorithm=manifest.algorithm,
+        created=datetime.fromisoformat(manifest.created),
         is_champion=is_champion,
         headline=metrics[HOLD_OUT][headline],
-        interval=interval and tuple(interval),
+        interval=manifest.intervals.get(headline),
         cross_validation=metrics[CROSS_VALIDATION][headline],
         metrics=metrics[HOLD_OUT],
     )

@@ -16,7 +16,7 @@ from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
-from tabserve.evaluation.fairness import publishable
+from tabserve.registry.manifest import Manifest
 from tabserve.registry.stores import MODEL_ID
 
 LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
@@ -398,7 +398,7 @@ class ModelsQuery(QuerySchema):
     use_case = String(validate=OneOf(list(all_use_cases())), metadata={"description": "Only this use case's models"})
 
 
-def public_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def public_manifest(manifest: Manifest) -> dict[str, Any]:
     """The part of a manifest that clients may see."""
-    shown = publishable(manifest)
+    shown = manifest.publishable().to_json()
     return {name: shown[name] for name in ModelSchema().fields}

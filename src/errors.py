@@ -7,7 +7,10 @@ The one exception is `InvalidTableError`, whose full text names the values at fa
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tabserve.registry.manifest import Manifest
 
 FIRST_FAULTS = 10  # how many faults of a table its error lists
 LONGEST_COLUMN = 64  # characters of a column's name that a client is told: a file without a header has data there
@@ -234,14 +237,13 @@ class FailedGatesError(TabserveError):
 
     Parameters
     ----------
-    manifests : sequence of mapping
+    manifests : sequence of Manifest
         Manifests of all candidates of the training, those that passed and were registered among them.
     """
 
-    def __init__(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, manifests: "Sequence[Manifest]") -> None:
         failed = {
-            manifest["algorithm"]: [gate["gate"] for gate in manifest["gates"] if not gate["passed"]]
-            for manifest in manifests
+            manifest.algorithm: [gate.gate for gate in manifest.gates if not gate.passed] for manifest in manifests
         }
         reasons = [
             f"{algorithm} was not registered; it failed: {', '.join(gates)}."
@@ -257,7 +259,7 @@ class UnpublishedError(TabserveError):
 
     Parameters
     ----------
-    manifests : sequence of mapping
+    manifests : sequence of Manifest
         Manifests of all candidates of the training.
     model_ids : sequence of str
         Those that are not published.
@@ -269,7 +271,7 @@ class UnpublishedError(TabserveError):
 
     def __init__(
         self,
-        manifests: Sequence[Mapping[str, Any]],
+        manifests: "Sequence[Manifest]",
         model_ids: Sequence[str],
         folder: str,
         registry: str,

@@ -61,6 +61,14 @@ from tabserve.hold_out import SPLIT, held_out
 from tabserve.models.base import Classifier, CrossValidation, Model
 from tabserve.pipeline import Pipeline
 from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import (
+    ChampionComparison,
+    Manifest,
+    ProtectedComparison,
+    Source,
+    ThresholdOutcome,
+    Tried,
+)
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import (
     MODEL,
@@ -167,7 +175,7 @@ class Candidate:
 
 def run_training(
     use_case: UseCase, registry: Registry, data: Path, plan: Plan, algorithms: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+) -> list[Manifest]:
     """Train a use case's models and register those that pass the gates.
 
     Parameters
@@ -185,8 +193,8 @@ def run_training(
 
     Returns
     -------
-    list of dict
-        The manifests of the saved models, the best by cross-validation first: it has the newest model_id, and so
+    list of Manifest
+        Those of the saved models, the best by cross-validation first: it has the newest model_id, and so
         answers for the use case unless a champion does.
 
     Raises
@@ -230,45 +238,44 @@ def run_training(
     by_score = sorted(chosen.values(), key=lambda one: metrics[one.name][CROSS_VALIDATION][use_case.task.headline])
     now = time.time_ns() // 1000
     manifests = [
-        {
+        Manifest(
             **identify(use_case, algorithm, now + place, digest, len(table), plan),
             **explain_choice(use_case, candidates[algorithm.name], train, test, scores[algorithm.name], plan),
             **compare(use_case, scores, algorithm.name, champion, test, plan),
-            "metrics": metrics[algorithm.name],
-            "comparison": metrics,
-            "protected": without_protected(
+            metrics=metrics[algorithm.name],
+            comparison=metrics,
+            protected=without_protected(
                 use_case, candidates[algorithm.name], train, test, scores[algorithm.name], plan
             ),
-        }
+        )
         for place, algorithm in enumerate(by_score)
     ]
     manifests.reverse()  # the best is saved first: a service that looks meanwhile must find no other newest
     to_replace = champion
-    for manifest in manifests:
-        name = manifest["algorithm"]
+    for place, unjudged in enumerate(manifests):
+        name = unjudged.algorithm
         candidate = candidates[name]
         evidence = Evidence(
-            manifest["metrics"],
+            unjudged.metrics,
             metrics[use_case.baseline.name],
             **beside(use_case, to_replace, candidate, scores[name], test),
-            group_ratios=smallest_ratios(manifest["groups"]),
+            group_ratios=smallest_ratios(unjudged.groups),
         )
-        manifest["gates"] = judge(use_case.gates, evidence)
+        manifest = manifests[place] = replace(unjudged, gates=judge(use_case.gates, evidence))
         report = render_report(use_case, manifest, candidate, train, test, scores[name]).encode()
         try:
-            if has_passed(manifest):
+            if manifest.passed:
                 to_replace = None  # this one will answer: those after it replace nothing
                 local.save(pack(candidate, target, train, test, report), manifest)
             else:
-                local.reject(manifest["model_id"], report)
+                local.reject(manifest.model_id, report)
         except OSError as error:
-            place = manifests.index(manifest)
-            saved = [one["model_id"] for one in manifests[:place] if has_passed(one)]
-            unsaved = [one["model_id"] for one in manifests[place:]]
+            saved = [one.model_id for one in manifests[:place] if one.passed]
+            unsaved = [one.model_id for one in manifests[place:]]
             raise UnsavedError(str(local.location), error, saved, unsaved) from None
     if local is not registry:
         publish(manifests, local, registry)
-    if not all(map(has_passed, manifests)):
+    if not all(manifest.passed for manifest in manifests):
         raise FailedGatesError(manifests)
     return manifests
 
@@ -296,20 +303,15 @@ def digest_of(data: Path) -> str:
         raise UnsupportedFileError(f"The file {data.name} cannot be read: {error.strerror}.") from None
 
 
-def publish(manifests: Sequence[Mapping[str, Any]], registry: Registry, to: Registry) -> None:
+def publish(manifests: Sequence[Manifest], registry: Registry, to: Registry) -> None:
     """Copy the models that passed to the registry that they are served from, the first one first."""
-    model_ids = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
+    model_ids = [manifest.model_id for manifest in manifests if manifest.passed]
     for place, model_id in enumerate(model_ids):
         try:
             registry.copy(model_id, to)
         except (UnavailableError, KeyboardInterrupt) as error:
             where, there, reason = str(registry.location), str(to.location), str(error) or "Interrupted."
             raise UnpublishedError(manifests, model_ids[place:], where, there, reason) from None
-
-
-def has_passed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a candidate passed all its gates."""
-    return all(gate["passed"] for gate in manifest["gates"])
 
 
 @dataclass(frozen=True)
@@ -389,9 +391,9 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part) -> Champion |
 
 def _let_score(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     model_id, manifest = artifact.model_id, artifact.manifest
-    if manifest["headline"] != use_case.task.headline:
+    if manifest.headline != use_case.task.headline:
         raise BrokenArtifactError(model_id, "it predicts something else")
-    known = {feature["name"] for feature in manifest["features"]}
+    known = set(manifest.feature_names)
     table = features_of(use_case, test)
     table = table[[name for name in table if name in known]]  # it does without the columns that were declared since
     rows = np.ones(len(table), dtype=np.bool_)
@@ -406,7 +408,7 @@ def _let_score(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     if np.isnan(use_case.task.metric(y, y)):
         raise BrokenArtifactError(model_id, "the rows that it takes are of one outcome")
     scores = artifact.model.predict_score(X)
-    seed = manifest.get("seed") if manifest.get("split") == SPLIT else None
+    seed = manifest.seed if manifest.split == SPLIT else None
     return Champion(model_id, rows, scores, use_case.task.metrics(y, scores, artifact.model.threshold_), seed)
 
 
@@ -644,7 +646,7 @@ def identify(use_case: UseCase, algorithm: Algorithm, now: int, digest: str, n_r
         "created": datetime.fromtimestamp(now / 10**6, UTC).isoformat(),
         "python": platform.python_version(),
         "libraries": library_versions(),
-        "data": {"sha256": digest, "rows": n_rows},
+        "data": Source(digest, n_rows),
         "seed": plan.seed,
         "split": SPLIT,
         "threads": 1,
@@ -661,23 +663,20 @@ def explain_choice(
     return {
         "headline": task.headline,
         "parameters": candidate.model.get_params(),
-        "trials": [
-            {
-                "parameters": {**trial.parameters, **trial.cross_validation.parameters},
-                "score": trial.cross_validation.score,
-            }
+        "trials": tuple(
+            Tried({**trial.parameters, **trial.cross_validation.parameters}, trial.cross_validation.score)
             for trial in candidate.trials
-        ],
+        ),
         "threshold": threshold,
         "threshold_choice": next(iter(candidate.thresholds), None),
         "thresholds": {
-            name: {
-                "threshold": threshold,
-                CROSS_VALIDATION: task.decision_metrics(
+            name: ThresholdOutcome(
+                threshold,
+                task.decision_metrics(
                     np.tile(train.y, len(candidate.out_of_fold)), candidate.out_of_fold.ravel(), threshold
                 ),
-                HOLD_OUT: task.decision_metrics(test.y, hold_out_scores, threshold),
-            }
+                task.decision_metrics(test.y, hold_out_scores, threshold),
+            )
             for name, threshold in candidate.thresholds.items()
         },
         "intervals": bootstrap_intervals(
@@ -709,16 +708,14 @@ def compare(
         y, own = test.y[rows], scores[name][rows]
         return {task.headline: bootstrap_difference(y, own, others, task.metric, plan.seed)}
 
-    beside_champion: dict[str, Any] | None = None
+    beside_champion: ChampionComparison | None = None
     if isinstance(champion, Champion):
-        beside_champion = {
-            "model_id": champion.model_id,
-            "rows": int(np.sum(champion.rows)),
-            "metrics": champion.metrics,
-            "difference": better_than(champion.scores, champion.rows),
-        }
+        difference = better_than(champion.scores, champion.rows)
+        beside_champion = ChampionComparison(
+            champion.model_id, int(np.sum(champion.rows)), champion.metrics, difference
+        )
     elif champion:
-        beside_champion = {"model_id": champion.model_id, "not_compared": champion.reason}
+        beside_champion = ChampionComparison(champion.model_id, not_compared=champion.reason)
     return {
         "baseline": use_case.baseline.name,
         "baseline_difference": better_than(scores[use_case.baseline.name]),
@@ -744,7 +741,7 @@ def beside(
 
 def without_protected(
     use_case: UseCase, candidate: Candidate, train: Part, test: Part, hold_out_scores: Vector, plan: Plan
-) -> dict[str, Any] | None:
+) -> ProtectedComparison | None:
     """The headline metric with and without the protected columns, for the manifest; None when there are none.
 
     The other model has the candidate's parameters: what it would gain by a search of its own is not known.
@@ -766,13 +763,7 @@ def without_protected(
         HOLD_OUT: task.metric(test.y, model.predict_score(pipeline.transform(features_of(use_case, test)))),
     }
     with_them, without_them = (other, chosen) if plan.exclude_protected else (chosen, other)
-    return {
-        "columns": list(use_case.protected),
-        "excluded": plan.exclude_protected,
-        "metric": task.headline,
-        "with": with_them,
-        "without": without_them,
-    }
+    return ProtectedComparison(use_case.protected, plan.exclude_protected, task.headline, with_them, without_them)
 
 
 def pack(candidate: Candidate, target: Target, train: Part, test: Part, report: bytes) -> dict[str, bytes]:
@@ -814,12 +805,12 @@ def commit() -> str | None:
 HEADINGS = {CROSS_VALIDATION: "CV", HOLD_OUT: "hold-out", CHRONOLOGICAL: "by time"}  # short: 80 columns
 
 
-def metrics_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
+def metrics_table(manifests: Sequence[Manifest]) -> "Table":
     """Each metric of each algorithm by part, best algorithm first, the baseline among them."""
     from rich.table import Table
 
-    comparison, baseline = manifests[0]["comparison"], manifests[0]["baseline"]
-    names = dict.fromkeys([*(manifest["algorithm"] for manifest in manifests), *comparison])
+    comparison, baseline = manifests[0].comparison, manifests[0].baseline
+    names = dict.fromkeys([*(manifest.algorithm for manifest in manifests), *comparison])
     parts = list(comparison[baseline])
     table = Table("metric", title="Metrics", title_justify="left")
     table.add_column("algorithm", no_wrap=True)
@@ -843,16 +834,16 @@ def short(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def gates_table(manifests: Sequence[Mapping[str, Any]]) -> "Table":
+def gates_table(manifests: Sequence[Manifest]) -> "Table":
     """The gates' verdicts."""
     from rich.table import Table
 
     table = Table("algorithm", "gate", "value", "bound", "verdict", title="Gates", title_justify="left")
     for manifest in manifests:
-        for place, gate in enumerate(manifest["gates"]):
-            verdict = "passed" if gate["passed"] else "FAILED"
-            name = "" if place else manifest["algorithm"]
-            table.add_row(name, gate["gate"], found(gate["value"]), f"{gate['bound']:.3f}", verdict)
+        for place, gate in enumerate(manifest.gates):
+            verdict = "passed" if gate.passed else "FAILED"
+            name = "" if place else manifest.algorithm
+            table.add_row(name, gate.gate, found(gate.value), f"{gate.bound:.3f}", verdict)
     return table
 
 
@@ -863,30 +854,30 @@ def found(value: float | None) -> str:
     return "undefined" if np.isnan(value) else f"{value:.3f}"
 
 
-def show(console: "Console", registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+def show(console: "Console", registry: Registry, manifests: Sequence[Manifest]) -> None:
     """Print how good the candidates are, and what was saved where on this machine."""
     local = registry.on_this_machine()
     console.print(metrics_table(manifests), gates_table(manifests))
     for manifest in manifests:
-        metric = manifest["headline"]
-        low, high = manifest["intervals"][metric]
-        console.print(f"{manifest['algorithm']}: 95 % interval of the hold-out {metric} {low:.3f} to {high:.3f}")
-        for choice, outcome in manifest["thresholds"].items():
-            chosen = " (chosen)" if choice == manifest["threshold_choice"] else ""
-            console.print(f"{manifest['algorithm']}: threshold by {choice} {outcome['threshold']:.3f}{chosen}")
-    saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
+        metric = manifest.headline
+        low, high = manifest.intervals[metric]
+        console.print(f"{manifest.algorithm}: 95 % interval of the hold-out {metric} {low:.3f} to {high:.3f}")
+        for choice, outcome in manifest.thresholds.items():
+            chosen = " (chosen)" if choice == manifest.threshold_choice else ""
+            console.print(f"{manifest.algorithm}: threshold by {choice} {outcome.threshold:.3f}{chosen}")
+    saved = [manifest.model_id for manifest in manifests if manifest.passed]
     for model_id in saved:
         console.print(f"saved: {model_id}", soft_wrap=True)
     for manifest in manifests:
-        if not has_passed(manifest):
-            path = f"{local.location}/{REJECTED}/{manifest['model_id']}.html"
+        if not manifest.passed:
+            path = f"{local.location}/{REJECTED}/{manifest.model_id}.html"
             console.print(f"report of what was not registered: {path}", soft_wrap=True)
 
 
-def show_what_answers(console: "Console", registry: Registry, manifests: Sequence[Mapping[str, Any]]) -> None:
+def show_what_answers(console: "Console", registry: Registry, manifests: Sequence[Manifest]) -> None:
     """Print what was published, and which model answers now."""
-    use_case = manifests[0]["use_case"]
-    saved = [manifest["model_id"] for manifest in manifests if has_passed(manifest)]
+    use_case = manifests[0].use_case
+    saved = [manifest.model_id for manifest in manifests if manifest.passed]
     if saved and registry is not registry.on_this_machine():
         console.print(f"published to {registry.location}", soft_wrap=True)
     champion = registry.champion(use_case)
@@ -968,7 +959,7 @@ def main(
             plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, progress)
             failure: FailedGatesError | None = None
             try:
-                manifests: Sequence[Mapping[str, Any]] = run_training(
+                manifests: Sequence[Manifest] = run_training(
                     use_case, registry, data or use_case.path, plan, algorithms
                 )
             except FailedGatesError as error:

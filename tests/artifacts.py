@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 
 OLD, NEW = "0000000001.000000", "9999999999.000000"  # timestamps before and after that of any real training
@@ -15,10 +17,10 @@ _seconds = count(1_900_000_000)
 def copy_of(registry: Registry, model_id: str | None = None, **changes: Any) -> str:
     """Save the newest credit artifact once more, by default under a newer name; its model_id."""
     source = registry.latest("credit")
-    manifest = json.loads((registry.location / source / "manifest.json").read_text())
-    files = {name: (registry.location / source / name).read_bytes() for name in manifest["files"]}
+    manifest = Manifest.from_json(json.loads((registry.location / source / "manifest.json").read_text()))
+    files = {name: (registry.location / source / name).read_bytes() for name in manifest.files}
     new_id = model_id or f"credit-lightgbm_v1.0.0-{next(_seconds)}.000000"
-    return registry.save(files, {**manifest, **changes, "model_id": new_id})
+    return registry.save(files, replace(manifest, **changes, model_id=new_id))
 
 
 def edit_manifest(registry: Registry, model_id: str, /, **changes: Any) -> None:

@@ -76,7 +76,7 @@ def test_a_user_gets_the_count_that_the_best_model_predicts(
     assert answer["user"] == user[0]
     assert 50 < answer["bikes"] < 900
     artifact = full.load(full.latest("bikes"))
-    assert artifact.manifest["algorithm"] == "LGBMRegressor"
+    assert artifact.manifest.algorithm == "LGBMRegressor"
     assert answer["bikes"] == make_prediction(artifact, [record]).columns["result"][0]
 
 
@@ -243,7 +243,7 @@ def test_a_score_needs_no_model_that_this_service_could_load(
     app_of_the_small_models: FlaskClient, registry: Registry
 ) -> None:
     model_id = registry.latest("bikes", "SVR")
-    libraries = registry.manifest(model_id)["libraries"]
+    libraries = registry.manifest(model_id).libraries
     edit_manifest(registry, model_id, libraries={**libraries, "scikit-learn": "0.1"})
     assert app_of_the_small_models.post(f"/output/{model_id}", json=AFTERNOON).status_code == 503
     assert app_of_the_small_models.post("/scores/SVR", auth=ALICE).status_code == 200
@@ -255,7 +255,7 @@ def test_the_generic_routes_serve_bikes(app_of_the_small_models: FlaskClient, re
     assert len(many["result"]) == 2
     assert "probability" not in many
     hold_out = client.post("/outputs/bikes").json
-    expected = registry.manifest(registry.latest("bikes"))["metrics"]["hold_out"]["r2"]
+    expected = registry.manifest(registry.latest("bikes")).metrics["hold_out"]["r2"]
     assert hold_out["r2_score"] == pytest.approx(expected, abs=1e-12)
     assert "auc_score" not in hold_out
     labelled = client.post("/outputs/bikes", json=[{**AFTERNOON, "count": 300}, {**MORNING, "count": 100}]).json

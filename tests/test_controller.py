@@ -292,7 +292,7 @@ def test_a_model_without_a_report_is_served_and_has_none(
 ) -> None:
     source = registry.latest("credit")
     manifest = registry.manifest(source)
-    files = {name: registry.read(source, name, manifest) for name in manifest["files"] if name != "report.html"}
+    files = {name: registry.read(source, name, manifest) for name in manifest.files if name != "report.html"}
     model_id = registry.save(files, {**manifest, "model_id": "credit-lightgbm_v1.0.0-9999999999.000000"})
     assert client.post(f"/output/{model_id}", json=record).status_code == 200
     assert_problem(client.get(f"/models/{model_id}/report"), 503)
@@ -312,7 +312,7 @@ def test_a_record_is_answered_with_decision_and_probability(
     assert answer.json == {
         "model": artifact.model_id,
         "version": tabserve.__version__,
-        "result": [int(score >= artifact.manifest["threshold"])],
+        "result": [int(score >= artifact.manifest.threshold)],
         "probability": [score],
         "errors": None,
     }
@@ -505,7 +505,7 @@ def test_without_a_body_the_hold_out_of_the_training_is_answered(
     hold_out = list(csv.DictReader((trained.location / artifact.model_id / "test.csv").read_text().splitlines()))
     assert len(answer.json["result"]) == len(hold_out)
     assert len(hold_out) == pytest.approx(300, abs=30)
-    assert answer.json["auc_score"] == artifact.manifest["metrics"]["hold_out"]["roc_auc"]
+    assert answer.json["auc_score"] == artifact.manifest.metrics["hold_out"]["roc_auc"]
     assert answer.json["auc_score"] == pytest.approx(
         roc_auc_score([row["default"] == "2" for row in hold_out], answer.json["probability"])
     )
@@ -911,7 +911,7 @@ def test_no_answer_repeats_what_the_client_sent(
 
 
 def test_nobody_is_told_how_a_small_group_fares(service: FlaskClient, artifact: Artifact) -> None:
-    groups = artifact.manifest["groups"]["foreign_worker"]
+    groups = artifact.manifest.groups["foreign_worker"]
     assert min(group["rows"] for group in groups["values"].values()) < 20
     told = service.get("/models/credit").text
     figures = [groups["disparate_impact"], *(group["mean_score"] for group in groups["values"].values())]

@@ -1,7 +1,6 @@
 """Metrics, thresholds, intervals and gates."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from tabserve.evaluation.gates import (
     LargestMetric,
     SmallestGroupRatio,
     SmallestMetric,
+    Verdict,
     judge,
 )
 from tabserve.evaluation.metrics import (
@@ -333,39 +333,39 @@ def test_the_groups_ratio_must_reach_its_bound(ratio: float, passed: bool) -> No
     check(verdict, gate, ratio, passed)
 
 
-def check(verdict: dict[str, Any], gate: Gate, value: float, passed: bool) -> None:
-    assert verdict["passed"] is passed
-    assert verdict["value"] == pytest.approx(value, nan_ok=True)
-    assert verdict["bound"] == gate.bound
-    assert gate.name in verdict["gate"]
+def check(verdict: Verdict, gate: Gate, value: float, passed: bool) -> None:
+    assert verdict.passed is passed
+    assert verdict.value == pytest.approx(value, nan_ok=True)
+    assert verdict.bound == gate.bound
+    assert gate.name in verdict.gate
 
 
 def test_each_gate_has_its_verdict() -> None:
     gates = SmallestMetric("auc", 0.9), LargestGap("auc", 1.0)
     verdicts = judge(gates, Evidence(metrics(0.9, 0.9, 0.8), BASELINE))
-    assert verdicts == [
-        {"gate": "smallest hold-out auc", "value": 0.8, "bound": 0.9, "passed": False},
-        {"gate": "largest train-to-hold-out gap of auc", "value": pytest.approx(0.1), "bound": 1.0, "passed": True},
-    ]
+    assert verdicts == (
+        Verdict("smallest hold-out auc", value=0.8, bound=0.9, passed=False),
+        Verdict("largest train-to-hold-out gap of auc", value=pytest.approx(0.1), bound=1.0, passed=True),
+    )
 
 
 def test_without_a_champion_nothing_is_said_of_one() -> None:
     gates = ChampionMargin("auc", -1.0), SmallestMetric("auc", 0.5), ChampionMargin("auc", 1.0)
     (verdict,) = judge(gates, Evidence(BASELINE, BASELINE))
-    assert verdict["gate"] == "smallest hold-out auc"
+    assert verdict.gate == "smallest hold-out auc"
     assert len(judge(gates, Evidence(BASELINE, BASELINE, {"auc": 0.9}))) == 3
 
 
 def test_a_champion_that_cannot_be_compared_with_stops_nothing_and_is_named() -> None:
     (verdict,) = judge((ChampionMargin("auc", 0.1),), Evidence(BASELINE, BASELINE, not_compared="it is gone"))
     said = "largest auc below champion, not compared: it is gone"
-    assert verdict == {"gate": said, "value": None, "bound": 0.1, "passed": True}
+    assert verdict == Verdict(said, value=None, bound=0.1, passed=True)
 
 
 def test_a_champion_is_compared_with_on_the_rows_that_it_takes() -> None:
     evidence = Evidence(metrics(1, 1, 0.9), BASELINE, {"auc": 0.9}, beside_champion={"auc": 0.5})
     (verdict,) = judge((ChampionMargin("auc", 0.1),), evidence)
-    assert (verdict["value"], verdict["passed"]) == (0.4, False)
+    assert (verdict.value, verdict.passed) == (0.4, False)
 
 
 @pytest.mark.parametrize("task", [TASK, Regression()])
@@ -384,9 +384,9 @@ def test_where_less_is_better_more_is_worse(name: str) -> None:
     others = parts(9, 1, 9)
     worse = judge(gates, Evidence(parts(1, 1.5, 1.5), others, {name: 1}))
     better = judge(gates, Evidence(parts(1, 0.5, 0.5), others, {name: 1}))
-    assert [(verdict["value"], verdict["passed"]) for verdict in worse] == [(0.5, False)] * 3
-    assert [(verdict["value"], verdict["passed"]) for verdict in better] == [(-0.5, True)] * 3
-    assert [verdict["gate"] for verdict in worse[1:]] == [
+    assert [(verdict.value, verdict.passed) for verdict in worse] == [(0.5, False)] * 3
+    assert [(verdict.value, verdict.passed) for verdict in better] == [(-0.5, True)] * 3
+    assert [verdict.gate for verdict in worse[1:]] == [
         f"largest {name} above {one}" for one in ("baseline", "champion")
     ]
 
@@ -397,7 +397,7 @@ def test_no_two_kinds_of_gate_sound_the_same() -> None:
     verdicts = judge(
         tuple(kind("auc", 0.5) for kind in kinds), Evidence(BASELINE, BASELINE, {"auc": 1}, group_ratios={"auc": 1})
     )
-    assert len({verdict["gate"] for verdict in verdicts}) == len(kinds)
+    assert len({verdict.gate for verdict in verdicts}) == len(kinds)
 
 
 def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:

@@ -276,13 +276,13 @@ def test_models_are_shown_with_their_metrics_and_a_link_to_the_report(registry: 
     text = client.get("/").text
     for model_id in registry.list():
         manifest = registry.manifest(model_id)
-        headline = all_use_cases()[manifest["use_case"]].task.headline
-        low, high = manifest["intervals"][headline]
+        headline = all_use_cases()[manifest.use_case].task.headline
+        low, high = manifest.intervals[headline]
         card = card_of(text, model_id)
-        assert f'<span class="figure">{manifest["metrics"]["hold_out"][headline]:.3f}</span>' in card
+        assert f'<span class="figure">{manifest.metrics["hold_out"][headline]:.3f}</span>' in card
         assert f"{low:.3f} to {high:.3f}" in card
         assert f'href="models/{model_id}/report"' in card
-        for name, value in manifest["metrics"]["hold_out"].items():
+        for name, value in manifest.metrics["hold_out"].items():
             assert f"<dt>{name.replace('_', ' ')}</dt><dd>{value:.3f}</dd>" in card
 
 

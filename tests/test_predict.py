@@ -42,7 +42,7 @@ def test_an_answer_has_a_decision_and_a_probability_for_each_record(artifact, re
 
 def test_the_decision_is_1_from_the_models_threshold_on(artifact, records):
     prediction = make_prediction(artifact, records)
-    threshold = artifact.manifest["threshold"]
+    threshold = artifact.manifest.threshold
     assert 0 < threshold < 0.5  # a missed default costs five times a refused good loan
     assert prediction.columns["result"] == [int(score >= threshold) for score in prediction.scores]
     assert set(prediction.columns["result"]) == {0, 1}
@@ -158,9 +158,9 @@ def test_the_loaded_model_scores_the_hold_out_as_its_manifest_says(artifact, tra
     table = read_table(io.BytesIO(content), "test.csv", credit.features, credit.target.feature)
     prediction = make_prediction(artifact, table.records, target=table.target)
     auc = measure(artifact, credit.task, prediction, table.target)
-    assert auc == artifact.manifest["metrics"]["hold_out"]["roc_auc"]
+    assert auc == artifact.manifest.metrics["hold_out"]["roc_auc"]
     assert np.mean(prediction.columns["result"] == np.array(table.target) - 1) == pytest.approx(
-        artifact.manifest["metrics"]["hold_out"]["accuracy"]
+        artifact.manifest.metrics["hold_out"]["accuracy"]
     )
 
 
@@ -232,4 +232,4 @@ def test_a_loaded_regressor_scores_the_hold_out_as_its_manifest_says(regressor, 
     table = read_table(io.BytesIO(content), "test.csv", bikes.features, bikes.target.feature)
     prediction = make_prediction(regressor, table.records, target=table.target)
     value = measure(regressor, bikes.task, prediction, table.target)
-    assert value == pytest.approx(regressor.manifest["metrics"]["hold_out"]["r2"], abs=1e-12)
+    assert value == pytest.approx(regressor.manifest.metrics["hold_out"]["r2"], abs=1e-12)

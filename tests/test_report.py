@@ -211,14 +211,14 @@ def test_the_verdict_comes_first_and_names_every_gate_with_value_and_bound(repor
 def test_the_numbers_are_the_manifests(reports, trained):
     for model_id, page in reports.items():
         manifest = trained.manifest(model_id)
-        metrics = list(manifest["metrics"].values())
+        metrics = list(manifest.metrics.values())
         for name in metrics[0]:
-            low, high = manifest["intervals"][name]
+            low, high = manifest.intervals[name]
             cells = [*(number(part[name]) for part in metrics), f"{number(low)} to {number(high)}"]
             assert "".join(f"<td>{cell}</td>" for cell in cells) in page.text, name
-        for parameter, value in manifest["parameters"].items():
+        for parameter, value in manifest.parameters.items():
             assert f"{parameter} {number(value) if isinstance(value, float) else ''}" in page.plain
-        assert manifest["data"]["sha256"] in page.plain
+        assert manifest.data["sha256"] in page.plain
 
 
 def test_a_classifiers_report_shows_scores_decisions_and_groups(reports, trained):
@@ -253,7 +253,7 @@ def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_p
     text = reports[before["model_id"]].text
     for what in ("model_id", "created"):
         text = text.replace(escape(before[what]), escape(manifest[what]))
-    assert report_of(again, manifest["model_id"]) == text
+    assert report_of(again, manifest.model_id) == text
 
 
 # of some
@@ -267,11 +267,11 @@ def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered
     assert registry.list() == []
     (path,) = tmp_path.rglob("*.html")
     assert path.parent == tmp_path / "rejected"
-    assert path.stem == error.value.manifests[0]["model_id"]
+    assert path.stem == error.value.manifests[0].model_id
     page = Page(path.read_text())
     assert "Verdict: failed" in page.plain
     assert "1 of 2 gates failed" in page.plain
-    gate = error.value.manifests[0]["gates"][0]
+    gate = error.value.manifests[0].gates[0]
     assert f"smallest hold-out roc_auc {number(gate['value'])} 0.990 ✗ failed" in page.plain
 
 
@@ -351,7 +351,7 @@ def test_a_feature_without_a_value_in_the_hold_out_is_named_and_its_errors_are_n
     rows = [{"area": area, lift.name: 0.5 if area == 62 else None, "rent": 9 * area + area % 7} for area in range(120)]
     data.write_text(write_csv(["area", lift.name, "rent"], rows))
     (manifest,) = run_training(flats, registry, data, Plan(trials=1))
-    page = Page(report_of(registry, manifest["model_id"]))
+    page = Page(report_of(registry, manifest.model_id))
     assert f"No row of the hold-out has a value of “{lift.title}”: no errors by that are shown." in page.plain
     assert "Errors by Area" in page.plain
     assert f"Errors by {lift.title}" not in page.plain

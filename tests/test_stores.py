@@ -272,7 +272,7 @@ def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(
     monkeypatch.chdir(tmp_path)
     credit = replace(credit, gates=())  # one trial passes none
     (manifest,) = run_training(credit, remote, credit.path, Plan(trials=1))
-    model_id = manifest["model_id"]
+    model_id = manifest.model_id
     assert remote.list() == [model_id]
     assert not [key for key in objects(s3, remote) if key.endswith(TRAIN_TABLE)]
     assert (tmp_path / "models" / model_id / TRAIN_TABLE).is_file()
@@ -369,7 +369,7 @@ def test_two_publishers_of_the_same_model_at_once_leave_it_whole(registry, remot
 def test_of_two_who_save_different_models_under_one_name_one_is_refused(registry, remote, tmp_path):
     source = registry.latest("credit")
     manifest = registry.manifest(source)
-    files = {name: registry.read(source, name, manifest) for name in manifest["files"]}
+    files = {name: registry.read(source, name, manifest) for name in manifest.files}
     others = {**files, TEST_TABLE: b"other\n"}
     gate = threading.Barrier(2)
 
@@ -487,8 +487,8 @@ def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tm
     published.load(model_id)
     manifest = published.manifest(model_id)
     folder = kept(published, tmp_path) / model_id
-    served = {manifest["files"][name] for name in (PIPELINE, MODEL)}
-    assert served == {path.name for path in folder.iterdir()} & set(manifest["files"].values())
+    served = {manifest.files[name] for name in (PIPELINE, MODEL)}
+    assert served == {path.name for path in folder.iterdir()} & set(manifest.files.values())
     proxy.fail("cut")  # none is read again
     Registry(published.location, cache=tmp_path / "cache").load(model_id)
 

@@ -128,8 +128,8 @@ def test_a_training_with_another_seed_is_another(credit, empty, artifact, record
     ungated = dataclasses.replace(credit, gates=())  # what is asked is not whether it is any good
     run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
     other = newest(empty)
-    assert other.manifest["seed"] == 43
-    assert other.manifest["trials"][0]["parameters"] != artifact.manifest["trials"][0]["parameters"]
+    assert other.manifest.seed == 43
+    assert other.manifest.trials[0]["parameters"] != artifact.manifest.trials[0]["parameters"]
     assert predictions(other, records) != predictions(artifact, records)
     hold_outs = [
         registry.read(one.model_id, "test.csv", one.manifest) for registry, one in ((empty, other), (trained, artifact))
@@ -167,8 +167,8 @@ def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty,
     for same in ("parameters", "trials", "threshold"):
         assert after.manifest[same] == before[same]
     for part in ("train", "cross_validation"):
-        assert manifest["metrics"][part] == before["metrics"][part]
-    assert manifest["metrics"]["hold_out"]["roc_auc"] == 0.5  # all its rows are the same now
+        assert manifest.metrics[part] == before["metrics"][part]
+    assert manifest.metrics["hold_out"]["roc_auc"] == 0.5  # all its rows are the same now
 
 
 def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
@@ -192,9 +192,9 @@ def test_the_score_is_a_probability_and_bent_by_no_weights(artifact, records):
 
 
 def test_the_best_trial_is_the_one_that_was_fitted(artifact):
-    trials = artifact.manifest["trials"]
+    trials = artifact.manifest.trials
     best = max(trials, key=lambda trial: trial["score"])
-    assert best["parameters"].items() <= artifact.manifest["parameters"].items()
+    assert best["parameters"].items() <= artifact.manifest.parameters.items()
     # LightGBM leaves out a round in which nothing is worth splitting
     assert 0 < artifact.model.text_.count("Tree=") <= best["parameters"]["num_rounds"]
 
@@ -207,28 +207,28 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     assert manifest["protocol"] == 1
-    assert manifest["model_id"] == artifact.model_id
-    assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
-    assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
-    assert manifest["version"] == tabserve.__version__
-    assert manifest["python"] == sys.version.split()[0]
-    assert manifest["threads"] == 1
-    created = datetime.fromisoformat(manifest["created"])
+    assert manifest.model_id == artifact.model_id
+    assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest.model_id)
+    assert (manifest.use_case, manifest.algorithm, manifest.seed) == ("credit", "lightgbm", 42)
+    assert manifest.version == tabserve.__version__
+    assert manifest.python == sys.version.split()[0]
+    assert manifest.threads == 1
+    created = datetime.fromisoformat(manifest.created)
     assert created.utcoffset() == timedelta(0)
     assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001
     assert created < datetime.now(UTC)
-    assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
-    assert manifest["libraries"].keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
-    assert manifest["libraries"] == {name: version(name) for name in manifest["libraries"]}
-    assert [feature["name"] for feature in manifest["features"]] == [feature.name for feature in credit.features]
-    assert manifest["target"]["name"] == "default"
-    assert manifest["example"] == credit.example
+    assert manifest.data == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
+    assert manifest.libraries.keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
+    assert manifest.libraries == {name: version(name) for name in manifest.libraries}
+    assert [feature["name"] for feature in manifest.features] == [feature.name for feature in credit.features]
+    assert manifest.target["name"] == "default"
+    assert manifest.example == credit.example
 
 
 def test_a_manifest_names_the_commit_where_there_is_a_repository(artifact):
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         pytest.skip("this is no git checkout, or git is not installed")
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", artifact.manifest["commit"])
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", artifact.manifest.commit)
 
 
 def test_outside_a_repository_the_commit_is_what_the_environment_says(monkeypatch, tmp_path):
@@ -241,42 +241,42 @@ def test_outside_a_repository_the_commit_is_what_the_environment_says(monkeypatc
 
 def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, credit):
     manifest = artifact.manifest
-    assert len(manifest["trials"]) == 2
-    for trial in manifest["trials"]:
+    assert len(manifest.trials) == 2
+    for trial in manifest.trials:
         assert trial["parameters"].keys() == {*credit.algorithms[0].search_space, "num_rounds"}
         assert 0.5 < trial["score"] < 1
     names = {"roc_auc", "gini", "pr_auc", "ks", "brier", "log_loss"}
     names |= {"accuracy", "precision", "recall", "f1", "expected_cost"}
-    assert manifest["baseline"] == "logistic"
-    assert manifest["comparison"].keys() == {"lightgbm", "logistic"}
-    assert manifest["comparison"]["lightgbm"] == manifest["metrics"]
-    for metrics in manifest["comparison"].values():
+    assert manifest.baseline == "logistic"
+    assert manifest.comparison.keys() == {"lightgbm", "logistic"}
+    assert manifest.comparison["lightgbm"] == manifest.metrics
+    for metrics in manifest.comparison.values():
         assert metrics.keys() == {"train", "cross_validation", "hold_out"}
         assert all(part.keys() == names for part in metrics.values())
-    assert set(manifest["thresholds"]) == {"cost", "half", "roc_balanced"}
-    assert manifest["threshold"] == manifest["thresholds"]["cost"]["threshold"]
-    assert manifest["thresholds"]["half"]["threshold"] == 0.5
-    assert manifest["headline"] == "roc_auc"
-    assert manifest["intervals"].keys() == names
-    for name, (low, high) in manifest["intervals"].items():
-        assert low < manifest["metrics"]["hold_out"][name] < high
-    (difference,) = manifest["baseline_difference"].values()
-    hold_outs = [manifest["comparison"][name]["hold_out"]["roc_auc"] for name in ("lightgbm", "logistic")]
+    assert set(manifest.thresholds) == {"cost", "half", "roc_balanced"}
+    assert manifest.threshold == manifest.thresholds["cost"]["threshold"]
+    assert manifest.thresholds["half"]["threshold"] == 0.5
+    assert manifest.headline == "roc_auc"
+    assert manifest.intervals.keys() == names
+    for name, (low, high) in manifest.intervals.items():
+        assert low < manifest.metrics["hold_out"][name] < high
+    (difference,) = manifest.baseline_difference.values()
+    hold_outs = [manifest.comparison[name]["hold_out"]["roc_auc"] for name in ("lightgbm", "logistic")]
     assert difference[0] == hold_outs[0] - hold_outs[1]
     assert difference[1] < difference[0] < difference[2]
-    assert manifest["champion"] is None  # there was no model before
-    assert len(manifest["gates"]) == len([gate for gate in credit.gates if not isinstance(gate, ChampionMargin)])
-    for gate in manifest["gates"]:
+    assert manifest.champion is None  # there was no model before
+    assert len(manifest.gates) == len([gate for gate in credit.gates if not isinstance(gate, ChampionMargin)])
+    for gate in manifest.gates:
         assert gate.keys() == {"gate", "value", "bound", "passed"}
-        assert gate["passed"] is True
-        assert "champion" not in gate["gate"]
+        assert gate.passed is True
+        assert "champion" not in gate.gate
 
 
 def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, trained):
     table = pd.read_csv(trained.location / artifact.model_id / "test.csv", keep_default_na=False)
     scores = artifact.model.predict_score(artifact.pipeline.transform(table.drop(columns="default")))
-    accepted = scores < artifact.manifest["threshold"]
-    groups = artifact.manifest["groups"]
+    accepted = scores < artifact.manifest.threshold
+    groups = artifact.manifest.groups
     assert list(groups) == ["age", "personal_status", "foreign_worker"]
     members = {
         "age": {"25 and under": table["age"] <= 25, "over 25": table["age"] > 25},
@@ -290,16 +290,16 @@ def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, traine
             assert comparison["values"][group]["rows"] == its.sum()
             assert comparison["values"][group]["selection_rate"] == pytest.approx(rates[group])
         assert comparison["disparate_impact"] == pytest.approx(min(rates.values()) / max(rates.values()))
-    (gate,) = (gate for gate in artifact.manifest["gates"] if "groups" in gate["gate"])
-    assert gate["value"] == groups["age"]["disparate_impact"]
+    (gate,) = (gate for gate in artifact.manifest.gates if "groups" in gate.gate)
+    assert gate.value == groups["age"]["disparate_impact"]
 
 
 def test_a_model_that_decides_nothing_about_nobody_has_no_groups(bikes, trained):
     manifest = trained.manifest(trained.latest("bikes"))
-    assert manifest["headline"] == "r2"
-    assert manifest["intervals"].keys() == {"r2", "rmse", "mae"}
-    assert manifest["baseline_difference"].keys() == {"r2"}
-    assert (manifest["groups"], manifest["protected"], manifest["champion"]) == ({}, None, None)
+    assert manifest.headline == "r2"
+    assert manifest.intervals.keys() == {"r2", "rmse", "mae"}
+    assert manifest.baseline_difference.keys() == {"r2"}
+    assert (manifest.groups, manifest.protected, manifest.champion) == ({}, None, None)
     baseline = trained.manifest(trained.latest("bikes", "LinearRegression"))
     assert baseline["baseline_difference"] == {"r2": [0, 0, 0]}
 
@@ -320,15 +320,15 @@ def excluding(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def test_a_manifest_says_what_the_protected_features_are_worth(artifact, excluding):
     every, without = artifact.manifest, excluding.manifest
     for manifest in (every, without):
-        assert manifest["protected"]["columns"] == ["personal_status", "age", "foreign_worker", "duration_for_age"]
-        assert manifest["protected"]["metric"] == "roc_auc"
+        assert manifest.protected["columns"] == ["personal_status", "age", "foreign_worker", "duration_for_age"]
+        assert manifest.protected["metric"] == "roc_auc"
     assert every["protected"]["excluded"] is False
     assert without["protected"]["excluded"] is True
     for part in ("cross_validation", "hold_out"):
         assert every["protected"]["with"][part] == pytest.approx(every["metrics"][part]["roc_auc"], abs=0.005)
         assert without["protected"]["without"][part] == pytest.approx(without["metrics"][part]["roc_auc"], abs=0.005)
         for manifest in (every, without):
-            assert manifest["protected"]["with"][part] != manifest["protected"]["without"][part]
+            assert manifest.protected["with"][part] != manifest.protected["without"][part]
     assert every["protected"]["with"]["hold_out"] == every["metrics"]["hold_out"]["roc_auc"]
     assert without["protected"]["without"]["hold_out"] == without["metrics"]["hold_out"]["roc_auc"]
 
@@ -364,13 +364,13 @@ def test_a_model_trained_without_protected_features_still_takes_them_and_does_no
 
 
 def test_a_model_trained_again_is_exactly_as_good_as_the_one_that_it_replaces(again, artifact):
-    champion = again.manifest["champion"]
+    champion = again.manifest.champion
     assert champion["model_id"] == artifact.model_id
-    assert champion["metrics"] == artifact.manifest["metrics"]["hold_out"]
+    assert champion["metrics"] == artifact.manifest.metrics["hold_out"]
     assert champion["difference"] == {"roc_auc": [0, 0, 0]}
-    (gate,) = (gate for gate in again.manifest["gates"] if "champion" in gate["gate"])
+    (gate,) = (gate for gate in again.manifest.gates if "champion" in gate.gate)
     assert gate == {"gate": "largest roc_auc below champion", "value": 0, "bound": 0.02, "passed": True}
-    assert [gate for gate in again.manifest["gates"] if "champion" not in gate["gate"]] == artifact.manifest["gates"]
+    assert [gate for gate in again.manifest.gates if "champion" not in gate.gate] == artifact.manifest.gates
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_the_promoted_model_is_compared_with_and_else_the_newest(credit, registr
 
 def test_a_champion_decides_by_its_own_threshold(credit, registry, hold_out, artifact):
     champion = champion_of(credit, registry, hold_out)
-    assert champion.metrics == artifact.manifest["metrics"]["hold_out"]
+    assert champion.metrics == artifact.manifest.metrics["hold_out"]
     assert champion.metrics.keys() > credit.task.metrics(hold_out.y, champion.scores).keys()
     np.testing.assert_array_equal(champion.scores, predictions(artifact, features_of(credit, hold_out)))
 
@@ -469,7 +469,7 @@ def test_a_new_category_does_not_switch_off_the_gate_of_the_champion(quick, regi
         run_training(gated, registry, tmp_path / "foggy.csv", Plan(trials=1), ["Lasso"])
     (manifest,) = error.value.manifests
     assert failed(manifest) == {"largest rmse above champion"}
-    assert 0 < manifest["champion"]["rows"] < manifest["data"]["rows"] * 0.3
+    assert 0 < manifest.champion["rows"] < manifest.data["rows"] * 0.3
 
 
 def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, registry, some_bikes, monkeypatch):
@@ -482,11 +482,11 @@ def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, 
     result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(registry.location), "COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     manifest = registry.manifest(registry.latest("bikes", "Lasso"))
-    assert manifest["champion"]["model_id"] == broken
+    assert manifest.champion["model_id"] == broken
     said = f"largest r2 below champion, not compared: {manifest['champion']['not_compared']}"
-    assert manifest["gates"] == [{"gate": said, "value": None, "bound": 0.02, "passed": True}]
+    assert manifest.gates == [{"gate": said, "value": None, "bound": 0.02, "passed": True}]
     assert "not compared: " in result.stdout
-    assert said in registry.read(manifest["model_id"], "report.html", manifest).decode()
+    assert said in registry.read(manifest.model_id, "report.html", manifest).decode()
 
 
 # a table that grows
@@ -509,15 +509,13 @@ def test_a_model_of_more_rows_takes_the_place_of_one_that_never_saw_what_it_is_j
         applicants[:number].to_csv(data, index=False)
         run_training(fast, empty, data, Plan(trials=1, seed=42))
         manifest = newest(empty).manifest
-        parts = [
-            empty.read(manifest["model_id"], name, manifest).splitlines()[1:] for name in ("train.csv", "test.csv")
-        ]
+        parts = [empty.read(manifest.model_id, name, manifest).splitlines()[1:] for name in ("train.csv", "test.csv")]
         train, test = ({line.rpartition(b",")[0] for line in part} for part in parts)
         assert sum(map(len, parts)) == number
         seen, held = seen | train, held | test
         assert not seen & held
-    assert manifest["champion"]["model_id"] == empty.list()[1]
-    assert [gate["passed"] for gate in manifest["gates"]] == [True]
+    assert manifest.champion["model_id"] == empty.list()[1]
+    assert [gate.passed for gate in manifest.gates] == [True]
     assert "looks better than it is" not in caplog.text
 
 
@@ -560,7 +558,7 @@ def refused(credit: UseCase, registry: Registry, data: Path, **changes: Any) -> 
 
 
 def failed(manifest: Mapping[str, Any]) -> set[str]:
-    return {gate["gate"] for gate in manifest["gates"] if not gate["passed"]}
+    return {gate.gate for gate in manifest.gates if not gate.passed}
 
 
 def test_an_overfitted_model_is_refused(credit, empty):
@@ -568,7 +566,7 @@ def test_an_overfitted_model_is_refused(credit, empty):
     by_heart = Algorithm(name="lightgbm", model=model)
     manifest = refused(credit, empty, credit.path, algorithms=(by_heart,), splits=3, repeats=1)
     assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
-    assert manifest["metrics"]["train"]["roc_auc"] > 0.99
+    assert manifest.metrics["train"]["roc_auc"] > 0.99
     assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
 
 
@@ -592,8 +590,8 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, ar
     weak = Algorithm(name="weak", model=credit.baseline.model, transformers=steps)
     manifest = refused(credit, registry, credit.path, algorithms=(weak,), baseline=weak)
     assert failed(manifest) == {"largest roc_auc below champion"}  # it is well enough otherwise
-    assert manifest["champion"]["model_id"] == artifact.model_id
-    assert manifest["champion"]["difference"]["roc_auc"][0] < -0.02
+    assert manifest.champion["model_id"] == artifact.model_id
+    assert manifest.champion["difference"]["roc_auc"][0] < -0.02
 
 
 # how good the credit model is
@@ -601,12 +599,12 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, ar
 
 def test_the_credit_model_is_calibrated_and_its_threshold_saves_money(credit, empty):
     (manifest,) = run_training(credit, empty, credit.path, Plan(trials=5, seed=42, jobs=2))
-    brier = {name: metrics["hold_out"]["brier"] for name, metrics in manifest["comparison"].items()}
+    brier = {name: metrics["hold_out"]["brier"] for name, metrics in manifest.comparison.items()}
     assert brier["lightgbm"] <= brier["logistic"] + 0.005
-    cost = {choice: outcome["hold_out"]["expected_cost"] for choice, outcome in manifest["thresholds"].items()}
+    cost = {choice: outcome["hold_out"]["expected_cost"] for choice, outcome in manifest.thresholds.items()}
     share = 0.3  # of defaults: what is lost on each when nobody is refused, and else on everybody else
     assert cost["cost"] < min(cost["half"], 5 * share, 1 - share)
-    assert manifest["metrics"]["hold_out"]["expected_cost"] == cost["cost"]
+    assert manifest.metrics["hold_out"]["expected_cost"] == cost["cost"]
 
 
 def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_became(credit, empty, data, monkeypatch):
@@ -620,7 +618,7 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
     (manifest,) = run_training(fast, empty, data, Plan(trials=1, seed=42))
     assert data.read_bytes() != read_data
-    assert manifest["data"]["sha256"] == hashlib.sha256(read_data).hexdigest()
+    assert manifest.data["sha256"] == hashlib.sha256(read_data).hexdigest()
 
 
 # several algorithms
@@ -635,20 +633,20 @@ def quick(bikes: UseCase) -> UseCase:
 
 def test_all_algorithms_are_saved_and_the_best_of_cross_validation_is_the_newest(bikes, trained):
     manifests = [trained.manifest(model_id) for model_id in trained.list("bikes")]
-    assert {manifest["algorithm"] for manifest in manifests} == {algorithm.name for algorithm in bikes.algorithms}
-    scores = [manifest["metrics"]["cross_validation"]["r2"] for manifest in manifests]
+    assert {manifest.algorithm for manifest in manifests} == {algorithm.name for algorithm in bikes.algorithms}
+    scores = [manifest.metrics["cross_validation"]["r2"] for manifest in manifests]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > scores[-1]
     for manifest in manifests:
-        assert re.fullmatch(r"bikes-[A-Za-z]+_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
-        assert manifest["comparison"].keys() == {algorithm.name for algorithm in bikes.algorithms}
-        assert manifest["comparison"][manifest["algorithm"]] == manifest["metrics"]
-        for metrics in manifest["comparison"].values():
+        assert re.fullmatch(r"bikes-[A-Za-z]+_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest.model_id)
+        assert manifest.comparison.keys() == {algorithm.name for algorithm in bikes.algorithms}
+        assert manifest.comparison[manifest.algorithm] == manifest.metrics
+        for metrics in manifest.comparison.values():
             assert metrics.keys() == {"train", "cross_validation", "hold_out", "chronological"}
             assert all(part.keys() == {"r2", "rmse", "mae"} for part in metrics.values())
-        assert manifest["baseline"] == "LinearRegression"
-        assert (manifest["threshold"], manifest["thresholds"]) == (None, {})
-        assert len(manifest["trials"]) == (2 if bikes.algorithm(manifest["algorithm"]).search_space else 1)
+        assert manifest.baseline == "LinearRegression"
+        assert (manifest.threshold, manifest.thresholds) == (None, {})
+        assert len(manifest.trials) == (2 if bikes.algorithm(manifest.algorithm).search_space else 1)
 
 
 def test_all_models_of_one_training_are_judged_by_the_same_hold_out(bikes, trained):
@@ -664,7 +662,7 @@ def test_a_saved_regressor_scores_the_hold_out_as_its_manifest_says(bikes, train
         table = pd.read_csv(trained.location / model_id / "test.csv")
         y = table.pop("count").to_numpy(dtype=float)
         scores = saved.model.predict_score(saved.pipeline.transform(table))
-        assert r2_score(y, scores) == pytest.approx(saved.manifest["metrics"]["hold_out"]["r2"], abs=1e-12)
+        assert r2_score(y, scores) == pytest.approx(saved.manifest.metrics["hold_out"]["r2"], abs=1e-12)
         assert scores.min() >= 0
 
 
@@ -677,7 +675,7 @@ def test_the_metrics_by_time_are_of_the_last_rows_by_a_model_of_the_first(bikes,
     pipeline = clone(bikes.pipeline(lasso))
     model = clone(lasso.model).fit(pipeline.fit_transform(past), table["count"][:cut].to_numpy(dtype=float))
     expected = r2_score(table["count"][cut:], model.predict_score(pipeline.transform(future)))
-    assert manifest["metrics"]["chronological"]["r2"] == pytest.approx(expected, abs=1e-12)
+    assert manifest.metrics["chronological"]["r2"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
@@ -688,10 +686,10 @@ def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
 
     plan = Plan(trials=2, jobs=1, progress=progress)
     manifests = run_training(quick, empty, some_bikes, plan, ["lasso", "DecisionTreeRegressor"])
-    assert [manifest["algorithm"] for manifest in manifests] == ["DecisionTreeRegressor", "Lasso"]
-    assert empty.list() == [manifest["model_id"] for manifest in manifests]
+    assert [manifest.algorithm for manifest in manifests] == ["DecisionTreeRegressor", "Lasso"]
+    assert empty.list() == [manifest.model_id for manifest in manifests]
     # the baseline is fitted to compare with, and not saved
-    assert manifests[0]["comparison"].keys() == {"Lasso", "DecisionTreeRegressor", "LinearRegression"}
+    assert manifests[0].comparison.keys() == {"Lasso", "DecisionTreeRegressor", "LinearRegression"}
     assert told == [
         *[("Lasso", 0, 1), ("Lasso", 1, 1)],
         *[("DecisionTreeRegressor", done, 2) for done in range(3)],
@@ -737,7 +735,7 @@ def test_those_that_pass_are_saved_though_others_fail(quick, empty, some_bikes):
         FailedGatesError, match=r"^Lasso was not registered; it failed: smallest hold-out r2\.$"
     ) as error:
         run_training(strict, empty, some_bikes, Plan(trials=1), ["Lasso", "LinearRegression"])
-    assert [manifest["algorithm"] for manifest in error.value.manifests] == ["LinearRegression", "Lasso"]
+    assert [manifest.algorithm for manifest in error.value.manifests] == ["LinearRegression", "Lasso"]
     assert [ModelId.parse(model_id).algorithm for model_id in empty.list()] == ["LinearRegression"]
 
 
@@ -747,7 +745,7 @@ def test_only_the_model_that_will_answer_is_held_against_the_champion(quick, reg
     before = registry.list("bikes")
     best, lasso = run_training(gated, registry, some_bikes, plan, ["Lasso", "LGBMRegressor"])
     assert (best["algorithm"], lasso["algorithm"]) == ("LGBMRegressor", "Lasso")
-    assert [gate["gate"] for gate in best["gates"]] == ["largest r2 below champion"]
+    assert [gate.gate for gate in best["gates"]] == ["largest r2 below champion"]
     assert lasso["gates"] == []
     assert best["champion"]["model_id"] == lasso["champion"]["model_id"] == before[0]
     assert lasso["champion"]["difference"]["r2"][2] < -0.02  # worse for sure
@@ -839,7 +837,7 @@ def test_a_failed_candidates_error_holds_its_manifest(credit, empty):
     )
     with pytest.raises(FailedGatesError) as error:
         run_training(strict, empty, credit.path, Plan(trials=1, seed=42))
-    assert [gate["passed"] for gate in error.value.manifests[0]["gates"]] == [False, True]
+    assert [gate.passed for gate in error.value.manifests[0].gates] == [False, True]
     assert empty.list() == []
     assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
 
@@ -968,13 +966,13 @@ def test_a_column_that_the_file_lacks_is_trained_without_and_named(bikes, empty,
     pd.read_csv(some_bikes).drop(columns="weather").to_csv(data, index=False)
     (manifest,) = run_training(optional, empty, data, Plan(trials=1))
     assert "No row has a value of 'weather': nothing is learnt from it." in caplog.messages
-    artifact = empty.load(manifest["model_id"])
+    artifact = empty.load(manifest.model_id)
     with_it, without_it = ({**bikes.example, "weather": weather} for weather in ("Stormy", None))
     assert predictions(artifact, [with_it]) == predictions(artifact, [without_it])
     empty_column = pd.read_csv(data).assign(weather=None)
     empty_column.to_csv(data, index=False)
     (again,) = run_training(optional, empty, data, Plan(trials=1))
-    assert again["metrics"] == manifest["metrics"]
+    assert again["metrics"] == manifest.metrics
 
 
 # the command

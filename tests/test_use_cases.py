@@ -134,7 +134,7 @@ def test_a_further_use_case_costs_one_file(folder: Path) -> None:
     client = create_app(settings).test_client()
     answer = client.post("/output/umbrella", json=[{"sky": "grey", "wind": 3.5}, {"sky": "blue"}])
     assert answer.status_code == 200
-    assert answer.json["model"] == manifest["model_id"]
+    assert answer.json["model"] == manifest.model_id
     grey, blue = answer.json["probability"]
     assert blue < 0.5 < grey
     assert client.post("/output/umbrella", json={"sky": "green", "wind": 1}).json["errors"] == {

@@ -196,10 +196,10 @@ def signature(use_case: UseCase) -> dict[str, Any]:
     """Features, derived columns and target as plain data, for a manifest."""
     target = use_case.target.feature
     return {
-        "features": [
+        "features": tuple(
             {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()}
             for feature in use_case.features
-        ],
-        "derived": [column.declaration() for column in use_case.derived],
+        ),
+        "derived": tuple(column.declaration() for column in use_case.derived),
         "target": {"name": target.name, **target.json_schema()},
     }

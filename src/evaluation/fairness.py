@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabserve.aliases import Vector
 from tabserve.columns.kinds import check_kinds
-from tabserve.evaluation.gates import group_gate
 from tabserve.evaluation.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -73,7 +72,50 @@ def _digits(cut: float) -> str:
     return str(cut).removesuffix(".0")  # all of them: two cuts must not look the same
 
 
-def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GroupComparison:
+    """How the decisions treat groups; a figure that is undefined, as the AUC of one outcome is, is None.
+
+    Parameters
+    ----------
+    values : mapping
+        For each group its rows, the share with outcome 1, the mean score, the ROC AUC, the accuracy, the share that
+        gets the favourable decision (selection rate), and the share of those with outcome 0 that does (opportunity).
+    disparate_impact : float or None
+        The smallest selection rate divided by the largest; None of fewer than two groups.
+    equal_opportunity_difference : float or None
+        The largest opportunity less the smallest (Hardt, Price and Srebro 2016).
+    withheld : int
+        How many groups are left out of `values`.
+    """
+
+    values: Mapping[str, Mapping[str, float | None]]
+    disparate_impact: float | None
+    equal_opportunity_difference: float | None
+    withheld: int = 0
+
+    def publishable(self) -> "GroupComparison":
+        """The comparison without small groups, and without figures from which theirs could be computed.
+
+        A group of fewer than `FEWEST` rows is left out. So are the next larger ones, as long as those left out have
+        fewer than that together: the whole hold-out's figures are known, and less the other groups' they are those of
+        the rest. Where a group is left out, ratio and difference are None.
+        """
+        sizes = {group: int(figures["rows"] or 0) for group, figures in self.values.items()}
+        left_out: set[str] = set()
+        rows = 0
+        for group in sorted(sizes, key=sizes.__getitem__):
+            if sizes[group] >= FEWEST and not 0 < rows < FEWEST:
+                break
+            left_out.add(group)
+            rows += sizes[group]
+        if not left_out:
+            return self
+        shown = {group: figures for group, figures in self.values.items() if group not in left_out}
+        return GroupComparison(shown, None, None, withheld=len(left_out))
+
+
+def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> GroupComparison:
     """Compare the decisions about groups; the favourable decision is 0, the other a refusal.
 
     Parameters
@@ -89,12 +131,7 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
 
     Returns
     -------
-    dict
-        `values`: for each group its rows, the share with outcome 1, the mean score, the ROC AUC, the accuracy, the
-        share that gets the favourable decision (selection rate), and the share of those with outcome 0 that does
-        (opportunity). `disparate_impact`: the smallest selection rate divided by the largest.
-        `equal_opportunity_difference`: the largest opportunity less the smallest (Hardt, Price and Srebro 2016). None
-        where something is undefined, as the AUC of one outcome is, or the ratio of fewer than two groups.
+    GroupComparison
     """
     from fairlearn.metrics import MetricFrame, count, mean_prediction, selection_rate, true_positive_rate
 
@@ -125,67 +162,30 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
     )
     is_comparison = len(by_decision.by_group) > 1
     columns = {**by_decision.by_group.to_dict(), **by_score.by_group.to_dict()}
-    return {
-        "values": {
+    return GroupComparison(
+        values={
             group: {metric: _number(values[group]) for metric, values in columns.items()}
             for group in by_decision.by_group.index
         },
-        "disparate_impact": _number(by_decision.ratio()["selection_rate"]) if is_comparison else None,
-        "equal_opportunity_difference": (_number(by_decision.difference()["opportunity"]) if is_comparison else None),
-    }
+        disparate_impact=_number(by_decision.ratio()["selection_rate"]) if is_comparison else None,
+        equal_opportunity_difference=_number(by_decision.difference()["opportunity"]) if is_comparison else None,
+    )
 
 
-def smallest_ratios(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def smallest_ratios(groups: Mapping[str, GroupComparison]) -> dict[str, float]:
     """The disparate impact of each grouping; NaN where it is undefined.
 
     Parameters
     ----------
-    groups : mapping
-        By feature, what `compare_groups` gave.
+    groups : mapping of GroupComparison
+        By feature.
 
     Returns
     -------
     dict of float
     """
-    ratios = {name: comparison["disparate_impact"] for name, comparison in groups.items()}
+    ratios = {name: comparison.disparate_impact for name, comparison in groups.items()}
     return {name: math.nan if ratio is None else ratio for name, ratio in ratios.items()}
-
-
-def publishable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest without the figures of small groups, and without those from which they could be computed.
-
-    A group of fewer than `FEWEST` rows is left out. So are the next larger ones, as long as those left out have fewer
-    than that together: the whole hold-out's figures are known, and less the other groups' they are those of the rest.
-    Where a group is left out, the ratio and the difference of the grouping are None, as is the value of a gate on it.
-
-    Parameters
-    ----------
-    manifest : mapping
-        With `groups`, by feature what `compare_groups` gave, and `gates`, the verdicts.
-
-    Returns
-    -------
-    dict
-        The same, and in each grouping `withheld`, the number of groups left out.
-    """
-    groups = {name: _publishable(comparison) for name, comparison in (manifest.get("groups") or {}).items()}
-    withheld = {group_gate(name) for name, comparison in groups.items() if comparison["withheld"]}
-    gates = [{**gate, "value": None} if gate["gate"] in withheld else gate for gate in manifest["gates"]]
-    return {**manifest, "groups": groups, "gates": gates}
-
-
-def _publishable(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    values = comparison["values"]
-    left_out: set[str] = set()
-    rows = 0
-    for group in sorted(values, key=lambda group: values[group]["rows"]):
-        if values[group]["rows"] >= FEWEST and not 0 < rows < FEWEST:
-            break
-        left_out.add(group)
-        rows += values[group]["rows"]
-    shown = {group: figures for group, figures in values.items() if group not in left_out}
-    unsure = dict.fromkeys(("disparate_impact", "equal_opportunity_difference")) if left_out else {}
-    return {**comparison, **unsure, "values": shown, "withheld": len(left_out)}
 
 
 def _number(value: Any) -> float | None:

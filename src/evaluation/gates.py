@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
@@ -187,7 +187,7 @@ def group_gate(name: str) -> str:
     return f"smallest ratio between groups by {name}"
 
 
-def judge(gates: tuple[Gate, ...], evidence: Evidence) -> list[dict[str, Any]]:
+def judge(gates: tuple[Gate, ...], evidence: Evidence) -> tuple[Verdict, ...]:
     """Ask every gate; a NaN passes nothing.
 
     Parameters
@@ -197,7 +197,6 @@ def judge(gates: tuple[Gate, ...], evidence: Evidence) -> list[dict[str, Any]]:
 
     Returns
     -------
-    list of dict
-        The verdicts as plain data.
+    tuple of Verdict
     """
-    return [asdict(verdict) for gate in gates if (verdict := gate.judge(evidence))]
+    return tuple(verdict for gate in gates if (verdict := gate.judge(evidence)))

@@ -1,13 +1,12 @@
 """Artifact: what one training run saved for one model."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from tabserve.columns.features import Feature
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
+from tabserve.registry.manifest import Manifest
 from tabserve.transformers import RecordEncoder, Target
 
 
@@ -17,7 +16,7 @@ class Artifact:
 
     Parameters
     ----------
-    manifest : mapping
+    manifest : Manifest
         What the model is, how it was made and how good it is.
     pipeline : Pipeline
         From records to the model's matrix.
@@ -27,7 +26,7 @@ class Artifact:
         Fitted on that matrix.
     """
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     pipeline: Pipeline
     target: Target
     model: Model
@@ -35,7 +34,7 @@ class Artifact:
     @property
     def model_id(self) -> str:
         """The artifact's name."""
-        return str(self.manifest["model_id"])
+        return self.manifest.model_id
 
     @cached_property
     def encoder(self) -> RecordEncoder:

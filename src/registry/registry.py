@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tabserve.errors import (
     UnknownModelError,
 )
 from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import Manifest
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.stores import (
     ABANDONED_AFTER,
@@ -39,7 +41,7 @@ from tabserve.registry.stores import (
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 1  # raised whenever an older program could not read what a newer one writes
+PROTOCOL = 2  # raised whenever an older program could not read what a newer one writes
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
 REPORT = "report.html"
 NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is whole without them
@@ -48,17 +50,6 @@ RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "num
 DEEPEST = 32  # levels of a manifest; training writes no more than six
 LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
-
-_PARTS = {  # what every reader of a manifest may rely on
-    **dict.fromkeys(("use_case", "algorithm", "baseline", "headline", "version", "created", "python"), str),
-    **dict.fromkeys(("files", "libraries", "parameters", "metrics", "comparison", "intervals", "thresholds"), dict),
-    **dict.fromkeys(("target", "example"), dict),
-    **dict.fromkeys(("features", "gates", "trials"), list),
-    "groups": dict,
-    "champion": dict | None,
-    "protected": dict | None,
-    "threshold": float | None,
-}
 
 
 def parse_key(text: str) -> str:
@@ -224,15 +215,15 @@ class Registry:
 
     # writing
 
-    def save(self, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> str:
+    def save(self, files: Mapping[str, bytes], manifest: Manifest) -> str:
         """Write an artifact.
 
         Parameters
         ----------
         files : mapping
             Content of each file by name.
-        manifest : mapping
-            With its model_id; protocol, digests and signature are added here.
+        manifest : Manifest
+            The digests of the files are added here.
 
         Returns
         -------
@@ -248,20 +239,16 @@ class Registry:
         ValueError
             When the manifest cannot be JSON, as with NaN.
         """
-        model_id = str(manifest["model_id"])
+        model_id = manifest.model_id
         _parts(model_id)  # a name that would never be listed is refused before anything is written
         self._sweep()
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        # through JSON and back, since a tuple and a list are one there: what is digested is what is read again
-        complete = json.loads(_serialized({"protocol": PROTOCOL, **manifest, "files": digests}))
-        complete["digest"] = _digest(complete)
-        if self._signing_key:
-            complete["hmac"] = self._signature(_canonical(complete))
+        written = self._sealed(replace(manifest, files=digests))
         for name, content in files.items():
             if name != TRAIN_TABLE or isinstance(self.location, Path):  # which stays where it was trained
                 # each new: of two writers of one model_id, one goes no further
                 self._store.create(f"{model_id}/{name}", content)
-        self._store.replace(f"{model_id}/{MANIFEST}", _serialized(complete))
+        self._store.replace(f"{model_id}/{MANIFEST}", written)
         logger.info("saved %s", model_id)
         return model_id
 
@@ -292,7 +279,6 @@ class Registry:
             When it is not as its manifest says: nothing is copied.
         """
         manifest, written = self._manifest(model_id)
-        _check_as_written(model_id, manifest, written)
         left_out = {TRAIN_TABLE} if hold_out else {TRAIN_TABLE, TEST_TABLE}
         files = self._files(model_id, manifest, left_out)
         to._sweep()
@@ -384,7 +370,7 @@ class Registry:
 
     # reading
 
-    def manifest(self, model_id: str) -> dict[str, Any]:
+    def manifest(self, model_id: str) -> Manifest:
         """An artifact's manifest, verified; its files are not looked at.
 
         Raises
@@ -394,9 +380,7 @@ class Registry:
         BrokenArtifactError
             When the manifest is not the one that training wrote.
         """
-        manifest, written = self._manifest(model_id)
-        _check_as_written(model_id, manifest, written)
-        return manifest
+        return self._manifest(model_id)[0]
 
     def load(self, model_id: str) -> Artifact:
         """Verify what answers of an artifact (manifest, pipeline and model), then unpickle exactly what was verified.
@@ -410,9 +394,8 @@ class Registry:
         """
         import joblib
 
-        manifest, written = self._manifest(model_id)
+        manifest, _ = self._manifest(model_id)
         _check_versions(model_id, manifest)
-        _check_as_written(model_id, manifest, written)
         pickled = [self.read(model_id, name, manifest) for name in (PIPELINE, MODEL)]
         try:
             (pipeline, target), model = (joblib.load(io.BytesIO(content)) for content in pickled)
@@ -437,7 +420,7 @@ class Registry:
         """What differs when one of the files that `load` reads was written again, found without reading them."""
         return [self._store.version(f"{model_id}/{name}") for name in (MANIFEST, PIPELINE, MODEL)]
 
-    def hold_out(self, model_id: str, manifest: Mapping[str, Any]) -> bytes:
+    def hold_out(self, model_id: str, manifest: Manifest) -> bytes:
         """Read the rows that an artifact's training held out, `test.csv`.
 
         Raises
@@ -455,15 +438,15 @@ class Registry:
         """Whether the rows that an artifact's training held out are here."""
         return ModelId.parse(model_id) is not None and self._store.exists(f"{model_id}/{TEST_TABLE}")
 
-    def _files(self, model_id: str, manifest: Mapping[str, Any], left_out: Collection[str] = ()) -> dict[str, bytes]:
+    def _files(self, model_id: str, manifest: Manifest, left_out: Collection[str] = ()) -> dict[str, bytes]:
         """All files of an artifact but its manifest, verified."""
         return {
             name: self.read(model_id, name, manifest)
-            for name in manifest["files"]
+            for name in manifest.files
             if name not in left_out and (name not in NOT_EVERYWHERE or self._store.exists(f"{model_id}/{name}"))
         }
 
-    def read(self, model_id: str, name: str, manifest: Mapping[str, Any]) -> bytes:
+    def read(self, model_id: str, name: str, manifest: Manifest) -> bytes:
         """Read one of an artifact's files.
 
         Parameters
@@ -472,7 +455,7 @@ class Registry:
             The artifact.
         name : str
             The file.
-        manifest : mapping
+        manifest : Manifest
             The artifact's, with the digest that the file must have.
 
         Returns
@@ -485,7 +468,7 @@ class Registry:
         BrokenArtifactError
             When the file is missing or is not the one that training wrote.
         """
-        digest = manifest["files"].get(name)
+        digest = manifest.files.get(name)
         try:
             content = self._store.read(f"{model_id}/{name}", digest)
         except (FileNotFoundError, ValueError):  # ValueError for a name that no file can have
@@ -496,7 +479,8 @@ class Registry:
             raise BrokenArtifactError(model_id, f"its file {name} is not the one that training wrote")
         return content
 
-    def _manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
+    def _manifest(self, model_id: str) -> tuple[Manifest, bytes]:
+        """An artifact's manifest and its bytes, verified."""
         self.check_exists(model_id)
         try:
             return self._read_manifest(model_id)
@@ -505,25 +489,40 @@ class Registry:
         except Exception:  # whatever else goes wrong with one manifest is no fault of the service
             raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
 
-    def _read_manifest(self, model_id: str) -> tuple[dict[str, Any], bytes]:
+    def _read_manifest(self, model_id: str) -> tuple[Manifest, bytes]:
         written = self._store.read(f"{model_id}/{MANIFEST}")
-        manifest = json.loads(written)
-        protocol, name = manifest["protocol"], manifest["model_id"]
+        content = json.loads(written)
+        protocol, name = content["protocol"], content["model_id"]
         if protocol != PROTOCOL:
-            raise BrokenArtifactError(model_id, f"its protocol is {_quoted(protocol)} and this program's {PROTOCOL}")
+            raise BrokenArtifactError(
+                model_id,
+                f"its protocol is {_quoted(protocol)} and this program's {PROTOCOL}: train it again with this program",
+            )
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
-        if self._signing_key and not self._is_signature(manifest.get("hmac", ""), _canonical(manifest)):
+        if self._signing_key and not self._is_signature(content.get("hmac", ""), _canonical(content)):
             raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
-        if not all(isinstance(manifest.get(part), kind) for part, kind in _PARTS.items()):
-            raise BrokenArtifactError(model_id, "its manifest is incomplete")
-        if not all(map(SAFE_SEGMENT.fullmatch, manifest["files"])):  # another could be a path out of its folder
+        try:
+            manifest = Manifest.from_json(content)
+        except ValueError:
+            raise BrokenArtifactError(model_id, "its manifest is incomplete") from None
+        if not all(map(SAFE_SEGMENT.fullmatch, manifest.files)):  # another could be a path out of its folder
             raise BrokenArtifactError(model_id, "its manifest names files that are none")
-        if manifest["use_case"] != _parts(model_id).use_case:
+        if manifest.use_case != _parts(model_id).use_case:
             raise BrokenArtifactError(model_id, "its manifest belongs to another use case")
-        if not _can_be_answered(manifest):
+        if not _can_be_answered(content):
             raise BrokenArtifactError(model_id, "its manifest cannot be read")
-        return dict(manifest), written
+        if not _is_as_written(manifest, content, written):
+            raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
+        return manifest, written
+
+    def _sealed(self, manifest: Manifest) -> bytes:
+        """The manifest as it is written: with protocol, digest and, where there is a key, signature."""
+        content = {"protocol": PROTOCOL, **manifest.to_json()}
+        content["digest"] = _digest(content)
+        if self._signing_key:
+            content["hmac"] = self._signature(_canonical(content))
+        return _serialized(content)
 
     def _signature(self, message: bytes) -> str:
         assert self._signing_key
@@ -538,8 +537,8 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in RECORDED_LIBRARIES}
 
 
-def _check_versions(model_id: str, manifest: Mapping[str, Any]) -> None:
-    written = manifest["libraries"]
+def _check_versions(model_id: str, manifest: Manifest) -> None:
+    written = manifest.libraries
     for name in PINNED_LIBRARIES:
         installed = version(name)
         if written.get(name) != installed:
@@ -563,25 +562,26 @@ def _can_be_answered(value: object, levels: int = DEEPEST) -> bool:
     return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
-def _serialized(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, indent=2, allow_nan=False).encode()
+def _serialized(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, allow_nan=False).encode()
 
 
-def _check_as_written(model_id: str, manifest: Mapping[str, Any], written: bytes) -> None:
-    """Refuse a manifest that is not, to the byte, the one that `save` wrote."""
+def _is_as_written(manifest: Manifest, content: Mapping[str, Any], written: bytes) -> bool:
+    """Whether a manifest is, to the byte, one that `save` wrote; its signature was looked at before."""
+    seal = {name: content[name] for name in ("digest", "hmac") if name in content}
     with suppress(ValueError):  # for a NaN, which is never written
-        if manifest.get("digest") == _digest(manifest) and written == _serialized(manifest):
-            return
-    raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
+        complete = {"protocol": PROTOCOL, **manifest.to_json(), **seal}
+        return content.get("digest") == _digest(content) and written == _serialized(complete)
+    return False
 
 
-def _canonical(manifest: Mapping[str, Any]) -> bytes:
+def _canonical(content: Mapping[str, Any]) -> bytes:
     """What digest and signature are taken of: all but the two of them."""
-    return json.dumps({key: manifest[key] for key in sorted(manifest) if key not in ("digest", "hmac")}).encode()
+    return json.dumps({key: content[key] for key in sorted(content) if key not in ("digest", "hmac")}).encode()
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(manifest)).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
 
 
 def _parts(model_id: str) -> ModelId:

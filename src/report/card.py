@@ -26,9 +26,9 @@ def _data(subject: Subject) -> Section:
     return Section(
         "Data",
         [
-            f"{manifest['data']['rows']:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
-            f"held out, by a hash of what their features hold and of the seed {manifest['seed']}. SHA-256 of the file: "
-            f"{manifest['data']['sha256']}."
+            f"{manifest.data.rows:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
+            f"held out, by a hash of what their features hold and of the seed {manifest.seed}. SHA-256 of the file: "
+            f"{manifest.data.sha256}."
         ],
         tables=[Table("The columns", head, [*rows, *derived])],
     )
@@ -37,15 +37,15 @@ def _data(subject: Subject) -> Section:
 def _parameters(subject: Subject) -> Section:
     manifest = subject.manifest
     made = {
-        "Model": manifest["model_id"],
-        "Algorithm": manifest["algorithm"],
-        "Made": manifest["created"],
-        "Program": f"{manifest['version']}, commit {manifest.get('commit') or 'unknown'}",
-        "Python": manifest["python"],
-        **manifest["libraries"],
+        "Model": manifest.model_id,
+        "Algorithm": manifest.algorithm,
+        "Made": manifest.created,
+        "Program": f"{manifest.version}, commit {manifest.commit or 'unknown'}",
+        "Python": manifest.python,
+        **manifest.libraries,
     }
     tables = [
-        Table("Parameters of the model", ["Parameter", "Value"], _pairs(manifest["parameters"])),
+        Table("Parameters of the model", ["Parameter", "Value"], _pairs(manifest.parameters)),
         Table("How and with what it was made", ["What", "Value"], _pairs(made)),
     ]
     return Section("Parameters", tables=[table for table in tables if table.rows])
@@ -63,12 +63,12 @@ def _limits(subject: Subject) -> Section:
         f"The hold-out has {len(subject.test.y):,} rows{subject.within(subject.headline)} for {name}: a difference "
         "that is smaller than this interval is no difference.",
     ]
-    if len(manifest["trials"]) > 1:
+    if len(manifest.trials) > 1:
         points.append(
-            f"Cross-validation is that of the best of {len(manifest['trials'])} trials, on the folds that chose it: it "
+            f"Cross-validation is that of the best of {len(manifest.trials)} trials, on the folds that chose it: it "
             "flatters."
         )
-    if CHRONOLOGICAL in manifest["metrics"]:
+    if CHRONOLOGICAL in manifest.metrics:
         points.append(
             "The hold-out is of the same time as the training part. What stands close together in "
             f"time is alike, so that it flatters a model that is asked for the future; by time, {name} is "

@@ -29,7 +29,7 @@ def event_of(use_case: UseCase) -> str:
 def summary(subject: Subject) -> list[str]:
     """The model's quality in sentences."""
     test, use_case = subject.test, subject.use_case
-    auc = subject.manifest["metrics"][HOLD_OUT]["roc_auc"]
+    auc = subject.manifest.metrics[HOLD_OUT]["roc_auc"]
     (caught, missed), (alarms, passed) = _outcomes(subject)
     cost, none, everyone = _costs(subject)
     return [
@@ -37,7 +37,7 @@ def summary(subject: Subject) -> list[str]:
         f"On the {len(test.y):,} rows of the hold-out, which it never saw, ROC AUC is "
         f"{number(auc)}{subject.within('roc_auc')}: of 100 pairs of a row with the event and one without, it gives the "
         f"one with the event the higher score in {100 * auc:.0f}.",
-        f"At the threshold {number(subject.manifest['threshold'])} it catches {caught:.0f} of {caught + missed:.0f} "
+        f"At the threshold {number(_threshold(subject))} it catches {caught:.0f} of {caught + missed:.0f} "
         f"events, and takes {alarms:.0f} of {alarms + passed:.0f} other rows for one. Errors cost {number(cost)} a "
         f"row; without a model it would be {number(min(none, everyone))}.",
     ]
@@ -142,7 +142,7 @@ def _distributions(subject: Subject) -> Chart:
     edges = np.linspace(0, 1, 21)
     groups = {"events": scores[y == 1], "others": scores[y == 0]}
     shares = {label: np.histogram(group, edges)[0] / max(len(group), 1) for label, group in groups.items()}
-    svg = figures.histogram("scores", edges, shares, "score", [("threshold", subject.manifest["threshold"])])
+    svg = figures.histogram("scores", edges, shares, "score", [("threshold", _threshold(subject))])
     middle = {label: number(float(np.median(group))) for label, group in groups.items()}
     return Chart(
         "Score distributions",
@@ -163,7 +163,7 @@ def _confusion(subject: Subject) -> Chart:
     svg = figures.matrix("confusion", counts, ("events", "others"), ("taken for events", "taken for others"), notes)
     (caught, missed), (alarms, passed) = counts
     return Chart(
-        f"Decisions at the threshold {number(subject.manifest['threshold'])}",
+        f"Decisions at the threshold {number(_threshold(subject))}",
         svg,
         f"Of {caught + missed:.0f} events {caught:.0f} are caught and {missed:.0f} missed; of {alarms + passed:.0f} "
         f"other rows {alarms:.0f} are false alarms and {passed:.0f} are left alone.",
@@ -173,7 +173,7 @@ def _confusion(subject: Subject) -> Chart:
 
 def _cost_curve(subject: Subject) -> Chart:
     task = _task(subject)
-    threshold = subject.manifest["threshold"]
+    threshold = _threshold(subject)
     out_of_fold = subject.candidate.out_of_fold
     repeated = np.tile(subject.train.y, len(out_of_fold))
     cost, none, everyone = _costs(subject)
@@ -202,12 +202,12 @@ def _cost_curve(subject: Subject) -> Chart:
 
 def _thresholds(subject: Subject) -> Table:
     rows = []
-    names = list(next(iter(subject.manifest["thresholds"].values()))[HOLD_OUT])
-    for choice, outcome in subject.manifest["thresholds"].items():
-        chosen = " (chosen)" if choice == subject.manifest["threshold_choice"] else ""
+    names = list(next(iter(subject.manifest.thresholds.values())).hold_out)
+    for choice, outcome in subject.manifest.thresholds.items():
+        chosen = " (chosen)" if choice == subject.manifest.threshold_choice else ""
         label = CHOICES.get(choice, choice.replace("_", " "))
-        found = outcome[HOLD_OUT]
-        rows.append([f"{label}{chosen}", number(outcome["threshold"]), *(number(found[one]) for one in names)])
+        found = outcome.hold_out
+        rows.append([f"{label}{chosen}", number(outcome.threshold), *(number(found[one]) for one in names)])
     for label, threshold in (("every row taken for the event", 0.0), ("no row taken for the event", np.inf)):
         found = _task(subject).decision_metrics(subject.test.y, subject.scores, threshold)
         rows.append([label, NOTHING, *(number(found[one]) for one in names)])
@@ -215,9 +215,15 @@ def _thresholds(subject: Subject) -> Table:
     return Table(caption, ["Threshold", "Value", *map(metric_name, names)], rows)
 
 
+def _threshold(subject: Subject) -> float:
+    threshold = subject.manifest.threshold
+    assert threshold is not None
+    return threshold
+
+
 def _outcomes(subject: Subject) -> Vector:
     """Counts of the hold-out's rows: events and others (rows) by what they are taken for (columns)."""
-    decisions = subject.scores >= subject.manifest["threshold"]
+    decisions = subject.scores >= _threshold(subject)
     return np.array([[np.sum((subject.test.y == of) & (decisions == taken)) for taken in (1, 0)] for of in (1, 0)])
 
 
@@ -225,7 +231,7 @@ def _costs(subject: Subject) -> tuple[float, float, float]:
     """What a row of the hold-out costs at the threshold, taking none for an event, and taking all."""
     cost, y = _task(subject).cost, subject.test.y
     none = cost.expected(y, np.zeros(len(y)))
-    return subject.manifest["metrics"][HOLD_OUT]["expected_cost"], none, cost.expected(y, np.ones(len(y)))
+    return subject.manifest.metrics[HOLD_OUT]["expected_cost"], none, cost.expected(y, np.ones(len(y)))
 
 
 def _curve(task: Classification, y: Vector, scores: Vector) -> Vector:

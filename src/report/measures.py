@@ -60,7 +60,7 @@ def sample(n_rows: int, most: int, seed: int) -> Any:
 
 def permutation_importance(subject: Subject) -> Importance:
     """By how much the headline metric of the hold-out falls when a feature's values change rows (Breiman 2001)."""
-    seed = subject.manifest["seed"]
+    seed = subject.manifest.seed
     generator = np.random.default_rng(seed)
     use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
     rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, SCORED // (REPEATS * len(use_case.features))), seed)
@@ -119,7 +119,7 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
         A direction is "↑" where higher values push the score up, "↓" where they push it down, and empty where neither
         is so. None for a model whose score is no sum over columns.
     """
-    rows = sample(len(subject.test.y), EXPLAINED, subject.manifest["seed"])
+    rows = sample(len(subject.test.y), EXPLAINED, subject.manifest.seed)
     encoder, *steps = subject.candidate.pipeline.steps
     encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
     try:
@@ -143,7 +143,7 @@ def learning_curve(subject: Subject) -> list[Point]:
     from sklearn.base import clone
 
     use_case, y = subject.use_case, subject.train.y
-    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, subject.manifest["seed"])
+    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, subject.manifest.seed)
     folds = folds[: -(-JUDGED // len(folds[0][1]))]  # as few as hold so many rows
     folds = folds[: use_case.splits]  # those of the first repeat
     X, metric = subject.train_matrix, use_case.task.metric
@@ -154,7 +154,7 @@ def learning_curve(subject: Subject) -> list[Point]:
         scores = []
         for rows, judged in folds:
             # shuffled, since rows may stand in the order of time
-            some = np.random.default_rng(subject.manifest["seed"]).permutation(rows)[:size]
+            some = np.random.default_rng(subject.manifest.seed).permutation(rows)[:size]
             if np.ptp(y[some]) > 0:
                 try:
                     model = clone(subject.candidate.model).fit(X[some], y[some])

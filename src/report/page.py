@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabserve.aliases import Vector
 from tabserve.declaration.use_case import UseCase
-from tabserve.evaluation.fairness import FEWEST, publishable
+from tabserve.evaluation.fairness import FEWEST
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN
+from tabserve.registry.manifest import Manifest, ProtectedComparison
 from tabserve.report import card, classification, figures, regression
 from tabserve.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
 from tabserve.report.parts import (
@@ -44,7 +45,7 @@ GROUP_WORDS = {
 
 def render_report(
     use_case: UseCase,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     candidate: "Candidate",
     train: "Part",
     test: "Part",
@@ -56,7 +57,7 @@ def render_report(
     ----------
     use_case : UseCase
         What it was trained for.
-    manifest : mapping
+    manifest : Manifest
         What will be saved with it, its gates included; what the report cannot find there it leaves out, as it does the
         figures of small groups.
     candidate : Candidate
@@ -71,8 +72,8 @@ def render_report(
     str
         HTML that loads nothing. The same arguments give the same text.
     """
-    subject = Subject(use_case, publishable(manifest), candidate, train, test, hold_out_scores)
-    gates = subject.manifest["gates"]
+    subject = Subject(use_case, manifest.publishable(), candidate, train, test, hold_out_scores)
+    gates = subject.manifest.gates
     importance = permutation_importance(subject)
     if isinstance(use_case.task, Classification):
         summary, sections = classification.summary(subject), classification.sections(subject)
@@ -86,10 +87,10 @@ def render_report(
         lstrip_blocks=True,
     ).get_template("report.html")
     return page.render(
-        title=f"{use_case.title}: {manifest['algorithm']}",
+        title=f"{use_case.title}: {manifest.algorithm}",
         description=use_case.description,
-        model_id=manifest["model_id"],
-        failed=[gate for gate in gates if not gate["passed"]],
+        model_id=manifest.model_id,
+        failed=[gate for gate in gates if not gate.passed],
         gates=gates,
         number=number,
         summary=[*summary, *_further(subject, importance)],
@@ -109,16 +110,16 @@ def _further(subject: Subject, importance: Importance) -> list[str]:
     """What the summary says of every model."""
     manifest, name = subject.manifest, metric_name(subject.headline)
     sentences = []
-    if CHRONOLOGICAL in manifest["metrics"]:
+    if CHRONOLOGICAL in manifest.metrics:
         sentences.append(
             f"Fitted on the first rows and asked for the last, as in service, it has {name} "
             f"{subject.metric(CHRONOLOGICAL)}: expect this rather than the figure above."
         )
-    if manifest["baseline"] != manifest["algorithm"]:
-        baseline = manifest["comparison"][manifest["baseline"]][CROSS_VALIDATION][subject.headline]
+    if manifest.baseline != manifest.algorithm:
+        baseline = manifest.comparison[manifest.baseline][CROSS_VALIDATION][subject.headline]
         sentences.append(
             f"In cross-validation it has {name} {subject.metric(CROSS_VALIDATION)}, and the baseline "
-            f"{manifest['baseline']} {number(baseline)}."
+            f"{manifest.baseline} {number(baseline)}."
         )
     if importance.values[0] > 0:
         most = [
@@ -132,7 +133,7 @@ def _further(subject: Subject, importance: Importance) -> list[str]:
 
 def _metrics(subject: Subject) -> Table:
     """Every metric by part, with the hold-out's interval and the gap."""
-    metrics, intervals = subject.manifest["metrics"], subject.manifest["intervals"]
+    metrics, intervals = subject.manifest.metrics, subject.manifest.intervals
     rows = []
     for name in metrics[TRAIN]:
         gap = number(metrics[TRAIN][name] - metrics[HOLD_OUT][name])
@@ -218,10 +219,10 @@ def _comparison(subject: Subject) -> Section:
     """The algorithms of the same training, and the model that answered before."""
     manifest, headline = subject.manifest, subject.headline
     name = metric_name(headline)
-    comparison = manifest["comparison"]
+    comparison = manifest.comparison
     names = sorted(comparison, key=lambda one: -comparison[one][CROSS_VALIDATION][headline])
     parts = [part for part in PART_NAMES if part != TRAIN and part in comparison[names[0]]]
-    labels = [f"{one}*" if one == manifest["baseline"] else one for one in names]
+    labels = [f"{one}*" if one == manifest.baseline else one for one in names]
     values = {PART_NAMES[part]: [comparison[one][part][headline] for one in names] for part in parts}
     chart = Chart(
         "Algorithms",
@@ -232,10 +233,10 @@ def _comparison(subject: Subject) -> Section:
         ),
         f"{name} of all algorithms of this training; further right is better. * the baseline.",
     )
-    differences = {f"the baseline {manifest['baseline']}": manifest.get("baseline_difference") or {}}
-    champion = manifest.get("champion")
+    differences = {f"the baseline {manifest.baseline}": manifest.baseline_difference}
+    champion = manifest.champion
     if champion:
-        differences[f"the model that answered before, {champion['model_id']}"] = champion.get("difference") or {}
+        differences[f"the model that answered before, {champion.model_id}"] = champion.difference
     rows = [
         [metric_name(metric), f"than {other}", number(value), f"{number(low)} to {number(high)}"]
         for other, by_metric in differences.items()
@@ -248,17 +249,17 @@ def _comparison(subject: Subject) -> Section:
 
 def _groups(subject: Subject) -> list[Section]:
     """How groups of people fare, where the manifest says so."""
-    groups = subject.manifest.get("groups") or {}
+    groups = subject.manifest.groups
     features = {feature.name: feature for feature in subject.use_case.features}
     tables = []
     text = ["How the decisions on the hold-out treat groups of people. Figures of a group with few rows say little."]
     for name, comparison in groups.items():
-        values = comparison["values"]
+        values = comparison.values
         metrics = list(dict.fromkeys(metric for group in values.values() for metric in group))
         title = features[name].title if name in features else name
         ratio, difference = (
-            "withheld" if comparison["withheld"] else number(comparison.get(one))
-            for one in ("disparate_impact", "equal_opportunity_difference")
+            "withheld" if comparison.withheld else number(one)
+            for one in (comparison.disparate_impact, comparison.equal_opportunity_difference)
         )
         caption = (
             f"{title}: disparate impact {ratio} (smallest share of favourable decisions divided by the largest), "
@@ -267,15 +268,15 @@ def _groups(subject: Subject) -> list[Section]:
         rows = [
             [group, *(_in_group(metric, found.get(metric)) for metric in metrics)] for group, found in values.items()
         ]
-        if comparison["withheld"]:
-            rows.append([f"{comparison['withheld']} withheld", *(NOTHING for _ in metrics)])
+        if comparison.withheld:
+            rows.append([f"{comparison.withheld} withheld", *(NOTHING for _ in metrics)])
         tables.append(Table(caption, ["Group", *(GROUP_WORDS.get(one, metric_name(one)) for one in metrics)], rows))
-    if any(comparison["withheld"] for comparison in groups.values()):
+    if any(comparison.withheld for comparison in groups.values()):
         text.append(
             f"Anyone may read this page: groups that would tell of fewer than {FEWEST} rows are withheld, and so are "
             "ratios that rest on them. The model's manifest holds them."
         )
-    protected = subject.manifest.get("protected")
+    protected = subject.manifest.protected
     if protected:
         tables.append(_protected(protected))
     return [Section("Groups of people", text if groups else (), tables=tables)] if tables else []
@@ -285,15 +286,15 @@ def _in_group(metric: str, value: float | None) -> str:
     return number(int(value)) if metric == "rows" and value is not None else number(value)
 
 
-def _protected(protected: Mapping[str, Any]) -> Table:
-    verb = "does not use" if protected["excluded"] else "uses"
+def _protected(protected: ProtectedComparison) -> Table:
+    verb = "does not use" if protected.excluded else "uses"
     caption = (
-        f"{metric_name(protected['metric'])} with and without the protected columns "
-        f"({', '.join(protected['columns'])}). This model {verb} them."
+        f"{metric_name(protected.metric)} with and without the protected columns "
+        f"({', '.join(protected.columns)}). This model {verb} them."
     )
     rows = [
-        [f"{how} them", *(number(protected[how][part]) for part in (CROSS_VALIDATION, HOLD_OUT))]
-        for how in ("with", "without")
+        [f"{how} them", *(number(metrics[part]) for part in (CROSS_VALIDATION, HOLD_OUT))]
+        for how, metrics in (("with", protected.with_), ("without", protected.without))
     ]
     return Table(caption, ["Model", PART_NAMES[CROSS_VALIDATION], PART_NAMES[HOLD_OUT]], rows)
 
@@ -301,7 +302,7 @@ def _protected(protected: Mapping[str, Any]) -> Table:
 def _making(subject: Subject) -> Section:
     """Tuning and the learning curve."""
     charts, text = [], []
-    if len(subject.manifest["trials"]) > 1:
+    if len(subject.manifest.trials) > 1:
         charts.append(_tuning(subject))
     else:
         text.append("Nothing was tuned: the parameters are those of the declaration.")
@@ -310,7 +311,7 @@ def _making(subject: Subject) -> Section:
 
 
 def _tuning(subject: Subject) -> Chart:
-    trials = [trial["score"] for trial in subject.manifest["trials"]]
+    trials = [trial.score for trial in subject.manifest.trials]
     best = [max(trials[: place + 1]) for place in range(len(trials))]
     numbers = list(range(1, len(trials) + 1))
     name = metric_name(subject.headline)

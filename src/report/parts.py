@@ -1,6 +1,6 @@
 """What a report is made of: sections of text, tables and charts, and how numbers are written in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.use_case import UseCase
+from tabserve.registry.manifest import Manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ class Subject:
     ----------
     use_case : UseCase
         What it was trained for.
-    manifest : mapping
+    manifest : Manifest
         How it was made and how good it is.
     candidate : Candidate
         The model itself.
@@ -120,7 +121,7 @@ class Subject:
     """
 
     use_case: UseCase
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     candidate: "Candidate"
     train: "Part"
     test: "Part"
@@ -143,13 +144,13 @@ class Subject:
 
     def metric(self, part: str, name: str = "") -> str:
         """A metric of a part, the headline by default, as it is written."""
-        return number(self.manifest["metrics"][part][name or self.headline])
+        return number(self.manifest.metrics[part][name or self.headline])
 
     def within(self, name: str) -> str:
         """The interval of a hold-out metric in brackets, with a space before it; empty when none was computed."""
-        if name not in self.manifest["intervals"]:
+        if name not in self.manifest.intervals:
             return ""
-        low, high = self.manifest["intervals"][name]
+        low, high = self.manifest.intervals[name]
         return f" (95 % interval {number(low)} to {number(high)})"
 
 

@@ -14,7 +14,7 @@ SHOWN = 3  # features whose errors are shown
 
 def summary(subject: Subject) -> list[str]:
     """The model's quality in sentences."""
-    y, metrics = subject.test.y, subject.manifest["metrics"][HOLD_OUT]
+    y, metrics = subject.test.y, subject.manifest.metrics[HOLD_OUT]
     target = subject.use_case.target.feature
     return [
         f"It predicts “{target.name}” ({target.description}).",

@@ -1,0 +1,279 @@
+"""Manifest: what an artifact says of itself, and its way to JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from tabserve.evaluation.fairness import GroupComparison
+from tabserve.evaluation.gates import Verdict, group_gate
+from tabserve.evaluation.metrics import Metrics
+
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file that was trained on: its SHA-256 in hexadecimal digits, and how many rows it has."""
+
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A point of the search space, with the parameters that cross-validation chose, and its cross-validated metric."""
+
+    parameters: Mapping[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class ThresholdOutcome:
+    """A threshold, and the metrics of the decisions that it leads to."""
+
+    threshold: float
+    cross_validation: Metrics
+    hold_out: Metrics
+
+
+@dataclass(frozen=True)
+class ChampionComparison:
+    """The model that answered before, on the rows of the hold-out that it takes.
+
+    Parameters
+    ----------
+    model_id : str
+        Its name.
+    rows : int or None
+        How many rows these are; None when it could not be compared.
+    metrics : mapping of float
+        Its metrics of these rows.
+    difference : mapping of tuple
+        How much better the new model is, with the lower and upper end of a paired 95 % interval, by metric.
+    not_compared : str or None
+        Why it could not be compared.
+    """
+
+    model_id: str
+    rows: int | None = None
+    metrics: Metrics = field(default_factory=dict)
+    difference: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    not_compared: str | None = None
+
+
+@dataclass(frozen=True)
+class ProtectedComparison:
+    """What the protected columns are worth.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        The protected features, and what is derived from them.
+    excluded : bool
+        Whether this model does without them.
+    metric : str
+        The headline metric.
+    with_, without : mapping of float
+        Its value in cross-validation and on the hold-out, with and without these columns.
+    """
+
+    columns: tuple[str, ...]
+    excluded: bool
+    metric: str
+    with_: Metrics
+    without: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a model is, how it was made and how good it is.
+
+    In JSON it has the same names and structure; a name that is a word of Python ends in an underscore here.
+
+    Parameters
+    ----------
+    model_id, use_case, algorithm, version : str
+        Its name, and the parts of it; the version is the program's.
+    commit : str or None
+        Of the program's code.
+    created : str
+        ISO 8601, UTC.
+    python : str
+        Version.
+    libraries : mapping of str
+        Versions.
+    data : Source
+        What it was trained on.
+    seed : int
+        Of split, folds and search.
+    split : str
+        How the hold-out was parted from the rest.
+    threads : int
+        That LightGBM trained with.
+    features, derived : tuple of mapping
+        The columns as plain data.
+    target : mapping
+        The target as plain data.
+    example : mapping
+        A record that works.
+    headline : str
+        The metric that models are chosen by.
+    parameters : mapping
+        Of the model.
+    trials : tuple of Tried
+        What was tried.
+    threshold : float or None
+        Where decisions are cut; None where nothing is decided by one.
+    threshold_choice : str or None
+        How it was chosen: a name among `thresholds`.
+    thresholds : mapping of ThresholdOutcome
+        By how they were chosen.
+    intervals : mapping of (float, float)
+        95 % interval of each hold-out metric.
+    groups : mapping of GroupComparison
+        How groups are treated, by feature.
+    baseline : str
+        The algorithm that the gates compare with.
+    baseline_difference : mapping of (float, float, float)
+        How much better than it, with a paired 95 % interval, by metric.
+    champion : ChampionComparison or None
+        The model that answered before.
+    metrics : mapping of dict
+        By part: train, cross_validation, hold_out and, where rows stand in the order of time, chronological.
+    comparison : mapping
+        The metrics of all algorithms of the training, by algorithm and part.
+    protected : ProtectedComparison or None
+        None without protected features.
+    gates : tuple of Verdict
+        What the gates found.
+    files : mapping of str
+        SHA-256 of each file, by name.
+    """
+
+    model_id: str
+    use_case: str
+    algorithm: str
+    version: str
+    commit: str | None
+    created: str
+    python: str
+    libraries: Mapping[str, str]
+    data: Source
+    seed: int
+    split: str
+    threads: int
+    features: tuple[Mapping[str, Any], ...]
+    derived: tuple[Mapping[str, Any], ...]
+    target: Mapping[str, Any]
+    example: Mapping[str, Any]
+    headline: str
+    parameters: Mapping[str, Any]
+    trials: tuple[Tried, ...]
+    threshold: float | None
+    threshold_choice: str | None
+    thresholds: Mapping[str, ThresholdOutcome]
+    intervals: Mapping[str, tuple[float, float]]
+    groups: Mapping[str, GroupComparison]
+    baseline: str
+    baseline_difference: Mapping[str, tuple[float, float, float]]
+    champion: ChampionComparison | None
+    metrics: Mapping[str, Metrics]
+    comparison: Mapping[str, Mapping[str, Metrics]]
+    protected: ProtectedComparison | None
+    gates: tuple[Verdict, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Manifest":
+        """Build one from what a JSON parser gave.
+
+        Raises
+        ------
+        ValueError
+            When a part is missing or of another kind than it must be; parts that are not known are left out.
+        """
+        manifest: Manifest = _build(cls, content)
+        return manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a JSON writer."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the input columns."""
+        return tuple(str(feature.get("name")) for feature in self.features)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates were passed."""
+        return all(verdict.passed for verdict in self.gates)
+
+    def headline_of(self, part: str) -> float:
+        """The headline metric of a part, such as the hold-out."""
+        return self.metrics[part][self.headline]
+
+    def publishable(self) -> "Manifest":
+        """The manifest without the figures of small groups, and without those from which they could be computed."""
+        groups = {name: comparison.publishable() for name, comparison in self.groups.items()}
+        withheld = {group_gate(name) for name, comparison in groups.items() if comparison.withheld}
+        gates = tuple(replace(gate, value=None) if gate.gate in withheld else gate for gate in self.gates)
+        return replace(self, groups=groups, gates=gates)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {_key(part.name): _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Plain data as what an annotation says; numbers and texts stay as they are."""
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value)
+    origin, of = get_origin(kind), get_args(kind)
+    if NoneType in of:
+        return None if value is None else _build(of[0], value)
+    if origin is tuple:
+        kinds = of[:1] * len(_of_kind(list, value)) if of[-1] is ... else of
+        return tuple(_build(*pair) for pair in zip(kinds, _of_kind(list, value), strict=True))
+    if origin in (Mapping, dict):
+        return {key: _build(of[1], item) for key, item in _of_kind(dict, value).items()}
+    if kind is Any:
+        return value
+    return _of_kind(int | float if kind is float else kind, value)
+
+
+def _build_dataclass(kind: Any, value: Any) -> Any:
+    hints = _hints(kind)
+    try:
+        return kind(**{name: _build(hints[name], value[key]) for name, key in _keys(kind) if key in value})
+    except TypeError:  # a part without a default is missing, or the value is no mapping
+        raise ValueError(kind.__name__) from None
+
+
+def _of_kind(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(kind)
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
+def _keys(kind: Any) -> list[tuple[str, str]]:
+    return [(part.name, _key(part.name)) for part in fields(kind)]
+
+
+def _key(name: str) -> str:
+    return name.removesuffix("_")

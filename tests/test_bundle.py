@@ -223,15 +223,23 @@ def test_it_holds_all_that_its_dockerfile_takes(made: zipfile.ZipFile) -> None:
 
 def test_the_service_is_ready_when_it_runs_from_the_unpacked_bundle(made: zipfile.ZipFile, tmp_path: Path) -> None:
     made.extractall(tmp_path)
+    (tmp_path / "package").mkdir()  # the folders as setup.py calls them
+    (tmp_path / "package" / "tabserve").symlink_to(tmp_path / "src")
+    (tmp_path / "src" / "api").symlink_to(tmp_path / "api")
     code = (
         "import tabserve; from tabserve.api.app import create_app; answer = create_app().test_client().get('/ready')\n"
         "print(tabserve.__file__, answer.status_code, answer.text)"
     )
-    environment = {**os.environ, "AUTH_REQUIRED": "false", "PYTHONPATH": str(tmp_path), "MODEL_REGISTRY": "models"}
+    environment = {
+        **os.environ,
+        "AUTH_REQUIRED": "false",
+        "PYTHONPATH": f"{tmp_path}/package",
+        "MODEL_REGISTRY": "models",
+    }
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
-    assert done.stdout.startswith(f"{tmp_path}/src/__init__.py 200")
+    assert done.stdout.startswith(f"{tmp_path}/package/tabserve/__init__.py 200")
 
 
 # the same again

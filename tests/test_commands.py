@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tabserve.api.commands import models, users
 from tabserve.api.users import Users, matches
+from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
@@ -184,7 +185,7 @@ def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, 
 def test_show_prints_the_manifest(run, registry, model_id):
     result = run("show", model_id)
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == registry.manifest(model_id)
+    assert Manifest.from_json(json.loads(result.stdout)) == registry.manifest(model_id)
 
 
 def test_promote_makes_a_champion(run, registry, model_id):

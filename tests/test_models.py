@@ -114,7 +114,7 @@ def concrete(base: type) -> Iterator[type]:
     """The classes of this project that derive from a class and are not abstract."""
     for kind in base.__subclasses__():
         yield from concrete(kind)
-        if kind.__module__.startswith("src.") and not kind.__abstractmethods__:
+        if kind.__module__.startswith("tabserve.") and not kind.__abstractmethods__:
             yield kind
 
 

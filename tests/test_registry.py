@@ -8,6 +8,7 @@ import random
 import string
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -561,16 +562,16 @@ def test_a_swapped_pickle_whose_digest_was_changed_too_is_never_unpickled_where_
     trace = tmp_path / "executed"
     harmful = pickle.dumps(Malicious(trace))
     (signed.location / model_id / MODEL).write_bytes(harmful)
-    digests = {**signed.manifest(model_id)["files"], MODEL: hashlib.sha256(harmful).hexdigest()}
+    digests = {**signed.manifest(model_id).files, MODEL: hashlib.sha256(harmful).hexdigest()}
     edit_manifest(signed, model_id, files=digests)
     assert "not signed with this service's key" in reason(signed, model_id)
     assert not trace.exists()
 
 
 def test_one_runs_pipeline_cannot_stand_beside_anothers_model(registry, model_id):
-    other = "credit-lightgbm_v1.0.0-1.000000"
+    other = replace(registry.manifest(model_id), model_id="credit-lightgbm_v1.0.0-1.000000")
     pipeline = pickle.dumps("another run's pipeline")
-    registry.save({PIPELINE: pipeline, MODEL: pickle.dumps(None)}, {"model_id": other})
+    registry.save({PIPELINE: pipeline, MODEL: pickle.dumps(None)}, other)
     (registry.location / model_id / PIPELINE).write_bytes(pipeline)
     assert PIPELINE in reason(registry, model_id)
 
@@ -955,7 +956,8 @@ def test_a_signature_is_of_one_champion_alone(registry):
 def test_a_manifests_signature_makes_no_champion(registry):
     signed = Registry(registry.location, "key")
     model_id = copy_of(signed)
-    (signed.location / "credit.champion").write_text(f"{model_id}\n{signed.manifest(model_id)['hmac']}")
+    signature = json.loads((signed.location / model_id / MANIFEST).read_text())["hmac"]
+    (signed.location / "credit.champion").write_text(f"{model_id}\n{signature}")
     with pytest.raises(BrokenArtifactError, match="not signed"):
         signed.champion("credit")
 

@@ -13,10 +13,12 @@ from markupsafe import escape
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import FailedGatesError
-from tabserve.evaluation.gates import LargestGap, SmallestMetric, group_gate
+from tabserve.evaluation.fairness import GroupComparison
+from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group_gate
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import LinearRegression
+from tabserve.registry.manifest import ChampionComparison, Manifest, ThresholdOutcome, Tried
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report
 from tabserve.report.figures import COLOURS, bars
@@ -32,7 +34,7 @@ from tabserve.report.measures import (
 from tabserve.report.parts import NOTHING, Subject, number
 from tabserve.tables.reader import write_csv
 from tabserve.tasks.regression import Regression
-from tabserve.train_pipeline import Plan, evaluate, fit, read, run_training, score, split
+from tabserve.train_pipeline import Plan, evaluate, fit, identify, read, run_training, score, split
 from tabserve.transformers import MinMax, OneHot, Standardize, Target
 
 VOID = {"meta", "link", "br", "img", "hr"}
@@ -105,34 +107,31 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
     candidate = fit(use_case, algorithm, train, plan)
     scores = score(use_case, candidate, test)
     metrics = evaluate(use_case, candidate, whole, train, test, scores)
-    manifest = {
-        "model_id": f"{use_case.name}-{algorithm.name}_v1.0.0-1.000000",
-        "algorithm": algorithm.name,
-        "version": "1.0.0",
-        "created": "1970-01-01T00:00:01+00:00",
-        "python": "3.11",
-        "libraries": {},
-        "data": {"sha256": "0" * 64, "rows": len(whole.y)},
-        "seed": 42,
-        "parameters": candidate.model.get_params(),
-        "trials": [{"parameters": {}, "score": 0.5}],
-        "threshold": candidate.model.threshold_,
-        "threshold_choice": "cost",
-        "thresholds": {
-            name: {"threshold": cut, "hold_out": use_case.task.decision_metrics(test.y, scores, cut)}
+    manifest = Manifest(
+        **identify(use_case, algorithm, 10**6, "0" * 64, len(whole.y), plan),
+        headline=use_case.task.headline,
+        parameters=candidate.model.get_params(),
+        trials=(Tried({}, 0.5),),
+        threshold=candidate.model.threshold_,
+        threshold_choice="cost",
+        thresholds={
+            name: ThresholdOutcome(cut, {}, use_case.task.decision_metrics(test.y, scores, cut))
             for name, cut in candidate.thresholds.items()
         },
-        "intervals": {},
-        "metrics": metrics,
-        "baseline": algorithm.name,
-        "comparison": {algorithm.name: metrics},
-        "gates": [],
-    }
+        intervals={},
+        groups={},
+        baseline=algorithm.name,
+        baseline_difference={},
+        champion=None,
+        metrics=metrics,
+        comparison={algorithm.name: metrics},
+        protected=None,
+    )
     return Subject(use_case, manifest, candidate, train, test, scores)
 
 
 def rendered(subject: Subject, use_case: UseCase | None = None, **changes: Any) -> Page:
-    manifest = {**subject.manifest, **changes}
+    manifest = replace(subject.manifest, **changes)
     return Page(
         render_report(
             use_case or subject.use_case, manifest, subject.candidate, subject.train, subject.test, subject.scores
@@ -197,12 +196,12 @@ def test_every_table_has_headings(reports):
 
 def test_the_verdict_comes_first_and_names_every_gate_with_value_and_bound(reports, trained):
     page = reports[trained.latest("credit")]
-    gates = trained.manifest(trained.latest("credit"))["gates"]
+    gates = trained.manifest(trained.latest("credit")).gates
     assert len(gates) >= 5
     verdict = page.text.partition("<nav")[0]
     assert page.text.index("Verdict: passed") < page.text.index("<figure")
     for gate in gates:
-        row = f"{gate['gate']}</th><td>{number(gate['value'])}</td><td>{number(gate['bound'])}</td>"
+        row = f"{gate.gate}</th><td>{number(gate.value)}</td><td>{number(gate.bound)}</td>"
         assert row in verdict
     assert verdict.count("✓ passed") == len(gates)
     assert "failed" not in Page(f"{verdict}</main></body></html>").plain
@@ -218,7 +217,7 @@ def test_the_numbers_are_the_manifests(reports, trained):
             assert "".join(f"<td>{cell}</td>" for cell in cells) in page.text, name
         for parameter, value in manifest.parameters.items():
             assert f"{parameter} {number(value) if isinstance(value, float) else ''}" in page.plain
-        assert manifest.data["sha256"] in page.plain
+        assert manifest.data.sha256 in page.plain
 
 
 def test_a_classifiers_report_shows_scores_decisions_and_groups(reports, trained):
@@ -239,7 +238,7 @@ def test_a_regressors_report_shows_errors_by_hour_and_the_comparison(reports, tr
         assert titles[:2] == ["Predicted against true", "Errors by Hour"]
         assert "ROC curve" not in titles
         comparison = page.figures[titles.index("Algorithms")]["label"]
-        for name, metrics in trained.manifest(trained.latest("bikes"))["comparison"].items():
+        for name, metrics in trained.manifest(trained.latest("bikes")).comparison.items():
             assert name in comparison
             assert number(metrics["chronological"]["r2"]) in comparison
         assert ("Contributions" in titles) == (algorithm != "SVR")
@@ -250,9 +249,9 @@ def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_p
     again = Registry(tmp_path)
     (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42))
     before = trained.manifest(trained.latest("credit"))
-    text = reports[before["model_id"]].text
+    text = reports[before.model_id].text
     for what in ("model_id", "created"):
-        text = text.replace(escape(before[what]), escape(manifest[what]))
+        text = text.replace(escape(getattr(before, what)), escape(getattr(manifest, what)))
     assert report_of(again, manifest.model_id) == text
 
 
@@ -272,7 +271,7 @@ def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered
     assert "Verdict: failed" in page.plain
     assert "1 of 2 gates failed" in page.plain
     gate = error.value.manifests[0].gates[0]
-    assert f"smallest hold-out roc_auc {number(gate['value'])} 0.990 ✗ failed" in page.plain
+    assert f"smallest hold-out roc_auc {number(gate.value)} 0.990 ✗ failed" in page.plain
 
 
 def test_what_the_manifest_does_not_hold_is_left_out(subject):
@@ -287,8 +286,8 @@ def test_groups_and_champion_are_shown_where_something_is_undefined_too(subject)
     group = {"rows": 30.0, "selection_rate": 0.25, "roc_auc": None}
     page = rendered(
         subject,
-        groups={"age": {"values": {HARM: group}, "disparate_impact": None, "equal_opportunity_difference": 0.125}},
-        champion={"model_id": "m", "metrics": {}, "difference": {"roc_auc": [0.375, -0.25, 0.75]}},
+        groups={"age": GroupComparison({HARM: group}, None, 0.125)},
+        champion=ChampionComparison("m", 300, {}, {"roc_auc": (0.375, -0.25, 0.75)}),
     )
     assert f"{HARM} 30 0.250 {NOTHING} " in page.plain
     assert f"disparate impact {NOTHING} " in page.plain
@@ -299,30 +298,30 @@ def test_small_groups_are_withheld_from_a_page_that_anyone_may_read(subject):
     def group(rows: float, rate: float) -> dict[str, Any]:
         return {"rows": rows, "selection_rate": rate}
 
-    def comparison(*groups: dict[str, Any]) -> dict[str, Any]:
+    def comparison(*groups: dict[str, Any]) -> GroupComparison:
         values = {f"group {place}": group for place, group in enumerate(groups)}
-        return {"values": values, "disparate_impact": 0.617, "equal_opportunity_difference": 0.283}
+        return GroupComparison(values, 0.617, 0.283)
 
     groups = {
         "age": comparison(group(19, 0.111), group(281, 0.222)),
         "purpose": comparison(group(11, 0.333), group(50, 0.444), group(239, 0.555)),
         "housing": comparison(group(20, 0.666), group(280, 0.777)),
     }
-    gates = [{"gate": group_gate(name), "value": 0.617, "bound": 0.5, "passed": True} for name in ("age", "housing")]
+    gates = tuple(Verdict(group_gate(name), 0.617, 0.5, passed=True) for name in ("age", "housing"))
     page = rendered(subject, groups=groups, gates=gates)
     for figure in ("0.111", "0.222", "0.333", "0.444", "group 0 19", "group 1 281", "group 0 11", "group 1 50"):
         assert figure not in page.plain
     assert f"group 2 239 0.555 2 withheld {NOTHING} {NOTHING} " in page.plain
     assert "group 0 20 0.666 group 1 280 0.777" in page.plain
     assert page.plain.count("0.617") == 2  # of housing, whose groups are all shown, and of the gate on it
-    assert f"{gates[0]['gate']} withheld 0.500 ✓ passed" in page.plain
+    assert f"{gates[0].gate} withheld 0.500 ✓ passed" in page.plain
     assert page.plain.count("disparate impact withheld ") == 2
 
 
 def test_markup_in_names_and_values_is_text(subject, credit):
     features = (replace(credit.features[0], label=HARM, description=HARM), *credit.features[1:])
     harmful = replace(credit, title=HARM, description=HARM, features=features, limits=(HARM, "$x$ & y"))
-    page = rendered(subject, harmful, gates=[{"gate": HARM, "value": 1.0, "bound": 1.0, "passed": False}])
+    page = rendered(subject, harmful, gates=(Verdict(HARM, 1.0, 1.0, passed=False),))
     assert page.tags["script"] == 0
     assert page.plain.count(HARM) >= 6
     assert "$x$ & y" in page.plain

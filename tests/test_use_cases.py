@@ -50,7 +50,8 @@ NATURAL_ORDER = {
 UMBRELLA = '''
 """Whether someone will need an umbrella."""
 
-from tabserve.evaluation import Classification, CostMatrix, SmallestMetric
+from tabserve.evaluation.gates import SmallestMetric
+from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
 from tabserve.transformers import OneHot, RemapTarget, Standardize

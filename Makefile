@@ -2,7 +2,6 @@
 # What the system lacks is said before anything is downloaded.
 PYTHON ?= python3
 BIN := .venv/bin
-USE_CASE ?= credit
 MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
@@ -43,7 +42,7 @@ export CHECK
 	touch $@
 
 train: setup  ## train the models of one use case: make train USE_CASE=bikes
-	$(BIN)/python -m src.train_pipeline --use-case $(USE_CASE)
+	$(BIN)/python -m src.train_pipeline $(if $(USE_CASE),--use-case $(USE_CASE))
 
 serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
 	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \

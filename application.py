@@ -7,8 +7,8 @@ from typing import Any
 from tabserve import log
 from tabserve.api.app import create_app
 from tabserve.api.auth import check_at_start
-from tabserve.api.config import Settings
 from tabserve.api.start import check_port
+from tabserve.settings import Settings
 from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
 HOST = "127.0.0.1"

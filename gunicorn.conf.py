@@ -16,8 +16,8 @@ import numpy  # noqa: F401
 import orjson  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.config import Settings
 from tabserve.api.worker import Log, Worker, stop_without_loss
+from tabserve.settings import Settings
 
 settings = Settings.at_start()
 log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again

@@ -6,12 +6,11 @@ from typing import Any
 import tabserve
 from apiflask import APIFlask
 from tabserve.api import auth, bikes, docs, errors, limits, openapi, page
-from tabserve.api.config import Settings
 from tabserve.api.controller import blueprint, predictions
 from tabserve.api.serving import ModelStore
 from tabserve.api.turn import Turn
 from tabserve.log import traced
-from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time
@@ -54,7 +53,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
     for rule in app.url_map.iter_rules():  # those that APIFlask has made already
         rule.strict_slashes = False
-    registry = Registry(settings.model_registry, settings.model_signing_key, settings.model_cache)
+    registry = settings.open_registry()
     app.extensions["settings"] = settings
     app.extensions["turn"] = Turn()
     app.extensions["models"] = ModelStore(registry, settings.default_use_case)

@@ -15,12 +15,12 @@ from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
 from flask import Response, current_app, request
-from tabserve.api.config import Settings
 from tabserve.api.errors import problem
 from tabserve.api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
 from tabserve.api.threads import paused
 from tabserve.api.users import Users, matches
 from tabserve.errors import TabserveError
+from tabserve.settings import Settings
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import ServiceUnavailable
 

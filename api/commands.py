@@ -10,13 +10,13 @@ import click
 from flask import Flask
 from flask.cli import NoAppException, ScriptInfo
 from tabserve import log
-from tabserve.api.config import Settings
 from tabserve.api.users import InvalidUserError, Users, check_name
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import Registry
 from tabserve.registry.stores import Location, parse_location
+from tabserve.settings import RegistrySettings, Settings
 
 
 def _service() -> Flask:
@@ -70,7 +70,7 @@ def models(context: click.Context) -> None:
     """List, show, promote, verify, copy and delete the models in MODEL_REGISTRY."""
     # A bucket is looked at itself, and not what a service on this machine has kept of it.
     cache = context.with_resource(TemporaryDirectory())
-    context.obj = Registry.from_environment({**os.environ, "MODEL_CACHE": cache})
+    context.obj = RegistrySettings.from_environment({**os.environ, "MODEL_CACHE": cache}).open_registry()
 
 
 @models.command("list")

@@ -13,7 +13,6 @@ from marshmallow import RAISE
 from tabserve.api import API_VERSION
 from tabserve.api.answers import as_content, as_csv, as_json, table_errors
 from tabserve.api.bodies import as_list, parse, read_body
-from tabserve.api.config import Settings
 from tabserve.api.errors import PROBLEM_TYPE, InvalidFieldsError, NotReadyError
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -39,6 +38,7 @@ from tabserve.explain import Explanation, Reason, explain
 from tabserve.predict import Prediction, make_prediction, measure
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import REPORT
+from tabserve.settings import Settings
 from tabserve.tables.reader import XLSX_MAGIC, Table, check_file_name, read_table
 from werkzeug.datastructures import FileStorage
 

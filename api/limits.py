@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from apiflask import APIFlask
 from flask import Response
-from tabserve.api.config import Settings
 from tabserve.api.errors import problem
+from tabserve.settings import Settings
 from werkzeug.exceptions import TooManyRequests
 
 logger = logging.getLogger(__name__)

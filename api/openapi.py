@@ -10,12 +10,12 @@ from typing import Any
 
 from apiflask import APIFlask
 from tabserve.api.answers import ROW_NUMBERS
-from tabserve.api.config import Settings
 from tabserve.api.controller import MOST_EXPLAINED
 from tabserve.api.errors import PROBLEM_TYPE
 from tabserve.api.schemas import MODEL_ID_PATTERN, record_json_schema
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
+from tabserve.settings import Settings
 
 DESCRIPTION = """\
 Predictions from models that were trained on tables.

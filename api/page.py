@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, render_template, send_from_directory
-from tabserve.api.config import Settings
 from tabserve.api.controller import store
 from tabserve.api.headers import protect
 from tabserve.columns.features import Feature
@@ -17,6 +16,7 @@ from tabserve.errors import NoModelError, TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import write_csv
 from tabserve.tasks.binary import Classification
 

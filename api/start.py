@@ -8,7 +8,7 @@ import socket
 import sys
 
 from tabserve.api.auth import check_at_start
-from tabserve.api.config import Settings
+from tabserve.settings import Settings
 
 
 def check_port(host: str, port: int) -> None:

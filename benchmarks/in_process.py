@@ -20,9 +20,9 @@ from typing import Any
 import joblib
 import orjson
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.api.users import Users
 from tabserve.predict import make_prediction
+from tabserve.settings import Settings
 
 from benchmarks.floor import application as floor
 

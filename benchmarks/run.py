@@ -29,6 +29,7 @@ from tabserve.errors import BrokenArtifactError
 from tabserve.models.lightgbm import LgbModel
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.settings import RegistrySettings
 from tabserve.tables.reader import read_training_table
 from tabserve.transformers import RemapTarget
 
@@ -138,7 +139,7 @@ def prepare(folder: Path) -> Materials:
 
 def find_artifact(folder: Path) -> Artifact:
     """The newest usable model of MODEL_REGISTRY, copied into a folder; when there is none, one is trained there."""
-    registry = Registry.from_environment()
+    registry = RegistrySettings.from_environment().open_registry()
     for model_id in registry.list(USE_CASE.name):
         try:
             artifact = registry.load(model_id)

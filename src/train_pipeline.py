@@ -81,6 +81,7 @@ from tabserve.registry.registry import (
     library_versions,
 )
 from tabserve.report import render_report
+from tabserve.settings import DEFAULT_USE_CASE, RegistrySettings
 from tabserve.tables.reader import read_training_table
 from tabserve.transformers import Target
 from tabserve.tuning import BayesianSearch, Trial, best_of
@@ -902,7 +903,7 @@ def check_installed() -> None:
     "--use-case",
     "name",
     type=click.Choice(list(all_use_cases())),
-    default="credit",
+    default=DEFAULT_USE_CASE,
     show_default=True,
     help="What to train.",
 )
@@ -944,7 +945,7 @@ def main(
     use_case = get_use_case(name)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
-        registry = Registry.from_environment()
+        registry = RegistrySettings.from_environment().open_registry()
         with Progress(*columns, console=console) as bar:
             bars: dict[str, TaskID] = {}
 

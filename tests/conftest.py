@@ -20,11 +20,11 @@ from apiflask import APIFlask
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 from tabserve.train_pipeline import Plan, run_training
 

@@ -25,7 +25,8 @@ from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import TabserveError
 from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.registry.model_id import ModelId
-from tabserve.registry.registry import TEST_TABLE, Registry
+from tabserve.registry.registry import TEST_TABLE
+from tabserve.settings import RegistrySettings
 from tabserve.tables.reader import read_training_table
 
 TOLERANCE = 0.001  # of the main metric
@@ -77,7 +78,7 @@ def main(url: str, test_csv: Path | None) -> None:
 
 def latest_hold_out(folder: Path) -> Path:
     """The hold-out of the latest credit model, brought into a folder from wherever the registry is."""
-    registry = Registry.from_environment()
+    registry = RegistrySettings.from_environment().open_registry()
     try:
         model_id = registry.latest("credit")
         content = registry.hold_out(model_id, registry.manifest(model_id))

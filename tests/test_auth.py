@@ -30,9 +30,9 @@ from hypothesis import strategies as st
 from tabserve.api import auth as module
 from tabserve.api.app import create_app
 from tabserve.api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
-from tabserve.api.config import Settings
 from tabserve.api.users import Users
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from tests.conftest import ALICE, ROOT, running_server, wait_until, write_users

@@ -16,10 +16,10 @@ import pytest
 from flask.testing import FlaskClient
 from sklearn.metrics import r2_score
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.declaration.use_case import UseCase
 from tabserve.predict import make_prediction
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.train_pipeline import Plan, run_training
 
 from tests.artifacts import edit_manifest

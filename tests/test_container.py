@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 from tabserve import __version__
-from tabserve.api.config import Settings
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import write_csv
 from tabserve.train_pipeline import commit
 
@@ -212,8 +212,8 @@ def test_the_libraries_work_without_their_tests(image: str) -> None:
     code = (
         "import lightgbm, pandas, s3fs, redis, openpyxl, sklearn.svm, sklearn.linear_model, sklearn.tree, scipy.stats\n"
         "import scipy.optimize, scipy.sparse.linalg, numpy.testing, sklearn.utils.estimator_checks as _\n"
-        "from tabserve.registry import Registry\n"
-        "registry = Registry.from_environment()\n"
+        "from tabserve.settings import RegistrySettings\n"
+        "registry = RegistrySettings.from_environment().open_registry()\n"
         "print(len([registry.load(name) for name in registry.list()]))"
     )
     assert int(docker("run", "--rm", *HARDENED, image, "python", "-W", "error", "-c", code).stdout) >= 2
@@ -339,9 +339,9 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
     code = (
         "import json\n"
         "from tabserve.predict import make_prediction\n"
-        "from tabserve.registry import Registry\n"
+        "from tabserve.settings import RegistrySettings\n"
         "from tabserve.declaration.discovery import all_use_cases, get_use_case\n"
-        "registry = Registry.from_environment()\n"
+        "registry = RegistrySettings.from_environment().open_registry()\n"
         "use_cases = [get_use_case(name) for name in all_use_cases()]\n"
         "answers = {one.name: make_prediction(registry.load(registry.latest(one.name)), [one.example]).columns"
         " for one in use_cases}\n"

@@ -27,11 +27,11 @@ from sklearn.metrics import roc_auc_score
 from tabserve.api import controller
 from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 
 from tests.artifacts import change_byte

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tabserve.api.config import Settings
+from tabserve.settings import Settings
 
 from tests.conftest import ROOT
 

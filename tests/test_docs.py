@@ -10,10 +10,10 @@ from urllib.request import Request, urlopen
 import pytest
 from tabserve.api.app import create_app
 from tabserve.api.commands import models, users
-from tabserve.api.config import Settings
 from tabserve.columns.features import Feature
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.train_pipeline import main
 
 from tests.conftest import ALICE, ROOT, Server

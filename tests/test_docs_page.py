@@ -8,9 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Locator, Page, expect
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.api.docs import OURS, SWAGGER_UI
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
+from tabserve.settings import Settings
 
 from tests.conftest import ROOT
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tabserve.api.config import Settings
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server
 

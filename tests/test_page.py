@@ -13,12 +13,12 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 from tabserve.api import page
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.api.page import FILES, MOST_MODELS
 from tabserve.columns.features import Category, Number
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 
 from tests.artifacts import copy_of, edit_manifest
 

@@ -14,9 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from openpyxl import Workbook
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import write_csv
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server

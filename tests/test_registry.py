@@ -17,7 +17,7 @@ import tabserve.registry.registry
 import tabserve.registry.stores
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tabserve.errors import BrokenArtifactError, InvalidSettingError, NoHoldOutError, NoModelError, UnknownModelError
+from tabserve.errors import BrokenArtifactError, NoHoldOutError, NoModelError, UnknownModelError
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import ABANDONED_AFTER, MANIFEST, FolderStore
@@ -216,16 +216,6 @@ def test_a_registry_whose_folder_is_not_there_is_empty(empty):
     assert empty.champion("credit") is None
     with pytest.raises(NoModelError, match="no credit model yet"):
         empty.latest("credit")
-
-
-def test_the_environment_names_folder_and_key(tmp_path):
-    named = Registry.from_environment({"MODEL_REGISTRY": str(tmp_path), "MODEL_SIGNING_KEY": "secret"})
-    assert named.location == tmp_path
-    ids_are(named, GOOD_ID)
-    edit_manifest(named, GOOD_ID, protocol=tabserve.registry.registry.PROTOCOL, model_id=GOOD_ID)
-    with pytest.raises(BrokenArtifactError, match="not signed"):
-        named.manifest(GOOD_ID)
-    assert Registry.from_environment({}).location == Path("models")
 
 
 # saving and deleting
@@ -760,16 +750,6 @@ def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, va
 
 
 # signatures
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("", "not empty"), ("  ", "not empty"), ("\t\n", "not empty"), (os.fsdecode(b"\xff\xfesecret"), "text in UTF-8")],
-)
-def test_a_key_that_is_none_is_no_key(text, expected):
-    with pytest.raises(InvalidSettingError, match=expected) as refused:
-        Registry.from_environment({"MODEL_SIGNING_KEY": text})
-    assert "secret" not in str(refused.value)
 
 
 def test_a_signed_artifact_loads_with_its_key(registry):

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from tabserve.api import serving
 from tabserve.api.app import create_app
 from tabserve.api.commands import models
-from tabserve.api.config import Settings
 from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
 from tabserve.registry import stores
 from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import MANIFEST, BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
+from tabserve.settings import Settings
 from tabserve.train_pipeline import Plan, run_training
 
 from tests.artifacts import change_byte, copy_of
@@ -236,7 +236,7 @@ def test_a_place_in_a_bucket_is_refused_or_safe_to_be_a_folder_of_the_cache(rest
 def test_nothing_of_s3_is_imported_for_a_folder(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from tabserve.api.app import create_app; from tabserve.api.config import Settings\n"
+        "from tabserve.api.app import create_app; from tabserve.settings import Settings\n"
         f"settings = Settings(model_registry=Path({str(tmp_path)!r}), auth_required=False)\n"
         "create_app(settings).test_client().get('/ready')\n"
         "assert not {'s3fs', 'fsspec', 'botocore'} & set(sys.modules), set(sys.modules)"

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 from sklearn.base import clone
 from tabserve.api.app import create_app
-from tabserve.api.config import Settings
 from tabserve.columns.features import Category, OrderedCategory
 from tabserve.declaration.discovery import all_use_cases, get_use_case
 from tabserve.declaration.use_case import UseCase, columns_of, signature
@@ -26,6 +25,7 @@ from tabserve.evaluation.gates import SmallestGroupRatio
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 from tabserve.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
 

@@ -5,9 +5,8 @@ import hmac
 import io
 import json
 import logging
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -16,7 +15,6 @@ from typing import Any
 
 from tabserve.errors import (
     BrokenArtifactError,
-    InvalidSettingError,
     NoHoldOutError,
     NoModelError,
     TabserveError,
@@ -35,8 +33,6 @@ from tabserve.registry.stores import (
     SAFE_SEGMENT,
     Location,
     open_store,
-    parse_folder,
-    parse_location,
 )
 
 logger = logging.getLogger(__name__)
@@ -50,17 +46,6 @@ RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "num
 DEEPEST = 32  # levels of a manifest; training writes no more than six
 LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
-
-
-def parse_key(text: str) -> str:
-    """Return the secret that `MODEL_SIGNING_KEY` holds; a ValueError for none, for blanks and for no text at all."""
-    if not text.strip():
-        raise ValueError("a text that is not empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # whose own words tell of the secret
-        raise ValueError("text in UTF-8") from None
-    return text
 
 
 class Registry:
@@ -83,28 +68,6 @@ class Registry:
         self.location = location
         self._store = open_store(location, cache)
         self._signing_key, self._cache = signing_key, cache
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
-        """The registry that `MODEL_REGISTRY`, `MODEL_SIGNING_KEY` and `MODEL_CACHE` describe.
-
-        Raises
-        ------
-        InvalidSettingError
-            When one of them cannot be used.
-        """
-
-        def setting(name: str, parse: Callable[[str], Any], default: Any) -> Any:
-            try:
-                return parse(environment[name]) if name in environment else default
-            except ValueError as error:
-                raise InvalidSettingError(name, str(error)) from None
-
-        return cls(
-            setting("MODEL_REGISTRY", parse_location, DEFAULT_FOLDER),
-            setting("MODEL_SIGNING_KEY", parse_key, None),
-            setting("MODEL_CACHE", parse_folder, DEFAULT_CACHE),
-        )
 
     def on_this_machine(self) -> "Registry":
         """Return this registry when it is a folder, else one in the default folder, beside it."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tabserve.api.config import InvalidSettingError, Settings
+from tabserve.errors import BrokenArtifactError, InvalidSettingError
+from tabserve.registry.registry import Registry
+from tabserve.settings import RegistrySettings, Settings
 
 from tests.conftest import ROOT
 
@@ -37,6 +39,26 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
         cors_origins=(),
         port=8080,
     )
+
+
+def test_the_registrys_settings_open_it(registry: Registry) -> None:
+    environment = {"MODEL_REGISTRY": str(registry.location), "MODEL_SIGNING_KEY": "secret"}
+    opened = RegistrySettings.from_environment(environment).open_registry()
+    assert opened.list() == registry.list() != []
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        opened.manifest(opened.list()[0])
+    assert RegistrySettings.from_environment({}).open_registry().location == Path("models")
+
+
+def test_a_training_is_not_stopped_by_a_setting_of_the_service() -> None:
+    environment = {"PORT": MARKER, "AUTH_REQUIRED": MARKER, "DEFAULT_USE_CASE": MARKER}
+    assert RegistrySettings.from_environment(environment) == RegistrySettings()
+
+
+def test_settings_are_read_without_flask_and_without_the_libraries_of_training() -> None:
+    code = "import sys, tabserve.settings; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"flask", "apiflask", "marshmallow", "pandas", "sklearn", "lightgbm"} & set(done.stdout.split())
 
 
 VALID = {
@@ -100,7 +122,8 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ),
         ("MODEL_CACHE", "", "a path to a folder"),
         ("MODEL_CACHE", __file__, "a path to a folder"),
-        ("MODEL_SIGNING_KEY", "", "a text that is not empty"),
+        *(("MODEL_SIGNING_KEY", text, "a text that is not empty") for text in ("", "  ", "\t\n")),
+        ("MODEL_SIGNING_KEY", os.fsdecode(b"\xff\xfe" + MARKER.encode()), "in UTF-8"),
         ("DEFAULT_USE_CASE", MARKER, "use case"),
         ("DEFAULT_USE_CASE", "", "use case"),
         ("MAX_CONTENT_LENGTH", f"{MARKER} MB", "a whole number above 0"),

@@ -1,4 +1,4 @@
-"""Every setting of the service: its default, what it means, and what it may be."""
+"""Every setting: its default, what it means, and what it may be."""
 
 import os
 import re
@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import InvalidSettingError
-from tabserve.registry.registry import parse_key
+from tabserve.registry.registry import Registry
 from tabserve.registry.stores import (
     DEFAULT_CACHE,
     DEFAULT_FOLDER,
@@ -26,8 +26,12 @@ DEFAULT_USE_CASE = "credit"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def _setting(default: Any, meaning: str, expected: str, parse: Callable[[str], Any]) -> Any:
+def _setting(default: Any, meaning: str, expected: str | Callable[[], str], parse: Callable[[str], Any]) -> Any:
     return field(default=default, metadata={"meaning": meaning, "expected": expected, "parse": parse})
+
+
+def _in_words(expected: str | Callable[[], str]) -> str:
+    return expected if isinstance(expected, str) else expected()
 
 
 def _positive(text: str) -> int:
@@ -87,6 +91,19 @@ def _storage(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not text.strip():
+        raise ValueError
+    text.encode()  # a UnicodeEncodeError is a ValueError
+    return text
+
+
+def _use_case(text: str) -> str:
+    if text not in all_use_cases():
+        raise ValueError
+    return text
+
+
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -104,8 +121,11 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings; each field's environment variable has the field's name in capitals."""
+class RegistrySettings:
+    """Where the models are: all that training and the registry's commands need to know.
+
+    Each field's environment variable has the field's name in capitals.
+    """
 
     model_registry: Location = _setting(
         DEFAULT_FOLDER,
@@ -122,14 +142,53 @@ class Settings:
     model_signing_key: str | None = _setting(
         None,
         "Secret that signs manifests and champions; with it, unsigned ones are refused. None: no signatures.",
-        "a text that is not empty",
-        parse_key,
+        "a text that is not empty, in UTF-8",
+        _key,
     )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Settings from environment variables, defaults where there are none.
+
+        Variables of other settings than this class's are not looked at.
+
+        Raises
+        ------
+        InvalidSettingError
+            For a value that cannot be used; the message says what would do and does not repeat the value.
+        """
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if name in environment:
+                try:
+                    values[setting.name] = setting.metadata["parse"](environment[name])
+                except ValueError:
+                    raise InvalidSettingError(name, _in_words(setting.metadata["expected"])) from None
+        return cls(**values)
+
+    @classmethod
+    def at_start(cls) -> Self:
+        """The environment's settings; a value that cannot be used ends the process with one line and no traceback."""
+        try:
+            return cls.from_environment()
+        except InvalidSettingError as error:
+            sys.exit(str(error))
+
+    def open_registry(self) -> Registry:
+        """The registry at `model_registry`."""
+        return Registry(self.model_registry, self.model_signing_key, self.model_cache)
+
+
+@dataclass(frozen=True)
+class Settings(RegistrySettings):
+    """The settings of the service, those of its registry among them."""
+
     default_use_case: str = _setting(
         DEFAULT_USE_CASE,
         "The use case that `latest`, `champion` and `/predict` mean.",
-        f"the name of a use case: {', '.join(all_use_cases())}",
-        _one_of(all_use_cases()),
+        lambda: f"the name of a use case: {', '.join(all_use_cases())}",  # declarations are imported when asked for
+        _use_case,
     )
     max_content_length: int = _setting(
         16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
@@ -196,30 +255,3 @@ class Settings:
     def graceful_timeout(self) -> int:
         """Seconds that a stopping worker has to answer what it has accepted: a whole file, and 5 more."""
         return self.max_file_seconds + 5
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Settings from environment variables, defaults where there are none.
-
-        Raises
-        ------
-        InvalidSettingError
-            For a value that cannot be used; the message says what would do and does not repeat the value.
-        """
-        values = {}
-        for setting in fields(cls):
-            name = setting.name.upper()
-            if name in environment:
-                try:
-                    values[setting.name] = setting.metadata["parse"](environment[name])
-                except ValueError:
-                    raise InvalidSettingError(name, setting.metadata["expected"]) from None
-        return cls(**values)
-
-    @classmethod
-    def at_start(cls) -> "Settings":
-        """The environment's settings; a value that cannot be used ends the process with one line and no traceback."""
-        try:
-            return cls.from_environment()
-        except InvalidSettingError as error:
-            sys.exit(str(error))

@@ -55,7 +55,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 
 def post_worker_init(worker: Any) -> None:
     """Load the models before the first request; what is missing is said by /ready."""
-    worker.wsgi.extensions["models"].readiness()
+    worker.wsgi.extensions["predictor"].readiness()
     # What is loaded by now stays: the garbage collector need not look through it again, nor after every few requests.
     gc.collect()
     gc.freeze()

@@ -1,29 +1,19 @@
-"""What is answered: a prediction as JSON, or as the table that was sent with the answer's columns."""
+"""What is answered: JSON, or the table that was sent with the answer's columns."""
 
-import csv
-import io
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from flask import Response
-from tabserve.aliases import Record
-from tabserve.api.schemas import MOST_ROWS, record_schema, row_errors
-from tabserve.columns.features import Feature
+from tabserve.explain import Explanation, Reason
 from tabserve.predict import Prediction
+from tabserve.predictor import TablePrediction
 from tabserve.registry.artifact import Artifact
-from tabserve.tables.reader import Table
+from tabserve.tables.writer import csv_pieces
 
-LONGEST_TEXT = 500  # characters that a cell of a CSV answer says of what is wrong in its row
-PIECE = 64 * 1024  # characters of a CSV answer that are sent at a time
 ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: where its records stand in the file
 LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
-BLANKS = " \u00a0\u3000"
-# what a spreadsheet may take for the beginning of a formula, also behind blanks; the last four are wide letters
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_json(content: Any) -> Response:
@@ -31,34 +21,27 @@ def as_json(content: Any) -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def as_content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
-    """Return what is answered to records none of which is at fault."""
-    return {
-        "model": artifact.model_id,
-        "version": artifact.manifest.version,
-        **prediction.columns,
-        "errors": None,
-    }
+def record_as_json(artifact: Artifact, prediction: Prediction) -> Response:
+    """Answer with the prediction of a record."""
+    return as_json(_content(artifact, prediction))
 
 
-def table_errors(artifact: Artifact, table: Table, positions: Sequence[int]) -> dict[str, Any]:
-    """What is wrong with the first of a table's records at fault, by the numbers of their rows, and how many are."""
-    columns = _columns(artifact, table)
-    first = {table.rows[position]: _record(artifact, table, position) for position in positions[:MOST_ROWS]}
-    return row_errors(record_schema(columns), first, len(positions))
+def table_as_json(answer: TablePrediction) -> Response:
+    """Answer with the predictions of a table, in the order of its rows."""
+    content = _content(answer.artifact, answer.prediction)
+    content["errors"] = answer.problems()
+    return as_json({**content, **answer.score()})
 
 
-def as_csv(artifact: Artifact, table: Table, prediction: Prediction) -> Response:
+def table_as_csv(answer: TablePrediction) -> Response:
     """Answer with the table, the answer's columns and what is wrong with rows at fault, a piece at a time."""
-    columns: dict[str, Iterable[Any]] = {name: map(itemgetter(name), table.records) for name in table.columns}
-    if table.target is not None:
-        columns[artifact.target.feature.name] = table.target
-    columns |= prediction.columns
-    if prediction.faulty:
-        columns["errors"] = _texts(artifact, table, frozenset(prediction.faulty))
-    rows = itertools.chain([columns], zip(*columns.values(), strict=True))
-    headers = {ROW_NUMBERS: row_ranges(table.rows)}
-    return Response(_pieces(rows), headers=headers, content_type="text/csv; charset=utf-8")
+    headers = {ROW_NUMBERS: row_ranges(answer.table.rows)}
+    return Response(csv_pieces(answer.columns()), headers=headers, content_type="text/csv; charset=utf-8")
+
+
+def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]) -> Response:
+    """Answer with explanations, in the order of the records."""
+    return as_json({**_model(artifact), "explanations": [_explanation(one) for one in explanations]})
 
 
 def row_ranges(numbers: Sequence[int]) -> str:
@@ -73,43 +56,23 @@ def row_ranges(numbers: Sequence[int]) -> str:
     return text
 
 
-def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
-    """The columns in which a table may be at fault; an outcome may still be open."""
-    target = () if table.target is None else (replace(artifact.target.feature, missing=True),)
-    return (*artifact.features, *target)
+def _model(artifact: Artifact) -> dict[str, Any]:
+    return {"model": artifact.model_id, "version": artifact.manifest.version}
 
 
-def _record(artifact: Artifact, table: Table, position: int) -> Record:
-    """A record, with its outcome when the table has outcomes."""
-    record = table.records[position]
-    return record if table.target is None else {**record, artifact.target.feature.name: table.target[position]}
+def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
+    return {**_model(artifact), **prediction.columns, "errors": None}
 
 
-def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterator[str]:
-    """What is wrong with each row, in one text that is not made before it is sent."""
-    columns = _columns(artifact, table)
-    for position in range(len(table.records)):
-        yield _in_words(columns, _record(artifact, table, position)) if position in faulty else ""
+def _explanation(one: Explanation) -> dict[str, Any]:
+    both = {"reasons": one.reasons, "counter_reasons": one.counter_reasons}
+    return {**vars(one), **{name: [_reason(reason) for reason in reasons] for name, reasons in both.items()}}
 
 
-def _in_words(columns: Sequence[Feature], record: Record) -> str:
-    problems = ((column.name, column.problem(record.get(column.name))) for column in columns)
-    text = "; ".join(f"{name}: {problem}" for name, problem in problems if problem)
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
-
-
-def _pieces(rows: Iterable[Iterable[Any]]) -> Iterator[bytes]:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)  # lines end in CR LF: a cell that holds either is quoted then
-    for row in rows:
-        writer.writerow(map(_harmless, row))
-        if text.tell() > PIECE:
-            yield text.getvalue().encode(errors="replace")
-            text.seek(0)
-            text.truncate()
-    yield text.getvalue().encode(errors="replace")
-
-
-def _harmless(cell: Any) -> Any:
-    """The cell, with an apostrophe before a text that a spreadsheet would compute."""
-    return f"'{cell}" if type(cell) is str and cell.lstrip(BLANKS).startswith(FORMULA) else cell
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "feature": reason.column,
+        "reason": reason.text,
+        "contribution": reason.contribution,
+        "protected": reason.protected,
+    }

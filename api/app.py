@@ -7,9 +7,9 @@ import tabserve
 from apiflask import APIFlask
 from tabserve.api import auth, bikes, docs, errors, limits, openapi, page
 from tabserve.api.controller import blueprint, predictions
-from tabserve.api.serving import ModelStore
 from tabserve.api.turn import Turn
 from tabserve.log import traced
+from tabserve.predictor import Predictor
 from tabserve.settings import Settings
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -53,10 +53,9 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
     for rule in app.url_map.iter_rules():  # those that APIFlask has made already
         rule.strict_slashes = False
-    registry = settings.open_registry()
     app.extensions["settings"] = settings
     app.extensions["turn"] = Turn()
-    app.extensions["models"] = ModelStore(registry, settings.default_use_case)
+    app.extensions["predictor"] = Predictor(settings.open_registry(), settings.default_use_case)
     errors.init_app(app)
     openapi.init_app(app, settings, LIMITED, bikes.PATH_PARAMETERS)
     app.register_blueprint(blueprint)

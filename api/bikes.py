@@ -10,12 +10,11 @@ from flask import Response
 from marshmallow import RAISE
 from tabserve.api.answers import as_json
 from tabserve.api.auth import auth
-from tabserve.api.controller import predictions, problems, store
-from tabserve.api.errors import InvalidFieldsError
+from tabserve.api.controller import predictions, problems
+from tabserve.api.current import predictor
 from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
-from tabserve.errors import UnknownAlgorithmError
+from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
-from tabserve.predict import make_prediction
 from tabserve.use_cases.bikes import USE_CASE
 
 blueprint = APIBlueprint("bikes", __name__)
@@ -65,7 +64,7 @@ def status() -> Response:
 @problems(422, 503)
 def rentals(query_data: Mapping[str, Any]) -> Response:
     """Predict how many bikes are rented in an hour."""
-    prediction = make_prediction(store().get(USE_CASE.name), [query_data])
+    prediction = predictor().predict(predictor().resolve(USE_CASE.name), query_data)
     return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
 
 
@@ -80,6 +79,6 @@ def score(name: str, query_data: Mapping[str, str]) -> Response:
         algorithm = USE_CASE.algorithm(query_data.get("model", name)).name
     except UnknownAlgorithmError as error:
         raise InvalidFieldsError({"model": [str(error)]}) from None
-    registry = store().registry
+    registry = predictor().registry
     manifest = registry.manifest(registry.latest(USE_CASE.name, algorithm))
-    return as_json({"user": auth.current_user, "model": manifest.metrics[HOLD_OUT][USE_CASE.task.headline]})
+    return as_json({"user": auth.current_user, "model": manifest.headline_of(HOLD_OUT)})

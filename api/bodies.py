@@ -1,4 +1,4 @@
-"""What requests hold: JSON, bounded before it is built, and taken only when it says one thing."""
+"""What requests hold: JSON that is bounded before it is built and says one thing, files, and the query."""
 
 import json
 from collections import Counter
@@ -8,9 +8,11 @@ from typing import Any
 import orjson
 from flask import request
 from tabserve.aliases import Record
-from tabserve.api.errors import BadRequestError, InvalidFieldsError
-from tabserve.api.schemas import MOST_FIELDS, MOST_ROWS, FieldErrors, printable
-from tabserve.errors import FileLimitError, NothingToPredictError, TooManyRowsError
+from tabserve.api.errors import BadRequestError
+from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
+from tabserve.tables.checking import MOST_FIELDS, MOST_ROWS, FieldProblems, printable
+from tabserve.tables.reader import XLSX_MAGIC, check_file_name
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 NOT_JSON = "The body is not JSON."
@@ -69,6 +71,42 @@ def as_list(body: Any, most: int) -> Sequence[Record]:
     return body
 
 
+def uploaded_file() -> FileStorage:
+    """Return the one file of a form; its name says that it is CSV or XLSX."""
+    # other forms are not parsed: pairs of a few bytes take hundreds each
+    files = request.files.getlist("fileupload") if request.mimetype == "multipart/form-data" else []
+    if len(files) != 1:
+        raise InvalidFieldsError({"fileupload": ["Send one CSV or XLSX file in this multipart field."]})
+    (file,) = files
+    check_file_name(file.filename or "")
+    return file
+
+
+def is_csv(file: FileStorage) -> bool:
+    """Whether a file is read as CSV; what it begins with decides."""
+    file.seek(0)
+    begins_so: bool = file.read(len(XLSX_MAGIC)) != XLSX_MAGIC
+    file.seek(0)
+    return begins_so
+
+
+def wants_csv() -> bool:
+    """Whether the client would rather have a table than JSON."""
+    return request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv"
+
+
+def wants_partial() -> bool:
+    """Whether the good rows are to be answered when others are at fault."""
+    if not request.query_string:
+        return False
+    texts = request.args.getlist("partial")
+    if unknown := request.args.keys() - {"partial"}:
+        raise InvalidFieldsError({printable(name): ["Unknown field."] for name in unknown})
+    if texts not in (["true"], ["false"]):
+        raise InvalidFieldsError({"partial": ["Must be true or false, once."]})
+    return texts == ["true"]
+
+
 def _loads(content: bytes, object_pairs_hook: Any = None) -> Any:
     try:
         return json.loads(content.decode(), object_pairs_hook=object_pairs_hook)
@@ -82,7 +120,7 @@ def _keys(body: Any) -> int:
     return len(body) if type(body) is dict else 0
 
 
-def _repeated(pairs: Sequence[tuple[str, Any]]) -> FieldErrors:
+def _repeated(pairs: Sequence[tuple[str, Any]]) -> FieldProblems:
     """What is wrong with an object's keys; what it holds is not kept."""
     names = Counter(name for name, _ in pairs)
     if len(names) == len(pairs):

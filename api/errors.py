@@ -24,14 +24,6 @@ class BadRequestError(errors.TabserveError):
     """A request that is not JSON, or JSON of another shape than the route takes."""
 
 
-class InvalidFieldsError(errors.TabserveError):
-    """Fields at fault, by name or by row."""
-
-    def __init__(self, by_field: dict[str, Any]) -> None:
-        super().__init__("Some fields are missing, unknown or invalid; see errors.")
-        self.by_field = by_field
-
-
 class NotReadyError(errors.TabserveError):
     """None of the use cases that were asked for has a model that answers, each with the reason."""
 
@@ -43,7 +35,7 @@ class NotReadyError(errors.TabserveError):
 STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     BadRequestError: HTTPStatus.BAD_REQUEST,
     errors.NothingToPredictError: HTTPStatus.BAD_REQUEST,
-    InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.UnknownUseCaseError: HTTPStatus.NOT_FOUND,

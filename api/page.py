@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, make_response, render_template, send_from_directory
-from tabserve.api.controller import store
+from flask import Blueprint, Response, make_response, render_template, send_from_directory
+from tabserve.api.current import predictor, settings
 from tabserve.api.headers import protect
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
@@ -16,8 +16,7 @@ from tabserve.errors import NoModelError, TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
-from tabserve.settings import Settings
-from tabserve.tables.reader import write_csv
+from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Classification
 
 FILES = ("page.css", "page.js", "icon.svg")
@@ -101,10 +100,9 @@ class Form:
 @blueprint.get("/")
 def page() -> Response:
     """Show the use cases: a form, what a model answers to it, and the models."""
-    settings: Settings = current_app.extensions["settings"]
-    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings.default_use_case)
-    forms = [_form(use_case, store().registry) for use_case in use_cases]
-    response = make_response(render_template("page.html", forms=forms, settings=settings))
+    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings().default_use_case)
+    forms = [_form(use_case, predictor().registry) for use_case in use_cases]
+    response = make_response(render_template("page.html", forms=forms, settings=settings()))
     response.headers["Cache-Control"] = "no-cache"  # models come and go
     return response
 

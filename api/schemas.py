@@ -1,59 +1,41 @@
-"""marshmallow schemas: of records, built from features, and of what the service takes and answers."""
+"""marshmallow schemas of what the service takes and answers; those of queries are built from features."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from heapq import nsmallest
-from traceback import clear_frames
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-import marshmallow
 from apiflask import Schema
 from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
-from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
-from tabserve.registry.manifest import Manifest
 from tabserve.registry.stores import MODEL_ID
 
-LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
-MOST_FIELDS = 50  # fields of one record that an answer names
-MOST_ROWS = 100  # rows of a list that an answer names
 MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema knows no named groups
 
-FieldErrors: TypeAlias = dict[str, list[str]]
 
+class QueryField(Field[Any]):
+    """The field of a feature in a query, where every value is a text: the feature itself says what is wrong with it."""
 
-class FeatureField(Field[Any]):
-    """The field of a feature: the feature itself says what is wrong with a value."""
-
-    def __init__(self, feature: Feature) -> None:
-        super().__init__(required=not feature.optional, allow_none=feature.optional, metadata=feature.json_schema())
+    def __init__(self, feature: Feature, example: Any) -> None:
+        optional = {"default": feature.default, "examples": [example]}
+        super().__init__(
+            required=not feature.optional,
+            metadata={
+                **replace(feature, missing=False, default=None).json_schema(),  # a text is never null
+                **{name: value for name, value in optional.items() if value is not None and value != [None]},
+            },
+        )
         self.feature = feature
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if problem := self.feature.problem(value):
+        parsed = self.feature.parse(value)
+        if problem := self.feature.problem(parsed):
             raise ValidationError(problem)
-        return value
-
-
-class QueryField(FeatureField):
-    """The field of a feature in a query, where every value is a text."""
-
-    def __init__(self, feature: Feature, example: Any) -> None:
-        super().__init__(feature)
-        self.allow_none = False
-        optional = {"default": feature.default, "examples": [example]}
-        self.metadata = {
-            **replace(feature, missing=False, default=None).json_schema(),  # a text is never null
-            **{name: value for name, value in optional.items() if value is not None and value != [None]},
-        }
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(self.feature.parse(value), *args, **kwargs)
+        return parsed
 
 
 class QuerySchema(Schema):
@@ -77,48 +59,11 @@ class ModelIdField(String):
         super().__init__(metadata={**(metadata or {}), **shape}, **kwargs)
 
 
-def record_schema(features: Sequence[Feature]) -> marshmallow.Schema:
-    """The schema of a record with these features and no other key."""
-    fields: dict[str, Any] = {feature.name: FeatureField(feature) for feature in features}
-    return Schema.from_dict(fields, name="Record")(unknown=RAISE)
-
-
 def query_schema(use_case: UseCase) -> Schema:
     """The schema of a query that holds one record of a use case."""
     example = use_case.example
     fields: dict[str, Any] = {one.name: QueryField(one, example.get(one.name)) for one in use_case.features}
     return cast("type[Schema]", QuerySchema.from_dict(fields, name="Query"))()
-
-
-def field_errors(schema: marshmallow.Schema, record: Record) -> FieldErrors:
-    """What is wrong with a record, by field; long names are cut, and no value is repeated."""
-    if len(record) > len(schema.fields) + MOST_FIELDS:  # perhaps by a million: only those that are named
-        unknown = nsmallest(MOST_FIELDS, (name for name in record if name not in schema.fields), key=str)
-        record = {name: record[name] for name in (*schema.fields, *unknown) if name in record}
-    errors = _validate(schema, record)
-    known = {field: errors.pop(field) for field in schema.fields if field in errors}
-    named = [*known.items(), *sorted(errors.items(), key=str)][:MOST_FIELDS]
-    return {printable(field): messages for field, messages in named}
-
-
-def _validate(schema: marshmallow.Schema, record: Record) -> dict[str, list[str]]:
-    """The errors of a record; marshmallow's exception refers to itself, and would keep the whole request in memory."""
-    try:
-        schema.load(record)
-    except ValidationError as error:
-        clear_frames(error.__traceback__)
-        return cast("dict[str, list[str]]", error.messages)
-    return {}
-
-
-def row_errors(schema: marshmallow.Schema, records: Mapping[int, Record], count: int) -> dict[str, Any]:
-    """What is wrong with the first of a list's rows at fault, by their numbers, and how many rows are."""
-    return {"rows": {str(row): field_errors(schema, record) for row, record in records.items()}, "count": count}
-
-
-def printable(name: object) -> str:
-    """A name that a client made up, cut, and as text that every client can read."""
-    return str(name)[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 
 def record_json_schema(use_case: UseCase, *, labelled: bool = False) -> dict[str, Any]:
@@ -398,7 +343,6 @@ class ModelsQuery(QuerySchema):
     use_case = String(validate=OneOf(list(all_use_cases())), metadata={"description": "Only this use case's models"})
 
 
-def public_manifest(manifest: Manifest) -> dict[str, Any]:
-    """The part of a manifest that clients may see."""
-    shown = manifest.publishable().to_json()
-    return {name: shown[name] for name in ModelSchema().fields}
+def shown(schema: type[Schema], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of some content that a schema has fields for."""
+    return {name: content[name] for name in schema().fields}

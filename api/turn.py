@@ -2,17 +2,26 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from traceback import clear_frames
 from typing import ClassVar
 
+from flask import Response, current_app
 from tabserve.api.threads import paused
 from tabserve.errors import TabserveError
 
 MOST_WAITING = 5  # requests, whose bodies are kept meanwhile
 PATIENCE = 30.0  # seconds that one waits; proxies give up after 60
+# Bytes from which on a body waits for its turn. A row of a CSV file may be 20 bytes and take a kilobyte as a record;
+# a workbook may unpack to anything.
+LARGE_JSON = 1_000_000
+LARGE_CSV = 100_000
+LARGE_XLSX = 0
 LOOK_AGAIN = 0.1  # seconds after which one that waits sees that the service stops
+
+
+_NO_TURN = nullcontext()
 
 
 class BusyError(TabserveError):
@@ -77,3 +86,35 @@ class Turn:
             if time.monotonic() > until:
                 raise BusyError("Other large requests are being answered.")
         raise BusyError("The service is stopping.")
+
+
+def in_turn(size: int, large: int) -> AbstractContextManager[None]:
+    """What to answer a body in once all of it has arrived: no client that sends slowly holds up others.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the body.
+    large : int
+        Bytes up to which it need not wait.
+    """
+    turn: Turn = current_app.extensions["turn"]
+    return turn.taken() if size > large else _NO_TURN
+
+
+def sent_in_turn(size: int, large: int, answer: Callable[[], Response]) -> Response:
+    """Make an answer in its turn, which ends when the last piece of the answer is sent: until then its table is kept.
+
+    Parameters
+    ----------
+    size, large : int
+        As of `in_turn`.
+    answer : callable
+        Makes the answer.
+    """
+    with ExitStack() as turn:
+        turn.enter_context(in_turn(size, large))
+        response = answer()
+        if response.is_streamed:
+            response.call_on_close(turn.pop_all().close)
+        return response

@@ -87,7 +87,7 @@ def main() -> None:
     bodies = options.bodies.read_bytes().splitlines()
     settings = Settings.from_environment()
     service = create_app(replace(settings, auth_required=False))
-    artifact = service.extensions["models"].get("credit")
+    artifact = service.extensions["predictor"].resolve("credit")
     transform, predict = artifact.pipeline.transform, joblib.load(options.model).predict_score
     lists = [[orjson.loads(body)] for body in bodies]
     matrices = [transform(one) for one in lists]

@@ -7,7 +7,7 @@ The one exception is `InvalidTableError`, whose full text names the values at fa
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tabserve.registry.manifest import Manifest
@@ -64,6 +64,20 @@ class InvalidRecordsError(TabserveError):
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__(f"{len(rows)} record(s) do not fit the features, the first at position {rows[0]}.")
         self.rows = list(rows)
+
+
+class InvalidFieldsError(TabserveError):
+    """Fields at fault.
+
+    Parameters
+    ----------
+    by_field : mapping
+        What is wrong: sentences by field, or those of many records by row, and their `count`.
+    """
+
+    def __init__(self, by_field: Mapping[str, Any]) -> None:
+        super().__init__("Some fields are missing, unknown or invalid; see errors.")
+        self.by_field = by_field
 
 
 class TooFewRowsError(TabserveError):

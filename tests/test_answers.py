@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tabserve.api.answers import LONGEST_TEXT, as_csv, table_errors
-from tabserve.api.schemas import MOST_ROWS
+from tabserve.api.answers import table_as_csv
 from tabserve.predict import make_prediction
+from tabserve.predictor import LONGEST_TEXT, TablePrediction
 from tabserve.registry.artifact import Artifact
-from tabserve.tables.reader import Table
+from tabserve.tables.table import Table
 
 
 def answer_of(artifact: Artifact, table: Table) -> list[dict[str, str]]:
     prediction = make_prediction(artifact, table.records, target=table.target, partial=True)
-    return list(csv.DictReader(io.StringIO(as_csv(artifact, table, prediction).get_data(as_text=True), newline="")))
+    answer = table_as_csv(TablePrediction(artifact, table, prediction))
+    return list(csv.DictReader(io.StringIO(answer.get_data(as_text=True), newline="")))
 
 
 def table_of(records: list[dict[str, Any]], target: list[Any] | None = None, header: int = 1) -> Table:
@@ -67,16 +68,8 @@ def test_a_table_in_which_every_row_is_wrong_is_answered_piece_by_piece(artifact
     table = table_of([dict.fromkeys(record, "wrong")] * 20_000)
     prediction = make_prediction(artifact, table.records, partial=True)
     tracemalloc.start()
-    length = sum(map(len, as_csv(artifact, table, prediction).response))
+    length = sum(map(len, table_as_csv(TablePrediction(artifact, table, prediction)).response))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert length > 5_000_000
     assert peak < 5_000_000
-
-
-def test_rows_at_fault_have_the_numbers_of_their_table(artifact: Artifact, record: dict[str, Any]) -> None:
-    table = table_of([record, {**record, "age": "x"}] * 150, header=4)
-    errors = table_errors(artifact, table, range(1, 300, 2))
-    assert list(errors["rows"]) == [str(row) for row in range(6, 6 + 2 * MOST_ROWS, 2)]
-    assert errors["count"] == 150
-    assert errors["rows"]["6"] == {"age": ["Not a valid integer."]}

@@ -21,7 +21,7 @@ from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegres
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.registry.registry import Registry
-from tabserve.tables.reader import write_csv
+from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import Plan, run_training

@@ -96,7 +96,7 @@ def test_the_scores_of_the_models_are_those_of_their_hold_out(
     assert (status, answer["user"]) == (200, "alice")
     assert low < answer["model"] < high
     model_id = full.latest("bikes", name)
-    assert answer["model"] == full.manifest(model_id).metrics["hold_out"]["r2"]
+    assert answer["model"] == full.manifest(model_id).headline_of("hold_out")
     assert post(service, f"/outputs/{model_id}")[1]["r2_score"] == pytest.approx(answer["model"], abs=1e-12)
 
 

@@ -23,7 +23,7 @@ from tabserve import __version__
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tabserve.tables.reader import write_csv
+from tabserve.tables.writer import write_csv
 from tabserve.train_pipeline import commit
 
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users

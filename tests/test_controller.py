@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
-from tabserve.api import controller
+from tabserve import predictor
 from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
 from tabserve.declaration.discovery import all_use_cases
@@ -1138,7 +1138,7 @@ def test_a_service_that_stops_finishes_the_file_it_works_on_and_tells_the_others
 
 def hold_up_lists(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event]:
     """Predictions of several records say that they have begun, and wait until they may go on."""
-    predict, begun, go_on = controller.make_prediction, threading.Semaphore(0), threading.Event()
+    predict, begun, go_on = predictor.make_prediction, threading.Semaphore(0), threading.Event()
 
     def held_up(artifact: Artifact, records: list[Any], **options: Any) -> Any:
         if len(records) > 1:
@@ -1146,5 +1146,5 @@ def hold_up_lists(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore,
             assert go_on.wait(60)
         return predict(artifact, records, **options)
 
-    monkeypatch.setattr(controller, "make_prediction", held_up)
+    monkeypatch.setattr(predictor, "make_prediction", held_up)
     return begun, go_on

@@ -12,14 +12,13 @@ from tabserve.api.errors import (
     PROBLEM_TYPE,
     STATUS,
     BadRequestError,
-    InvalidFieldsError,
     NotReadyError,
     init_app,
     problem,
 )
 from tabserve.api.turn import BusyError
 from tabserve.api.users import UsersFileError
-from tabserve.errors import Fault, TabserveError
+from tabserve.errors import Fault, InvalidFieldsError, TabserveError
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from tests.conftest import ROOT

@@ -17,7 +17,7 @@ from tabserve.api.app import create_app
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tabserve.tables.reader import write_csv
+from tabserve.tables.writer import write_csv
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response

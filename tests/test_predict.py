@@ -14,7 +14,8 @@ from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.predict import make_prediction, measure
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
-from tabserve.tables.reader import Table, read_table, read_training_table
+from tabserve.tables.reader import read_table, read_training_table
+from tabserve.tables.table import Table
 
 # what may go wrong with a record, each keeping the rest of it
 FAULTS = (

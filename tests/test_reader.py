@@ -16,7 +16,9 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
 from tabserve.tables import reader
 from tabserve.tables import xlsx as xlsx_files
-from tabserve.tables.reader import Table, check_file_name, read_table, read_training_table, write_csv
+from tabserve.tables.reader import check_file_name, read_table, read_training_table
+from tabserve.tables.table import Table
+from tabserve.tables.writer import write_csv
 from tabserve.transformers import RecordEncoder
 
 AGE = Integer(name="age", description="", low=0, high=120)
@@ -321,10 +323,6 @@ def test_a_header_of_the_bank_s_export_that_cannot_be_split_is_named() -> None:
 )
 def test_rows_are_counted_as_a_spreadsheet_shows_them_blank_ones_too(stream: io.BytesIO) -> None:
     assert list(read(stream).rows) == [4, 7]
-
-
-def test_records_of_a_list_are_counted_from_zero() -> None:
-    assert list(Table.of([FIRST, FIRST]).rows) == [0, 1]
 
 
 @pytest.mark.parametrize(

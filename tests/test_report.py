@@ -32,7 +32,7 @@ from tabserve.report.measures import (
     quartiles_of_truth,
 )
 from tabserve.report.parts import NOTHING, Subject, number
-from tabserve.tables.reader import write_csv
+from tabserve.tables.writer import write_csv
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import Plan, evaluate, fit, identify, read, run_training, score, split
 from tabserve.transformers import MinMax, OneHot, Standardize, Target

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from tabserve.api import serving
+from tabserve import resolver
 from tabserve.api.app import create_app
 from tabserve.api.commands import models
 from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
@@ -79,7 +79,7 @@ def impatient(monkeypatch) -> None:
     """A bucket is listed anew twice a second, and a reader waits for that."""
     monkeypatch.setattr(stores, "RELIST_AFTER", 0.5)
     monkeypatch.setattr(stores, "PATIENCE", 30)
-    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+    monkeypatch.setattr(resolver, "RECHECK_AFTER", 0)
 
 
 def fresh(registry: Registry, tmp_path: Path) -> Registry:
@@ -890,7 +890,7 @@ def test_a_file_that_was_garbled_on_its_way_is_not_kept(published, tmp_path, mon
 @pytest.fixture
 def folder_client(registry, monkeypatch):
     """A service whose models are in a folder, and were all loaded."""
-    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+    monkeypatch.setattr(resolver, "RECHECK_AFTER", 0)
     client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
     assert client.get("/ready").json["registry"] == "ok"
     return client

@@ -29,7 +29,6 @@ import tabserve.train_pipeline
 from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
-from tabserve.api.serving import ModelStore
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import (
     BrokenArtifactError,
@@ -49,6 +48,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import Registry
 from tabserve.registry.stores import FolderStore
+from tabserve.resolver import Resolver
 from tabserve.train_pipeline import (
     Candidate,
     NotCompared,
@@ -1183,8 +1183,8 @@ def unharmed(registry: Registry, records: list[Mapping[str, Any]]):
         assert registry.list() == before
         registry.load(model_id)
         assert predictions(registry.load(model_id), records) == expected
-        served = ModelStore(registry, "credit")
-        assert [served.get(name).model_id for name in ("credit", "latest", "champion", model_id)] == [model_id] * 4
+        served = Resolver(registry, "credit")
+        assert [served.resolve(name).model_id for name in ("credit", "latest", "champion", model_id)] == [model_id] * 4
         after = copy_of(registry, "credit-lightgbm_v1.0.0-9999999999.000000")
         assert registry.list() == [after, *before]
 

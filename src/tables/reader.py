@@ -7,7 +7,6 @@ columns, takes texts such as "NA" for missing, and knows no row numbers.
 """
 
 import csv
-import io
 import itertools
 import re
 import sys
@@ -15,7 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,9 +24,8 @@ from tabserve.columns.features import RESERVED_NAMES, Category, Feature
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
 from tabserve.tables.lines import csv_rows
+from tabserve.tables.table import Table
 from tabserve.tables.xlsx import open_xlsx
-
-__all__ = ["XLSX_MAGIC", "Table", "check_file_name", "read_table", "read_training_table", "write_csv"]
 
 MAX_TEXTS = 32_000_000  # bytes of different texts in a table: numbers and known values take next to nothing
 MOST_NAMES = 40  # how many columns an error lists
@@ -39,77 +37,6 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 Cells = Sequence[Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file's content with known columns.
-
-    Parameters
-    ----------
-    place : str
-        The file's name and, for XLSX, its sheet.
-    columns : list of str
-        The columns, in the file's order.
-    records : list of dict
-        One for each row, with the feature columns only. Values are typed but not checked.
-    target : list or None
-        Values of the target column, when the file has one.
-    rows : sequence of int
-        Where each record stands: the number of its row as a spreadsheet shows it.
-    """
-
-    place: str
-    columns: list[str]
-    records: Sequence[Record]
-    target: list[Any] | None
-    rows: Sequence[int]
-
-    @classmethod
-    def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
-        """Records that came from no file.
-
-        Parameters
-        ----------
-        records : sequence of mapping
-            n_rows records.
-        target : list, optional
-            The n_rows values of the target column.
-
-        Returns
-        -------
-        Table
-            Without columns; its rows are counted from 0.
-        """
-        return cls("the list", [], records, target, range(len(records)))
-
-    def check(self, features: Sequence[Feature], target: Feature | None) -> None:
-        """Check every value.
-
-        Parameters
-        ----------
-        features : sequence of Feature
-            The columns of the records.
-        target : Feature or None
-            The target column; None when its values do not matter.
-
-        Raises
-        ------
-        InvalidTableError
-            With the first values that do not fit their columns, and their number.
-        """
-        faults = self._faults(features, target)
-        for first in faults:
-            raise InvalidTableError(self.place, itertools.chain([first], faults))
-
-    def _faults(self, features: Sequence[Feature], target: Feature | None) -> Iterator[Fault]:
-        outcomes = self.target if target and self.target else [None] * len(self.records)
-        for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
-            for feature in features:
-                if problem := feature.problem(record.get(feature.name)):
-                    yield Fault(feature.name, problem, row, record.get(feature.name))
-            if target and self.target and (problem := target.problem(outcome)):
-                yield Fault(target.name, problem, row, outcome)
 
 
 def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
@@ -398,30 +325,3 @@ def check_file_name(name: str) -> None:
     """
     if not name.casefold().endswith((".csv", ".xlsx")):
         raise UnsupportedFileError(_OLD_OR_LOCKED if name.casefold().endswith(".xls") else NOT_A_TABLE)
-
-
-def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
-    """Records as CSV text; what is missing becomes an empty cell.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        The header, in this order.
-    records : iterable of mapping
-        The rows; all keys must be columns.
-
-    Returns
-    -------
-    str
-        Lines end in a line feed.
-
-    Raises
-    ------
-    ValueError
-        When a record has a key that is no column.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()

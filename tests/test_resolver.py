@@ -1,4 +1,4 @@
-"""ModelStore: which model answers."""
+"""The resolver: which model a name means."""
 
 import shutil
 import threading
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from tabserve.api import serving
-from tabserve.api.serving import KEPT_MODELS, ModelStore
+from tabserve import resolver as module
 from tabserve.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.resolver import KEPT_MODELS, Resolver
 
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import wait_until
@@ -39,8 +39,8 @@ def counting(registry: Registry) -> CountingRegistry:
 
 
 @pytest.fixture
-def store(counting: CountingRegistry) -> ModelStore:
-    return ModelStore(counting, "credit")
+def resolver(counting: CountingRegistry) -> Resolver:
+    return Resolver(counting, "credit")
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def model_id(registry: Registry) -> str:
 @pytest.fixture
 def always_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name is resolved anew each time it is asked for."""
-    monkeypatch.setattr(serving, "RECHECK_AFTER", 0)
+    monkeypatch.setattr(module, "RECHECK_AFTER", 0)
 
 
 @pytest.fixture
 def never_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "RECHECK_AFTER", 3600)
+    monkeypatch.setattr(module, "RECHECK_AFTER", 3600)
 
 
 def break_model(registry: Registry, model_id: str) -> None:
@@ -66,25 +66,25 @@ def break_model(registry: Registry, model_id: str) -> None:
 # loading and keeping
 
 
-def test_nothing_is_loaded_before_it_is_asked_for(counting, store):
+def test_nothing_is_loaded_before_it_is_asked_for(counting, resolver):
     assert counting.loads.total() == 0
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_model_is_loaded_once_by_whatever_name_it_is_asked_for(counting, store, model_id):
+def test_a_model_is_loaded_once_by_whatever_name_it_is_asked_for(counting, resolver, model_id):
     counting.promote(model_id)
-    served = {id(store.get(name)) for name in (*ALIASES, model_id) * 3}
+    served = {id(resolver.resolve(name)) for name in (*ALIASES, model_id) * 3}
     assert len(served) == 1
     assert counting.loads == {model_id: 1}
 
 
-def test_threads_that_ask_for_an_alias_at_once_load_its_model_once(counting, store, model_id):
+def test_threads_that_ask_for_an_alias_at_once_load_its_model_once(counting, resolver, model_id):
     together = threading.Barrier(8)
     served = []
 
     def ask() -> None:
         together.wait()
-        served.append(store.get("credit").model_id)
+        served.append(resolver.resolve("credit").model_id)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -96,57 +96,57 @@ def test_threads_that_ask_for_an_alias_at_once_load_its_model_once(counting, sto
 
 
 @pytest.mark.usefixtures("never_recheck")
-def test_an_alias_keeps_its_model_until_it_is_rechecked(counting, store, model_id):
-    store.get("credit")
+def test_an_alias_keeps_its_model_until_it_is_rechecked(counting, resolver, model_id):
+    resolver.resolve("credit")
     new = copy_of(counting)
-    assert store.get("credit").model_id == model_id
-    assert store.get(new).model_id == new  # asked for by id, it is there at once
+    assert resolver.resolve("credit").model_id == model_id
+    assert resolver.resolve(new).model_id == new  # asked for by id, it is there at once
 
 
-def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up(counting, store, model_id):
+def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up(counting, resolver, model_id):
     ids = [model_id, *(copy_of(counting) for _ in range(KEPT_MODELS))]
     for one in ids[:KEPT_MODELS] * 2:
-        assert store.get(one).model_id == one
+        assert resolver.resolve(one).model_id == one
     assert set(counting.loads.values()) == {1}
-    store.get(ids[0])  # now ids[1] was used the longest ago
-    store.get(ids[-1])
-    store.get(ids[0])
+    resolver.resolve(ids[0])  # now ids[1] was used the longest ago
+    resolver.resolve(ids[-1])
+    resolver.resolve(ids[0])
     assert counting.loads[ids[0]] == 1
-    store.get(ids[1])
+    resolver.resolve(ids[1])
     assert counting.loads[ids[1]] == 2
 
 
-def test_a_model_that_is_served_predicts(store, record):
-    assert 0 < make_prediction(store.get("credit"), [record]).scores[0] < 1
+def test_a_model_that_is_served_predicts(resolver, record):
+    assert 0 < make_prediction(resolver.resolve("credit"), [record]).scores[0] < 1
 
 
 # names
 
 
 @pytest.mark.parametrize("name", ALIASES)
-def test_an_alias_without_a_champion_means_the_latest(counting, store, model_id, name):
+def test_an_alias_without_a_champion_means_the_latest(counting, resolver, model_id, name):
     new = copy_of(counting)
-    assert store.get(name).model_id == new
+    assert resolver.resolve(name).model_id == new
 
 
 @pytest.mark.parametrize(
     "name", ["", "nothing", "../models", "/etc/passwd", "CREDIT", "credit\0", "champions.json", "bikes2", "\u0661"]
 )
-def test_a_name_that_means_nothing_is_unknown(counting, store, name):
+def test_a_name_that_means_nothing_is_unknown(counting, resolver, name):
     with pytest.raises(UnknownModelError):
-        store.get(name)
+        resolver.resolve(name)
     assert counting.loads.total() == 0
 
 
-def test_a_model_id_that_is_not_there_is_unknown(store):
+def test_a_model_id_that_is_not_there_is_unknown(resolver):
     with pytest.raises(UnknownModelError):
-        store.get("credit-lightgbm_v1.0.0-1.000000")
+        resolver.resolve("credit-lightgbm_v1.0.0-1.000000")
 
 
-def test_a_model_of_no_declared_use_case_is_unknown(counting, store):
+def test_a_model_of_no_declared_use_case_is_unknown(counting, resolver):
     other = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000")
     with pytest.raises(UnknownModelError):
-        store.get(other)
+        resolver.resolve(other)
 
 
 def test_models_of_no_declared_use_case_are_not_listed(client, registry):
@@ -160,16 +160,16 @@ def test_models_of_no_declared_use_case_are_not_listed(client, registry):
 @pytest.mark.parametrize("name", ALIASES)
 def test_a_use_case_without_a_model_says_so(tmp_path, name):
     with pytest.raises(NoModelError, match="no credit model yet"):
-        ModelStore(Registry(tmp_path / "none yet"), "credit").get(name)
+        Resolver(Registry(tmp_path / "none yet"), "credit").resolve(name)
 
 
 def test_a_first_model_is_served_as_soon_as_there_is_one(counting, tmp_path, model_id):
     empty = Registry(tmp_path / "none yet")
-    store = ModelStore(empty, "credit")
+    resolver = Resolver(empty, "credit")
     with pytest.raises(NoModelError):
-        store.get("credit")
+        resolver.resolve("credit")
     shutil.copytree(counting.location / model_id, empty.location / model_id)
-    assert store.get("credit").model_id == model_id
+    assert resolver.resolve("credit").model_id == model_id
 
 
 # new models, champions, deletion
@@ -177,65 +177,65 @@ def test_a_first_model_is_served_as_soon_as_there_is_one(counting, tmp_path, mod
 
 @pytest.mark.usefixtures("always_recheck")
 @pytest.mark.parametrize("name", ALIASES)
-def test_a_newly_saved_model_is_served_without_a_restart(counting, store, model_id, name):
-    assert store.get(name).model_id == model_id
+def test_a_newly_saved_model_is_served_without_a_restart(counting, resolver, model_id, name):
+    assert resolver.resolve(name).model_id == model_id
     new = copy_of(counting)
-    assert store.get(name).model_id == new
+    assert resolver.resolve(name).model_id == new
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_an_older_model_that_is_saved_later_changes_nothing(counting, store, model_id):
+def test_an_older_model_that_is_saved_later_changes_nothing(counting, resolver, model_id):
     copy_of(counting, f"credit-lightgbm_v9.0.0-{OLD}")
-    assert store.get("credit").model_id == model_id
+    assert resolver.resolve("credit").model_id == model_id
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_promotion_moves_what_the_use_case_serves_and_not_what_is_latest(counting, store, model_id):
+def test_a_promotion_moves_what_the_use_case_serves_and_not_what_is_latest(counting, resolver, model_id):
     new = copy_of(counting)
-    assert store.get("credit").model_id == new
+    assert resolver.resolve("credit").model_id == new
     counting.promote(model_id)
-    assert {name: store.get(name).model_id for name in ALIASES} == {
+    assert {name: resolver.resolve(name).model_id for name in ALIASES} == {
         "credit": model_id,
         "champion": model_id,
         "latest": new,
     }
     counting.promote(new)
-    assert store.get("credit").model_id == new
+    assert resolver.resolve("credit").model_id == new
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_deleted_champion_gives_way_to_the_latest(counting, store, model_id):
+def test_a_deleted_champion_gives_way_to_the_latest(counting, resolver, model_id):
     new = copy_of(counting)
     counting.promote(model_id)
-    assert store.get("champion").model_id == model_id
+    assert resolver.resolve("champion").model_id == model_id
     counting.delete(model_id)
-    assert store.get("champion").model_id == new
+    assert resolver.resolve("champion").model_id == new
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_deleted_model_is_unknown_though_it_was_loaded(counting, store, model_id):
+def test_a_deleted_model_is_unknown_though_it_was_loaded(counting, resolver, model_id):
     new = copy_of(counting)
-    assert store.get(new).model_id == store.get("credit").model_id == new
+    assert resolver.resolve(new).model_id == resolver.resolve("credit").model_id == new
     counting.delete(new)
     with pytest.raises(UnknownModelError):
-        store.get(new)
-    assert store.get("credit").model_id == model_id
+        resolver.resolve(new)
+    assert resolver.resolve("credit").model_id == model_id
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_use_case_whose_models_were_all_deleted_has_none(counting, store, model_id):
-    store.get("credit")
+def test_a_use_case_whose_models_were_all_deleted_has_none(counting, resolver, model_id):
+    resolver.resolve("credit")
     counting.delete(model_id)
     with pytest.raises(NoModelError):
-        store.get("credit")
+        resolver.resolve("credit")
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_deleted_model_answers_no_thread_while_another_asks_the_registry(counting, store, model_id):
-    store.get("credit")
+def test_a_deleted_model_answers_no_thread_while_another_asks_the_registry(counting, resolver, model_id):
+    resolver.resolve("credit")
     counting.delete(model_id)
     with pytest.raises(NoModelError):
-        store.get("credit")
+        resolver.resolve("credit")
     asks, go_on = threading.Event(), threading.Event()
     list_ = counting.list
 
@@ -246,9 +246,9 @@ def test_a_deleted_model_answers_no_thread_while_another_asks_the_registry(count
 
     counting.list = slow_list
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(store.get, "credit")
+        first = pool.submit(resolver.resolve, "credit")
         assert asks.wait(30)
-        second = pool.submit(store.get, "credit")
+        second = pool.submit(resolver.resolve, "credit")
         wait([second], timeout=0.2)
         go_on.set()
         for answer in (first, second):
@@ -262,55 +262,55 @@ def test_a_deleted_model_answers_no_thread_while_another_asks_the_registry(count
 @pytest.mark.usefixtures("always_recheck")
 @pytest.mark.parametrize("name", ALIASES)
 @pytest.mark.parametrize("loaded_before", [True, False])
-def test_where_the_newest_is_broken_the_next_answers(counting, store, model_id, name, loaded_before):
+def test_where_the_newest_is_broken_the_next_answers(counting, resolver, model_id, name, loaded_before):
     if loaded_before:
-        store.get(name)
+        resolver.resolve(name)
     broken = copy_of(counting, f"credit-lightgbm_v1.0.0-{NEW}")
     break_model(counting, broken)
-    assert store.get(name).model_id == model_id
-    assert store.get(name).model_id == model_id
+    assert resolver.resolve(name).model_id == model_id
+    assert resolver.resolve(name).model_id == model_id
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_broken_model_is_refused_by_id_with_the_reason_and_the_others_work(counting, store, model_id):
+def test_a_broken_model_is_refused_by_id_with_the_reason_and_the_others_work(counting, resolver, model_id):
     broken = copy_of(counting)
     break_model(counting, broken)
     for _ in range(2):
         with pytest.raises(BrokenArtifactError, match="not the one that training wrote"):
-            store.get(broken)
-    assert store.get(model_id).model_id == model_id
-    readiness = store.readiness()
+            resolver.resolve(broken)
+    assert resolver.resolve(model_id).model_id == model_id
+    readiness = resolver.readiness()
     assert readiness.models["credit"] == model_id
     assert "credit" not in readiness.unavailable
 
 
-def test_a_repaired_model_is_served(counting, store):
+def test_a_repaired_model_is_served(counting, resolver):
     broken = copy_of(counting)
     break_model(counting, broken)
     with pytest.raises(BrokenArtifactError):
-        store.get(broken)
+        resolver.resolve(broken)
     break_model(counting, broken)  # the same bit again
-    assert store.get(broken).model_id == broken
+    assert resolver.resolve(broken).model_id == broken
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_why_a_newer_model_does_not_answer_is_said(counting, store, model_id):
-    assert store.readiness().refused == {}
+def test_why_a_newer_model_does_not_answer_is_said(counting, resolver, model_id):
+    assert resolver.readiness().refused == {}
     broken = copy_of(counting)
     break_model(counting, broken)
-    assert list(store.readiness().refused) == ["credit"]
-    assert broken in store.readiness().refused["credit"]
+    assert list(resolver.readiness().refused) == ["credit"]
+    assert broken in resolver.readiness().refused["credit"]
     counting.promote(broken)
-    assert broken in store.readiness().refused["credit"]
+    assert broken in resolver.readiness().refused["credit"]
     counting.promote(model_id)
-    assert store.readiness().refused == {}
+    assert resolver.readiness().refused == {}
 
 
 @pytest.fixture
 def many_refused(counting) -> list[str]:
     """Three hundred models that another LightGBM made, all newer than the one that can be loaded."""
     source = counting.location / counting.latest("credit")
-    libraries = {**counting.manifest(source.name)["libraries"], "lightgbm": "0.1"}
+    libraries = {**counting.manifest(source.name).libraries, "lightgbm": "0.1"}
     ids = [f"credit-lightgbm_v1.0.0-{1_950_000_000 + number}.000000" for number in range(300)]
     for model_id in ids:
         (counting.location / model_id).mkdir()
@@ -321,107 +321,107 @@ def many_refused(counting) -> list[str]:
 
 @pytest.mark.usefixtures("always_recheck")
 @pytest.mark.parametrize("usable", [True, False])
-def test_refused_models_are_verified_once(counting, store, model_id, many_refused, usable):
+def test_refused_models_are_verified_once(counting, resolver, model_id, many_refused, usable):
     if not usable:
         many_refused.append(model_id)
         edit_manifest(counting, model_id, libraries={})
     for _ in range(3):
         for name in (*ALIASES, many_refused[0]):
             if usable and name in ALIASES:
-                assert store.get(name).model_id == model_id
+                assert resolver.resolve(name).model_id == model_id
             else:
                 with pytest.raises(BrokenArtifactError, match="it was written with lightgbm"):
-                    store.get(name)
+                    resolver.resolve(name)
     assert set(counting.loads) == {model_id, *many_refused}
     assert set(counting.loads.values()) == {1}
 
 
 @pytest.mark.usefixtures("always_recheck")
 @pytest.mark.parametrize("name", ["manifest.json", "pipeline.pkl", "model.pkl"])
-def test_a_refused_model_that_is_mended_is_verified_again(counting, store, model_id, name):
+def test_a_refused_model_that_is_mended_is_verified_again(counting, resolver, model_id, name):
     broken = copy_of(counting)
     change_byte(counting.location / broken / name)
     for _ in range(2):
-        assert store.get("credit").model_id == model_id
+        assert resolver.resolve("credit").model_id == model_id
     assert counting.loads[broken] == 1
     change_byte(counting.location / broken / name)  # the same bit again
-    assert store.get("credit").model_id == broken
+    assert resolver.resolve("credit").model_id == broken
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_refusal_is_not_for_ever(counting, store, model_id, monkeypatch):
+def test_a_refusal_is_not_for_ever(counting, resolver, model_id, monkeypatch):
     def too_little_memory(file: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(serving, "REFUSED_FOR", 1)
+    monkeypatch.setattr(module, "REFUSED_FOR", 1)
     newest = copy_of(counting)
     with monkeypatch.context() as patch:
         patch.setattr("joblib.load", too_little_memory)
         with pytest.raises(BrokenArtifactError, match="MemoryError"):
-            store.get(newest)
-    wait_until(lambda: store.get("credit").model_id == newest, 30, "it was never verified again")
+            resolver.resolve(newest)
+    wait_until(lambda: resolver.resolve("credit").model_id == newest, 30, "it was never verified again")
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_what_is_served_stays_when_its_file_is_harmed_later(counting, store, model_id):
-    store.get("credit")
+def test_what_is_served_stays_when_its_file_is_harmed_later(counting, resolver, model_id):
+    resolver.resolve("credit")
     break_model(counting, model_id)
-    assert store.get("credit").model_id == model_id
+    assert resolver.resolve("credit").model_id == model_id
 
 
 @pytest.mark.usefixtures("always_recheck")
-def test_a_broken_champion_leaves_what_was_served(counting, store, model_id):
+def test_a_broken_champion_leaves_what_was_served(counting, resolver, model_id):
     oldest = copy_of(counting, f"credit-lightgbm_v1.0.0-{OLD}")
     newest = copy_of(counting)
     counting.promote(oldest)
-    assert store.get("credit").model_id == oldest
+    assert resolver.resolve("credit").model_id == oldest
     counting.promote(model_id)
     break_model(counting, model_id)
-    assert store.get("credit").model_id == oldest
-    assert store.get("latest").model_id == newest
+    assert resolver.resolve("credit").model_id == oldest
+    assert resolver.resolve("latest").model_id == newest
 
 
-def test_a_broken_champion_that_was_never_served_is_refused_and_nothing_stands_in(counting, store, model_id):
+def test_a_broken_champion_that_was_never_served_is_refused_and_nothing_stands_in(counting, resolver, model_id):
     copy_of(counting)
     counting.promote(model_id)
     break_model(counting, model_id)
     with pytest.raises(BrokenArtifactError) as error:
-        store.get("credit")
+        resolver.resolve("credit")
     assert error.value.model_id == model_id
 
 
-def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, store, model_id):
+def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, resolver, model_id):
     newest = copy_of(counting)
     break_model(counting, model_id)
     break_model(counting, newest)
     with pytest.raises(BrokenArtifactError) as error:
-        store.get("credit")
+        resolver.resolve("credit")
     assert error.value.model_id == newest
-    readiness = store.readiness()
+    readiness = resolver.readiness()
     assert "credit" not in readiness.models
     assert newest in readiness.unavailable["credit"]
     assert "bikes" in readiness.models
 
 
-def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, store, model_id):
+def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, resolver, model_id):
     copy_of(counting)
     counting.promote(model_id)
     shutil.rmtree(counting.location / model_id)
     with pytest.raises(BrokenArtifactError, match="not there any more"):
-        store.get("credit")
+        resolver.resolve("credit")
 
 
 @pytest.mark.parametrize("changes", [{"example": {}}, {"example": {"age": "old"}}])
-def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, store, model_id, changes):
+def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, resolver, model_id, changes):
     edit_manifest(counting, model_id, **changes)
     with pytest.raises(BrokenArtifactError, match="cannot answer its own example"):
-        store.get(model_id)
+        resolver.resolve(model_id)
 
 
 def test_unsigned_models_are_refused_where_a_key_is_set(registry, model_id):
-    store = ModelStore(Registry(registry.location, "key"), "credit")
+    resolver = Resolver(Registry(registry.location, "key"), "credit")
     with pytest.raises(BrokenArtifactError, match="not signed"):
-        store.get("credit")
+        resolver.resolve("credit")
 
 
 @pytest.mark.parametrize("key", [None, "key"], ids=["unsigned", "signed"])
@@ -432,7 +432,7 @@ def test_another_use_cases_champion_answers_nothing(registry, key):
     (counting.location / "bikes.champion").rename(counting.location / "credit.champion")
     for name in ("credit", "champion"):
         with pytest.raises(BrokenArtifactError, match="a model of another use case"):
-            ModelStore(counting, "credit").get(name)
+            Resolver(counting, "credit").resolve(name)
     assert counting.loads.total() == 0
 
 
@@ -440,14 +440,14 @@ def test_another_use_cases_champion_answers_nothing(registry, key):
 def test_an_unsigned_champion_moves_nothing_where_a_key_is_set(registry):
     counting = CountingRegistry(registry.location, "key")
     old, new = copy_of(counting), copy_of(counting)
-    store = ModelStore(counting, "credit")
+    resolver = Resolver(counting, "credit")
     counting.promote(old)
-    assert store.get("credit").model_id == old
+    assert resolver.resolve("credit").model_id == old
     Registry(counting.location).promote(new)
-    assert store.get("credit").model_id == old
-    assert "not signed with this service's key; promote a model again" in store.readiness().refused["credit"]
+    assert resolver.resolve("credit").model_id == old
+    assert "not signed with this service's key; promote a model again" in resolver.readiness().refused["credit"]
     counting.promote(new)
-    assert store.get("credit").model_id == new
+    assert resolver.resolve("credit").model_id == new
 
 
 def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, registry, model_id, record):
@@ -469,15 +469,15 @@ def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, r
 
 @pytest.mark.usefixtures("always_recheck")
 def test_threads_never_see_an_error_while_models_come_and_go(registry, record, model_id):
-    store = ModelStore(registry, "credit")
+    resolver = Resolver(registry, "credit")
     for name in ALIASES:
-        store.get(name)
+        resolver.resolve(name)
     stop, failures, answers = threading.Event(), [], Counter()
 
     def hammer(name: str) -> None:
         while not stop.is_set():
             try:
-                artifact = store.get(name)
+                artifact = resolver.resolve(name)
                 make_prediction(artifact, [record])
                 answers[artifact.model_id] += 1
             except Exception as error:
@@ -488,7 +488,7 @@ def test_threads_never_see_an_error_while_models_come_and_go(registry, record, m
         while not stop.is_set():
             for one in registry.list():
                 try:
-                    assert store.get(one).model_id == one
+                    assert resolver.resolve(one).model_id == one
                 except TabserveError:
                     pass  # deleted meanwhile
                 except Exception as error:

@@ -1,10 +1,10 @@
-"""ModelStore: which model answers, loaded once and kept."""
+"""Resolver: which model a name means, loaded once and kept."""
 
 import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from tabserve.declaration.discovery import all_use_cases
@@ -23,7 +23,7 @@ from tabserve.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-KEPT_MODELS = 8  # models asked for by model_id that stay loaded in a worker
+KEPT_MODELS = 8  # models asked for by model_id that stay loaded in a process
 RECHECK_AFTER = 1.0  # seconds for which an alias keeps its model before the registry is asked again
 # Seconds after which a model that was refused is verified again, though none of its files was written: there may have
 # been too little memory, or a download damaged on its way.
@@ -56,17 +56,20 @@ class Readiness:
         Why no model answers, for each of the other use cases.
     refused : dict of str
         Why the model that should answer does not, for use cases that another one answers meanwhile.
+    registry : str
+        `ok` or, while it cannot be reached and what was read from it before answers, `away`.
     """
 
     models: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    registry: str = "ok"
 
 
-class ModelStore:
-    """The models of one worker.
+class Resolver:
+    """The models of one process, by their names.
 
-    A name is resolved anew every second, so that a newly trained or promoted model is served soon; until the new one
+    A name is resolved again every second, so that a newly trained or promoted model is served soon; until the new one
     is verified, loaded and warm, and for good when it is refused, the one before it answers. A refused model is
     verified again when one of its files was written, and after a minute.
 
@@ -87,8 +90,8 @@ class ModelStore:
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> Artifact:
-        """The model that a name in a URL means.
+    def resolve(self, name: str) -> Artifact:
+        """The model that a name means.
 
         Parameters
         ----------
@@ -108,7 +111,7 @@ class ModelStore:
         if resolved and time.monotonic() < resolved.expires:
             return resolved.artifact
         if name in ("latest", "champion") or name in all_use_cases():
-            return self._resolve(name, resolved)
+            return self._ask_registry(name, resolved)
         self._check_served(name)
         return self._load(name)
 
@@ -117,14 +120,14 @@ class ModelStore:
         readiness = Readiness()
         for use_case in use_cases or all_use_cases():
             try:
-                readiness.models[use_case] = self.get(use_case).model_id
+                readiness.models[use_case] = self.resolve(use_case).model_id
             except TabserveError as error:
                 readiness.unavailable[use_case] = str(error)
             else:
                 resolved = self._resolved.get(use_case)  # None: its last model was deleted this moment
                 if resolved and resolved.refused:
                     readiness.refused[use_case] = resolved.refused
-        return readiness
+        return replace(readiness, registry="away" if self.registry.away else "ok")
 
     def model_ids(self, use_case: str | None = None) -> list[str]:
         """Those that can be asked for, of one use case or of all that are declared, newest first."""
@@ -135,7 +138,7 @@ class ModelStore:
             raise UnknownModelError
         self.registry.check_exists(model_id)
 
-    def _resolve(self, name: str, before: _Resolved | None) -> Artifact:
+    def _ask_registry(self, name: str, before: _Resolved | None) -> Artifact:
         # One thread asks the registry; the others meanwhile answer with what they have, when they have something.
         if not self._lock.acquire(blocking=before is None):
             assert before
@@ -183,7 +186,7 @@ class ModelStore:
         return [champion] if champion else self.registry.list(use_case)
 
     def _report(self, error: UnavailableError) -> None:
-        if str(error) not in self._reported:  # it is found anew every second
+        if str(error) not in self._reported:  # it is found again every second
             self._reported.add(str(error))
             logger.error("%s", error)
 

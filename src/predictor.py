@@ -1,0 +1,251 @@
+"""Predictor: all that can be asked of the models in a registry, whoever asks.
+
+HTTP routes, files and commands translate what they are sent, call it, and translate what it returns. It knows nothing
+of any protocol.
+"""
+
+import io
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any, BinaryIO
+
+from tabserve.aliases import Record
+from tabserve.columns.features import Feature
+from tabserve.declaration.discovery import get_use_case
+from tabserve.errors import FileLimitError, InvalidFieldsError, InvalidRecordsError, TooManyRowsError
+from tabserve.explain import Explanation, explain
+from tabserve.predict import Prediction, make_prediction, measure
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import Manifest
+from tabserve.registry.registry import REPORT, Registry
+from tabserve.resolver import Readiness, Resolver
+from tabserve.tables.checking import MOST_ROWS, field_problems, row_problems
+from tabserve.tables.reader import read_table
+from tabserve.tables.table import Table
+
+LONGEST_TEXT = 500  # characters that a cell says of what is wrong in its row
+
+
+class Predictor:
+    """The models in a registry, and what they answer.
+
+    A name is resolved once; everything else is asked of the artifact that it means, so that one request is answered by
+    one model.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where the artifacts are.
+    default_use_case : str
+        What `latest` and `champion` mean.
+    """
+
+    def __init__(self, registry: Registry, default_use_case: str) -> None:
+        self.registry = registry
+        self.default_use_case = default_use_case
+        self._resolver = Resolver(registry, default_use_case)
+
+    # which models there are
+
+    def resolve(self, name: str) -> Artifact:
+        """The model that a name means: see `Resolver.resolve`."""
+        return self._resolver.resolve(name)
+
+    def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
+        """Say which of the use cases (all of them by default) can be answered; models are loaded for it."""
+        return self._resolver.readiness(use_cases)
+
+    def model_ids(self, use_case: str | None = None) -> list[str]:
+        """Those that can be asked for, of one use case or of all that are declared, newest first."""
+        return self._resolver.model_ids(use_case)
+
+    def describe(self, artifact: Artifact) -> Manifest:
+        """A model's manifest without the figures that would tell of single people."""
+        return artifact.manifest.publishable()
+
+    def report(self, artifact: Artifact) -> bytes:
+        """A model's training report, a page of HTML."""
+        return self.registry.read(artifact.model_id, REPORT, artifact.manifest)
+
+    # one record
+
+    def predict(self, artifact: Artifact, record: Record) -> Prediction:
+        """Predict a record.
+
+        Raises
+        ------
+        InvalidFieldsError
+            With what is wrong with it, by field.
+        """
+        try:
+            return make_prediction(artifact, [record])
+        except InvalidRecordsError:
+            raise InvalidFieldsError(field_problems(artifact.features, record)) from None
+
+    def explain(self, artifact: Artifact, record: Record) -> Explanation:
+        """Explain the answer to a record.
+
+        Raises
+        ------
+        InvalidFieldsError
+            With what is wrong with it, by field.
+        NotExplainableError
+            When the model cannot be explained.
+        """
+        try:
+            (explanation,) = explain(artifact, [record])
+        except InvalidRecordsError:
+            raise InvalidFieldsError(field_problems(artifact.features, record)) from None
+        return explanation
+
+    # many
+
+    def table_of(self, artifact: Artifact, records: Sequence[Record]) -> Table:
+        """Records as a table, their outcomes apart when any of them has one."""
+        name = artifact.target.feature.name
+        if not any(name in record for record in records):
+            return Table.of(records)
+        features = [{key: value for key, value in record.items() if key != name} for record in records]
+        return Table.of(features, [record.get(name) for record in records])
+
+    def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, seconds: float) -> Table:
+        """Read a CSV or XLSX file with a model's columns: see `tables.reader.read_table`."""
+        return read_table(stream, name, artifact.features, artifact.target.feature, max_rows, seconds)
+
+    def hold_out(self, artifact: Artifact) -> bytes:
+        """The file of the rows that a model's training held out.
+
+        Raises
+        ------
+        NoHoldOutError
+            When it is not kept here.
+        """
+        return self.registry.hold_out(artifact.model_id, artifact.manifest)
+
+    def read_hold_out(self, artifact: Artifact, content: bytes, max_rows: int, seconds: float) -> Table:
+        """Read what `hold_out` returned.
+
+        Raises
+        ------
+        FileLimitError
+            When it has more than `max_rows`, or reading takes longer than `seconds`.
+        """
+        try:
+            return self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, seconds)
+        except TooManyRowsError:
+            raise FileLimitError(f"The hold-out has more than {max_rows} rows: send some as a list.") from None
+
+    def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> "TablePrediction":
+        """Predict the rows of a table.
+
+        Parameters
+        ----------
+        artifact : Artifact
+            The model that answers.
+        table : Table
+            With the model's features, and with the outcomes where they are known.
+        partial : bool
+            Whether to answer the good rows when others are at fault.
+
+        Raises
+        ------
+        NothingToPredictError
+            When there is no row.
+        InvalidFieldsError
+            With what is wrong with the first rows at fault, when `partial` is not asked for.
+        """
+        try:
+            prediction = make_prediction(artifact, table.records, target=table.target, partial=partial)
+        except InvalidRecordsError as error:
+            raise InvalidFieldsError(_row_problems(artifact, table, error.rows)) from None
+        return TablePrediction(artifact, table, prediction)
+
+    def explain_table(self, artifact: Artifact, table: Table) -> list[Explanation]:
+        """Explain the answers to the rows of a table.
+
+        Raises
+        ------
+        NothingToPredictError
+            When there is no row.
+        InvalidFieldsError
+            With what is wrong with the first rows at fault.
+        NotExplainableError
+            When the model cannot be explained.
+        """
+        try:
+            return explain(artifact, table.records)
+        except InvalidRecordsError as error:
+            raise InvalidFieldsError(_row_problems(artifact, table, error.rows)) from None
+
+
+@dataclass(frozen=True)
+class TablePrediction:
+    """What a model answers to the rows of a table.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        The model.
+    table : Table
+        What was asked.
+    prediction : Prediction
+        One entry for each row, None for one at fault.
+    """
+
+    artifact: Artifact
+    table: Table
+    prediction: Prediction
+
+    def problems(self) -> dict[str, Any] | None:
+        """What is wrong with the first rows at fault, by their numbers, and how many are; None when all are good."""
+        faulty = self.prediction.faulty
+        return _row_problems(self.artifact, self.table, faulty) if faulty else None
+
+    def score(self) -> dict[str, float | None]:
+        """The headline metric by its name; None where it is undefined, and nothing for a table without outcomes."""
+        if self.table.target is None:
+            return {}
+        task = get_use_case(self.artifact.manifest.use_case).task
+        return {task.answer_name: measure(self.artifact, task, self.prediction, self.table.target)}
+
+    def columns(self) -> dict[str, Iterable[Any]]:
+        """The table's columns and then the answer's; what is wrong with rows is made while it is iterated over."""
+        table, target = self.table, self.artifact.target.feature.name
+        columns: dict[str, Iterable[Any]] = {name: map(itemgetter(name), table.records) for name in table.columns}
+        if table.target is not None:
+            columns[target] = table.target
+        columns |= self.prediction.columns
+        if self.prediction.faulty:
+            columns["errors"] = _texts(self.artifact, table, frozenset(self.prediction.faulty))
+        return columns
+
+
+def _row_problems(artifact: Artifact, table: Table, positions: Sequence[int]) -> dict[str, Any]:
+    first = {table.rows[position]: _record(artifact, table, position) for position in positions[:MOST_ROWS]}
+    return row_problems(_columns(artifact, table), first, len(positions))
+
+
+def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
+    """The columns in which a table may be at fault; an outcome may still be open."""
+    target = () if table.target is None else (replace(artifact.target.feature, missing=True),)
+    return (*artifact.features, *target)
+
+
+def _record(artifact: Artifact, table: Table, position: int) -> Record:
+    """A record, with its outcome when the table has outcomes."""
+    record = table.records[position]
+    return record if table.target is None else {**record, artifact.target.feature.name: table.target[position]}
+
+
+def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterator[str]:
+    """What is wrong with each row, in one text that is not made before it is asked for."""
+    columns = _columns(artifact, table)
+    for position in range(len(table.records)):
+        yield _in_words(columns, _record(artifact, table, position)) if position in faulty else ""
+
+
+def _in_words(columns: Sequence[Feature], record: Record) -> str:
+    problems = field_problems(columns, record)
+    text = "; ".join(f"{name}: {' '.join(sentences)}" for name, sentences in problems.items())
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

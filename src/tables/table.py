@@ -1,0 +1,81 @@
+"""Table: many records with their columns, where each stands, and their outcomes where these are known."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabserve.aliases import Record
+from tabserve.columns.features import Feature
+from tabserve.errors import Fault, InvalidTableError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's content with known columns.
+
+    Parameters
+    ----------
+    place : str
+        The file's name and, for XLSX, its sheet.
+    columns : list of str
+        The columns, in the file's order.
+    records : list of dict
+        One for each row, with the feature columns only. Values are typed but not checked.
+    target : list or None
+        Values of the target column, when the file has one.
+    rows : sequence of int
+        Where each record stands: the number of its row as a spreadsheet shows it.
+    """
+
+    place: str
+    columns: list[str]
+    records: Sequence[Record]
+    target: list[Any] | None
+    rows: Sequence[int]
+
+    @classmethod
+    def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
+        """Records that came from no file.
+
+        Parameters
+        ----------
+        records : sequence of mapping
+            n_rows records.
+        target : list, optional
+            The n_rows values of the target column.
+
+        Returns
+        -------
+        Table
+            Without columns; its rows are counted from 0.
+        """
+        return cls("the list", [], records, target, range(len(records)))
+
+    def check(self, features: Sequence[Feature], target: Feature | None) -> None:
+        """Check every value.
+
+        Parameters
+        ----------
+        features : sequence of Feature
+            The columns of the records.
+        target : Feature or None
+            The target column; None when its values do not matter.
+
+        Raises
+        ------
+        InvalidTableError
+            With the first values that do not fit their columns, and their number.
+        """
+        faults = self._faults(features, target)
+        for first in faults:
+            raise InvalidTableError(self.place, itertools.chain([first], faults))
+
+    def _faults(self, features: Sequence[Feature], target: Feature | None) -> Iterator[Fault]:
+        outcomes = self.target if target and self.target else [None] * len(self.records)
+        for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
+            for feature in features:
+                if problem := feature.problem(record.get(feature.name)):
+                    yield Fault(feature.name, problem, row, record.get(feature.name))
+            if target and self.target and (problem := target.problem(outcome)):
+                yield Fault(target.name, problem, row, outcome)

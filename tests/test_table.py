@@ -1,0 +1,25 @@
+"""Tables: where their rows stand, and what is wrong with them."""
+
+import pytest
+from tabserve.columns.features import Integer
+from tabserve.errors import InvalidTableError
+from tabserve.tables.table import Table
+
+AGE = Integer(name="age", description="", low=0, high=120)
+COUNT = Integer(name="count", description="", low=1, high=9)
+
+
+def test_records_of_a_list_are_counted_from_zero() -> None:
+    assert list(Table.of([{"age": 1}, {"age": 2}]).rows) == [0, 1]
+
+
+def test_each_value_is_checked_the_outcomes_too_where_they_matter() -> None:
+    table = Table("ages.csv", ["age", "count"], [{"age": 1}, {"age": -1}], [0, 1], [2, 5])
+    with pytest.raises(InvalidTableError) as caught:
+        table.check([AGE], COUNT)
+    assert [str(fault) for fault in caught.value.faults] == [
+        "row 2, column 'count': 0: Must be between 1 and 9.",
+        "row 5, column 'age': -1: Must be between 0 and 120.",
+    ]
+    with pytest.raises(InvalidTableError, match=r"ages.csv: 1 fault"):
+        table.check([AGE], None)

@@ -1,13 +1,14 @@
 """The application factory."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import tabserve
 from apiflask import APIFlask
-from tabserve.api import auth, bikes, docs, errors, limits, openapi, page
-from tabserve.api.controller import blueprint, predictions
+from tabserve.api import auth, controller, docs, errors, limits, openapi, page
 from tabserve.api.turn import Turn
+from tabserve.declaration.discovery import all_use_cases
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
@@ -15,7 +16,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time
 MOST_FORM_PARTS = 10
-LIMITED = ("predictions",)  # blueprints whose views RATE_LIMIT counts
+# modules whose `blueprint` is there exactly when a use case is declared, by its name
+OF_ONE_USE_CASE = {"bikes": "tabserve.api.bikes"}
 
 
 class Service(APIFlask):
@@ -50,24 +52,23 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     # a form holds one file, which is kept on disk; its parser keeps a part's head, and looks through it again and again
     app.config["MAX_FORM_MEMORY_SIZE"], app.config["MAX_FORM_PARTS"] = MOST_FORM_MEMORY, MOST_FORM_PARTS
     app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirection would be no problem
+    app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirect would not be problem+json
     for rule in app.url_map.iter_rules():  # those that APIFlask has made already
         rule.strict_slashes = False
     app.extensions["settings"] = settings
     app.extensions["turn"] = Turn()
     app.extensions["predictor"] = Predictor(settings.open_registry(), settings.default_use_case)
-    errors.init_app(app)
-    openapi.init_app(app, settings, LIMITED, bikes.PATH_PARAMETERS)
-    app.register_blueprint(blueprint)
-    app.register_blueprint(predictions)
-    app.register_blueprint(bikes.blueprint)
-    app.register_blueprint(docs.blueprint)
-    app.register_blueprint(page.blueprint)
     counts = limits.Counts(settings.rate_limit_storage)
     auth.init_app(app, settings, counts)
-    limits.init_app(app, settings, LIMITED, auth.client, counts)
-    # after the limits, so that it comes before them in each request: they count by user
-    auth.require(app, ["predictions"] if settings.auth_required else [])
+    limits.init_app(app, settings, auth.client, counts)
+    errors.init_app(app)
+    extra = [import_module(module) for use_case, module in OF_ONE_USE_CASE.items() if use_case in all_use_cases()]
+    openapi.init_app(app, settings, {name: shown for module in extra for name, shown in module.PATH_PARAMETERS.items()})
+    # each says for itself who may ask, and whether that is counted
+    for blueprint in (controller.blueprint, controller.predictions, docs.blueprint, page.blueprint):
+        app.register_blueprint(blueprint)
+    for module in extra:
+        app.register_blueprint(module.blueprint)
     if settings.trusted_proxies:
         proxies = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]

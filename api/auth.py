@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import blake2b
@@ -205,6 +205,20 @@ def refuse(status: int) -> Response:
     return problem(status, "This needs the name and the password of a user, by HTTP Basic.")
 
 
+def _let_in() -> None:
+    """Go on to the view."""
+
+
+require_user = auth.login_required(_let_in)  # before the requests of a blueprint whose views are for users alone
+
+
+def require_user_if_set() -> Response | None:
+    """Ask for credentials where AUTH_REQUIRED is on."""
+    settings: Settings = current_app.extensions["settings"]
+    refusal: Response | None = require_user() if settings.auth_required else None
+    return refusal
+
+
 def client() -> str:
     """Say who asks: the user, or else the network."""
     return f"user {auth.current_user}" if auth.current_user else f"address {network_of(request.remote_addr)}"
@@ -218,20 +232,6 @@ def init_app(app: APIFlask, settings: Settings, counts: Counts) -> None:
     """
     users = Users(settings.auth_users_file)
     app.extensions["credentials"] = Credentials(users, FailedAttempts(counts))
-
-
-def require(app: APIFlask, blueprints: Collection[str]) -> None:
-    """Ask for credentials before each view of some blueprints, and of any other that is decorated to need them.
-
-    The decorator alone would ask too late, after what an application has put around the view: its limit.
-    """
-    for endpoint, view in app.view_functions.items():
-        spec = getattr(view, "_spec", {})
-        if endpoint.partition(".")[0] in blueprints or "auth" in spec:
-            protected = auth.login_required(view)
-            # where APIFlask's own decorator notes it, but in a copy: other applications share the view
-            protected._spec = {**spec, "auth": auth, "roles": []}
-            app.view_functions[endpoint] = protected
 
 
 @cache  # a reload reads gunicorn.conf.py again, and must not end a service that runs

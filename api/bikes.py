@@ -8,16 +8,24 @@ from apiflask.fields import Float, String
 from apiflask.validators import Range
 from flask import Response
 from marshmallow import RAISE
+from tabserve.api import limits
 from tabserve.api.answers import as_json
-from tabserve.api.auth import auth
-from tabserve.api.controller import predictions, problems
+from tabserve.api.auth import auth, require_user
+from tabserve.api.controller import problems
 from tabserve.api.current import predictor
 from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
 from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.use_cases.bikes import USE_CASE
 
-blueprint = APIBlueprint("bikes", __name__)
+blueprint = APIBlueprint("bikes", __name__)  # anybody may ask
+
+scores = APIBlueprint("scores", __name__, tag="Bikes")
+scores.before_request(require_user)  # whatever AUTH_REQUIRED is: the answer names the user
+
+predictions = APIBlueprint("predictions", __name__, tag="Predictions")
+predictions.before_request(require_user)
+predictions.before_request(limits.count_request)
 
 ONE = {"type": "integer", "const": 1}
 ALGORITHMS = [algorithm.name for algorithm in USE_CASE.algorithms]
@@ -58,7 +66,6 @@ def status() -> Response:
 
 
 @predictions.post("/predictions")
-@predictions.auth_required(auth)
 @predictions.input(query_schema(USE_CASE), location="query", unknown=RAISE)
 @predictions.output(RentalsSchema)
 @problems(422, 503)
@@ -68,10 +75,9 @@ def rentals(query_data: Mapping[str, Any]) -> Response:
     return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
 
 
-@blueprint.post("/scores/<name>")
-@blueprint.auth_required(auth)
-@blueprint.input(ScoreQuery, location="query", unknown=RAISE)
-@blueprint.output(ScoreSchema)
+@scores.post("/scores/<name>")
+@scores.input(ScoreQuery, location="query", unknown=RAISE)
+@scores.output(ScoreSchema)
 @problems(422, 503)
 def score(name: str, query_data: Mapping[str, str]) -> Response:
     """Say how good the newest bikes model of an algorithm is: its R² on the hold-out."""
@@ -82,3 +88,7 @@ def score(name: str, query_data: Mapping[str, str]) -> Response:
     registry = predictor().registry
     manifest = registry.manifest(registry.latest(USE_CASE.name, algorithm))
     return as_json({"user": auth.current_user, "model": manifest.headline_of(HOLD_OUT)})
+
+
+blueprint.register_blueprint(scores)
+blueprint.register_blueprint(predictions)

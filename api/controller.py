@@ -9,7 +9,7 @@ from apiflask import APIBlueprint
 from apiflask.schemas import FileSchema
 from flask import Response
 from marshmallow import RAISE
-from tabserve.api import API_VERSION
+from tabserve.api import API_VERSION, auth, limits
 from tabserve.api.answers import as_json, explanations_as_json, record_as_json, table_as_csv, table_as_json
 from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wants_csv, wants_partial
 from tabserve.api.current import predictor, settings
@@ -32,8 +32,10 @@ from tabserve.declaration.discovery import all_use_cases, get_use_case
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.table import Table
 
-blueprint = APIBlueprint("service", __name__)
-predictions = APIBlueprint("predictions", __name__)  # what may need credentials and have a limit
+blueprint = APIBlueprint("service", __name__)  # anybody may ask
+predictions = APIBlueprint("predictions", __name__)
+predictions.before_request(auth.require_user_if_set)  # AUTH_REQUIRED
+predictions.before_request(limits.count_request)  # RATE_LIMIT, by user
 View = TypeVar("View", bound=Callable[..., Any])
 
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction

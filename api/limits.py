@@ -5,13 +5,12 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
-from functools import wraps
+from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from apiflask import APIFlask
-from flask import Response
+from flask import Response, current_app, request
 from tabserve.api.errors import problem
 from tabserve.settings import Settings
 from werkzeug.exceptions import TooManyRequests
@@ -186,47 +185,48 @@ def network_of(address: str | None) -> str:
     return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
 
 
-def init_app(
-    app: APIFlask, settings: Settings, blueprints: Collection[str], client: Callable[[], str], counts: Counts
-) -> None:
-    """Limit the requests to all views of some blueprints together, when there is a RATE_LIMIT.
+class RateLimit:
+    """How many requests a client may make; all routes that are counted are counted together.
 
     Parameters
     ----------
-    app : APIFlask
-        The service, with its blueprints.
-    settings : Settings
-        RATE_LIMIT.
-    blueprints : collection of str
-        Those whose views are limited; of no other is a request counted.
+    text : str
+        What RATE_LIMIT says.
     client : callable
         Says, during a request, whose it is.
     counts : Counts
         Where the requests are counted.
     """
-    if not settings.rate_limit:
-        return
-    from limits import parse_many
 
-    # the shortest first: what it refuses does not count for the longer ones
-    limits = sorted(parse_many(settings.rate_limit), key=lambda limit: limit.get_expiry())
+    def __init__(self, text: str, client: Callable[[], str], counts: Counts) -> None:
+        from limits import parse_many  # most services have no limit
 
-    def limited(view: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(view)
-        def view_or_refusal(*args: Any, **kwargs: Any) -> Any:
-            for limit in limits:
-                number, seconds = counts.add(f"requests/{limit}/{client()}", limit.get_expiry())
-                if number > limit.amount:
-                    if number == limit.amount + 1:
-                        logger.info("%s asked for more than %s", client(), limit)
-                    return _refusal(str(limit), seconds)
-            return view(*args, **kwargs)
+        # the shortest first: what it refuses does not count for the longer ones
+        self._limits = sorted(parse_many(text), key=lambda limit: limit.get_expiry())
+        self._client = client
+        self._counts = counts
 
-        return view_or_refusal
+    def count(self) -> Response | None:
+        """Count a request; the answer to one that is too many."""
+        client = self._client()
+        for limit in self._limits:
+            number, seconds = self._counts.add(f"requests/{limit}/{client}", limit.get_expiry())
+            if number > limit.amount:
+                if number == limit.amount + 1:
+                    logger.info("%s asked for more than %s", client, limit)
+                return _refusal(str(limit), seconds)
+        return None
 
-    for endpoint, view in app.view_functions.items():
-        if endpoint.partition(".")[0] in blueprints:
-            app.view_functions[endpoint] = limited(view)
+
+def count_request() -> Response | None:
+    """Count the request, before it reaches its view; the refusal when it is one too many."""
+    rate_limit: RateLimit | None = current_app.extensions["rate_limit"]
+    return rate_limit.count() if rate_limit and request.method != "OPTIONS" else None
+
+
+def init_app(app: APIFlask, settings: Settings, client: Callable[[], str], counts: Counts) -> None:
+    """Limit the requests of blueprints that count them, when there is a RATE_LIMIT."""
+    app.extensions["rate_limit"] = RateLimit(settings.rate_limit, client, counts) if settings.rate_limit else None
 
 
 def _refusal(limit: str, seconds: float) -> Response:

@@ -5,10 +5,11 @@ prediction; examples; and the answers of what stands before the routes: authenti
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiflask import APIFlask
+from tabserve.api import auth, limits
 from tabserve.api.answers import ROW_NUMBERS
 from tabserve.api.controller import MOST_EXPLAINED
 from tabserve.api.errors import PROBLEM_TYPE
@@ -34,9 +35,7 @@ _PARTIAL = {
 }
 
 
-def init_app(
-    app: APIFlask, settings: Settings, limited: Collection[str], path_parameters: Mapping[str, dict[str, Any]]
-) -> None:
+def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, dict[str, Any]]) -> None:
     """Set what APIFlask should write by itself, and complete its document when it is asked for.
 
     Parameters
@@ -45,8 +44,6 @@ def init_app(
         The service.
     settings : Settings
         Default use case and limits.
-    limited : collection of str
-        Blueprints whose views RATE_LIMIT counts.
     path_parameters : mapping
         What paths take beside a `model_id`, by name.
     """
@@ -62,6 +59,7 @@ def init_app(
     @app.spec_processor  # type: ignore[arg-type]  # a dict, since the format is JSON
     def complete(spec: dict[str, Any]) -> dict[str, Any]:
         use_cases = _default_first(settings.default_use_case)
+        spec["tags"] = [*{tag["name"]: tag for tag in spec["tags"]}.values()]  # blueprints may share one
         spec["components"]["schemas"] |= _record_schemas(use_cases)
         for path, body in _bodies(use_cases, settings).items():
             operation = spec["paths"][path]["post"]
@@ -74,9 +72,14 @@ def init_app(
         )
         uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
         described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), **path_parameters}
-        counted = _paths(app, limited) if settings.rate_limit else set()
+        counted = _paths(app, limits.count_request) if settings.rate_limit else set()
+        guarded = _paths(app, auth.require_user, *([auth.require_user_if_set] if settings.auth_required else []))
+        if guarded:
+            spec["components"]["securitySchemes"] = {auth.auth.name: auth.auth.get_security_scheme()}
         for path, item in spec["paths"].items():
             for operation in item.values():
+                if path in guarded:
+                    operation["security"] = [{auth.auth.name: []}]
                 for parameter in operation.get("parameters", []):
                     if parameter["in"] == "path":
                         parameter |= described[parameter["name"]]
@@ -175,9 +178,10 @@ def _use_case_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
     }
 
 
-def _paths(app: APIFlask, blueprints: Collection[str]) -> set[str]:
-    """The paths of some blueprints' views, as OpenAPI writes them."""
-    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] in blueprints]
+def _paths(app: APIFlask, *checks: Callable[[], Any]) -> set[str]:
+    """The paths of the blueprints that make any of these checks before a request, as OpenAPI writes them."""
+    blueprints = {name for name, made in app.before_request_funcs.items() if not set(checks).isdisjoint(made)}
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[0] in blueprints]
     return {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in rules}
 
 

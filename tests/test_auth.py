@@ -230,6 +230,7 @@ def test_the_view_knows_the_user(guarded: APIFlask) -> None:
 
 def test_a_blueprint_of_ones_own_can_require_users(changing_file: Path, tmp_path: Path) -> None:
     blueprint = APIBlueprint("extra", __name__)
+    blueprint.before_request(module.require_user)
 
     @blueprint.get("/extra")
     def extra() -> dict[str, Any]:
@@ -238,7 +239,6 @@ def test_a_blueprint_of_ones_own_can_require_users(changing_file: Path, tmp_path
 
     app = create_app(Settings(model_registry=tmp_path, auth_required=False, auth_users_file=changing_file))
     app.register_blueprint(blueprint)
-    module.require(app, ["extra"])
     client = app.test_client()
     assert_refused(client.get("/extra"))
     assert client.get("/extra", auth=ALICE).json == {"user": "alice"}

@@ -12,6 +12,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -246,7 +247,7 @@ def test_a_model_is_described_by_the_public_part_of_its_manifest(
     answer = service.get(f"/models/{name}").json
     assert answer == service.get(f"/models/{artifact.model_id}").json
     for part in ("model_id", "metrics", "parameters", "features", "target", "version", "libraries", "created"):
-        assert answer[part] == json.loads(json.dumps(artifact.manifest[part]))
+        assert answer[part] == json.loads(json.dumps(artifact.manifest.to_json()[part]))
     assert not answer.keys() & {"files", "hmac"}
 
 
@@ -293,7 +294,7 @@ def test_a_model_without_a_report_is_served_and_has_none(
     source = registry.latest("credit")
     manifest = registry.manifest(source)
     files = {name: registry.read(source, name, manifest) for name in manifest.files if name != "report.html"}
-    model_id = registry.save(files, {**manifest, "model_id": "credit-lightgbm_v1.0.0-9999999999.000000"})
+    model_id = registry.save(files, replace(manifest, model_id="credit-lightgbm_v1.0.0-9999999999.000000"))
     assert client.post(f"/output/{model_id}", json=record).status_code == 200
     assert_problem(client.get(f"/models/{model_id}/report"), 503)
 
@@ -912,9 +913,9 @@ def test_no_answer_repeats_what_the_client_sent(
 
 def test_nobody_is_told_how_a_small_group_fares(service: FlaskClient, artifact: Artifact) -> None:
     groups = artifact.manifest.groups["foreign_worker"]
-    assert min(group["rows"] for group in groups["values"].values()) < 20
+    assert min(group["rows"] for group in groups.values.values()) < 20
     told = service.get("/models/credit").text
-    figures = [groups["disparate_impact"], *(group["mean_score"] for group in groups["values"].values())]
+    figures = [groups.disparate_impact, *(group["mean_score"] for group in groups.values.values())]
     assert not [figure for figure in figures if str(figure) in told]
     assert "Foreign worker: disparate impact withheld" in service.get("/models/credit/report").text
 

@@ -19,7 +19,7 @@ from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
-from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Classification, CostMatrix

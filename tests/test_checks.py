@@ -13,7 +13,7 @@ from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
-from tabserve.models.regression import Lasso, LinearRegression
+from tabserve.models.scikit import Lasso, LinearRegression
 from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.transformers import Blank, MinMax, OneHot, RemapTarget, Target

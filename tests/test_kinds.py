@@ -11,7 +11,7 @@ from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate, SmallestMetric
 from tabserve.models.lightgbm import LgbRegressor
-from tabserve.models.regression import LinearRegression
+from tabserve.models.scikit import LinearRegression
 from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.transformers import RemapTarget, Target
 from tabserve.tuning import Real, Whole

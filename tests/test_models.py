@@ -29,7 +29,7 @@ from tabserve.evaluation.metrics import r2, roc_auc
 from tabserve.models.base import Classifier, Model, Regressor
 from tabserve.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
 from tabserve.models.linear import LogisticRegression
-from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
+from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
 from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
 

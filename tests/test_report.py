@@ -17,7 +17,7 @@ from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group_gate
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
-from tabserve.models.regression import LinearRegression
+from tabserve.models.scikit import LinearRegression
 from tabserve.registry.manifest import ChampionComparison, Manifest, ThresholdOutcome, Tried
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report

@@ -43,7 +43,7 @@ from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.hold_out import held_out
 from tabserve.models.lightgbm import LgbClassifier, LgbRegressor
 from tabserve.models.linear import LogisticRegression
-from tabserve.models.regression import LinearRegression
+from tabserve.models.scikit import LinearRegression
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import Registry

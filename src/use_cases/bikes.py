@@ -8,7 +8,7 @@ from tabserve.columns.features import CyclicInteger, Integer, OrderedCategory
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.models.lightgbm import LgbCountRegressor
-from tabserve.models.regression import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.tasks.regression import Regression
 from tabserve.transformers import MinMax, OneHot, Target
 from tabserve.tuning import Real, Whole

@@ -12,7 +12,7 @@ from marshmallow import RAISE, ValidationError, pre_load
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
-from tabserve.registry.stores import MODEL_ID
+from tabserve.registry.model_id import MODEL_ID
 
 MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema knows no named groups
 

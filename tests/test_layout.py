@@ -31,8 +31,8 @@ def top_level(name: str) -> str:
     return "tabserve.api" if f"{name}.".startswith("tabserve.api.") else name.partition(".")[0]
 
 
-def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
-    """Top-level names of the modules that a fresh interpreter holds after some code."""
+def loaded_after(code: str, cwd: Path = ROOT) -> set[str]:
+    """Names of the modules that a fresh interpreter holds after some code."""
     code += "\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -42,7 +42,12 @@ def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
         text=True,
         check=True,
     )
-    return {top_level(name) for name in done.stdout.split()}
+    return set(done.stdout.split())
+
+
+def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
+    """Top-level names of these modules."""
+    return {top_level(name) for name in loaded_after(code, cwd)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -79,3 +84,8 @@ def test_the_service_is_imported_without_the_libraries_of_training_and_makes_no_
     assert {"tabserve", "flask"} <= loaded
     assert not loaded & HEAVY
     assert not list(tmp_path.iterdir())
+
+
+def test_a_declaration_needs_nothing_of_the_registry_but_how_models_are_named() -> None:
+    loaded = loaded_after("import tabserve.declaration.discovery, tabserve.declaration.use_case")
+    assert {name for name in loaded if name.startswith("tabserve.registry.")} == {"tabserve.registry.model_id"}

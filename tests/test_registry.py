@@ -90,7 +90,7 @@ def test_a_model_id_is_its_parts():
     assert ModelId.parse(GOOD_ID) == ModelId("credit", "lightgbm", "1.0.0", "1795287600.123456")
 
 
-@given(st.from_regex(tabserve.registry.stores.MODEL_ID, fullmatch=True))
+@given(st.from_regex(tabserve.registry.model_id.MODEL_ID, fullmatch=True))
 def test_every_model_id_is_written_as_it_was_read(text):
     assert str(ModelId.parse(text)) == text
 

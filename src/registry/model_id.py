@@ -1,8 +1,13 @@
 """model_id: the name of an artifact."""
 
+import re
 from dataclasses import dataclass
 
-from tabserve.registry.stores import MODEL_ID
+MODEL_ID = re.compile(
+    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
+    r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)

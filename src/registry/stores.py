@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from tabserve.errors import StoreAwayError
+from tabserve.registry.model_id import MODEL_ID
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +36,6 @@ BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefi
 KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)  # a SHA-256: the names under which a cache keeps files
 TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9]+", re.ASCII | re.DOTALL)  # a file that is being written
 ABANDONED_AFTER = 3600  # seconds after which what is unfinished is taken for a killed process's
-MODEL_ID = re.compile(
-    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
-    r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
-    re.ASCII,
-)
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
 
 # Bytes beyond which a file is not read: nobody trained it, and a worker would end of it.

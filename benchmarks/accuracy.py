@@ -20,6 +20,7 @@ from rich.console import Console
 from sklearn.base import clone
 from tabserve import __version__
 from tabserve.aliases import Matrix, Vector
+from tabserve.columns.matrix import Columns
 from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.evaluation.bootstrap import bootstrap_intervals
@@ -33,9 +34,12 @@ OUTPUT = Path(__file__).with_name("ACCURACY.md")
 SEED = 2026  # of the cross-validations here: other folds than those that training tuned on
 
 
-def fold_scores(model: Model, X: Matrix, y: Vector, folds: Sequence[Fold]) -> Vector:
+def fold_scores(model: Model, X: Matrix, y: Vector, columns: Columns, folds: Sequence[Fold]) -> Vector:
     """AUC of a model on each fold, shape (n_folds,)."""
-    return np.array([roc_auc(y[rows], clone(model).fit(X[fit], y[fit]).predict_score(X[rows])) for fit, rows in folds])
+    fitted = [clone(model).fit(X[rows], y[rows], columns) for rows, _ in folds]
+    return np.array(
+        [roc_auc(y[rows], one.predict_score(X[rows])) for one, (_, rows) in zip(fitted, folds, strict=True)]
+    )
 
 
 def repeated(values: Vector) -> str:
@@ -48,20 +52,16 @@ def main() -> None:
     plan = Plan()
     table = read(use_case, use_case.path)
     whole, train, test, _ = split(use_case, table, plan.seed)
-    defaults = replace(
-        use_case.algorithms[0],
-        name="defaults",
-        model=LgbClassifier(categorical=use_case.algorithms[0].model.get_params()["categorical"]),
-        search_space={},
-    )
+    unconstrained = replace(use_case, features=tuple(replace(one, monotone=0) for one in use_case.features))
+    defaults = replace(use_case.algorithms[0], name="defaults", model=LgbClassifier(), search_space={})
 
     started = time.perf_counter()
     tuned = fit(use_case, use_case.algorithms[0], train, plan)
     seconds = time.perf_counter() - started
     algorithms = {
-        "LightGBM, tuned": replace(use_case.algorithms[0], model=tuned.model),
-        "LightGBM, defaults": defaults,
-        "logistic baseline": use_case.baseline,
+        "LightGBM, tuned": (use_case, replace(use_case.algorithms[0], model=tuned.model)),
+        "LightGBM, defaults": (unconstrained, defaults),
+        "logistic baseline": (use_case, use_case.baseline),
     }
     hold_out = score(use_case, tuned, test)
     low, high = bootstrap_intervals(test.y, hold_out, use_case.task.metrics, plan.seed)["roc_auc"]
@@ -76,9 +76,9 @@ def main() -> None:
         "| | 10 x 5-fold cross-validation, mean ± sd of the repeats | nested, 5 outer folds |",
         "|---|---|---|",
         *(
-            f"| {name} | {repeated(repeated_scores(use_case, algorithm, whole))} "
-            f"| {nested(use_case, algorithm, whole, plan):.4f} |"
-            for name, algorithm in algorithms.items()
+            f"| {name} | {repeated(repeated_scores(declared, algorithm, whole))} "
+            f"| {nested(declared, algorithm, whole, plan):.4f} |"
+            for name, (declared, algorithm) in algorithms.items()
         ),
         "",
         "The tuned parameters of the first column were chosen on 70 % of the rows that it is measured on, and the",
@@ -101,8 +101,9 @@ def main() -> None:
 
 def repeated_scores(use_case: UseCase, algorithm: Algorithm, whole: Part) -> Vector:
     """AUC of fixed parameters on each fold of 10 x 5-fold cross-validation."""
-    X = clone(use_case.pipeline(algorithm)).fit_transform(features_of(use_case, whole))
-    return fold_scores(algorithm.model, X, whole.y, use_case.task.folds(whole.y, 5, 10, SEED))
+    pipeline = clone(use_case.pipeline(algorithm))
+    X = pipeline.fit_transform(features_of(use_case, whole))
+    return fold_scores(algorithm.model, X, whole.y, pipeline.columns_, use_case.task.folds(whole.y, 5, 10, SEED))
 
 
 def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> float:
@@ -114,7 +115,8 @@ def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> 
             predicted = score(use_case, fit(use_case, algorithm, inner, plan), outer)
         else:  # nothing to tune: not the number of trees, either
             pipeline = clone(use_case.pipeline(algorithm))
-            model = clone(algorithm.model).fit(pipeline.fit_transform(features_of(use_case, inner)), inner.y)
+            X = pipeline.fit_transform(features_of(use_case, inner))
+            model = clone(algorithm.model).fit(X, inner.y, pipeline.columns_)
             predicted = model.predict_score(pipeline.transform(features_of(use_case, outer)))
         scores.append(roc_auc(outer.y, predicted))
     return float(np.mean(scores))

@@ -161,7 +161,7 @@ def with_trees(artifact: Artifact, number: int) -> Any:
     assert isinstance(artifact.target, RemapTarget)
     parameters = {**artifact.model.get_params(), "num_rounds": number}
     matrix, y = artifact.pipeline.transform(table.records), artifact.target.transform(table.target or [])
-    return type(artifact.model)(**parameters).fit(matrix, y)
+    return type(artifact.model)(**parameters).fit(matrix, y, artifact.pipeline.columns_)
 
 
 def model_text(artifact: Artifact) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 from tabserve.aliases import Matrix, Record, Vector
 from tabserve.errors import NothingToPredictError
 from tabserve.models.base import Classifier
-from tabserve.pipeline import Pipeline
 from tabserve.registry.artifact import Artifact
 
 MOST_REASONS = 4
@@ -52,7 +51,7 @@ class Explanation:
     base_value : float
         The part of the raw score that is the same for all records.
     contributions : dict
-        What each column added, by name: the features, then the derived columns.
+        What each column added, by name: the features, then the derived columns; 0 for one that the model does not see.
     reasons : list of Reason
         At most four columns that pushed the score towards the decision, up for 1 and down for 0, most first. A value
         is no decision: of a regression, the columns that raised it.
@@ -96,7 +95,7 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
     if not records:
         raise NothingToPredictError
     encoded = artifact.encoder.transform(records)
-    matrix = Pipeline(artifact.pipeline.steps[1:]).transform(encoded)
+    matrix = artifact.pipeline.transform_encoded(encoded)
     contributions = _by_column(artifact, artifact.model.contributions(matrix))
     scores = artifact.model.predict_score(matrix)
     results = artifact.model.answer(scores)["result"]
@@ -123,7 +122,7 @@ def _explanation(artifact: Artifact, result: float, score: float, row: Vector, p
 
 def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
     """The contributions of the model's columns added up by the encoder's columns; the base value stays last."""
-    by_column = artifact.pipeline.by_origin(contributions[:, :-1], len(artifact.encoder.columns))
+    by_column = artifact.pipeline.by_origin(contributions[:, :-1])
     return np.hstack([by_column, contributions[:, -1:]])
 
 

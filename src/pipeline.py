@@ -1,75 +1,108 @@
-"""Pipeline: transformers in a row."""
+"""Pipeline: from records to the matrix that a model is fitted on."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from tabserve.aliases import Matrix
-from tabserve.transformers import Transformer
+from tabserve.aliases import Matrix, Records, Vector
+from tabserve.base import Estimator
+from tabserve.columns.matrix import MatrixColumn, check_described
+from tabserve.transformers import RecordEncoder, Transformer
 
 
-class Pipeline(Transformer):
-    """Transformers, each fed with what the one before it made; itself a transformer.
+class Pipeline(Estimator):
+    """An encoder of records, then transformers, each fed with what the one before it made.
+
+    Many pipelines may be fitted on one table that was encoded once: `fit_encoded` and `transform_encoded` begin after
+    the encoder.
 
     Parameters
     ----------
-    steps : tuple of Transformer
-        At least one. The first takes records, the others matrices.
+    encoder : RecordEncoder
+        From records to a matrix.
+    transformers : tuple of Transformer
+        From matrix to matrix.
 
     Examples
     --------
     >>> from tabserve.transformers import OneHot, RecordEncoder
     >>> from tabserve.columns.features import Category
     >>> housing = Category(name="housing", description="Housing", values=("rent", "own"))
-    >>> pipeline = Pipeline((RecordEncoder((housing,)), OneHot((0,))))
+    >>> pipeline = Pipeline(RecordEncoder((housing,)), (OneHot(("housing",)),))
     >>> pipeline.fit_transform([{"housing": "own"}, {"housing": "rent"}]).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(self, steps: tuple[Transformer, ...]) -> None:
-        self.steps = steps
+    def __init__(self, encoder: RecordEncoder, transformers: tuple[Transformer, ...] = ()) -> None:
+        self.encoder = encoder
+        self.transformers = transformers
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit each step on what the steps before it made of `X`."""
+    @property
+    def columns_(self) -> tuple[MatrixColumn, ...]:
+        """The columns of the matrix that a model gets."""
+        return self.transformers[-1].columns_ if self.transformers else self._encoded_columns
+
+    @property
+    def _encoded_columns(self) -> tuple[MatrixColumn, ...]:
+        return tuple(map(MatrixColumn, self.encoder.columns))
+
+    def check_is_fitted(self) -> None:
+        """Raise `NotFittedError` unless all parts are fitted."""
+        for part in (self.encoder, *self.transformers):
+            part.check_is_fitted()
+
+    def fit(self, X: Records, y: Vector | None = None) -> Self:
+        """Fit all parts on records and, where a transformer needs them, targets."""
         self.fit_transform(X, y)
         return self
 
-    def check_is_fitted(self) -> None:
-        """Raise `NotFittedError` unless all steps are fitted."""
-        for step in self.steps:
-            step.check_is_fitted()
+    def transform(self, X: Records) -> Matrix:
+        """Send records through all parts.
 
-    def transform(self, X: Any) -> Any:
-        """Send `X` through all steps."""
-        for step in self.steps:
-            X = step.transform(X)
+        Raises
+        ------
+        InvalidRecordsError
+            With the positions of all records that cannot be encoded.
+        """
+        return self.transform_encoded(self.encoder.transform(X))
+
+    def fit_transform(self, X: Records, y: Vector | None = None) -> Matrix:
+        """`fit`, then `transform` the same records."""
+        return self.fit_transform_encoded(self.encoder.fit().transform(X), y)
+
+    def fit_encoded(self, X: Matrix, y: Vector | None = None) -> Self:
+        """Fit all parts on what the encoder made of records."""
+        self.fit_transform_encoded(X, y)
+        return self
+
+    def transform_encoded(self, X: Matrix) -> Matrix:
+        """Send what the encoder made of records through the transformers."""
+        for transformer in self.transformers:
+            X = transformer.transform(X)
         return X
 
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """Fit each step and send `X` through it."""
-        for step in self.steps:
-            X = step.fit_transform(X, y)
+    def fit_transform_encoded(self, X: Matrix, y: Vector | None = None) -> Matrix:
+        """`fit_encoded`, then `transform_encoded` the same matrix."""
+        self.encoder.fit()
+        columns = self._encoded_columns
+        for transformer in self.transformers:
+            X = transformer.fit_transform(X, y, columns)
+            columns = transformer.columns_
+            check_described(X, columns)
         return X
 
-    def origins(self, n_columns: int) -> list[int]:
-        """From which column of the first step's matrix each column of the last step's comes."""
-        origins = list(range(n_columns))
-        for step in self.steps:
-            origins = [origins[column] for column in step.origins(len(origins))]
-        return origins
-
-    def by_origin(self, values: Matrix, n_columns: int) -> Matrix:
-        """Add up values of the last step's columns by the columns of the first step's that these come from.
+    def by_origin(self, values: Matrix) -> Matrix:
+        """Add up values of the model's columns by the encoder's columns that these come from.
 
         Parameters
         ----------
-        values : ndarray, shape (n_rows, n_last_columns)
-        n_columns : int
-            Columns of the first step's matrix.
+        values : ndarray, shape (n_rows, n_model_columns)
 
         Returns
         -------
-        ndarray, shape (n_rows, n_columns)
+        ndarray, shape (n_rows, n_encoder_columns)
+            A column that the model does not see holds 0.
         """
-        added_up = np.zeros((len(values), n_columns))
-        np.add.at(added_up.T, self.origins(n_columns), values.T)
+        places = {column.name: place for place, column in enumerate(self.encoder.columns)}
+        added_up = np.zeros((len(values), len(places)))
+        np.add.at(added_up.T, [places[column.name] for column in self.columns_], values.T)
         return added_up

@@ -512,10 +512,10 @@ def rehearse(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
     gaps[optional] = None
     try:
         with warnings.catch_warnings(action="ignore"):
-            for excluded, parameters in itertools.product({False, bool(use_case.protected)}, corners):
+            for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):
                 pipeline = clone(use_case.pipeline(algorithm, exclude_protected=excluded))
                 X = pipeline.fit_transform(features_of(use_case, few))
-                model = clone(algorithm.model).set_params(**parameters).fit(X, few.y)
+                model = clone(algorithm.model).set_params(**parameters).fit(X, few.y, pipeline.columns_)
                 pickled((pipeline, model))
                 both = np.vstack([X, pipeline.transform(gaps)])
                 check_scores(model, model.predict_score(both), len(both))
@@ -560,15 +560,16 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     InterruptedTrainingError
         On Ctrl-C while tuning.
     """
-    # a clone: the declaration's own steps stay unfitted
+    # a clone: the declaration's own transformers stay unfitted
     pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
     X = pipeline.fit_transform(features_of(use_case, train))
+    columns = pipeline.columns_
     folds = use_case.task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
     prototype = clone(algorithm.model)
 
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
         model = clone(prototype).set_params(**parameters)
-        result: CrossValidation = model.cross_validate(X, train.y, folds, use_case.task.metric, plan.jobs)
+        result: CrossValidation = model.cross_validate(X, train.y, folds, use_case.task.metric, plan.jobs, columns)
         return result
 
     total = plan.trials if algorithm.search_space else 1
@@ -581,7 +582,7 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
         trials = [Trial({}, cross_validate({}))]
         plan.progress(algorithm, trials, total)
     best = best_of(trials)
-    model = prototype.set_params(**{**best.parameters, **best.cross_validation.parameters}).fit(X, train.y)
+    model = prototype.set_params(**{**best.parameters, **best.cross_validation.parameters}).fit(X, train.y, columns)
     thresholds = use_case.task.thresholds(train.y, best.cross_validation.out_of_fold)
     model.threshold_ = next(iter(thresholds.values()), None)
     return Candidate(algorithm, pipeline, model, trials, best.cross_validation.out_of_fold, thresholds)
@@ -622,7 +623,8 @@ def refit(use_case: UseCase, candidate: Candidate, part: Part) -> Candidate:
     """The candidate with pipeline and model fitted anew on other rows, its parameters as they were chosen."""
     pipeline = clone(candidate.pipeline)
     X = pipeline.fit_transform(features_of(use_case, part))
-    return replace(candidate, pipeline=pipeline, model=clone(candidate.model).fit(X, part.y))
+    model = clone(candidate.model).fit(X, part.y, pipeline.columns_)
+    return replace(candidate, pipeline=pipeline, model=model)
 
 
 def score(use_case: UseCase, candidate: Candidate, part: Part) -> Vector:
@@ -743,11 +745,13 @@ def beside(
 def without_protected(
     use_case: UseCase, candidate: Candidate, train: Part, test: Part, hold_out_scores: Vector, plan: Plan
 ) -> ProtectedComparison | None:
-    """The headline metric with and without the protected columns, for the manifest; None when there are none.
+    """The headline metric with and without the protected columns, for the manifest.
+
+    None where there are no protected columns, or no others.
 
     The other model has the candidate's parameters: what it would gain by a search of its own is not known.
     """
-    if not use_case.protected:
+    if not use_case.can_exclude_protected:
         return None
     task = use_case.task
     chosen = {
@@ -757,8 +761,9 @@ def without_protected(
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
     X = pipeline.fit_transform(features_of(use_case, train))
     folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
-    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs)
-    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y)
+    columns = pipeline.columns_
+    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, columns)
+    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns)
     other = {
         CROSS_VALIDATION: validation.score,
         HOLD_OUT: task.metric(test.y, model.predict_score(pipeline.transform(features_of(use_case, test)))),

@@ -1,57 +1,48 @@
-"""Transformers: the steps from records to the matrix that a model is fitted on, and from a target column to numbers."""
+"""Encoders, from records and targets to numbers, and transformers, from that matrix to the one a model is fitted on."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self, cast
+from dataclasses import replace
+from typing import Any, Self, cast
 
 import numpy as np
 from tabserve.aliases import Matrix, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Category, Column, Feature, Integer
+from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 
 MANY_CLASSES = 100  # a target of more whole numbers is measured and not classified
 
 
-class Transformer(Estimator, ABC):
-    """A step that learns something from data and then changes data accordingly.
-
-    Attributes
-    ----------
-    keeps_columns : bool
-        Whether each column of a matrix stays in its place and keeps its codes, so that a model after this step may be
-        told of columns by their positions.
-    """
-
-    keeps_columns: ClassVar[bool] = False
+class Encoder(Estimator, ABC):
+    """The step from what clients and files hold to numbers. The declaration says all that there is to learn."""
 
     @abstractmethod
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from data.
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Build the look-ups.
 
         Parameters
         ----------
-        X : list, DataFrame or ndarray
-            n_rows records, values of the target column, or rows of a matrix.
-        y : ndarray, optional
-            Targets, shape (n_rows,), for a step that learns from them.
+        X, y : optional
+            Not read.
 
         Returns
         -------
-        Transformer
+        Encoder
             Itself.
         """
 
     @abstractmethod
     def transform(self, X: Any) -> Any:
-        """Change data by what was learnt.
+        """Encode values.
 
         Parameters
         ----------
-        X : list, DataFrame or ndarray
-            As for `fit`, the number of rows apart.
+        X : list or DataFrame
+            n_rows records, or values of the target column.
 
         Returns
         -------
@@ -65,40 +56,79 @@ class Transformer(Estimator, ABC):
         """
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """`fit`, then `transform` the same data.
-
-        Parameters
-        ----------
-        X : list, DataFrame or ndarray
-            As for `fit`.
-        y : ndarray, optional
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray of float64
-            As from `transform`.
-        """
+        """`fit`, then `transform`."""
         return self.fit(X, y).transform(X)
 
-    def origins(self, n_columns: int) -> list[int]:
-        """From which column each column that `transform` makes comes.
+
+class Transformer(Estimator, ABC):
+    """A step from matrix to matrix, between the encoder and the model.
+
+    It names columns, and learns where they are when it is fitted. A name that does not reach it is passed over: an
+    earlier step may have dropped the column.
+
+    Attributes
+    ----------
+    columns_ : tuple of MatrixColumn
+        The columns that `transform` makes.
+    """
+
+    columns_: tuple[MatrixColumn, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The declared columns that its parameters name."""
+        return ()
+
+    def keeps_order(self, column: Column) -> bool:
+        """Whether the values of a declared column come out in their order, or not at all; known before `fit`.
+
+        No promise of `monotone` can be kept without that.
+        """
+        return False
+
+    @abstractmethod
+    def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
+        """Learn from a matrix.
 
         Parameters
         ----------
-        n_columns : int
-            Columns of the matrix that is transformed; for a step that takes records, of the one that it makes.
+        X : ndarray, shape (n_rows, n_columns)
+        y : ndarray, shape (n_rows,), optional
+            Targets, for a step that learns from them.
+        columns : sequence of MatrixColumn
+            What each column holds. Only a step that names no column may do without it.
 
         Returns
         -------
-        list of int
-            A position, from 0 to `n_columns` - 1, for each new column.
+        Transformer
+            Itself.
         """
-        return list(range(n_columns))
+
+    @abstractmethod
+    def transform(self, X: Matrix) -> Matrix:
+        """Change a matrix by what was learnt.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_rows, n_columns)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_new_columns)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
+    def fit_transform(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Matrix:
+        """`fit`, then `transform` the same matrix."""
+        return self.fit(X, y, columns).transform(X)
 
 
-class RecordEncoder(Transformer):
-    """Records to a matrix of numbers: the first step of every pipeline.
+class RecordEncoder(Encoder):
+    """Records to a matrix of numbers: the first part of every pipeline.
 
     A category becomes its position among the declared values, a number stays itself, a missing value becomes NaN where
     the feature allows one. Nothing is guessed: a record with a key too many or too few, or with a value that is not
@@ -186,33 +216,41 @@ def _records(X: Records) -> Sequence[Record]:
     return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
 
 
-class Blank(Transformer):
-    """Columns that the model must not see: every value in them becomes 0.
-
-    They keep their places, so that what is declared by a column's position stays right.
+class Drop(Transformer):
+    """Columns that the model must not see are left out.
 
     Parameters
     ----------
-    columns : tuple of int
-        The columns to blank.
+    columns : tuple of str
+        Names of declared columns.
+
+    Attributes
+    ----------
+    kept_ : list of int
+        Positions of the others.
     """
 
-    keeps_columns = True
-
-    def __init__(self, columns: tuple[int, ...]) -> None:
+    def __init__(self, columns: tuple[str, ...]) -> None:
         self.columns = columns
 
-    def fit(self, X: Matrix, y: Any = None) -> Self:
-        """Note the width of a (n_rows, n_columns) matrix."""
-        self.n_columns_ = X.shape[1]
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.columns
+
+    def keeps_order(self, column: Column) -> bool:
+        return True
+
+    def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
+        """Find the columns of a (n_rows, n_columns) matrix."""
+        check_described(X, columns)
+        self.kept_ = [place for place, column in enumerate(columns) if column.name not in self.columns]
+        self.columns_ = tuple(columns[place] for place in self.kept_)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
-        """The matrix with 0 in those columns."""
+        """The matrix without those columns."""
         self.check_is_fitted()
-        blanked = X.copy()
-        blanked[:, self.columns] = 0.0
-        return blanked
+        return X[:, self.kept_]
 
 
 class OneHot(Transformer):
@@ -222,38 +260,62 @@ class OneHot(Transformer):
 
     Parameters
     ----------
-    columns : tuple of int
-        The columns that hold codes.
+    columns : tuple of str, optional
+        Names of declared columns that hold few values; by default every category without an order.
 
     Attributes
     ----------
-    levels_ : list of ndarray
-        The codes seen in each column, ascending.
+    kept_ : list of int
+        Positions of the columns that stay as they are.
+    levels_ : list of (int, ndarray)
+        Position of each other column, and the codes seen in it, ascending.
     """
 
-    def __init__(self, columns: tuple[int, ...]) -> None:
+    def __init__(self, columns: tuple[str, ...] | None = None) -> None:
         self.columns = columns
 
-    def fit(self, X: Matrix, y: Any = None) -> Self:
-        """Find the codes of each column of a (n_rows, n_columns) matrix."""
-        self.levels_ = [np.unique(column[~np.isnan(column)]) for column in (X[:, i] for i in self.columns)]
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.columns or ()
+
+    def keeps_order(self, column: Column) -> bool:
+        return not self._takes(MatrixColumn(column))
+
+    def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
+        """Find the codes of the columns of a (n_rows, n_columns) matrix."""
+        check_described(X, columns)
+        taken = [place for place, column in enumerate(columns) if self._takes(column)]
+        self.kept_ = [place for place in range(len(columns)) if place not in taken]
+        self.levels_ = [(place, np.unique(X[~np.isnan(X[:, place]), place])) for place in taken]
+        made = [
+            MatrixColumn(columns[place].origin, level) for place, levels in self.levels_ for level in levels.tolist()
+        ]
+        self.columns_ = (*(columns[place] for place in self.kept_), *made)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
         """A matrix of n_rows rows: the other columns, then a column for each level."""
         self.check_is_fitted()
-        others = np.delete(X, self.columns, axis=1)
-        levels = [X[:, [i]] == levels for i, levels in zip(self.columns, self.levels_, strict=True)]
-        return np.hstack([others, *levels]).astype(np.float64)
+        levels = [X[:, [place]] == levels for place, levels in self.levels_]
+        return np.hstack([X[:, self.kept_], *levels]).astype(np.float64)
 
-    def origins(self, n_columns: int) -> list[int]:
-        self.check_is_fitted()
-        others = [column for column in range(n_columns) if column not in self.columns]
-        levels = [column for column, levels in zip(self.columns, self.levels_, strict=True) for _ in levels]
-        return others + levels
+    def _takes(self, column: MatrixColumn) -> bool:
+        if self.columns is None:
+            return column.is_nominal
+        return column.name in self.columns and not column.is_level
 
 
-class MinMax(Transformer):
+class Scaler(Transformer):
+    """A step that changes the unit of each column and leaves each in its place."""
+
+    def keeps_order(self, column: Column) -> bool:
+        return True
+
+    def _note(self, columns: Columns) -> None:
+        self.columns_ = tuple(replace(column, scaled=True) for column in columns)
+
+
+class MinMax(Scaler):
     """Every column to the range from 0 to 1; a missing value becomes 0.
 
     Attributes
@@ -263,11 +325,12 @@ class MinMax(Transformer):
         column is 1.
     """
 
-    def fit(self, X: Matrix, y: Any = None) -> Self:
+    def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
         """Measure the columns of a (n_rows, n_columns) matrix."""
         self.low_: Vector = np.fmin.reduce(X)
         distance = np.fmax.reduce(X) - self.low_
         self.range_: Vector = np.where(distance > 0, distance, 1.0)
+        self._note(columns)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
@@ -276,7 +339,7 @@ class MinMax(Transformer):
         return np.nan_to_num((X - self.low_) / self.range_, nan=0.0)
 
 
-class Standardize(Transformer):
+class Standardize(Scaler):
     """Every column to mean 0 and standard deviation 1; a missing value becomes the mean.
 
     Attributes
@@ -285,7 +348,7 @@ class Standardize(Transformer):
         Mean of each column, NaN where it has no value, and standard deviation; the scale of a constant column is 1.
     """
 
-    def fit(self, X: Matrix, y: Any = None) -> Self:
+    def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
         """Measure the columns of a (n_rows, n_columns) matrix."""
         known = ~np.isnan(X).all(axis=0)
         self.mean_: Vector = np.full(X.shape[1], np.nan)
@@ -294,6 +357,7 @@ class Standardize(Transformer):
         deviation[known] = np.nanstd(X[:, known], axis=0)
         varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding gives constant columns a deviation, too
         self.scale_: Vector = np.where(varies & (deviation > 0), deviation, 1.0)
+        self._note(columns)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
@@ -302,7 +366,7 @@ class Standardize(Transformer):
         return np.nan_to_num((X - self.mean_) / self.scale_, nan=0.0)
 
 
-class Target(Transformer):
+class Target(Encoder):
     """The target column as numbers.
 
     Parameters

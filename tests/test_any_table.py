@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tabserve.train_pipeline
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import FailedGatesError, TabserveError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupBy
@@ -102,8 +102,8 @@ def some_case(random: Random) -> Case:
     return Case(use_case, rows, [*cells, "outcome"], random.random() < 0.3)
 
 
-def some_steps(random: Random, features: tuple[Feature, ...]) -> tuple[Any, ...]:
-    one_hot = (OneHot(columns_of(features, Category)), Standardize())
+def some_transformers(random: Random) -> tuple[Any, ...]:
+    one_hot = (OneHot(), Standardize())
     return random.choice([(), (MinMax(),), (Standardize(),), one_hot, one_hot])
 
 
@@ -113,10 +113,9 @@ def some_classes(
     rate = random.choice([0.5, 0.5, 0.4, 0.1, 0.0])
     outcome = Category(name="outcome", description="-", values=("no", "yes"))
     groups = tuple(GroupBy(feature=feature.name) for feature in features if random.random() < 0.5)
-    trees = LgbClassifier(categorical=columns_of(features, Category))
     algorithms = (
-        Algorithm(name="trees", model=trees, search_space=SEARCH_SPACE),
-        Algorithm(name="line", model=LogisticRegression(), transformers=some_steps(random, features)),
+        Algorithm(name="trees", model=LgbClassifier(), search_space=SEARCH_SPACE),
+        Algorithm(name="line", model=LogisticRegression(), transformers=some_transformers(random)),
     )
     gates = (SmallestMetric("roc_auc", random.choice([0.0, 0.6])), ChampionMargin("expected_cost", 9.0))
     declared = {
@@ -137,8 +136,8 @@ def some_numbers(
     trees = LgbRegressor if low or random.random() < 0.5 else LgbCountRegressor
     other = random.choice([LinearRegression(floor=0), Lasso(), SVR(), DecisionTreeRegressor()])
     algorithms = (
-        Algorithm(name="trees", model=trees(categorical=columns_of(features, Category)), search_space=SEARCH_SPACE),
-        Algorithm(name="line", model=other, transformers=some_steps(random, features)),
+        Algorithm(name="trees", model=trees(), search_space=SEARCH_SPACE),
+        Algorithm(name="line", model=other, transformers=some_transformers(random)),
     )
     gates = (LargestGap("r2", random.choice([0.0, 1e9])), ChampionMargin("r2", 1e9))
     declared = {"task": Regression(), "algorithms": algorithms, "gates": gates}

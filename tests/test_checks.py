@@ -16,7 +16,16 @@ from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import Lasso, LinearRegression
 from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.tasks.regression import Regression
-from tabserve.transformers import Blank, MinMax, OneHot, RemapTarget, Target
+from tabserve.transformers import (
+    Drop,
+    MinMax,
+    OneHot,
+    RecordEncoder,
+    RemapTarget,
+    Standardize,
+    Target,
+    Transformer,
+)
 from tabserve.tuning import Real, Whole
 
 SIZE = Number(name="size", description="-", low=1, high=9)
@@ -25,8 +34,8 @@ COLOUR = Category(name="colour", description="-", values=("red", "blue"))
 HOUR = CyclicInteger(name="hour", description="-", low=0, high=24)
 PRICE = Number(name="price", description="-", low=0, high=100)
 FEATURES = (SIZE, GRADE, COLOUR, HOUR)
-LINEAR = Algorithm(name="linear", model=LinearRegression(), transformers=(OneHot((2,)), MinMax()))
-TREES = Algorithm(name="trees", model=LgbRegressor(categorical=(2,)))
+LINEAR = Algorithm(name="linear", model=LinearRegression(), transformers=(OneHot(("colour",)), MinMax()))
+TREES = Algorithm(name="trees", model=LgbRegressor())
 WORKS: dict[str, Any] = {
     "name": "things",
     "title": "Things",
@@ -218,99 +227,85 @@ def test_a_parameter_that_no_manifest_can_hold_is_refused(alpha: Any) -> None:
     refused("the model's parameters must be plain numbers", **trees(Lasso(alpha=alpha)))
 
 
-@pytest.mark.parametrize(
-    ("categorical", "problem"),
-    [
-        ((99,), "categorical names column 99, and there are the columns 0 to 3"),
-        ((-1,), "categorical names column -1"),
-        ((2.0,), "categorical names column 2.0"),
-        ("colour", "categorical names column c"),
-        ((2, 0), "categorical names 'size', which holds no codes"),
-    ],
-)
-def test_categorical_names_columns_that_hold_codes(categorical: Any, problem: str) -> None:
-    refused(problem, **trees(LgbRegressor(categorical=categorical)))
+@pytest.mark.parametrize("step", [OneHot(("colour", "color")), Drop(("color",)), OneHot((2,)), OneHot("color")])
+def test_a_transformer_names_columns_that_are_there(step: Any) -> None:
+    problem = (
+        rf"{type(step).__name__} names the column ('color'|2|'c'), which is not there; there are: size, grade, colour"
+    )
+    refused(problem, **trees(LgbRegressor(), step))
+    derived = Grouping(name="color", description="-", category="colour", groups={"any": ("red", "blue")})
+    assert declare(derived=(derived,), **trees(LgbRegressor(), OneHot(("color",)))).algorithms[0].transformers
 
 
-def test_a_whole_number_is_a_code_unless_it_may_be_negative_or_is_too_large() -> None:
-    for low, high, works in ((0, 9, True), (-1, 9, False), (0, 2**31, False)):
-        number = Integer(name="size", description="-", low=low, high=high)
-        changes = {"features": (number, *FEATURES[1:]), **trees(LgbRegressor(categorical=(0, 2)))}
-        if works:
-            declare(**changes)
-        else:
-            refused("categorical names 'size', which holds no codes", **changes)
+def test_what_encodes_records_is_no_transformer() -> None:
+    with pytest.raises(InvalidUseCaseError, match="transformers of 'trees' must be a tuple"):
+        trees(LgbRegressor(), RecordEncoder(FEATURES))
 
 
 # promises
 
 
-@pytest.mark.parametrize(
-    ("monotone", "problem"),
-    [
-        ((1, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns, the derived ones too"),
-        ((1, 0, 0, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns"),
-        ((2, 0, 0, 0), "monotone needs 1, -1 or 0 for each of the 4 columns"),
-        ((0, 0, 1, 0), "'colour' is a category without an order, and cannot be monotone"),
-    ],
-)
-def test_monotone_has_a_sign_for_each_column_that_has_an_order(monotone: Any, problem: str) -> None:
-    for categorical in ((), (2,)):
-        refused(problem, **trees(LgbRegressor(categorical=categorical, monotone=monotone)))
-
-
-def test_a_column_is_not_categorical_and_monotone_at_once() -> None:
-    model = LgbRegressor(categorical=(1,), monotone=(0, 1, 0, 0))
-    refused("'grade' is a category without an order, and cannot be monotone", **trees(model))
-
-
-@pytest.mark.parametrize("monotone", [(), (0, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0)])
-def test_a_promise_that_a_model_is_not_told_of_is_refused(monotone: tuple[int, ...]) -> None:
-    problem = "'size' is declared as monotone=1, and the model is not told to keep that"
-    refused(problem, features=promising(SIZE), **trees(LgbRegressor(monotone=monotone)))
+def test_a_promise_needs_a_model_that_can_keep_it() -> None:
+    problem = "'size' is declared as monotone=1, and Lasso is a model that cannot keep that"
+    refused(problem, features=promising(SIZE), **trees(Lasso()))
+    assert declare(features=promising(SIZE), **trees(LgbRegressor())).features[0].monotone == 1
 
 
 def test_a_promise_must_be_kept_by_every_algorithm_that_may_answer_and_not_by_the_baseline() -> None:
-    kept = Algorithm(name="trees", model=LgbRegressor(monotone=(1, -1, 0, 0)))
     features = promising(SIZE)
-    assert declare(features=features, algorithms=(kept,)).algorithms == (kept,)  # which may promise more
-    with pytest.raises(InvalidUseCaseError, match=r"^things, linear: 'size' is declared as monotone=1, and the model"):
-        declare(features=features, algorithms=(kept, LINEAR))
+    assert declare(features=features, algorithms=(TREES,)).baseline is LINEAR
+    with pytest.raises(InvalidUseCaseError, match=r"^things, linear: 'size' is declared as monotone=1, and Linear"):
+        declare(features=features, algorithms=(TREES, LINEAR))
+
+
+def test_a_promise_needs_transformers_that_keep_the_order_of_its_values() -> None:
+    problem = "'grade' is declared as monotone=-1, and OneHot, which stands before the model, does not keep the order"
+    changes = trees(LgbRegressor(), MinMax(), OneHot(("grade",)))
+    refused(problem, features=promising(GRADE, -1), **changes)
+    assert declare(features=promising(SIZE), **changes).algorithms[0].transformers
+
+
+@pytest.mark.parametrize("step", [MinMax(), Standardize(), OneHot(), OneHot(("colour",)), Drop(("colour", "grade"))])
+def test_a_transformer_that_keeps_the_order_may_stand_before_a_model_that_promises(step: Any) -> None:
+    assert declare(features=promising(GRADE), **trees(LgbRegressor(), step)).algorithms[0].transformers == (step,)
+
+
+def test_a_transformer_that_says_nothing_of_the_order_keeps_no_promise() -> None:
+    class Same(Drop):
+        keeps_order = Transformer.keeps_order
+
+    problem = "'size' is declared as monotone=1, and Same, which stands before the model, does not keep the order"
+    refused(problem, features=promising(SIZE), **trees(LgbRegressor(), Same(())))
 
 
 def test_a_promise_of_a_derived_column_must_be_kept_too() -> None:
     derived = Quotient(name="each", description="-", numerator="size", denominator="size", monotone=-1)
-    assert declare(derived=(derived,), **trees(LgbRegressor(monotone=(0, 0, 0, 0, -1)))).derived == (derived,)
-    refused("'each' is declared as monotone=-1", derived=(derived,), **trees())
+    assert declare(derived=(derived,), **trees()).derived == (derived,)
+    refused("'each' is declared as monotone=-1", derived=(derived,), **trees(Lasso()))
 
 
 @pytest.mark.parametrize("feature", [COLOUR, HOUR])
 def test_what_has_no_order_promises_nothing(feature: Any) -> None:
     problem = f"'{feature.name}' has no order that a score could follow: leave its monotone out"
-    refused(problem, features=promising(feature), **trees(LgbRegressor(monotone=(0, 0, 1, 1))))
+    refused(problem, features=promising(feature), **trees())
 
 
-def test_a_promise_of_what_moves_other_columns_is_refused() -> None:
+def test_a_promise_of_what_moves_other_columns_is_made_with_these_held() -> None:
     derived = Grouping(name="group", description="-", category="grade", groups={"one": ("low",), "two": ("high",)})
+    features = promising(GRADE)
     refused(
-        "'grade' cannot be monotone, since other columns that are derived from it move with it",
-        features=promising(GRADE),
+        "'grade' cannot be monotone, since other columns that are derived from it move with it. Say all_else",
+        features=features,
         derived=(derived,),
-        **trees(LgbRegressor(monotone=(0, 1, 0, 0, 0))),
+        **trees(),
     )
+    held = tuple(dataclasses.replace(one, all_else_equal=one.name == "grade") for one in features)
+    assert declare(features=held, derived=(derived,), **trees()).features == held
+    refused("'grade' is declared as monotone=1", features=held, derived=(derived,), **trees(Lasso()))
 
 
 def test_a_promise_has_a_direction() -> None:
     refused("monotone of 'size' must be 1, -1 or 0", features=promising(SIZE, 2), **trees())
-
-
-@pytest.mark.parametrize("told", [{"categorical": (2,)}, {"monotone": (1, 0, 0, 0)}])
-@pytest.mark.parametrize("step", [MinMax(), OneHot((2,))])
-def test_positions_mean_nothing_after_a_step_that_changes_columns(told: Any, step: Any) -> None:
-    problem = "categorical and monotone mean columns of the encoded records, and a transformer before the model"
-    refused(problem, **trees(LgbRegressor(**told), step))
-    assert declare(**trees(LgbRegressor(**told), Blank((0,)))).algorithms[0].transformers
-    assert declare(**trees(LgbRegressor(monotone=(0, 0, 0, 0)), step)).algorithms[0].transformers
 
 
 def test_a_range_that_is_searched_is_finite() -> None:

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.derived import DerivedColumn, Quotient
 from tabserve.columns.features import Category, Feature, Number
+from tabserve.columns.matrix import Columns
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotExplainableError, NothingToPredictError
 from tabserve.explain import MOST_REASONS, Explanation, Reason, explain
@@ -36,15 +37,15 @@ def made_of(
     model: Model,
     features: Sequence[Feature],
     derived: Sequence[DerivedColumn] = (),
-    steps: tuple[Transformer, ...] = (),
+    transformers: tuple[Transformer, ...] = (),
 ) -> Artifact:
     """A model of some columns of the credit data, as if it came from a registry."""
     table = read_training_table(credit.path, credit.features, credit.target.feature)
-    pipeline = Pipeline((RecordEncoder(tuple(features), tuple(derived)), *map(clone, steps)))
+    pipeline = Pipeline(RecordEncoder(tuple(features), tuple(derived)), tuple(map(clone, transformers)))
     target = clone(credit.target)
     names = [feature.name for feature in features]
     X = pipeline.fit_transform([{name: record[name] for name in names} for record in table.records])
-    return Artifact({}, pipeline, target, clone(model).fit(X, target.fit_transform(table.target)))
+    return Artifact({}, pipeline, target, clone(model).fit(X, target.fit_transform(table.target), pipeline.columns_))
 
 
 def named(columns: Sequence[Any], *names: str) -> list[Any]:
@@ -164,7 +165,7 @@ class Told(Regressor):
     def __init__(self, parts: Sequence[float]) -> None:
         self.parts = parts
 
-    def fit(self, X: Matrix, y: Vector) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
         return self
 
     def predict_score(self, X: Matrix) -> Vector:
@@ -177,7 +178,7 @@ class Told(Regressor):
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_what_rounding_leaves_is_no_reason_whatever_the_unit(credit: UseCase, record: Any, scale: float) -> None:
     parts = [scale, -scale, 3e-11 * scale, -3e-11 * scale, *[0.0] * 16, 0.0]
-    pipeline = Pipeline((RecordEncoder(credit.features).fit(),))
+    pipeline = Pipeline(RecordEncoder(credit.features).fit())
     (explanation,) = explain(Artifact({}, pipeline, credit.target, Told(parts)), [record])
     assert told(explanation.reasons) == [("checking_balance", scale)]
     assert told(explanation.counter_reasons) == [("months_loan_duration", -scale)]
@@ -233,15 +234,16 @@ def test_a_model_trained_without_protected_features_never_gives_one_as_a_reason(
     credit: UseCase, records: Any, name: str
 ) -> None:
     algorithm = credit.baseline if name == "logistic" else credit.algorithms[0]
-    _, *steps = credit.pipeline(algorithm, exclude_protected=True).steps
-    explanations = explain(made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)), records)
+    transformers = credit.pipeline(algorithm, exclude_protected=True).transformers
+    model = made_of(credit, algorithm.model, credit.features, credit.derived, transformers)
+    explanations = explain(model, records)
     for explanation in explanations:
         assert {explanation.contributions[column] for column in PROTECTED} == {0}
         assert not any(reason.protected or reason.column in PROTECTED for reason in all_reasons(explanation))
     assert max(len(explanation.reasons) for explanation in explanations) == MOST_REASONS
     assert max(len(explanation.counter_reasons) for explanation in explanations) == MOST_REASONS
     changed = explain(
-        made_of(credit, algorithm.model, credit.features, credit.derived, tuple(steps)),
+        model,
         [{**record, "age": 19, "personal_status": "female", "foreign_worker": "no"} for record in records],
     )
     assert changed == explanations
@@ -252,8 +254,8 @@ def test_a_model_trained_without_protected_features_never_gives_one_as_a_reason(
 def test_only_features_that_are_in_the_model_are_named(credit: UseCase, records: Any, chosen: set[int]) -> None:
     features = [credit.features[position] for position in sorted(chosen)]
     names = [feature.name for feature in features]
-    steps = (OneHot(tuple(i for i, feature in enumerate(features) if isinstance(feature, Category))), Standardize())
-    model = made_of(credit, LogisticRegression(), features, (), steps)
+    categories = tuple(feature.name for feature in features if isinstance(feature, Category))
+    model = made_of(credit, LogisticRegression(), features, (), (OneHot(categories), Standardize()))
     for explanation in explain(model, [{name: record[name] for name in names} for record in records[:20]]):
         assert list(explanation.contributions) == names
         assert {reason.column for reason in all_reasons(explanation)} <= set(names)
@@ -273,7 +275,7 @@ def test_a_use_case_without_words_gets_label_and_value(credit: UseCase) -> None:
     amount = Number(name="loan_amount", description="", low=0, high=1e6, missing=True)
     months = Number(name="months", description="", low=1, high=120)
     share = Quotient(name="monthly_share", description="", numerator="loan_amount", denominator="months")
-    pipeline = Pipeline((RecordEncoder((amount, months), (share,)),))
+    pipeline = Pipeline(RecordEncoder((amount, months), (share,)))
     sent = [{"loan_amount": 100.0 * i, "months": 8} for i in range(1, 41)]
     X = pipeline.fit_transform(sent)
     model = LgbClassifier(num_rounds=3, min_data_in_leaf=2).fit(X, (X[:, 0] > 2000).astype(float))
@@ -286,7 +288,7 @@ def test_wording_comes_with_the_artifact(artifact: Artifact, record: Any) -> Non
     encoder = artifact.encoder
     told = tuple(dataclasses.replace(feature, reason="Told", reason_for={}) for feature in encoder.features)
     derived = tuple(dataclasses.replace(column, reason="Told") for column in encoder.derived)
-    pipeline = Pipeline((RecordEncoder(told, derived).fit(),))
+    pipeline = Pipeline(RecordEncoder(told, derived).fit())
     (explanation,) = explain(dataclasses.replace(artifact, pipeline=pipeline), [record])
     assert {reason.text for reason in all_reasons(explanation)} == {"Told"}
 

@@ -4,6 +4,7 @@ import importlib
 import io
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import joblib
@@ -23,7 +24,8 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from tabserve.aliases import Metric
 from tabserve.base import Estimator
 from tabserve.columns.derived import Grouping
-from tabserve.columns.features import Category, Integer
+from tabserve.columns.features import Category, Integer, Number, OrderedCategory
+from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
 from tabserve.evaluation.metrics import r2, roc_auc
 from tabserve.models.base import Classifier, Model, Regressor
@@ -31,7 +33,17 @@ from tabserve.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegresso
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
-from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target, Transformer
+from tabserve.transformers import (
+    Drop,
+    Encoder,
+    MinMax,
+    OneHot,
+    RecordEncoder,
+    RemapTarget,
+    Standardize,
+    Target,
+    Transformer,
+)
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
@@ -41,31 +53,37 @@ WARM = Grouping(name="warm", description="", category="colour", groups={"no": ("
 LABEL = Integer(name="label", description="", low=1, high=2)
 RECORDS = [{"colour": "red", "age": 3}, {"colour": "green", "age": None}]
 MATRIX = np.array([[0.0, 3.0], [1.0, np.nan], [1.0, 5.0]])
+MATRIX_COLUMNS = tuple(map(MatrixColumn, FEATURES))
 
 generator = np.random.default_rng(7)
 X = np.column_stack([generator.normal(size=(200, 3)), generator.integers(0, 6, 200)])
 CHANCE = 1 / (1 + np.exp(-X[:, 0] - 1.5 * (X[:, 3] % 2)))  # rises with column 0; jumps to and fro along column 3
 y = (generator.random(200) < CHANCE).astype(float)
 counts = generator.poisson(3 * CHANCE).astype(float)
+COLUMNS = (
+    MatrixColumn(Number(name="a", description="", low=-9, high=9, monotone=1)),
+    *(MatrixColumn(Number(name=name, description="", low=-9, high=9)) for name in "bc"),
+    MatrixColumn(Category(name="d", description="", values=tuple("012345"))),
+)
 FOLDS = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
 
-TRANSFORMERS: list[tuple[Transformer, Any]] = [
+TRANSFORMERS: list[tuple[Encoder | Transformer | Pipeline, Any]] = [
     (RecordEncoder(FEATURES, (WARM,)), RECORDS),
-    (Blank((1,)), MATRIX),
-    (OneHot((0,)), MATRIX),
+    (Drop(("age",)), MATRIX),
+    (OneHot(("colour",)), MATRIX),
     (Standardize(), MATRIX),
     (MinMax(), MATRIX),
     (Target(LABEL), [1, 2]),
     (RemapTarget(LABEL, {1: 0, 2: 1}), [1, 2]),
-    (Pipeline((RecordEncoder(FEATURES), OneHot((0,)), Standardize())), RECORDS),
+    (Pipeline(RecordEncoder(FEATURES), (OneHot(("colour",)), Standardize())), RECORDS),
 ]
 CLASSIFIERS: list[Classifier] = [
-    LgbClassifier(num_rounds=5, categorical=(3,), monotone=(1, 0, 0, 0), bagging_fraction=0.7, seed=3),
+    LgbClassifier(num_rounds=5, bagging_fraction=0.7, seed=3),
     LogisticRegression(C=0.3),
 ]
 REGRESSORS: list[Regressor] = [
-    LgbRegressor(num_rounds=20, categorical=(3,), bagging_fraction=0.7, seed=3),
-    LgbCountRegressor(num_rounds=20, categorical=(3,), feature_fraction_bynode=0.5, seed=3),
+    LgbRegressor(num_rounds=20, bagging_fraction=0.7, seed=3),
+    LgbCountRegressor(num_rounds=20, feature_fraction_bynode=0.5, seed=3),
     LinearRegression(floor=0),
     Lasso(alpha=0.01, floor=0.5),
     SVR(C=2.0, gamma=0.3, epsilon=0.2, floor=0),
@@ -89,8 +107,8 @@ every_explainable_model = pytest.mark.parametrize(
 def fitted(prototype: Estimator) -> Any:
     estimator = clone(prototype)
     if isinstance(estimator, Model):
-        return estimator.fit(X, targets_of(estimator))
-    return estimator.fit(data_of(prototype))
+        return estimator.fit(X, targets_of(estimator), COLUMNS)
+    return estimator.fit(*data_of(prototype))
 
 
 def targets_of(model: Model) -> np.ndarray:
@@ -103,11 +121,13 @@ def metric_of(model: Model) -> Metric:
 
 def used(estimator: Any, prototype: Estimator) -> Any:
     """What an estimator makes of its data."""
-    return estimator.predict_score(X) if isinstance(estimator, Model) else estimator.transform(data_of(prototype))
+    return estimator.predict_score(X) if isinstance(estimator, Model) else estimator.transform(data_of(prototype)[0])
 
 
-def data_of(prototype: Estimator) -> Any:
-    return next(data for transformer, data in TRANSFORMERS if transformer is prototype)
+def data_of(prototype: Estimator) -> tuple[Any, ...]:
+    """What `fit` takes; `transform` takes the first of it."""
+    data = next(data for transformer, data in TRANSFORMERS if transformer is prototype)
+    return (data, None, MATRIX_COLUMNS) if isinstance(prototype, Transformer) else (data,)
 
 
 def concrete(base: type) -> Iterator[type]:
@@ -122,7 +142,7 @@ def test_no_model_and_no_transformer_is_left_out_here() -> None:
     for module in pkgutil.iter_modules(tabserve.models.__path__):
         importlib.import_module(f"tabserve.models.{module.name}")
     tested = {type(prototype) for prototype in (*MODELS, *(transformer for transformer, _ in TRANSFORMERS))}
-    assert {*concrete(Model), *concrete(Transformer)} == tested
+    assert {*concrete(Model), *concrete(Encoder), *concrete(Transformer), Pipeline} == tested
 
 
 @every_estimator
@@ -153,7 +173,7 @@ def test_use_before_fit_is_refused_by_name(prototype: Estimator) -> None:
 def test_fit_returns_the_estimator_itself_and_leaves_its_parameters(prototype: Estimator) -> None:
     estimator = clone(prototype)
     before = estimator.get_params()
-    data = (X, targets_of(estimator)) if isinstance(estimator, Model) else (data_of(prototype),)
+    data = (X, targets_of(estimator), COLUMNS) if isinstance(estimator, Model) else data_of(prototype)
     result = estimator.fit(*data)
     assert result is estimator
     estimator.check_is_fitted()
@@ -172,10 +192,24 @@ def test_a_pickled_one_does_the_same(prototype: Estimator) -> None:
     assert repr(copy) == repr(estimator)
 
 
-@pytest.mark.parametrize(("transformer", "data"), TRANSFORMERS, ids=lambda value: type(value).__name__)
-def test_fit_transform_is_fit_then_transform(transformer: Transformer, data: Any) -> None:
-    expected = clone(transformer).fit(data).transform(data)
-    np.testing.assert_array_equal(clone(transformer).fit_transform(data), expected)
+@pytest.mark.parametrize(
+    "transformer", [transformer for transformer, _ in TRANSFORMERS], ids=lambda transformer: type(transformer).__name__
+)
+def test_fit_transform_is_fit_then_transform(transformer: Any) -> None:
+    data = data_of(transformer)
+    expected = clone(transformer).fit(*data).transform(data[0])
+    np.testing.assert_array_equal(clone(transformer).fit_transform(*data), expected)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [one for one, _ in TRANSFORMERS if isinstance(one, Transformer | Pipeline)],
+    ids=lambda transformer: type(transformer).__name__,
+)
+def test_a_transformer_describes_each_column_that_it_makes(transformer: Any) -> None:
+    data = data_of(transformer)
+    fitted = clone(transformer).fit(*data)
+    assert len(fitted.columns_) == fitted.transform(data[0]).shape[1]
 
 
 @every_classifier
@@ -213,18 +247,18 @@ def test_a_second_fit_forgets_the_first(prototype: Model) -> None:
     model = fitted(prototype)
     model.predict_score(X)
     others = np.max(targets_of(model)) - targets_of(model)
-    model.fit(X, others)
-    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, others).predict_score(X))
+    model.fit(X, others, COLUMNS)
+    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, others, COLUMNS).predict_score(X))
 
 
 @every_model
 def test_cross_validation_scores_each_row_by_a_model_that_did_not_see_it(prototype: Model) -> None:
     targets, metric = targets_of(prototype), metric_of(prototype)
-    result = prototype.cross_validate(X, targets, FOLDS, metric)
+    result = prototype.cross_validate(X, targets, FOLDS, metric, columns=COLUMNS)
     assert result.out_of_fold.shape == (2, 200)
     scores = []
     for number, (rows, judged) in enumerate(FOLDS):
-        model = clone(prototype).set_params(**result.parameters).fit(X[rows], targets[rows])
+        model = clone(prototype).set_params(**result.parameters).fit(X[rows], targets[rows], COLUMNS)
         expected = model.predict_score(X[judged])
         np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
         scores.append(metric(targets[judged], expected))
@@ -235,7 +269,7 @@ def test_cross_validation_scores_each_row_by_a_model_that_did_not_see_it(prototy
 def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jobs(prototype: Model) -> None:
     before = repr(prototype)
     targets, metric = targets_of(prototype), metric_of(prototype)
-    one, two = (prototype.cross_validate(X, targets, FOLDS, metric, jobs) for jobs in (1, 2))
+    one, two = (prototype.cross_validate(X, targets, FOLDS, metric, jobs, COLUMNS) for jobs in (1, 2))
     assert repr(prototype) == before
     with pytest.raises(NotFittedError):
         prototype.check_is_fitted()
@@ -291,7 +325,7 @@ def test_a_row_is_explained_the_same_alone_and_among_others(prototype: Model) ->
 def test_a_column_that_never_varied_contributes_nothing(prototype: Model) -> None:
     constant = X.copy()
     constant[:, 1] = 0.0
-    model = clone(prototype).fit(constant, targets_of(prototype))
+    model = clone(prototype).fit(constant, targets_of(prototype), COLUMNS)
     assert np.abs(model.contributions(constant)[:, 1]).max() == 0
 
 
@@ -309,7 +343,7 @@ def test_a_model_with_a_kernel_says_why_it_cannot_be_explained() -> None:
 
 def test_a_model_that_says_nothing_of_its_contributions_cannot_be_explained() -> None:
     class Mean(Regressor):
-        def fit(self, X: np.ndarray, y: np.ndarray) -> "Mean":
+        def fit(self, X: np.ndarray, y: np.ndarray, columns: Columns = ()) -> "Mean":
             self.mean_ = y.mean()
             return self
 
@@ -369,7 +403,8 @@ def test_another_seed_makes_another_model() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_monotone_score_never_goes_the_other_way(sign: int) -> None:
-    model = LgbClassifier(num_rounds=30, min_data_in_leaf=3, monotone=(0, sign, 0, 0)).fit(X, y)
+    promised = MatrixColumn(replace(COLUMNS[1].origin, monotone=sign))
+    model = LgbClassifier(num_rounds=30, min_data_in_leaf=3).fit(X, y, (COLUMNS[0], promised, *COLUMNS[2:]))
     free = LgbClassifier(num_rounds=30, min_data_in_leaf=3).fit(X, y)
     grid = np.repeat(X[:20, None], 50, axis=1)
     grid[:, :, 1] = np.linspace(-3, 3, 50)
@@ -385,10 +420,46 @@ def test_a_category_is_split_by_its_values_and_not_by_their_order() -> None:
     codes = np.tile(np.arange(6.0), 150)[:, None]
     odd = codes[:, 0] % 2
     parameters = {"num_rounds": 1, "num_leaves": 2, "learning_rate": 1.0, "cat_smooth": 1.0}
-    by_value = LgbClassifier(**parameters, categorical=(0,)).fit(codes, odd).predict_score(codes)
-    by_order = LgbClassifier(**parameters).fit(codes, odd).predict_score(codes)
+    nominal, ordered = COLUMNS[3:], (MatrixColumn(OrderedCategory(name="d", description="", values=tuple("012345"))),)
+    by_value = LgbClassifier(**parameters).fit(codes, odd, nominal).predict_score(codes)
+    by_order = LgbClassifier(**parameters).fit(codes, odd, ordered).predict_score(codes)
     assert roc_auc(odd, by_value) == 1
     assert roc_auc(odd, by_order) < 1
+
+
+@pytest.mark.parametrize("scaler", [MinMax(), Standardize()], ids=repr)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_promise_holds_through_transformers_that_keep_the_order(scaler: Transformer, sign: int) -> None:
+    features = (
+        Integer(name="size", description="", low=0, high=9, monotone=sign, missing=True),
+        Category(name="colour", description="", values=tuple("012345")),
+        OrderedCategory(name="grade", description="", values=("low", "middle", "high"), monotone=-sign),
+    )
+    encoded = np.array([[n % 10, n // 30 % 6, n // 10 % 3] for n in range(900)], dtype=np.float64)
+    size, _, grade = encoded.T
+    humps = (abs(size - 4.5) < 3) + (grade == 1) + 0.05 * sign * (size - grade)  # both rise and fall
+    pipeline = Pipeline(RecordEncoder(features), (OneHot(), scaler))
+    matrix = pipeline.fit_transform_encoded(encoded)
+    kept, free = (
+        LgbRegressor(num_rounds=20, min_data_in_leaf=3).fit(matrix, humps, columns)
+        for columns in (pipeline.columns_, ())
+    )
+
+    def moves(model: Model, place: int, values: int) -> np.ndarray:
+        grid = np.repeat(encoded[:50, None], values, axis=1)
+        grid[:, :, place] = np.arange(values)
+        scores = model.predict_score(pipeline.transform_encoded(grid.reshape(-1, 3)))
+        return np.diff(scores.reshape(50, values), axis=1) * features[place].monotone
+
+    for place, values in ((0, 10), (2, 3)):
+        assert moves(free, place, values).min() < 0
+        assert moves(kept, place, values).min() >= 0
+        assert moves(kept, place, values).max() > 0
+
+
+def test_columns_that_do_not_describe_the_matrix_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 columns of a matrix were described as 3"):
+        LgbClassifier().fit(X, y, COLUMNS[:3])
 
 
 def test_missing_values_are_learnt_from() -> None:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tabserve.columns.features import Category, Number
+from tabserve.columns.matrix import MatrixColumn
 from tabserve.models import native
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
 from tabserve.models.native import NativeBooster, PackageBooster, library_path, open_booster
@@ -24,11 +26,15 @@ X = np.column_stack([generator.normal(size=(300, 3)), generator.integers(0, 8, 3
 X[generator.random(X.shape) < 0.1] = np.nan
 y = (np.nan_to_num(X[:, 0]) + (X[:, 3] % 2 == 0) + generator.normal(size=300) > 0.5).astype(float)
 counts = generator.poisson(3 + 2 * y).astype(float)
+COLUMNS = (
+    *(MatrixColumn(Number(name=name, description="", low=-9, high=9)) for name in "abc"),
+    MatrixColumn(Category(name="d", description="", values=tuple("01234567"))),
+)
 
 
 @pytest.fixture(scope="module")
 def model() -> LgbClassifier:
-    return LgbClassifier(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, y)
+    return LgbClassifier(num_rounds=60, min_data_in_leaf=3).fit(X, y, COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def test_any_rows_are_predicted_as_by_the_package_to_the_last_bit(
 
 @pytest.mark.parametrize("kind", [LgbRegressor, LgbCountRegressor])
 def test_numbers_and_counts_are_predicted_as_by_the_package_to_the_last_bit(kind: type[LgbModel]) -> None:
-    model = kind(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, counts)
+    model = kind(num_rounds=60, min_data_in_leaf=3).fit(X, counts, COLUMNS)
     booster, reference = open_booster(model.text_), lightgbm.Booster(model_str=model.text_)
     expected = reference.predict(X)
     assert len(set(expected)) > 100
@@ -159,7 +165,7 @@ def test_any_rows_are_explained_as_by_the_package_to_the_last_bit(
 
 @pytest.mark.parametrize("kind", [LgbRegressor, LgbCountRegressor])
 def test_numbers_and_counts_are_explained_as_by_the_package_to_the_last_bit(kind: type[LgbModel]) -> None:
-    model = kind(num_rounds=60, min_data_in_leaf=3, categorical=(3,)).fit(X, counts)
+    model = kind(num_rounds=60, min_data_in_leaf=3).fit(X, counts, COLUMNS)
     expected = lightgbm.Booster(model_str=model.text_).predict(X, pred_contrib=True)
     assert expected.shape == (300, 5)
     assert open_booster(model.text_, 2).contributions(X).tobytes() == expected.tobytes()

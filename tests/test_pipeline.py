@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from tabserve.columns.features import Category, Integer
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotFittedError
 from tabserve.pipeline import Pipeline
 from tabserve.tables.reader import read_training_table
-from tabserve.transformers import MinMax, OneHot, RecordEncoder, Standardize
+from tabserve.transformers import Drop, MinMax, OneHot, RecordEncoder, Standardize
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green", "blue")),
@@ -21,7 +22,7 @@ RECORDS = [{"colour": "red", "age": 1}, {"colour": "blue", "age": 3}]
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    return Pipeline((RecordEncoder(FEATURES), OneHot((0,)), Standardize()))
+    return Pipeline(RecordEncoder(FEATURES), (OneHot(("colour",)), Standardize()))
 
 
 def test_each_step_is_fed_with_what_the_one_before_made(pipeline: Pipeline) -> None:
@@ -38,17 +39,35 @@ def test_transform_uses_what_was_learnt_from_other_rows(pipeline: Pipeline) -> N
     assert pipeline.transform([{"colour": "green", "age": 2}]).tolist() == [[0, -1, -1]]
 
 
-def test_a_pipeline_may_be_a_step_of_another() -> None:
-    nested = Pipeline((Pipeline((RecordEncoder(FEATURES), OneHot((0,)))), Standardize()))
-    assert nested.fit_transform(RECORDS).tolist() == [[-1, 1, -1], [1, -1, 1]]
+def test_a_table_that_was_encoded_once_is_used_as_its_records_are(pipeline: Pipeline) -> None:
+    encoded = RecordEncoder(FEATURES).fit().transform(RECORDS)
+    expected = clone(pipeline).fit_transform(RECORDS)
+    np.testing.assert_array_equal(clone(pipeline).fit_transform_encoded(encoded), expected)
+    np.testing.assert_array_equal(pipeline.fit_encoded(encoded).transform_encoded(encoded), expected)
+    np.testing.assert_array_equal(pipeline.transform(RECORDS), expected)
 
 
-def test_it_is_fitted_when_its_steps_are(pipeline: Pipeline) -> None:
+def test_an_encoder_alone_is_a_pipeline() -> None:
+    pipeline = Pipeline(RecordEncoder(FEATURES)).fit(RECORDS)
+    assert pipeline.transform(RECORDS).tolist() == [[0, 1], [2, 3]]
+    assert [column.origin for column in pipeline.columns_] == list(FEATURES)
+
+
+def test_a_transformer_that_describes_another_matrix_than_it_makes_is_refused() -> None:
+    class Half(MinMax):
+        def transform(self, X: np.ndarray) -> np.ndarray:
+            return super().transform(X)[:, :1]
+
+    with pytest.raises(ValueError, match="1 columns of a matrix were described as 2"):
+        Pipeline(RecordEncoder(FEATURES), (Half(),)).fit(RECORDS)
+
+
+def test_it_is_fitted_when_its_parts_are(pipeline: Pipeline) -> None:
     with pytest.raises(NotFittedError, match="not fitted yet"):
         pipeline.check_is_fitted()
     pipeline.fit(RECORDS).check_is_fitted()
     with pytest.raises(NotFittedError, match="This Standardize is not fitted yet"):
-        Pipeline((*pipeline.steps[:2], Standardize())).check_is_fitted()
+        Pipeline(pipeline.encoder, (pipeline.transformers[0], Standardize())).check_is_fitted()
 
 
 def test_records_at_fault_are_named_through_the_pipeline(pipeline: Pipeline) -> None:
@@ -59,17 +78,18 @@ def test_records_at_fault_are_named_through_the_pipeline(pipeline: Pipeline) -> 
 
 def test_a_column_is_traced_back_through_all_steps() -> None:
     records = [{"colour": "red", "age": 1}, {"colour": "green", "age": 2}]
-    pipeline = Pipeline((RecordEncoder(FEATURES), OneHot((0,)), OneHot((0,)), Standardize())).fit(records)
+    transformers = (OneHot(("colour",)), OneHot(("age", "colour")), Standardize())
+    pipeline = Pipeline(RecordEncoder(FEATURES), transformers).fit(records)
     # age goes before the two colours, and is then itself one-hot, after them
-    assert pipeline.origins(2) == [0, 0, 1, 1]
-    assert Pipeline(()).origins(2) == [0, 1]
+    traced = [(column.name, column.level, column.scaled) for column in pipeline.columns_]
+    assert traced == [("colour", 0, True), ("colour", 1, True), ("age", 1, True), ("age", 2, True)]
 
 
 def test_the_pipelines_of_the_credit_model_and_of_its_baseline_encode_all_real_records(
     credit: UseCase, records: list[dict[str, Any]]
 ) -> None:
     model, baseline = (credit.pipeline(algorithm).fit(records) for algorithm in (credit.algorithms[0], credit.baseline))
-    assert model.transform(records).shape == (1000, len(credit.algorithms[0].model.get_params()["monotone"]))
+    assert model.transform(records).shape == (1000, len(credit.columns))
     standardised = baseline.transform(records)
     assert standardised.shape[1] > 20
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-12)
@@ -99,5 +119,7 @@ def test_the_pipelines_of_the_bikes_models_encode_all_real_hours(bikes: UseCase,
 
 def test_values_of_columns_are_added_up_by_where_these_come_from() -> None:
     records = [{"colour": "red", "age": 1}, {"colour": "green", "age": 2}]
-    pipeline = Pipeline((RecordEncoder(FEATURES), OneHot((0,)))).fit(records)  # age, then a column for each colour
-    assert pipeline.by_origin(np.array([[5.0, 1.0, 2.0], [0.0, 3.0, -3.0]]), 2).tolist() == [[3.0, 5.0], [0.0, 0.0]]
+    pipeline = Pipeline(RecordEncoder(FEATURES), (OneHot(),)).fit(records)  # age, then a column for each colour
+    assert pipeline.by_origin(np.array([[5.0, 1.0, 2.0], [0.0, 3.0, -3.0]])).tolist() == [[3.0, 5.0], [0.0, 0.0]]
+    without = Pipeline(RecordEncoder(FEATURES), (Drop(("colour",)),)).fit(records)
+    assert without.by_origin(np.array([[5.0], [1.0]])).tolist() == [[0.0, 5.0], [0.0, 1.0]]

@@ -394,7 +394,7 @@ def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
 
 
 def test_importances_and_contributions_are_added_up_by_the_columns_that_people_know(subject, credit):
-    assert any(isinstance(step, OneHot) for step in subject.candidate.pipeline.steps)
+    assert any(isinstance(step, OneHot) for step in subject.candidate.pipeline.transformers)
     measure, importance = own_importance(subject)
     columns = {column.name for column in (*credit.features, *credit.derived)}
     assert measure == "coefficient"
@@ -422,10 +422,10 @@ def test_the_learning_curve_leaves_out_what_cannot_be_fitted_on_a_few_rows(subje
     model = type(subject.candidate.model)
     fit = model.fit
 
-    def fit_many(self, X, y):
+    def fit_many(self, X, y, columns):
         if len(X) < 150:
             raise ValueError
-        return fit(self, X, y)
+        return fit(self, X, y, columns)
 
     before = learning_curve(subject)
     monkeypatch.setattr(model, "fit", fit_many)

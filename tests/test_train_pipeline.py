@@ -67,7 +67,7 @@ from tabserve.train_pipeline import (
     split,
     without_protected,
 )
-from tabserve.transformers import Blank
+from tabserve.transformers import Drop
 from tabserve.tuning import Trial, Whole
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
@@ -585,9 +585,9 @@ def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
 
 def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, artifact, empty):
     names = [column.name for column in (*credit.features, *credit.derived)]
-    unread = tuple(place for place, name in enumerate(names) if name not in ("checking_balance", "savings_balance"))
-    steps = (Blank(unread), *credit.baseline.transformers)
-    weak = Algorithm(name="weak", model=credit.baseline.model, transformers=steps)
+    unread = tuple(name for name in names if name not in ("checking_balance", "savings_balance"))
+    transformers = (Drop(unread), *credit.baseline.transformers)
+    weak = Algorithm(name="weak", model=credit.baseline.model, transformers=transformers)
     manifest = refused(credit, registry, credit.path, algorithms=(weak,), baseline=weak)
     assert failed(manifest) == {"largest roc_auc below champion"}  # it is well enough otherwise
     assert manifest.champion["model_id"] == artifact.model_id
@@ -896,7 +896,7 @@ def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
         (Algorithm(name="line", model=LinearRegression()), "its scores are no numbers"),
         (Algorithm(name="trees", model=LgbRegressor(num_leaves=1)), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(1, 9)}), ""),
-        (Algorithm(name="trees", model=LgbRegressor(), search_space={"categorical": Whole(0, 1)}), ""),
+        (Algorithm(name="trees", model=LgbRegressor(), search_space={"max_bin": Whole(0, 1)}), ""),
     ],
 )
 def test_an_algorithm_that_cannot_be_fitted_on_such_columns_is_refused(

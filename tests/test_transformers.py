@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
 from tabserve.columns.derived import Grouping, Quotient
-from tabserve.columns.features import Category, CyclicInteger, Integer, Number
+from tabserve.columns.features import Category, CyclicInteger, Integer, Number, OrderedCategory
+from tabserve.columns.matrix import MatrixColumn
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
-from tabserve.transformers import Blank, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
+from tabserve.transformers import Drop, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
 
 FEATURES = (
     Category(name="colour", description="", values=("red", "green")),
     Integer(name="age", description="", low=0, high=120, missing=True),
     Category(name="shape", description="", values=("round", "flat"), missing=True),
 )
+ABC = tuple(MatrixColumn(Integer(name=name, description="", low=0, high=9)) for name in "abc")
 GOOD = {"colour": "green", "age": 35, "shape": "round"}
 LABEL = Integer(name="label", description="", low=1, high=3)
 valid = st.fixed_dictionaries(
@@ -107,18 +109,18 @@ def test_an_empty_cell_is_refused_where_nothing_may_be_missing(encoder: RecordEn
 
 def test_each_code_seen_gets_a_column_after_the_others() -> None:
     X = np.array([[2.0, 7.0], [0.0, 8.0], [2.0, 9.0]])
-    assert OneHot((0,)).fit_transform(X).tolist() == [[7, 0, 1], [8, 1, 0], [9, 0, 1]]
+    assert OneHot(("a",)).fit_transform(X, columns=ABC[:2]).tolist() == [[7, 0, 1], [8, 1, 0], [9, 0, 1]]
 
 
 def test_a_code_that_was_not_seen_and_a_missing_one_are_in_no_column() -> None:
-    one_hot = OneHot((0,)).fit(np.array([[0.0], [2.0], [np.nan]]))
+    one_hot = OneHot(("a",)).fit(np.array([[0.0], [2.0], [np.nan]]), columns=ABC[:1])
     assert one_hot.transform(np.array([[1.0], [np.nan], [2.0]])).tolist() == [[0, 0], [0, 0], [0, 1]]
 
 
 @settings(deadline=None)
 @given(X=arrays(np.float64, (6, 3), elements=st.integers(0, 3).map(float)))
 def test_one_hot_columns_sum_to_one_for_each_category_that_was_seen(X: np.ndarray) -> None:
-    made = OneHot((0, 2)).fit_transform(X)
+    made = OneHot(("a", "c")).fit_transform(X, columns=ABC)
     assert made[:, 0].tolist() == X[:, 1].tolist()
     assert made[:, 1:].sum(axis=1).tolist() == [2.0] * 6
 
@@ -187,26 +189,51 @@ def test_no_default_stands_in_for_another_column(rentals: RecordEncoder, wrong: 
         rentals.transform([wrong])
 
 
-@pytest.mark.parametrize("step", [OneHot(()), Blank(())], ids=repr)
-def test_a_step_of_no_column_changes_nothing(step: Any) -> None:
+@pytest.mark.parametrize("step", [OneHot(()), OneHot(("z",)), OneHot(), Drop(()), Drop(("z",))], ids=repr)
+def test_a_step_of_no_column_that_reaches_it_changes_nothing(step: Any) -> None:
     X = np.array([[1.0, np.nan]])
-    np.testing.assert_array_equal(step.fit_transform(X), X)
+    np.testing.assert_array_equal(step.fit_transform(X, columns=ABC[:2]), X)
+    assert step.columns_ == ABC[:2]
 
 
-@given(
-    X=arrays(np.float64, (4, 3), elements=st.floats(width=32)),
-    unseen=arrays(np.float64, (2, 3), elements=st.floats(width=32)),
-)
-def test_blank_columns_hold_nothing_and_the_others_stay_where_they_are(X: np.ndarray, unseen: np.ndarray) -> None:
-    before = unseen.copy()
-    made = Blank((2, 0)).fit(X).transform(unseen)
-    assert made[:, [0, 2]].tolist() == [[0, 0], [0, 0]]
-    np.testing.assert_array_equal(made[:, 1], unseen[:, 1])
-    np.testing.assert_array_equal(unseen, before)
+@pytest.mark.parametrize("step", [OneHot(("a",)), OneHot(), Drop(("a",))], ids=repr)
+def test_a_step_that_finds_columns_by_name_needs_them_described(step: Any) -> None:
+    with pytest.raises(ValueError, match="2 columns of a matrix were described as 0"):
+        step.fit(np.ones((3, 2)))
 
 
-def test_no_rows_are_blanked_too() -> None:
-    assert Blank((1,)).fit(np.ones((3, 2))).transform(np.empty((0, 2))).shape == (0, 2)
+def test_by_default_categories_without_an_order_become_columns() -> None:
+    ordered = OrderedCategory(name="grade", description="", values=("low", "high"))
+    columns = (MatrixColumn(FEATURES[0]), MatrixColumn(ordered), MatrixColumn(FEATURES[1]))
+    one_hot = OneHot()
+    assert one_hot.fit_transform(np.array([[0.0, 1.0, 7.0], [1.0, 0.0, 8.0]]), columns=columns).tolist() == [
+        [1, 7, 1, 0],
+        [0, 8, 0, 1],
+    ]
+    assert [(column.name, column.level) for column in one_hot.columns_] == [
+        *[("grade", None), ("age", None)],
+        *[("colour", 0), ("colour", 1)],
+    ]
+
+
+def test_only_what_holds_codes_is_nominal_and_only_what_keeps_its_order_is_monotone() -> None:
+    grade = OrderedCategory(name="grade", description="", values=("low", "high"), monotone=-1)
+    codes, colour = MatrixColumn(grade), MatrixColumn(FEATURES[0])
+    assert (codes.is_nominal, codes.monotone) == (False, -1)
+    X = np.array([[0.0, 1.0], [1.0, 0.0]])
+    scaled = MinMax().fit(X, columns=(codes, colour)).columns_
+    assert [(column.is_nominal, column.monotone) for column in scaled] == [(False, -1), (False, 0)]
+    levels = OneHot(("grade", "colour")).fit(X, columns=(codes, colour)).columns_
+    assert {(column.is_nominal, column.monotone) for column in levels} == {(False, 0)}
+    assert colour.is_nominal
+
+
+@given(unseen=arrays(np.float64, (2, 3), elements=st.floats(width=32)))
+def test_dropped_columns_are_left_out_and_the_others_stay_as_they_are(unseen: np.ndarray) -> None:
+    drop = Drop(("c", "a")).fit(np.ones((4, 3)), columns=ABC)
+    np.testing.assert_array_equal(drop.transform(unseen), unseen[:, [1]])
+    assert drop.columns_ == ABC[1:2]
+    assert drop.transform(np.empty((0, 3))).shape == (0, 1)
 
 
 @settings(deadline=None)
@@ -272,34 +299,28 @@ def test_a_column_without_any_value_says_nothing_and_spoils_no_other(scaler: Any
 
 
 SOME = np.array([[2.0, 7.0, 1.0], [0.0, 8.0, 0.0], [2.0, 9.0, 1.0], [1.0, 5.0, 0.0]])
-column = st.integers(0, 2)
 
 
 @pytest.mark.parametrize(
-    "step", [OneHot((0,)), OneHot((2, 0)), OneHot(()), Blank((1,)), MinMax(), Standardize()], ids=repr
+    "step",
+    [OneHot(("a",)), OneHot(("c", "a")), OneHot(()), Drop(("b",)), MinMax(), Standardize()],
+    ids=repr,
 )
-@given(changed=column, value=st.integers(0, 9).map(float))
+@given(changed=st.integers(0, 2), value=st.integers(0, 9).map(float))
 def test_a_column_changes_only_those_that_come_from_it(step: Any, changed: int, value: float) -> None:
-    step.fit(SOME)
-    origins = step.origins(3)
+    step.fit(SOME, columns=ABC)
     rows = SOME.copy()
     rows[:, changed] = value
     before, after = step.transform(SOME), step.transform(rows)
-    assert before.shape[1] == len(origins)
-    assert set(origins) == {0, 1, 2}
-    for origin, old, new in zip(origins, before.T, after.T, strict=True):
-        assert origin == changed or np.array_equal(old, new)
-
-
-def test_each_level_comes_from_its_category() -> None:
-    assert OneHot((2, 0)).fit(SOME).origins(3) == [1, 2, 2, 0, 0, 0]
+    assert {column.name for column in step.columns_} == {"a", "b", "c"} - ({"b"} if isinstance(step, Drop) else set())
+    for column, old, new in zip(step.columns_, before.T, after.T, strict=True):
+        assert column.name == "abc"[changed] or np.array_equal(old, new)
 
 
 def test_the_columns_of_an_encoder_are_features_and_then_derived_columns(credit: UseCase) -> None:
     encoder = RecordEncoder(credit.features, credit.derived).fit()
     names = [column.name for column in encoder.columns]
     assert names == [*(feature.name for feature in credit.features), "instalment", "duration_for_age"]
-    assert encoder.origins(22) == list(range(22))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sklearn.base import clone
 from tabserve.api.app import create_app
 from tabserve.columns.features import Category, OrderedCategory
 from tabserve.declaration.discovery import all_use_cases, get_use_case
-from tabserve.declaration.use_case import UseCase, columns_of, signature
+from tabserve.declaration.use_case import UseCase, signature
 from tabserve.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import SmallestGroupRatio
@@ -51,12 +51,12 @@ UMBRELLA = '''
 """Whether someone will need an umbrella."""
 
 from tabserve.evaluation.gates import SmallestMetric
-from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
+from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.transformers import OneHot, RemapTarget, Standardize
 from tabserve.tuning import Real
-from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.columns.features import Category, Number
 
 FEATURES = (
@@ -74,14 +74,14 @@ USE_CASE = UseCase(
     algorithms=(
         Algorithm(
             name="lightgbm",
-            model=LgbClassifier(num_leaves=3, categorical=columns_of(FEATURES, Category)),
+            model=LgbClassifier(num_leaves=3),
             search_space={"learning_rate": Real(0.1, 0.5, log=True)},
         ),
     ),
     baseline=Algorithm(
         name="logistic",
         model=LogisticRegression(),
-        transformers=(OneHot(columns_of(FEATURES, Category)), Standardize()),
+        transformers=(OneHot(), Standardize()),
     ),
     gates=(SmallestMetric("roc_auc", 0.5),),
     example={"sky": "grey", "wind": 3.5},
@@ -215,12 +215,31 @@ def test_categories_with_a_natural_order_are_encoded_in_it(credit: UseCase, name
 
 
 def test_only_categories_without_an_order_are_categorical_for_the_model(credit: UseCase) -> None:
-    columns = columns_of(credit.features, Category)
-    assert credit.algorithms[0].model.get_params()["categorical"] == columns
-    names = {credit.features[column].name for column in columns}
-    assert "purpose" in names
-    assert not names & NATURAL_ORDER.keys()
-    assert all(credit.features[column].monotone == 0 for column in columns)
+    columns = credit.pipeline(credit.algorithms[0]).fit([AS_CLIENTS_SEND_IT]).columns_
+    names = {column.name for column in columns if column.is_nominal}
+    assert names == {"purpose", "personal_status", "other_debtors", "installment_plan", "housing"}
+
+
+def test_the_credit_model_is_constrained_as_its_columns_declare(credit: UseCase, records: Any) -> None:
+    pipeline = clone(credit.pipeline(credit.algorithms[0]))
+    X = pipeline.fit_transform(records)
+    model = clone(credit.algorithms[0].model).set_params(num_rounds=1).fit(X, X[:, 0] > 1, pipeline.columns_)
+    assert "[monotone_constraints: -1,1,0,0,0,-1,-1,1,0,0,0,-1,-1,0,0,0,0,0,0,0,0,0]" in model.text_
+    assert "[categorical_feature: 3,8,9,13,14]" in model.text_
+
+
+def test_longer_loans_and_younger_applicants_are_never_better_with_all_else_equal(
+    credit: UseCase, artifact: Artifact, records: Any
+) -> None:
+    encoded = artifact.encoder.transform(records[:200])
+    held = [(place, feature) for place, feature in enumerate(credit.features) if feature.all_else_equal]
+    assert {feature.name for _, feature in held} == {"months_loan_duration", "age"}
+    for place, feature in held:
+        rows = np.repeat(encoded[:, None], 10, axis=1)
+        rows[:, :, place] = np.linspace(feature.low, feature.high, 10)
+        matrix = artifact.pipeline.transform_encoded(rows.reshape(-1, encoded.shape[1]))
+        scores = artifact.model.predict_score(matrix).reshape(200, 10)
+        assert np.all(np.diff(scores, axis=1) * feature.monotone >= 0), feature.name
 
 
 def test_the_real_data_stand_in_the_banks_order(credit: UseCase) -> None:
@@ -327,18 +346,25 @@ def test_a_group_of_no_feature_is_refused(credit: UseCase, feature: str) -> None
         dataclasses.replace(credit, groups=groups)
 
 
-def test_a_pipeline_can_leave_the_protected_columns_blank_in_their_places(credit: UseCase, record: Any) -> None:
+def test_a_pipeline_can_drop_the_protected_columns(credit: UseCase, record: Any) -> None:
     (algorithm,) = credit.algorithms
-    every, blank = (
-        clone(credit.pipeline(algorithm, exclude_protected=excluded)).fit_transform([record])
-        for excluded in (False, True)
+    every, others = (
+        clone(credit.pipeline(algorithm, exclude_protected=excluded)).fit([record]) for excluded in (False, True)
     )
-    names = [column.name for column in (*credit.features, *credit.derived)]
-    assert {name for name, one, other in zip(names, every[0], blank[0], strict=True) if one != other} <= set(
-        credit.protected
+    values = dict(zip([column.name for column in every.columns_], every.transform([record])[0], strict=True))
+    assert values["age"] == 35
+    expected = {name: value for name, value in values.items() if name not in credit.protected}
+    names = [column.name for column in others.columns_]
+    assert dict(zip(names, others.transform([record])[0], strict=True)) == expected
+
+
+def test_where_all_is_protected_nothing_else_can_be_predicted_from(bikes: UseCase) -> None:
+    guarded = dataclasses.replace(
+        bikes, features=tuple(dataclasses.replace(feature, protected=True) for feature in bikes.features)
     )
-    assert [blank[0][names.index(name)] for name in credit.protected] == [0, 0, 0, 0]
-    assert every[0][names.index("age")] == 35
+    assert guarded.pipeline(guarded.baseline).transformers == bikes.baseline.transformers
+    with pytest.raises(InvalidUseCaseError, match="bikes: all columns are protected, and without them none is left"):
+        guarded.pipeline(guarded.baseline, exclude_protected=True)
 
 
 def test_where_nothing_is_protected_nothing_is_left_out(bikes: UseCase) -> None:
@@ -414,7 +440,7 @@ def scores_of(candidate: Candidate, records: list[dict[str, Any]]) -> np.ndarray
 
 
 def test_the_words_of_the_bikes_model_need_no_declaration(bikes: UseCase) -> None:
-    row = bikes.pipeline(bikes.baseline).steps[0].fit().transform([HOURS])[0]
+    row = bikes.pipeline(bikes.baseline).encoder.fit().transform([HOURS])[0]
     columns = (*bikes.features, *bikes.derived)
     assert [column.in_words(code) for column, code in zip(columns, row, strict=True)] == [
         *["Hour: 15", "Weekday: Friday", "Month: June", "Weather: Cloudy", "Year: 2012"],
@@ -430,7 +456,7 @@ def test_what_is_searched_for_are_parameters_of_the_model(credit: UseCase) -> No
 def test_the_credit_model_keeps_the_promises_of_its_features(
     credit: UseCase, artifact: Artifact, records: list[dict[str, Any]]
 ) -> None:
-    promised = [feature for feature in credit.features if feature.monotone]
+    promised = [feature for feature in credit.features if feature.monotone and not feature.all_else_equal]
     assert {feature.name for feature in promised} >= {"checking_balance", "savings_balance", "installment_rate"}
     for feature in promised:
         values = feature.values if isinstance(feature, Category) else range(feature.low, feature.high + 1)
@@ -522,7 +548,7 @@ def test_the_real_hours_stand_in_the_order_of_time(bikes: UseCase, hours: Any) -
     ],
 )
 def test_season_and_weekend_are_derived(bikes: UseCase, changes: dict[str, Any], season: str, weekend: str) -> None:
-    encoder = bikes.pipeline(bikes.baseline).steps[0].fit()
+    encoder = bikes.pipeline(bikes.baseline).encoder.fit()
     *_, season_code, weekend_code = encoder.transform([{**HOURS, **changes}])[0]
     groups = {column.name: list(column.groups) for column in bikes.derived}
     assert groups["season"][int(season_code)] == season
@@ -530,7 +556,7 @@ def test_season_and_weekend_are_derived(bikes: UseCase, changes: dict[str, Any],
 
 
 def test_hour_24_is_hour_0_and_a_year_that_is_left_out_is_the_newest(bikes: UseCase) -> None:
-    encoder = bikes.pipeline(bikes.baseline).steps[0].fit()
+    encoder = bikes.pipeline(bikes.baseline).encoder.fit()
     plain, same = encoder.transform([{**HOURS, "hour": 0, "year": 2012}, {**HOURS, "hour": 24}]).tolist()
     assert plain == same
     assert plain != encoder.transform([{**HOURS, "hour": 0, "year": 2011}]).tolist()[0]

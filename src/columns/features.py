@@ -40,8 +40,8 @@ class Column(ABC):
     description : str
         What it means, for someone who fills in a form.
     monotone : int
-        1 when the score must never fall as the value rises, -1 when it must never rise, 0 for no such demand. All
-        algorithms of a use case must be told to keep it.
+        1 when the prediction must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
+        Every algorithm of the use case keeps it; one that cannot is refused.
     label : str
         A short heading for forms and reports; by default made of the name.
     reason : str
@@ -50,6 +50,11 @@ class Column(ABC):
     reason_for : mapping
         The whole sentence for each value that does not read well in `reason`.
 
+    Attributes
+    ----------
+    is_ordered : bool
+        Whether a larger number in this column means more of something.
+
     Raises
     ------
     InvalidUseCaseError
@@ -57,6 +62,7 @@ class Column(ABC):
     """
 
     _DEFAULT_REASON: ClassVar[str] = "{label}: {value}"
+    is_ordered: ClassVar[bool] = True
 
     name: str
     description: str
@@ -122,6 +128,9 @@ class Feature(Column):
         What a missing value stands for; a feature that has one may be missing, but for training.
     protected : bool
         Whether people are protected by law from being judged by it; reasons that come from it are marked.
+    all_else_equal : bool
+        Whether `monotone` is meant with the columns that are derived from this feature held where they are. Without
+        it, a feature that others are derived from cannot be monotone: they move with it.
 
     Raises
     ------
@@ -132,6 +141,7 @@ class Feature(Column):
     missing: bool = False
     default: Any = None
     protected: bool = False
+    all_else_equal: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,6 +230,8 @@ class Category(Feature):
         When there is no value, an empty one, or one that is there twice.
     """
 
+    is_ordered: ClassVar[bool] = False
+
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -249,6 +261,8 @@ class Category(Feature):
 @dataclass(frozen=True, kw_only=True)
 class OrderedCategory(Category):
     """A category whose values stand in their natural order, least first; models may treat its codes as numbers."""
+
+    is_ordered: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +343,8 @@ class Integer(Number):
 @dataclass(frozen=True, kw_only=True)
 class CyclicInteger(Integer):
     """Whole numbers on a circle, such as the hours of a day: `high` is taken for `low`."""
+
+    is_ordered: ClassVar[bool] = False
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:

@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tabserve.columns.derived import Grouping
-from tabserve.columns.features import RESERVED_NAMES, Category, Column, CyclicInteger, Integer, Number
+from tabserve.columns.features import RESERVED_NAMES, Category, Column, Number
 from tabserve.columns.kinds import fits
 from tabserve.errors import InvalidUseCaseError
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 ALIASES = ("latest", "champion")  # what a URL may say in place of a use case
 LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number
-LARGEST_CODE = 2**31 - 1  # LightGBM keeps a category in 32 bits
 
 
 def check(use_case: "UseCase") -> None:
@@ -37,7 +35,7 @@ def check(use_case: "UseCase") -> None:
         for problem in problems(use_case):
             raise InvalidUseCaseError(f"{use_case.name}: {problem}")
     for algorithm in (*use_case.algorithms, use_case.baseline):
-        for problems_of in (_model, _positions, _kept_promises):
+        for problems_of in (_model, _transformers, _kept_promises):
             for problem in problems_of(use_case, algorithm):
                 raise InvalidUseCaseError(f"{use_case.name}, {algorithm.name}: {problem}")
 
@@ -110,10 +108,15 @@ def _promises(use_case: "UseCase") -> Iterator[str]:
     for column in use_case.columns:
         if column.monotone not in (-1, 0, 1):
             yield f"monotone of '{column.name}' must be 1, -1 or 0."
-        if column.monotone and (type(column) is Category or isinstance(column, CyclicInteger)):
+        if column.monotone and not column.is_ordered:
             yield f"'{column.name}' has no order that a score could follow: leave its monotone out."
-        if column.monotone and any(column.name in derived.sources for derived in use_case.derived):
-            yield f"'{column.name}' cannot be monotone, since other columns that are derived from it move with it."
+    for feature in use_case.features:
+        is_source = any(feature.name in column.sources for column in use_case.derived)
+        if feature.monotone and is_source and not feature.all_else_equal:
+            yield (
+                f"'{feature.name}' cannot be monotone, since other columns that are derived from it move with it. Say "
+                "all_else_equal=True to promise it for records in which those stay the same."
+            )
 
 
 def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
@@ -136,46 +139,33 @@ def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
         yield "the model's parameters must be plain numbers, texts and tuples: a manifest holds them."
 
 
-def _positions(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
-    """What a model is told of columns by their positions in the encoded records."""
-    categorical, monotone = _told(algorithm)
-    columns = use_case.columns
-    if (categorical or any(monotone)) and not all(step.keeps_columns for step in algorithm.transformers):
-        yield (
-            "categorical and monotone mean columns of the encoded records, and a transformer before the model moves or "
-            "changes these."
-        )
-    for place in categorical:
-        if type(place) is not int or not 0 <= place < len(columns):
-            yield f"categorical names column {place}, and there are the columns 0 to {len(columns) - 1}."
-        elif not _holds_codes(columns[place]):
-            yield f"categorical names '{columns[place].name}', which holds no codes."
-    if monotone and (len(monotone) != len(columns) or not set(monotone) <= {-1, 0, 1}):
-        yield f"monotone needs 1, -1 or 0 for each of the {len(columns)} columns, the derived ones too."
-    for place, (column, sign) in enumerate(zip(columns, monotone, strict=False)):
-        if sign and (place in categorical or type(column) is Category):
-            yield f"'{column.name}' is a category without an order, and cannot be monotone."
+def _transformers(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+    """A name that no column has would be passed over when the transformer is fitted."""
+    names = [column.name for column in use_case.columns]
+    for transformer in algorithm.transformers:
+        for name in transformer.names:
+            if name not in names:
+                there = ", ".join(names)
+                yield f"{type(transformer).__name__} names the column {name!r}, which is not there; there are: {there}."
 
 
 def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
     """A baseline that is only compared with is never registered, and promises nothing."""
     if algorithm not in use_case.algorithms:
         return
-    _, monotone = _told(algorithm)
-    for column, sign in zip(use_case.columns, monotone or (0,) * len(use_case.columns), strict=True):
-        if column.monotone and sign != column.monotone:
+    for column in use_case.columns:
+        if column.monotone and (reason := _unkept(algorithm, column)):
             yield (
-                f"'{column.name}' is declared as monotone={column.monotone}, and the model is not told to keep that. "
-                "Give it monotone=(...) with a sign for each column, or leave the promise or the algorithm out."
+                f"'{column.name}' is declared as monotone={column.monotone}, and {reason}. Leave the promise or the "
+                "algorithm out."
             )
 
 
-def _told(algorithm: "Algorithm") -> tuple[tuple[int, ...], tuple[int, ...]]:
-    parameters = algorithm.model.get_params()
-    return parameters.get("categorical") or (), parameters.get("monotone") or ()
-
-
-def _holds_codes(column: Column) -> bool:
-    if isinstance(column, Integer):
-        return column.low >= 0 and column.high <= LARGEST_CODE
-    return isinstance(column, Category | Grouping)
+def _unkept(algorithm: "Algorithm", column: Column) -> str | None:
+    """Why an algorithm cannot keep a column's promise."""
+    if not algorithm.model.keeps_monotone:
+        return f"{type(algorithm.model).__name__} is a model that cannot keep that"
+    for transformer in algorithm.transformers:
+        if not transformer.keeps_order(column):
+            return f"{type(transformer).__name__}, which stands before the model, does not keep the order of its values"
+    return None

@@ -17,7 +17,7 @@ from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
 from tabserve.registry.model_id import ModelId
 from tabserve.tasks.base import Task
-from tabserve.transformers import Blank, RecordEncoder, Target, Transformer
+from tabserve.transformers import Drop, RecordEncoder, Target, Transformer
 from tabserve.tuning import Dimension
 
 DATASETS = Path(__file__).parent.parent / "datasets"
@@ -175,21 +175,28 @@ class UseCase:
         features = {feature.name for feature in self.features if feature.protected}
         return tuple(column.name for column in self.columns if not features.isdisjoint(column.sources))
 
+    @property
+    def can_exclude_protected(self) -> bool:
+        """Whether there are protected columns, and others to predict from."""
+        return 0 < len(self.protected) < len(self.columns)
+
     def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
-        """A pipeline from records to the matrix of an algorithm; its steps are the declaration's: clone it to fit."""
-        positions = tuple(place for place, column in enumerate(self.columns) if column.name in self.protected)
-        blank = (Blank(positions),) if exclude_protected and positions else ()
-        return Pipeline((RecordEncoder(self.features, self.derived), *blank, *algorithm.transformers))
+        """A pipeline from records to the matrix of an algorithm; its parts are the declaration's: clone it to fit.
+
+        Raises
+        ------
+        InvalidUseCaseError
+            When there is nothing but protected columns, and they are to be excluded.
+        """
+        if exclude_protected and len(self.protected) == len(self.columns):
+            raise InvalidUseCaseError(f"{self.name}: all columns are protected, and without them none is left.")
+        drop = (Drop(self.protected),) if exclude_protected and self.protected else ()
+        return Pipeline(RecordEncoder(self.features, self.derived), (*drop, *algorithm.transformers))
 
     @property
     def columns(self) -> tuple[Feature | DerivedColumn, ...]:
         """The columns of the encoded records: the features, then the derived ones."""
         return (*self.features, *self.derived)
-
-
-def columns_of(features: tuple[Feature, ...], kind: type[Feature]) -> tuple[int, ...]:
-    """Positions of the features that are of exactly this kind: an ordered category is not a `Category` here."""
-    return tuple(position for position, feature in enumerate(features) if type(feature) is kind)
 
 
 def signature(use_case: UseCase) -> dict[str, Any]:

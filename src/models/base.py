@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tabserve.aliases import Matrix, Metric, Vector
 from tabserve.base import Estimator
+from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
@@ -44,22 +45,27 @@ class Model(Estimator, ABC):
         Where decisions are cut; training sets it after `fit`, and models that decide nothing ignore it.
     smallest_target : float
         What targets may not be below.
+    keeps_monotone : bool
+        Whether it keeps the `monotone` of the columns that reach it.
     chosen_by_cross_validation : frozenset of str
         Parameters that `cross_validate` chooses itself, so that no search can.
     """
 
     smallest_target: ClassVar[float] = -math.inf
+    keeps_monotone: ClassVar[bool] = False
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
     threshold_: float | None = None
 
     @abstractmethod
-    def fit(self, X: Matrix, y: Vector) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
         """Learn from a matrix and its targets.
 
         Parameters
         ----------
         X : ndarray, shape (n_rows, n_columns)
         y : ndarray, shape (n_rows,)
+        columns : sequence of MatrixColumn
+            What each column holds; without it, all are numbers that promise nothing.
 
         Returns
         -------
@@ -127,7 +133,7 @@ class Model(Estimator, ABC):
         raise NotExplainableError(type(self).__name__, "its raw score is no sum over the columns")
 
     def cross_validate(
-        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
+        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
     ) -> CrossValidation:
         """Fit on each fold's first part and score its second; the model itself stays as it is.
 
@@ -141,6 +147,8 @@ class Model(Estimator, ABC):
             Of targets and scores; higher is better.
         jobs : int
             How many folds to work on at once.
+        columns : sequence of MatrixColumn
+            As for `fit`.
 
         Returns
         -------
@@ -149,7 +157,7 @@ class Model(Estimator, ABC):
 
         def fit_and_score(fold: Fold) -> Vector:
             rows, judged = fold
-            return type(self)(**self.get_params()).fit(X[rows], y[rows]).predict_score(X[judged])
+            return type(self)(**self.get_params()).fit(X[rows], y[rows], columns).predict_score(X[judged])
 
         with ThreadPoolExecutor(jobs) as pool:
             scores = list(pool.map(fit_and_score, folds))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tabserve.aliases import Matrix, Metric, Vector
+from tabserve.columns.matrix import Columns, check_described
 from tabserve.models.base import Classifier, CrossValidation, Fold, Model, Regressor, gather, mean_metric
 from tabserve.models.native import Booster, open_booster
 from tabserve.tuning import Dimension, Flag, Real, Whole
@@ -49,11 +50,6 @@ class LgbModel(Model):
     ----------
     num_rounds : int
         How many trees; cross-validation chooses it.
-    categorical : tuple of int
-        Columns that hold codes without an order.
-    monotone : tuple of int
-        For each column 1, -1 or 0: the score must not fall, must not rise, or may do as it likes; empty for none. Never
-        of a categorical column.
     seed : int
         Seed of all that is drawn. One thread and LightGBM's deterministic mode make equal models of equal data.
 
@@ -64,6 +60,7 @@ class LgbModel(Model):
     """
 
     chosen_by_cross_validation = frozenset({"num_rounds"})
+    keeps_monotone = True
     objective: str
     stopping_metric: str  # LightGBM's name of the loss that chooses the number of rounds; lower is better
 
@@ -82,8 +79,6 @@ class LgbModel(Model):
         max_bin: int = 255,
         cat_smooth: float = 10.0,
         extra_trees: bool = False,
-        categorical: tuple[int, ...] = (),
-        monotone: tuple[int, ...] = (),
         seed: int = 0,
     ) -> None:
         self.num_rounds = num_rounds
@@ -99,13 +94,14 @@ class LgbModel(Model):
         self.max_bin = max_bin
         self.cat_smooth = cat_smooth
         self.extra_trees = extra_trees
-        self.categorical = categorical
-        self.monotone = monotone
         self.seed = seed
 
-    def fit(self, X: Matrix, y: Vector) -> Self:
-        """Grow `num_rounds` trees on a (n_rows, n_columns) matrix."""
-        booster = self._new_booster(X, y)
+    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+        """Grow `num_rounds` trees on a (n_rows, n_columns) matrix.
+
+        Categories without an order are split by sets of their codes; the columns' `monotone` are constraints.
+        """
+        booster = self._new_booster(X, y, columns)
         for _ in range(self.num_rounds):
             booster.update()
         self.text_: str = booster.model_to_string()
@@ -121,7 +117,7 @@ class LgbModel(Model):
         return self._booster.contributions(X)
 
     def cross_validate(
-        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1
+        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
     ) -> CrossValidation:
         """Cross-validation with early stopping: all folds grow together until their mean loss has stopped falling.
 
@@ -130,7 +126,7 @@ class LgbModel(Model):
         """
         boosters = []
         for rows, judged in folds:
-            booster = self._new_booster(X[rows], y[rows], metric=self.stopping_metric)
+            booster = self._new_booster(X[rows], y[rows], columns, self.stopping_metric)
             booster.add_valid(booster.train_set.create_valid(X[judged], y[judged], params=booster.params), "valid")
             boosters.append(booster)
         losses = np.empty((0, len(folds)))
@@ -154,21 +150,25 @@ class LgbModel(Model):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_booster"}
 
-    def _new_booster(self, X: Matrix, y: Vector, metric: str = "none") -> "lightgbm.Booster":
+    def _new_booster(self, X: Matrix, y: Vector, columns: Columns, metric: str = "none") -> "lightgbm.Booster":
         from lightgbm import Booster, Dataset
 
+        if columns:
+            check_described(X, columns)
+        nominal = [place for place, column in enumerate(columns) if column.is_nominal]
+        directions = [column.monotone for column in columns]
         parameters = {name: value for name, value in self.get_params().items() if name not in _OWN_PARAMETERS}
         parameters |= {
             "objective": self.objective,
             "metric": metric,
             "bagging_freq": 1,
-            "monotone_constraints": list(self.monotone) or None,
+            "monotone_constraints": directions if any(directions) else None,
             "num_threads": 1,
             "deterministic": True,
             "force_row_wise": True,
             "verbosity": -1,
         }
-        return Booster(parameters, Dataset(X, y, categorical_feature=list(self.categorical), params=parameters))
+        return Booster(parameters, Dataset(X, y, categorical_feature=nominal, params=parameters))
 
 
 class LgbClassifier(LgbModel, Classifier):
@@ -192,7 +192,7 @@ class LgbCountRegressor(LgbRegressor):
     smallest_target = 0.0
 
 
-_OWN_PARAMETERS = frozenset({"num_rounds", "categorical", "monotone"})
+_OWN_PARAMETERS = frozenset({"num_rounds"})
 
 
 def _silence_this_thread() -> None:

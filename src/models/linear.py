@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 from tabserve.aliases import Matrix, Vector
+from tabserve.columns.matrix import Columns
 from tabserve.models.base import Classifier
 
 
@@ -61,7 +62,7 @@ class LogisticRegression(Classifier):
     def __init__(self, C: float = 1.0) -> None:
         self.C = C
 
-    def fit(self, X: Matrix, y: Vector) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
         """Fit coefficients to a (n_rows, n_columns) matrix and classes 0 and 1."""
         from sklearn.linear_model import LogisticRegression as Estimator
 

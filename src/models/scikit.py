@@ -1,10 +1,11 @@
-"""Regressors by scikit-learn, which is imported when one is fitted or loaded."""
+"""Models by scikit-learn, which is imported when one is fitted or loaded."""
 
 from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
 from tabserve.aliases import Matrix, Vector
+from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
 from tabserve.models.base import Regressor
 from tabserve.models.linear import linear_contributions, linear_sum
@@ -33,7 +34,7 @@ class ScikitRegressor(Regressor):
     def _estimator(self) -> Any:
         """A new estimator with this model's parameters."""
 
-    def fit(self, X: Matrix, y: Vector) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
         """Fit the estimator to a (n_rows, n_columns) matrix and its targets."""
         self.estimator_ = self._estimator().fit(X, y)
         return self

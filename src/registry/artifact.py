@@ -1,7 +1,6 @@
 """Artifact: what one training run saved for one model."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from tabserve.columns.features import Feature
 from tabserve.models.base import Model
@@ -36,12 +35,10 @@ class Artifact:
         """The artifact's name."""
         return self.manifest.model_id
 
-    @cached_property
+    @property
     def encoder(self) -> RecordEncoder:
-        """The pipeline's first step, with the columns of this model and their wording."""
-        encoder = self.pipeline.steps[0]
-        assert isinstance(encoder, RecordEncoder)
-        return encoder
+        """The pipeline's encoder, with the columns of this model and their wording."""
+        return self.pipeline.encoder
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.derived import Grouping
-from tabserve.columns.features import Category, Column, CyclicInteger, Feature
+from tabserve.columns.features import Category, Column, Feature
 from tabserve.errors import NotExplainableError
 from tabserve.evaluation.fairness import FEWEST
-from tabserve.pipeline import Pipeline
 from tabserve.report.parts import Subject
-from tabserve.transformers import RecordEncoder
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many
@@ -67,8 +65,7 @@ def permutation_importance(subject: Subject) -> Importance:
     if np.isnan(metric(subject.test.y[rows], subject.scores[rows])):  # none of a rare class was drawn
         rows = np.arange(len(subject.test.y))
     y = subject.test.y[rows]
-    encoder, *steps = candidate.pipeline.steps
-    assert isinstance(encoder, RecordEncoder)
+    encoder = candidate.pipeline.encoder
     encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
     before = metric(y, subject.scores[rows])
 
@@ -78,7 +75,7 @@ def permutation_importance(subject: Subject) -> Importance:
         for position, (column, compute) in enumerate(zip(use_case.derived, encoder.computers_, strict=True)):
             if use_case.features[place].name in column.sources:
                 matrix[:, len(use_case.features) + position] = [compute(row) for row in matrix.tolist()]
-        scores = candidate.model.predict_score(Pipeline(tuple(steps)).transform(matrix))
+        scores = candidate.model.predict_score(candidate.pipeline.transform_encoded(matrix))
         return [before - metric(y, repeat) for repeat in scores.reshape(REPEATS, -1)]
 
     found = np.array([falls(place) for place in range(len(use_case.features))])
@@ -106,7 +103,7 @@ def own_importance(subject: Subject) -> tuple[str, Importance] | None:
         measure, values = "coefficient", np.abs(np.ravel(estimator.coef_)) * subject.train_matrix.std(axis=0)
     else:
         return None
-    by_column = _added_up(subject, np.asarray(values)[None, :])[0]
+    by_column = subject.candidate.pipeline.by_origin(np.asarray(values)[None, :])[0]
     return measure, _ranked(subject.use_case.columns, by_column / (by_column.sum() or 1.0))
 
 
@@ -120,13 +117,13 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
         is so. None for a model whose score is no sum over columns.
     """
     rows = sample(len(subject.test.y), EXPLAINED, subject.manifest.seed)
-    encoder, *steps = subject.candidate.pipeline.steps
-    encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
+    pipeline = subject.candidate.pipeline
+    encoded = pipeline.encoder.transform(subject.features_of(subject.test).iloc[rows])
     try:
-        parts = subject.candidate.model.contributions(Pipeline(tuple(steps)).transform(encoded))
+        parts = subject.candidate.model.contributions(pipeline.transform_encoded(encoded))
     except NotExplainableError:
         return None
-    by_column = _added_up(subject, parts[:, :-1])
+    by_column = pipeline.by_origin(parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
         for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=True)
@@ -157,7 +154,7 @@ def learning_curve(subject: Subject) -> list[Point]:
             some = np.random.default_rng(subject.manifest.seed).permutation(rows)[:size]
             if np.ptp(y[some]) > 0:
                 try:
-                    model = clone(subject.candidate.model).fit(X[some], y[some])
+                    model = clone(subject.candidate.model).fit(X[some], y[some], subject.candidate.pipeline.columns_)
                     scores.append(metric(y[judged], model.predict_score(X[judged])))
                 except Exception:  # of any library: some models cannot be fitted on a few rows
                     scores.append(math.nan)
@@ -230,11 +227,6 @@ def _quartiles(groups: Iterable[Vector]) -> Matrix:
     return np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups]).reshape(-1, 3)
 
 
-def _added_up(subject: Subject, values: Matrix) -> Matrix:
-    """Values of the model's columns, added up by the columns that these come from."""
-    return subject.candidate.pipeline.by_origin(values, len(subject.use_case.columns))
-
-
 def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = None) -> Importance:
     order = np.argsort(-values, kind="stable")
     return Importance([columns[place] for place in order], values[order], None if errors is None else errors[order])
@@ -243,7 +235,7 @@ def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = N
 def _direction(column: Column, codes: Vector, pushed: Vector) -> str:
     """Where the contribution mostly rises or falls with the code; codes without an order have no direction."""
     known = ~np.isnan(codes)
-    is_ordered = type(column) is not Category and not isinstance(column, CyclicInteger | Grouping)
+    is_ordered = column.is_ordered and not isinstance(column, Grouping)
     if not is_ordered or min(len(np.unique(values[known])) for values in (codes, pushed)) < 2:
         return ""
     correlation = np.corrcoef(codes[known], pushed[known])[0, 1]

@@ -47,7 +47,6 @@ FEATURES = (
         default=YEARS[-1],
     ),
 )
-HOUR, WEEKDAY, MONTH = 0, 1, 2  # columns of the matrix
 
 DERIVED = (
     Grouping(
@@ -72,7 +71,7 @@ DERIVED = (
 LINEAR = Algorithm(
     name="LinearRegression",
     model=LinearRegression(floor=0),
-    transformers=(OneHot((HOUR, WEEKDAY, MONTH)), MinMax()),
+    transformers=(OneHot(("hour", "weekday", "month")), MinMax()),
 )
 
 ALGORITHMS = (
@@ -81,7 +80,7 @@ ALGORITHMS = (
     Algorithm(
         name="SVR",
         model=SVR(C=100, gamma=1, epsilon=20, floor=0),
-        transformers=(OneHot((HOUR,)), MinMax()),
+        transformers=(OneHot(("hour",)), MinMax()),
     ),
     LINEAR,
     Algorithm(

@@ -6,7 +6,7 @@ wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correc
 
 from tabserve.columns.derived import Quotient
 from tabserve.columns.features import Category, Integer, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase, columns_of
+from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import (
     BaselineMargin,
@@ -40,6 +40,8 @@ FEATURES = (
         description="Duration of the loan, in months",
         low=1,
         high=120,
+        monotone=1,
+        all_else_equal=True,  # a longer loan has smaller instalments
         label="Duration of the loan",
         reason="Loan lasts {value:.0f} months",
         reason_for={1: "Loan lasts one month"},
@@ -183,6 +185,8 @@ FEATURES = (
         description="Age, in years",
         low=18,
         high=120,
+        monotone=-1,
+        all_else_equal=True,
         reason="Applicant is {value:.0f} years old",
         protected=True,
     ),
@@ -272,11 +276,6 @@ DERIVED = (
     ),
 )
 
-# Duration and age are held with all else equal, the quotients too. As a longer loan has smaller instalments, the
-# features themselves promise nothing.
-MONOTONE = {column.name: column.monotone for column in (*FEATURES, *DERIVED)}
-MONOTONE |= {"months_loan_duration": 1, "age": -1}
-
 USE_CASE = UseCase(
     name="credit",
     title="Loan default",
@@ -295,17 +294,14 @@ USE_CASE = UseCase(
     algorithms=(
         Algorithm(
             name="lightgbm",
-            model=LgbClassifier(
-                categorical=columns_of(FEATURES, Category),
-                monotone=tuple(MONOTONE.values()),
-            ),
+            model=LgbClassifier(),
             search_space=SEARCH_SPACE,
         ),
     ),
     baseline=Algorithm(
         name="logistic",
         model=LogisticRegression(C=0.1),
-        transformers=(OneHot(columns_of(FEATURES, Category)), Standardize()),
+        transformers=(OneHot(), Standardize()),
     ),
     gates=(
         SmallestMetric("roc_auc", 0.70),

@@ -1,0 +1,55 @@
+"""What the columns of a matrix hold: transformers and models find by it the columns that are declared for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabserve.aliases import Matrix
+from tabserve.columns.features import Category, Column
+
+
+@dataclass(frozen=True)
+class MatrixColumn:
+    """One column of a matrix on its way from the encoder to the model.
+
+    Parameters
+    ----------
+    origin : Column
+        The declared column that it comes from.
+    level : float, optional
+        The one code that it shows the presence of, when it was made by `OneHot`.
+    scaled : bool
+        Whether the codes or values were changed; they are still in their order.
+    """
+
+    origin: Column
+    level: float | None = None
+    scaled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the declared column."""
+        return self.origin.name
+
+    @property
+    def is_nominal(self) -> bool:
+        """Whether it holds the codes of a category without an order."""
+        return not (self.scaled or self.is_level or self.origin.is_ordered) and isinstance(self.origin, Category)
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it holds 0 and 1, for a single code of the declared column."""
+        return self.level is not None
+
+    @property
+    def monotone(self) -> int:
+        """The declared direction; 0 where the column does not hold the declared values in their order."""
+        return 0 if self.is_level else self.origin.monotone
+
+
+Columns = Sequence[MatrixColumn]
+
+
+def check_described(X: Matrix, columns: Columns) -> None:
+    """Raise ValueError unless each column of a matrix is described."""
+    if len(columns) != X.shape[1]:
+        raise ValueError(f"{X.shape[1]} columns of a matrix were described as {len(columns)}.")

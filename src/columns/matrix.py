@@ -52,4 +52,4 @@ Columns = Sequence[MatrixColumn]
 def check_described(X: Matrix, columns: Columns) -> None:
     """Raise ValueError unless each column of a matrix is described."""
     if len(columns) != X.shape[1]:
-        raise ValueError(f"{X.shape[1]} columns of a matrix were described as {len(columns)}.")
+        raise ValueError(f"The matrix has {X.shape[1]} columns, and {len(columns)} are described.")

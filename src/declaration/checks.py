@@ -143,10 +143,11 @@ def _transformers(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
     """A name that no column has would be passed over when the transformer is fitted."""
     names = [column.name for column in use_case.columns]
     for transformer in algorithm.transformers:
-        for name in transformer.names:
-            if name not in names:
-                there = ", ".join(names)
-                yield f"{type(transformer).__name__} names the column {name!r}, which is not there; there are: {there}."
+        kind = type(transformer).__name__
+        if not fits(transformer.names, tuple[str, ...]):
+            yield f"{kind} must name columns as a tuple of texts, with a comma even after a single one."
+        elif unknown := [name for name in transformer.names if name not in names]:
+            yield f"{kind} names the column '{unknown[0]}', which is not there; there are: {', '.join(names)}."
 
 
 def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:

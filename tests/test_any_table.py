@@ -174,7 +174,7 @@ def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samp
             except TabserveError:
                 assert (tuned, registry.list()) == ([], [])
                 return
-            saved = [one["model_id"] for one in manifests if all(gate.passed for gate in one["gates"])]
+            saved = [one.model_id for one in manifests if all(gate.passed for gate in one.gates)]
             assert [model_id for model_id in registry.list() if model_id not in before] == saved
             for model_id in saved:
                 artifact = registry.load(model_id)

@@ -1,11 +1,10 @@
-"""WSGI entry point (`gunicorn application`); run as a script, the development server."""
+"""WSGI entry point, for any server; run as a script, the development server."""
 
 import logging
 import os
 from typing import Any
 
 from tabserve import log
-from tabserve.api.app import create_app
 from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_port
 from tabserve.settings import Settings
@@ -19,7 +18,7 @@ if __name__ == "__main__":
     if not is_running_from_reloader():  # whose first process holds the port
         check_port(HOST, Settings.at_start().port)
 
-application = create_app(Settings.at_start())
+from tabserve.api.wsgi import application  # noqa: E402 - what is wrong is said before
 
 
 class QuietRequestHandler(WSGIRequestHandler):

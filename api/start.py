@@ -1,14 +1,26 @@
 """What would keep the service from starting, said in one line before anything else is done.
 
-`python -m tabserve.api.start` asks.
+`tabserve serve` asks, and so does `python -m tabserve.api.start`.
 """
 
 import os
 import socket
 import sys
 
+import gunicorn
 from tabserve.api.auth import check_at_start
 from tabserve.settings import Settings
+
+TESTED = "27.0."  # how versions of gunicorn begin whose private methods `worker` and `stop` override
+
+
+def check_gunicorn() -> None:
+    """End the process with one line and no traceback when gunicorn is of a version that was not tested."""
+    if not gunicorn.__version__.startswith(TESTED):
+        sys.exit(
+            f"gunicorn {gunicorn.__version__} is installed, and this service overrides private methods of it that "
+            f"were tested with {TESTED}* alone: pip install 'gunicorn=={TESTED}*'"
+        )
 
 
 def check_port(host: str, port: int) -> None:
@@ -22,7 +34,14 @@ def check_port(host: str, port: int) -> None:
         sys.exit(f"Port {port} of {host} cannot be used ({reason}). Choose another, such as PORT={other}.")
 
 
-if __name__ == "__main__":
+def check() -> Settings:
+    """Look at everything, in the order in which it is put right; the settings."""
+    check_gunicorn()
     settings = Settings.at_start()
     check_at_start(settings)
     check_port(settings.host, settings.port)
+    return settings
+
+
+if __name__ == "__main__":
+    check()

@@ -1,8 +1,11 @@
-"""How gunicorn works here: its worker, its log, and how it stops. `gunicorn.conf.py` names them."""
+"""How the service keeps bad clients off: deadlines for all that a client does, and a queue for what may take long.
+
+It overrides `get_thread_pool`, `accept`, `wait_for_and_dispatch_events`, `finish_request`, `murder_keepalived`,
+`_cap_keepalive`, `handle` and `handle_error` of gunicorn's threaded worker.
+"""
 
 import logging
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,15 +17,11 @@ from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_WR, SO_LINGER, SOL_SOCKET, socket
 from typing import Any
 
-from gunicorn import util
-from gunicorn.glogging import Logger
-from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, NoMoreData, ParseException
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 from tabserve.api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, Connection, arrived
 from tabserve.api.errors import problem
 from tabserve.api.threads import Pool
-from tabserve.log import traced
 
 READ_TIMEOUT = 10  # seconds for the whole head of a request, and without any byte of its body
 ANSWER_TIME = 30  # seconds to take a whole answer, and one more for each SLOWEST bytes of it that are taken
@@ -33,45 +32,6 @@ MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes 
 MOST_UNSENT = 64 * 1024 * 1024  # bytes of answers that wait for their clients
 MOST_LONG = 64  # requests that wait for one of the threads that may be held up
 YOUNG = 2  # seconds for which a connection that has sent nothing is not taken for an idle one
-LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
-
-SO_BINDTOIFINDEX = 62  # in asm-generic/socket.h; Python 3.13 has no name for it
-NO_INTERFACE = 2**31 - 1
-
-
-class Response(wsgi.Response):  # type: ignore[misc]
-    """gunicorn's response, whose head goes out together with the beginning of the body.
-
-    gunicorn sends it alone, and a proxy passes it on at once: when the worker is killed before the body follows, the
-    client gets half an answer, where the proxy could still have asked another replica.
-    """
-
-    headers_sent: bool
-
-    def send_headers(self) -> None:
-        """Wait for what is to be sent with them."""
-
-    def _send_head(self, body: bytes = b"") -> None:
-        if not self.headers_sent:
-            lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-            util.write(self.sock, "".join(lines).encode("latin-1") + body[:SMALL])
-            self.headers_sent = True
-            if len(body) > SMALL:  # not a copy of all of it
-                util.write(self.sock, memoryview(body)[SMALL:])
-
-    def _emit_body(self, data: bytes) -> None:
-        if self.headers_sent or self.chunked:
-            self._send_head()
-            super()._emit_body(data)
-        else:
-            self._send_head(data)
-
-    def close(self) -> None:
-        self._send_head()
-        super().close()
-
-
-wsgi.Response = Response  # the worker takes it from there
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -87,9 +47,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     Malformed requests are never echoed in answers or logs. A record whose Content-Length is too small
     is one: what is left of it is taken for the next request.
-
-    A worker that stops answers all that clients believe to be connected, which is more than gthread has accepted: the
-    kernel makes connections by itself and queues them, and what is in the queue of a socket that is closed is lost.
 
     A body that was refused is read to its end. gthread reads 64 kB of it and closes, and the client, or the proxy in
     between, may then never see why: its system throws the answer away.
@@ -108,41 +65,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def get_thread_pool(self) -> Pool:
         return Pool(self.cfg.threads)
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        if not self.alive and self.sockets:
-            self._stop_turn()
-            super().set_accept_enabled(True)  # even when there are too many connections: no more will come
-            end = time.monotonic() + LAST_HANDSHAKES
-            while (left := end - time.monotonic()) > 0:
-                self.wait_for_and_dispatch_events(left)
-            super().set_accept_enabled(False)
-            for listener in self.sockets:
-                while self.accept(listener):
-                    pass
-                listener.close()  # now, not when all is answered: the next client shall go elsewhere at once
-            self.sockets = []
-            self._begin_long()
-        elif self.sockets:
-            super().set_accept_enabled(enabled)
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self._stop_turn()
-        super().handle_exit(sig, frame)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        self._stop_turn()
-        super().handle_quit(sig, frame)
-
-    def handle_abort(self, sig: int, frame: Any) -> None:
-        self._stop_turn()
-        super().handle_abort(sig, frame)
-
-    def _stop_turn(self) -> None:
-        """Tell the application that no more may wait for its turn; again and again does no harm."""
-        extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
-        if "turn" in extensions:
-            extensions["turn"].stop()
 
     # what the main thread does
 
@@ -366,42 +288,3 @@ def _refusal(status: HTTPStatus, detail: str) -> bytes:
     again = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     answer = problem(status, detail, headers={"Connection": "close", **again})
     return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
-
-
-class Log(Logger):  # type: ignore[misc]
-    """gunicorn's log without tracebacks, which hold paths and may quote a request, and without hidden work."""
-
-    def access(self, *args: Any) -> None:
-        if self.cfg.accesslog:  # gunicorn makes each request's line, if only to drop it, once there is a logconfig_dict
-            super().access(*args)
-
-    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        error = sys.exc_info()[1]
-        self.error(f"{msg} (%s)", *args, traced(error) if error else "no error")
-
-
-def stop_without_loss(server: Any) -> None:
-    """Let the server, when it stops, first tell the kernel to make no more connections.
-
-    A listening socket that is bound to a network interface that is not there gets no more of them: who asks for one is
-    refused at once. Those that are being made are still made, and wait for a worker to accept them. It needs no
-    privilege since Linux 5.7; where it cannot be done, the log says so, and a connection may be lost in the moment in
-    which the sockets are closed. gunicorn has no hook for it.
-
-    Parameters
-    ----------
-    server : gunicorn.arbiter.Arbiter
-        The master process, which is about to start its workers.
-    """
-    stop = server.stop
-
-    def stop_(graceful: bool = True) -> None:
-        if not (server.reexec_pid or server.master_pid or server.systemd):  # the sockets are nobody else's
-            for listener in server.LISTENERS:
-                try:
-                    listener.setsockopt(SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
-                except OSError as error:
-                    server.log.warning("new connections cannot be refused (%s): one may be lost", error.strerror)
-        stop(graceful)
-
-    server.stop = stop_

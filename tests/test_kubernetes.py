@@ -257,8 +257,8 @@ def test_a_pod_ends_after_its_last_request(built: Manifests) -> None:
 
 
 def gunicorns(name: str) -> int:
-    """A number that gunicorn.conf.py sets; the file cannot be imported without changing the environment."""
-    tree = ast.parse((ROOT / "gunicorn.conf.py").read_text(encoding="utf-8"))
+    """A number that gunicorn's settings set; the file cannot be imported without changing the environment."""
+    tree = ast.parse((ROOT / "api" / "gunicorn_conf.py").read_text(encoding="utf-8"))
     (value,) = (
         node.value
         for node in tree.body

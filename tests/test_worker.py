@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
-from tabserve.api.worker import Response, Worker, stop_without_loss
+from tabserve.api.stop import Response, StoppingWorker, stop_without_loss
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 
@@ -569,7 +569,7 @@ class Turn:
 @pytest.mark.parametrize("how", ["handle_exit", "handle_quit", "handle_abort"])
 @pytest.mark.parametrize("has_turn", [True, False])
 def test_a_worker_that_stops_tells_the_application(how: str, has_turn: bool) -> None:
-    worker = Worker(1, os.getpid(), [], Mock(), 30, Config(), Mock())
+    worker = StoppingWorker(1, os.getpid(), [], Mock(), 30, Config(), Mock())
     turn = Turn()
     worker.wsgi = Mock(extensions={"turn": turn} if has_turn else {})
     worker.method_queue, worker.tpool = Mock(), Mock()

@@ -1,0 +1,67 @@
+"""Production server settings, each with its reason: what `tabserve serve` runs gunicorn with."""
+
+import gc
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+# Imported here, before the workers are forked, though not used in this file: a worker then shares the libraries' memory
+# and is ready in a fraction of a second, when it replaces another too. That is not preload_app: a Booster that was
+# loaded before a fork hangs in OpenMP, so models are loaded after it. The settings bring the use cases along, too: new
+# code needs a restart, a reload (SIGHUP) would mix it with the old.
+import apiflask  # noqa: F401
+import joblib
+import numpy  # noqa: F401
+import orjson  # noqa: F401
+from tabserve import log
+from tabserve.api.auth import check_at_start
+from tabserve.api.start import check_gunicorn
+from tabserve.settings import Settings
+
+check_gunicorn()  # before anything of it is overridden
+
+from tabserve.api.server_log import Log  # noqa: E402
+from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
+
+settings = Settings.at_start()
+log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again
+check_at_start(settings)  # here, in the master: it would start workers that cannot work again and again
+cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
+
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+workers = settings.web_concurrency or cpus  # a prediction is pure computation: more workers than CPUs only wait
+worker_class = StoppingWorker  # gthread: what waits for a client waits in the main thread and costs no worker thread
+threads = 4  # so that up to three large files do not hold up the short requests of their worker
+worker_connections = 500  # of a worker; beyond that the one that has been idle longest is closed
+timeout = 60  # seconds without a sign of life after which a worker is replaced
+graceful_timeout = settings.graceful_timeout  # whoever stops the service must give it longer than that
+keepalive = 75  # longer than a load balancer's 60 s: the side that opens a connection should be the one to close it
+max_requests = 200_000  # recycle workers, in case a library leaks
+max_requests_jitter = 50_000  # and not all at the same time
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # heartbeats in memory: a slow disk kills nobody
+preload_app = False  # see above
+sendfile = False  # which would wait for the client; the files are small
+control_socket_disable = True  # no second way in, and no file outside the folders we know
+accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps one
+errorlog = "-"
+logger_class = Log
+when_ready = stop_without_loss
+logconfig_dict = log.configuration(settings.log_level)
+loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
+
+# each connection takes a file descriptor, and shells allow few
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+# LightGBM's threads for large lists: what the workers leave of the CPUs; more than there are would be many times slower
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
+
+
+def post_worker_init(worker: Any) -> None:
+    """Load the models before the first request; what is missing is said by /ready."""
+    worker.wsgi.extensions["predictor"].readiness()
+    # What is loaded by now stays: the garbage collector need not look through it again, nor after every few requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)

@@ -204,6 +204,13 @@ class NoModelError(TabserveError):
         super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
 
 
+class NoEarlierChampionError(TabserveError):
+    """A use case that had no other champion before, or none that is still there."""
+
+    def __init__(self, use_case: str) -> None:
+        super().__init__(f"There is no earlier champion of {use_case} to go back to; promote a model instead.")
+
+
 class NoHoldOutError(TabserveError):
     """A model that was copied here without the rows that its training held out."""
 
@@ -293,7 +300,7 @@ class UnpublishedError(TabserveError):
     ) -> None:
         super().__init__(
             f"{reason} Nothing is lost: the models are in {folder}. Publish them with: "
-            f"MODEL_REGISTRY={folder} flask models copy {registry} {' '.join(model_ids)}"
+            f"MODEL_REGISTRY={folder} tabserve models copy {registry} {' '.join(model_ids)}"
         )
         self.manifests = list(manifests)
 

@@ -17,10 +17,16 @@ import tabserve.registry.registry
 import tabserve.registry.stores
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tabserve.errors import BrokenArtifactError, NoHoldOutError, NoModelError, UnknownModelError
+from tabserve.errors import (
+    BrokenArtifactError,
+    NoEarlierChampionError,
+    NoHoldOutError,
+    NoModelError,
+    UnknownModelError,
+)
 from tabserve.registry.model_id import ModelId
-from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
-from tabserve.registry.stores import ABANDONED_AFTER, MANIFEST, FolderStore
+from tabserve.registry.registry import MODEL, MOST_PROMOTIONS, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.stores import ABANDONED_AFTER, CHAMPION_SUFFIX, MANIFEST, MOST_BYTES, FolderStore
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
@@ -957,6 +963,109 @@ def test_a_champion_is_copied_with_its_signature_by_whoever_has_no_key(registry,
     registry.copy(model_id, keyless)
     registry.copy_champion("credit", keyless)
     assert Registry(keyless.location, "key").champion("credit") == model_id
+
+
+# the champion before
+
+
+@pytest.fixture(params=[None, "key"], ids=["unsigned", "signed"])
+def promoted(registry, request) -> tuple[Registry, list[str]]:
+    """A registry, and six of its models that became champions in turn."""
+    keyed = Registry(registry.location, request.param)
+    model_ids = [copy_of(keyed) for _ in range(6)]
+    for model_id in model_ids:
+        keyed.promote(model_id)
+    return keyed, model_ids
+
+
+def test_a_rollback_goes_back_one_champion_at_a_time_as_far_as_is_remembered(promoted):
+    registry, model_ids = promoted
+    for before in model_ids[-2:-5:-1]:
+        assert registry.rollback("credit") == before
+        assert registry.champion("credit") == before
+    with pytest.raises(NoEarlierChampionError):
+        registry.rollback("credit")
+    assert registry.champion("credit") == model_ids[2]
+
+
+def test_after_a_rollback_the_model_it_left_is_not_gone_back_to(promoted):
+    registry, model_ids = promoted
+    registry.rollback("credit")
+    registry.promote(model_ids[0])
+    assert registry.rollback("credit") == model_ids[-2]
+
+
+def test_a_champion_that_is_promoted_again_is_not_the_one_before(promoted):
+    registry, model_ids = promoted
+    for _ in range(2):
+        registry.promote(model_ids[-1])
+    assert registry.rollback("credit") == model_ids[-2]
+
+
+def test_a_rollback_passes_over_models_that_were_deleted(promoted):
+    registry, model_ids = promoted
+    registry.delete(model_ids[-2])
+    assert registry.champion("credit") == model_ids[-1]
+    assert registry.rollback("credit") == model_ids[-3]
+
+
+def test_a_rollback_to_a_refused_model_changes_nothing(promoted):
+    registry, model_ids = promoted
+    change_byte(registry.location / model_ids[-2] / MODEL)
+    with pytest.raises(BrokenArtifactError, match=model_ids[-2]):
+        registry.rollback("credit")
+    assert registry.champion("credit") == model_ids[-1]
+
+
+def test_a_use_case_without_a_champion_has_none_before(registry, model_id):
+    with pytest.raises(NoEarlierChampionError, match="no earlier champion of credit"):
+        registry.rollback("credit")
+    registry.promote(model_id)
+    with pytest.raises(NoEarlierChampionError):
+        registry.rollback("credit")
+    assert registry.champion("credit") == model_id
+
+
+def test_a_rollback_goes_to_no_model_that_another_wrote_between_the_signed_ones(registry):
+    signed = Registry(registry.location, "key")
+    first, foreign, last = (copy_of(signed) for _ in range(3))
+    signed.promote(first)
+    signed.promote(last)
+    path = signed.location / "credit.champion"
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join([*lines[:2], foreign, "0" * 64, *lines[2:]]))
+    assert signed.rollback("credit") == first
+
+
+def test_a_champion_that_is_refused_can_be_rolled_back(registry):
+    signed = Registry(registry.location, "key")
+    first, last = copy_of(signed), copy_of(signed)
+    signed.promote(first)
+    signed.promote(last)
+    path = signed.location / "credit.champion"
+    path.write_text(path.read_text().replace(last, copy_of(signed), 1))
+    with pytest.raises(BrokenArtifactError, match="not signed"):
+        signed.champion("credit")
+    assert signed.rollback("credit") == first
+    assert signed.champion("credit") == first
+
+
+def test_the_champions_before_are_copied_with_the_champion(promoted, tmp_path):
+    registry, model_ids = promoted
+    other = registry.beside(tmp_path / "other")
+    for model_id in model_ids[-2:]:
+        registry.copy(model_id, other)
+    registry.copy_champion("credit", other)
+    assert other.rollback("credit") == model_ids[-2]
+
+
+def test_a_champions_file_stays_small_enough_to_be_read():
+    longest = [
+        f"{'c' * 50}-{'a' * 50}_v{'9' * 9}.{'9' * 9}.{'9' * 9}-{number:012}.000000" for number in range(MOST_PROMOTIONS)
+    ]
+    lines = [line for model_id in longest for line in (model_id, "0" * 64)]
+    assert len("\n".join(lines)) <= MOST_BYTES[CHAMPION_SUFFIX]
+    assert all(map(ModelId.parse, longest))
 
 
 @given(st.binary(max_size=120) | st.text(FAMILIAR + "\n", max_size=120).map(str.encode))

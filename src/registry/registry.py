@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import io
+import itertools
 import json
 import logging
 import re
@@ -11,10 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tabserve.errors import (
     BrokenArtifactError,
+    NoEarlierChampionError,
     NoHoldOutError,
     NoModelError,
     TabserveError,
@@ -45,7 +47,10 @@ PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may m
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 DEEPEST = 32  # levels of a manifest; training writes no more than six
 LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
+MOST_PROMOTIONS = 4  # a champion and those before it that its file remembers: that is still a small file
 REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
+
+Promotions: TypeAlias = list[tuple[str, str]]  # model_ids with their signatures
 
 
 class Registry:
@@ -130,25 +135,38 @@ class Registry:
             model may stand in for a champion.
         """
         try:
-            text = self._store.read(_champion_file(use_case)).decode()
-        except FileNotFoundError:
-            return None
+            promotions = self._promotions(use_case)
         except (OSError, ValueError):
-            text = ""
-        model_id, _, signature = text.partition("\n")
+            promotions = [("", "")]
+        if not promotions:
+            return None
+        model_id, signature = promotions[0]
+        reason = self._why_no_champion(use_case, model_id, signature)
+        if reason:
+            raise BrokenArtifactError(f"The champion of {use_case}", f"{reason}; promote a model again")
+        return model_id
+
+    def _promotions(self, use_case: str) -> Promotions:
+        """What stands in a champion's file: it and those before it, the last promoted first, with their signatures."""
+        try:
+            lines = self._store.read(_champion_file(use_case)).decode().split("\n")
+        except FileNotFoundError:
+            return []
+        return list(itertools.zip_longest(lines[::2], lines[1::2], fillvalue=""))
+
+    def _why_no_champion(self, use_case: str, model_id: str, signature: str) -> str | None:
+        """Why a line of a champion's file names no model that may answer."""
         parts = ModelId.parse(model_id)
         if parts is None:
-            reason = "its name cannot be read"
-        elif parts.use_case != use_case:
-            reason = "it is a model of another use case"
-        elif self._signing_key and not self._is_signature(signature, _champion_message(model_id)):
-            reason = "it is not signed with this service's key"
-        else:
-            return model_id
-        raise BrokenArtifactError(f"The champion of {use_case}", f"{reason}; promote a model again")
+            return "its name cannot be read"
+        if parts.use_case != use_case:
+            return "it is a model of another use case"
+        if self._signing_key and not self._is_signature(signature, _champion_message(model_id)):
+            return "it is not signed with this service's key"
+        return None
 
     def promote(self, model_id: str) -> None:
-        """Make an artifact the champion of its use case.
+        """Make an artifact the champion of its use case; those before it are remembered.
 
         Raises
         ------
@@ -157,8 +175,49 @@ class Registry:
         """
         self._store.refresh()
         self.check_exists(model_id)
-        lines = [model_id, *([self._signature(_champion_message(model_id))] if self._signing_key else [])]
-        self._store.replace(_champion_file(_parts(model_id).use_case), "\n".join(lines).encode())
+        use_case = _parts(model_id).use_case
+        signature = self._signature(_champion_message(model_id)) if self._signing_key else ""
+        before = [promotion for promotion in self._good_promotions(use_case) if promotion[0] != model_id]
+        self._write_promotions(use_case, [(model_id, signature), *before])
+
+    def rollback(self, use_case: str) -> str:
+        """Make the champion that a use case had before its champion again; models deleted since are passed over.
+
+        Returns
+        -------
+        str
+            The champion's model_id.
+
+        Raises
+        ------
+        NoEarlierChampionError
+            When none is remembered that is still there.
+        BrokenArtifactError
+            When it is refused; the champion stays.
+        """
+        self._store.refresh()
+        before = [
+            promotion
+            for promotion in self._good_promotions(use_case, first=1)
+            if self._store.exists(f"{promotion[0]}/{MANIFEST}")
+        ]
+        if not before:
+            raise NoEarlierChampionError(use_case)
+        champion = before[0][0]
+        self.load(champion)
+        self._write_promotions(use_case, before)
+        return champion
+
+    def _good_promotions(self, use_case: str, first: int = 0) -> Promotions:
+        """The lines of a champion's file that may answer, from a place in it on."""
+        with suppress(OSError, ValueError):
+            promotions = self._promotions(use_case)[first:]
+            return [promotion for promotion in promotions if not self._why_no_champion(use_case, *promotion)]
+        return []
+
+    def _write_promotions(self, use_case: str, promotions: Promotions) -> None:
+        lines = itertools.chain.from_iterable(promotions[:MOST_PROMOTIONS])
+        self._store.replace(_champion_file(use_case), "\n".join(lines).rstrip("\n").encode())
 
     def check_exists(self, model_id: str) -> None:
         """Refuse a name that no artifact has; for one that is no model_id without touching the disk.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tabserve.api.start import check_port
+from tabserve.api.start import TESTED, check_gunicorn, check_port
 
 from tests.conftest import ROOT, free_port
 
@@ -49,6 +49,34 @@ def test_an_address_that_this_machine_does_not_have_is_said_in_one_line() -> Non
         check_port("192.0.2.1", 8080)
 
 
+@pytest.mark.parametrize("version", ["26.9.9", "27.1.0", "28.0.0"])
+def test_a_gunicorn_that_was_not_tested_is_said_in_one_line(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_gunicorn()
+    monkeypatch.setattr("gunicorn.__version__", version)
+    with pytest.raises(SystemExit) as end:
+        check_gunicorn()
+    assert str(end.value) == (
+        f"gunicorn {version} is installed, and this service overrides private methods of it that were tested with "
+        "27.0.* alone: pip install 'gunicorn==27.0.*'"
+    )
+
+
+@pytest.mark.parametrize("command", [["gunicorn", "application"], ["tabserve", "serve"]])
+def test_no_server_starts_with_a_gunicorn_that_was_not_tested(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import gunicorn\ngunicorn.__version__ = '28.0.0'\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "AUTH_REQUIRED": "false"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gunicorn 28.0.0 is installed, and ")
+
+
+def test_the_requirements_allow_the_gunicorn_that_was_tested_and_no_other() -> None:
+    assert f"gunicorn=={TESTED}*" in (ROOT / "requirements.in").read_text().splitlines()
+
+
 def start(**environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOST": "127.0.0.1", "AUTH_REQUIRED": "false", **environment}
     command = [sys.executable, "-m", "tabserve.api.start"]
@@ -66,7 +94,7 @@ def test_settings_users_and_port_are_looked_at(tmp_path: Path) -> None:
         for environment, text in (
             ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
             ({"MODEL_REGISTRY": str(ROOT / "setup.py")}, "MODEL_REGISTRY"),
-            ({"AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(tmp_path / "none")}, "flask users add"),
+            ({"AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(tmp_path / "none")}, "tabserve users add"),
             ({"PORT": str(port)}, f"Port {port} of 127.0.0.1"),
         ):
             done = start(**environment)

@@ -3,11 +3,11 @@
 import importlib
 import pkgutil
 from functools import cache
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from tabserve import use_cases
-from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
+from tabserve.errors import InvalidUseCaseError, TabserveError, UnknownUseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,12 +20,21 @@ def all_use_cases() -> "Mapping[str, UseCase]":
     """Every use case by name, in alphabetical order."""
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(use_cases.__path__)):
-        use_case = getattr(importlib.import_module(f"{use_cases.__name__}.{module}"), "USE_CASE", None)
+        use_case = getattr(_imported(module), "USE_CASE", None)
         if use_case and use_case.name != module:  # two of one name would hide each other
             raise InvalidUseCaseError(f"{module}.py declares the use case '{use_case.name}': name both the same.")
         if use_case:
             found[module] = use_case
     return MappingProxyType(found)
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"{use_cases.__name__}.{module}")
+    except TabserveError:
+        raise
+    except Exception as error:  # whatever a file that somebody wrote raises
+        raise InvalidUseCaseError(f"{module}.py cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def get_use_case(name: str) -> "UseCase":

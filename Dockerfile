@@ -16,8 +16,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && useradd --no-log-init --uid 10001 --user-group --home-dir /tmp --shell /usr/sbin/nologin tabserve
 WORKDIR /app
-# PYTHONPATH: the code and its commands are found from any folder
-ENV PATH=/app/.venv/bin:$PATH \
+# the code and its command are found from any folder
+ENV PATH=/app/bin:/app/.venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -33,8 +33,8 @@ RUN python -m venv --without-pip .venv \
     && find .venv -type d -name tests -not -path '*/numpy/_core/tests' -prune -exec rm -r {} +
 
 
-# The code as pip installs it, whatever the modes of the context's files: packages, their data, metadata with the
-# commands `flask models` and `flask users`, compiled.
+# The code as pip installs it, whatever the modes of the context's files: packages, their data, the command `tabserve`,
+# compiled.
 FROM libraries AS code
 WORKDIR /source
 COPY setup.py application.py gunicorn.conf.py requirements*.in ./
@@ -63,7 +63,7 @@ LABEL org.opencontainers.image.title="Tabserve training" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT"
 USER 10001:10001
-CMD ["python", "-m", "tabserve.train_pipeline"]
+CMD ["tabserve", "train"]
 
 
 # The models that answer. The libraries of training are installed only when a model is missing: with models in the
@@ -75,13 +75,13 @@ COPY setup.py model[s] models/
 ARG COMMIT
 ARG HOLD_OUT
 ENV COMMIT=$COMMIT
-RUN missing=$(flask models missing) \
+RUN missing=$(tabserve models missing) \
     && if [ -n "$missing" ]; then \
            pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
                --requirement /tmp/requirements-train.txt; \
        fi \
-    && for name in $missing; do python -m tabserve.train_pipeline --use-case "$name" || exit 1; done \
-    && flask models copy --hold-out="$HOLD_OUT" /models
+    && for name in $missing; do tabserve train "$name" || exit 1; done \
+    && tabserve models copy --hold-out="$HOLD_OUT" /models
 
 
 FROM app
@@ -97,7 +97,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
         ask = http.client.HTTPConnection('localhost', int(os.environ['PORT']), timeout=4); \
         ask.request('GET', '/ready'); \
         raise SystemExit(ask.getresponse().status != 200)"]
-CMD ["gunicorn", "application"]
+CMD ["tabserve", "serve"]
 # Last: they change with every commit, and nothing above needs to be built again for them.
 ARG VERSION
 ARG COMMIT

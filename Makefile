@@ -42,15 +42,15 @@ export CHECK
 	touch $@
 
 train: setup  ## train the models of one use case: make train USE_CASE=bikes
-	$(BIN)/python -m src.train_pipeline $(if $(USE_CASE),--use-case $(USE_CASE))
+	$(BIN)/tabserve train $(USE_CASE)
 
 serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
 	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \
-	$(BIN)/python -m tabserve.api.start && missing=$$($(BIN)/flask models missing) && for name in $$missing; do \
+	$(BIN)/python -m tabserve.api.start && missing=$$($(BIN)/tabserve models missing) && for name in $$missing; do \
 		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
 	done && \
 	echo "Starting on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
-	exec $(BIN)/gunicorn application
+	exec $(BIN)/tabserve serve
 
 test: setup  ## run all tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term

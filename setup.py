@@ -36,8 +36,5 @@ setup(
     },
     install_requires=requirements("requirements.in"),
     extras_require={"train": requirements("requirements-train.in"), "s3": requirements("requirements-s3.in")},
-    entry_points={
-        "console_scripts": ["tabserve-train=tabserve.train_pipeline:main"],
-        "flask.commands": ["models=tabserve.api.commands:models", "users=tabserve.api.commands:users"],
-    },
+    entry_points={"console_scripts": ["tabserve=tabserve.cli:main"]},
 )

@@ -34,7 +34,7 @@ class NoUsersError(TabserveError):
     def __init__(self) -> None:
         super().__init__(
             "AUTH_REQUIRED is on and the users file (AUTH_USERS_FILE) has no user: "
-            "add one with `flask users add NAME`, or set AUTH_REQUIRED=false."
+            "add one with `tabserve users add NAME`, or set AUTH_REQUIRED=false."
         )
 
 
@@ -42,7 +42,7 @@ class UnknownUserError(TabserveError):
     """No user has that name."""
 
     def __init__(self) -> None:
-        super().__init__("There is no user of that name; `flask users list` lists those there are.")
+        super().__init__("There is no user of that name; `tabserve users list` lists those there are.")
 
 
 class InvalidUserError(TabserveError):

@@ -201,7 +201,7 @@ class Settings(RegistrySettings):
     )
     auth_required: bool = _setting(
         True,
-        "Whether predictions are for users alone, who are added by `flask users add`; "
+        "Whether predictions are for users alone, who are added by `tabserve users add`; "
         "the development server and `make serve` take false when it is not set.",
         "true or false",
         _true_or_false,

@@ -1,6 +1,6 @@
 """Training: a table goes in; a tuned, gated, versioned model comes out.
 
-Run as `python -m src.train_pipeline`, as `python src/train_pipeline.py` or as `tabserve-train`.
+Run as `python -m src.train_pipeline`, as `python src/train_pipeline.py` or as `tabserve train`.
 """
 
 if __name__ == "__main__" and not __package__:
@@ -37,7 +37,8 @@ import pandas as pd
 from sklearn.base import clone
 from tabserve import __version__, log
 from tabserve.aliases import Matrix, Vector
-from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.click_types import UseCaseName
+from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import Algorithm, UseCase, signature
 from tabserve.errors import (
     BrokenArtifactError,
@@ -904,14 +905,8 @@ def check_installed() -> None:
 
 
 @click.command()
-@click.option(
-    "--use-case",
-    "name",
-    type=click.Choice(list(all_use_cases())),
-    default=DEFAULT_USE_CASE,
-    show_default=True,
-    help="What to train.",
-)
+@click.argument("use_case_name", metavar="[USE_CASE]", type=UseCaseName(), required=False)
+@click.option("--use-case", "option", type=UseCaseName(), help=f"The same as USE_CASE.  [default: {DEFAULT_USE_CASE}]")
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -932,7 +927,8 @@ def check_installed() -> None:
 @click.option("--exclude-protected", is_flag=True, help="Train without the protected features.")
 @click.version_option(__version__, prog_name="tabserve")
 def main(
-    name: str,
+    use_case_name: str | None,
+    option: str | None,
     data: Path | None,
     trials: int,
     seed: int,
@@ -940,14 +936,16 @@ def main(
     algorithms: Sequence[str],
     exclude_protected: bool,
 ) -> None:
-    """Train models on a table, tune them, and register those that pass their gates."""
+    """Train the models of USE_CASE on a table, tune them, and register those that pass their gates."""
     log.configure_command()
     check_installed()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console()
-    use_case = get_use_case(name)
+    if use_case_name and option and use_case_name != option:
+        raise click.UsageError(f"Name one use case: USE_CASE is {use_case_name} and --use-case is {option}.")
+    use_case = get_use_case(use_case_name or option or DEFAULT_USE_CASE)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         registry = RegistrySettings.from_environment().open_registry()

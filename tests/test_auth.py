@@ -44,7 +44,7 @@ PREDICTION_ROUTES = ["/predict", "/output/credit", "/output/nothing", "/outputs/
 OPEN_ROUTES = ["/health", "/ready", "/version", "/models", "/models/credit", "/openapi.json"]
 NO_USERS = (
     "AUTH_REQUIRED is on and the users file (AUTH_USERS_FILE) has no user: "
-    "add one with `flask users add NAME`, or set AUTH_REQUIRED=false."
+    "add one with `tabserve users add NAME`, or set AUTH_REQUIRED=false."
 )
 
 

@@ -338,8 +338,8 @@ def test_a_use_case_without_a_model_is_refused_with_what_to_run(
     for model_id in registry.list("bikes"):
         (Path(registry.location) / model_id / "manifest.json").unlink()
     done = run(origin, "--models", registry.location, "--output", tmp_path / "bundle.zip")
-    command = "python -m src.train_pipeline --use-case bikes"
-    assert_refused(done, tmp_path / "bundle.zip", "no model for bikes that", command, "flask models copy")
+    command = "tabserve train bikes"
+    assert_refused(done, tmp_path / "bundle.zip", "no model for bikes that", command, "tabserve models copy")
     done = run(origin, "--models", tmp_path / "nowhere", "--output", tmp_path / "bundle.zip")
     assert_refused(done, tmp_path / "bundle.zip", "no model for bikes, credit that")
 
@@ -403,7 +403,7 @@ def test_a_champion_that_is_not_there_is_refused(
     text = registry.latest("bikes") if content == "bikes" else content
     (Path(registry.location) / "credit.champion").write_text(text, encoding="latin-1")
     done = run(origin, "--models", registry.location, "--output", tmp_path / "bundle.zip")
-    assert_refused(done, tmp_path / "bundle.zip", "credit.champion", "flask models promote")
+    assert_refused(done, tmp_path / "bundle.zip", "credit.champion", "tabserve models promote")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(origin: Path, models: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_the_image_runs_gunicorn_as_a_user_by_number(image: str) -> None:
     config = inspected(image, ".Config")
     assert config["User"] == "10001:10001"
     assert list(config["ExposedPorts"]) == ["8080/tcp"]
-    assert (config.get("Entrypoint"), config["Cmd"]) == (None, ["gunicorn", "application"])
+    assert (config.get("Entrypoint"), config["Cmd"]) == (None, ["tabserve", "serve"])
 
 
 def find(image: str, *arguments: str) -> list[str]:
@@ -305,7 +305,7 @@ def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, context: 
 def test_the_training_image_trains_as_the_same_user(image: str) -> None:
     tag = f"{NAME}:training"
     docker("build", "--target", "training", "--build-arg", "COMMIT=0123abc", "--tag", tag, ".", within=10 * MINUTE)
-    script = "id -u && python -m src.train_pipeline --trials 2 && flask models copy /tmp/models && cat models/*/*.json"
+    script = "id -u && tabserve train --trials 2 && tabserve models copy /tmp/models && cat models/*/*.json"
     done = docker("run", "--rm", tag, "sh", "-c", script, within=10 * MINUTE)
     assert done.stdout.startswith("10001\n")
     assert '"commit": "0123abc"' in done.stdout
@@ -354,7 +354,7 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
         assert status == 200
         assert {column: predicted[column] for column in expected[name]} == expected[name]
     command = docker("exec", container, "cat", "/proc/1/cmdline").stdout.split("\0")
-    assert [Path(part).name for part in command[1:]] == ["gunicorn", "application", ""]
+    assert [Path(part).name for part in command[1:]] == ["tabserve", "serve", ""]
 
 
 def test_the_longest_files_at_the_same_time_fit_into_its_memory(start: Start, credit: UseCase) -> None:
@@ -477,7 +477,7 @@ def test_without_users_the_container_does_not_start(image: str) -> None:
     done = run("docker", "run", "--rm", *HARDENED, image)
     assert done.returncode not in (0, 125)
     (line,) = (done.stdout + done.stderr).splitlines()
-    assert "flask users add" in line
+    assert "tabserve users add" in line
 
 
 # compose.yaml
@@ -497,7 +497,7 @@ def environment(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Variables for compose.yaml; what was started with them is removed after the test."""
     users = tmp_path / "users.txt"
     write_users(users, ALICE)
-    users.chmod(0o600)  # as `flask users add` leaves it
+    users.chmod(0o600)  # as `tabserve users add` leaves it
     owner = os.getuid() or 10002
     os.chown(users, owner, -1)
     name, password = ALICE
@@ -545,7 +545,7 @@ def test_a_service_that_does_not_start_fails_the_acceptance_tests(
     Path(environment["TABSERVE_USERS_FILE"]).write_text("")
     done = accept(environment)
     assert done.returncode != 0
-    assert "flask users add" in done.stdout + done.stderr
+    assert "tabserve users add" in done.stdout + done.stderr
 
 
 def test_an_upload_for_which_the_proxy_has_no_room_is_told_so(start: Start) -> None:

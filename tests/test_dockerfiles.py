@@ -60,14 +60,14 @@ def test_the_rows_of_people_stay_out_of_the_image_unless_asked_for() -> None:
     stages = re.split(r"^FROM ", SERVICE, flags=re.MULTILINE)
     (models,) = [stage for stage in stages if stage.startswith("app AS models\n")]
     assert "\nARG HOLD_OUT\n" in models
-    assert 'flask models copy --hold-out="$HOLD_OUT" /models\n' in models
+    assert 'tabserve models copy --hold-out="$HOLD_OUT" /models\n' in models
     assert instructions("COPY", stages[-1]) == ["--from=models /models models"]
 
 
 def test_the_service_is_what_the_settings_say() -> None:
     assert instructions("EXPOSE") == [str(Settings().port)]
     assert instructions("USER")[-1] == "10001:10001"
-    assert json.loads(instructions("CMD")[-1]) == ["gunicorn", "application"]
+    assert json.loads(instructions("CMD")[-1]) == ["tabserve", "serve"]
     (check,) = instructions("HEALTHCHECK")
     assert "/ready" in " ".join(json.loads(check[check.index("[") :]))
     variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(instructions("ENV"))))

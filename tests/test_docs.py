@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import click
 import pytest
 from tabserve.api.app import create_app
-from tabserve.api.commands import models, users
+from tabserve.cli.commands import tabserve
+from tabserve.cli.group import Lazy
 from tabserve.columns.features import Feature
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tabserve.train_pipeline import main
 
 from tests.conftest import ALICE, ROOT, Server
 
@@ -83,26 +84,58 @@ def concrete(base: type) -> Iterator[type]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_documents_name_only_targets_commands_and_files_that_exist(document: Path) -> None:
+def test_documents_name_only_targets_and_files_that_exist(document: Path) -> None:
     text = document.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z-]+)`|^ *make ([a-z-]+)", text, re.MULTILINE))
     assert {target for pair in named for target in pair if target} <= targets
-    for name, group in (("models", models), ("users", users)):
-        assert set(re.findall(rf"flask {name} ([a-z]+)", text)) <= set(group.commands)
-    options = {option for parameter in main.params for option in parameter.opts}
-    assert {
-        option for line in re.findall(r"src\.train_pipeline (.*)", text) for option in re.findall(r"--[a-z-]+", line)
-    } <= {
-        *options,
-        "--help",
-    }
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
     paths = re.findall(
         r"(?:deploy|tests|src|api|benchmarks)/[a-zA-Z0-9_./-]*[a-zA-Z0-9_]|requirements[a-z0-9-]*\.txt", text
     )
     assert [path for path in paths if "<" not in path and not (ROOT / path).exists()] == []
+
+
+COMMAND = re.compile(r"(?:`|bin/|:training )tabserve ([^\n`#,]+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_only_commands_and_options_that_exist(document: Path) -> None:
+    for line in COMMAND.findall(document.read_text()):
+        assert unknown_in(line.split()) == [], line
+
+
+def unknown_in(words: list[str]) -> list[str]:
+    """What `tabserve` does not know of a command line: its commands and options."""
+    command: click.Command = tabserve
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return words[:1]
+        command = command.commands[words.pop(0)]
+        command = command.load() if isinstance(command, Lazy) else command
+    known = {option for parameter in command.params for option in parameter.opts}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in {*known, "--help"}]
+
+
+def test_the_check_of_commands_sees_what_does_not_exist() -> None:
+    text = "`tabserve models lst`, `tabserve train credit --trails 3`, .venv/bin/tabserve nonsense # "
+    assert [unknown_in(line.split()) for line in COMMAND.findall(text)] == [["lst"], ["--trails"], ["nonsense"]]
+
+
+def test_the_documents_table_of_commands_names_all_of_them() -> None:
+    named = re.findall(r"^\| `tabserve (.+?)` \|", (ROOT / "docs" / "command-line.md").read_text(), re.MULTILINE)
+    names = {" ".join(word for word in line.split() if word.islower()) for line in named}
+    assert names == set(all_commands(tabserve))
+
+
+def all_commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        loaded = command.load() if isinstance(command, Lazy) else command
+        if isinstance(loaded, click.Group):
+            yield from all_commands(loaded, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}"
 
 
 def test_the_deployments_parameters_and_outputs_are_those_of_the_template() -> None:

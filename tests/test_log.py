@@ -169,12 +169,12 @@ def task(*args):
     raise UnknownModelError
 """
 COMMANDS = {
-    "flask models": "from tabserve.api.commands import models as main; patched = 'tabserve.api.commands.Registry.list'",
+    "models": "from tabserve.cli.commands import tabserve as main; patched = 'tabserve.cli.models.Registry.list'",
     "training": "from tabserve.train_pipeline import main; patched = 'tabserve.train_pipeline.run_training'",
 }
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("flask models", ["list"]), ("training", [])])
+@pytest.mark.parametrize(("name", "arguments"), [("models", ["models", "list"]), ("training", [])])
 def test_commands_log_no_message_of_another_library(name: str, arguments: list[str], tmp_path: Path) -> None:
     code = f"{TASK}{COMMANDS[name]}\nwith patch(patched, task):\n    main({arguments})\n"
     environment = {**os.environ, "MODEL_REGISTRY": str(tmp_path)}

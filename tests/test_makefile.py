@@ -87,7 +87,7 @@ def ready(checkout: Path) -> Path:
         (checkout / name).symlink_to(ROOT / name)
     commands = checkout / ".venv" / "bin"
     commands.mkdir(parents=True)
-    for name, module in (("python", ""), ("flask", "-m flask"), ("gunicorn", "-m gunicorn")):
+    for name, module in (("python", ""), ("tabserve", "-m tabserve")):
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
         (commands / name).chmod(0o755)
     (checkout / ".venv" / "ready").touch()
@@ -100,7 +100,7 @@ def environment_of(registry: Path, port: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({}, "Choose another, such as PORT="), ({"AUTH_REQUIRED": "true"}, "flask users add")]
+    ("wrong", "said"), [({}, "Choose another, such as PORT="), ({"AUTH_REQUIRED": "true"}, "tabserve users add")]
 )
 def test_what_keeps_the_service_from_starting_is_said_before_a_model_is_trained(
     wrong: dict[str, str], said: str, ready: Path, tmp_path: Path

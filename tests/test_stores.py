@@ -288,7 +288,7 @@ def test_a_training_whose_bucket_went_away_loses_nothing(credit, remote, proxy, 
     with pytest.raises(UnpublishedError) as caught:
         run_training(credit, remote, credit.path, plan)
     (model_id,) = Registry(Path("models")).list()
-    command = f"MODEL_REGISTRY=models flask models copy {remote.location} {model_id}"
+    command = f"MODEL_REGISTRY=models tabserve models copy {remote.location} {model_id}"
     assert str(caught.value).endswith(command)
     proxy.mode = "pass"
     monkeypatch.setenv("MODEL_REGISTRY", "models")

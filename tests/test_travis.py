@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tabserve.api.commands import models
+from tabserve.cli.models import models
 from tabserve.declaration.discovery import all_use_cases
 
 from tests.conftest import ROOT
@@ -196,10 +196,10 @@ def test_what_the_lines_run_is_there() -> None:
     for file in files:
         assert (ROOT / file).is_file(), file
     assert os.access(ROOT / "deploy" / "bundle", os.X_OK)
-    commands = re.findall(r"flask models (\w+)", text)
+    commands = re.findall(r"tabserve models (\w+)", text)
     assert commands
     for command in commands:
-        assert command in models.commands, f"flask models {command}"
+        assert command in models.commands, f"tabserve models {command}"
 
 
 @pytest.fixture
@@ -208,14 +208,11 @@ def training(tmp_path: Path) -> Any:
     trained = tmp_path / "trained.txt"
     stand_ins = {
         "docker": 'test "$1 $2" = "exec training" || exit 99\nshift 2\nexec "$@"',
-        "python": f"""
-            case "$1" in
-                -c) test "$FAILS" != listing && exec '{sys.executable}' "$@" ;;
-                -m) test "$2 $3" = "tabserve.train_pipeline --use-case" || exit 99
-                    echo "$4" >> '{trained}'
-                    test "$FAILS" != "$4" && exit 0 ;;
-            esac
-            exit 1""",
+        "python": f"""test "$1" = -c && test "$FAILS" != listing && exec '{sys.executable}' "$@" """,
+        "tabserve": f"""
+            test "$1" = train || exit 99
+            echo "$2" >> '{trained}'
+            test "$FAILS" != "$2" """,
     }
     for name, code in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")

@@ -28,7 +28,7 @@ def users(path: Path) -> Users:
 
 def test_without_a_file_there_are_no_users(users: Users, path: Path) -> None:
     assert users.read() == {}
-    with pytest.raises(NoUsersError, match=r"flask users add NAME.*AUTH_REQUIRED=false"):
+    with pytest.raises(NoUsersError, match=r"tabserve users add NAME.*AUTH_REQUIRED=false"):
         users.check_there_are_some()
     assert not path.exists()
 

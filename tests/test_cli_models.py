@@ -1,38 +1,17 @@
-"""`flask models ...` and `flask users ...`."""
+"""`tabserve models`."""
 
 import json
-import os
-import pty
-import re
 import shutil
-import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tabserve.api.commands import models, users
-from tabserve.api.users import Users, matches
-from tabserve.registry.manifest import Manifest
+from tabserve.cli.commands import tabserve
 from tabserve.registry.registry import Registry
 
 from tests.artifacts import change_byte, copy_of, edit_manifest
-from tests.conftest import ROOT
 
 UNKNOWN = "credit-lightgbm_v1.0.0-1.000000"
-PASSWORD = "correct horse battery"
-FLASK = Path(sys.executable).with_name("flask")
-needs_flask = pytest.mark.skipif(not FLASK.exists(), reason="flask is not installed as a command here")
-
-
-def flask(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `flask` in a folder."""
-    environment = {"PYTHONPATH": str(ROOT), **environment}
-    kept = {name: value for name, value in os.environ.items() if name != "FLASK_APP"}
-    return subprocess.run(
-        [FLASK, *arguments], cwd=folder, env={**kept, **environment}, capture_output=True, text=True, timeout=60
-    )
 
 
 @pytest.fixture
@@ -54,33 +33,67 @@ def run(registry: Registry, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
 
     def run(*arguments: str, answer: str | None = None) -> Result:
-        result = CliRunner().invoke(models, arguments, input=answer)
+        result = CliRunner().invoke(tabserve, ["models", *arguments], input=answer)
         assert result.exception is None or isinstance(result.exception, SystemExit)
-        assert str(registry.location) not in result.output
+        assert str(registry.location) not in result.output or arguments[0] == "show"
         return result
 
     return run
 
 
-def test_list_prints_the_model_ids_newest_first_and_marks_the_champion(run, registry, model_id):
+def listed(text: str) -> list[list[str]]:
+    """The lines of the table below its heading, as words."""
+    heading, *lines = text.splitlines()
+    assert heading.split() == ["use", "case", "model_id", "trained", "(UTC)", "hold-out"]
+    return [line.split() for line in lines]
+
+
+def test_list_prints_the_models_newest_first_with_date_metric_and_champion(run, registry, model_id):
     new = copy_of(registry)
     registry.promote(model_id)
     result = run("list")
-    assert result.exit_code == 0
-    assert result.stdout == f"{new}\n{model_id}  champion\n"
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second, third = listed(result.stdout)
+    created = registry.manifest(model_id).created
+    score = f"{registry.manifest(model_id).headline_of('hold_out'):.3f}"
+    assert first[:2] == ["credit", new]
+    assert first[-2:] == ["roc_auc", score]
+    assert second == ["credit", model_id, created[:10], created[11:16], "roc_auc", score, "champion"]
+    assert third == ["bikes", "no", "model", "yet"]
 
 
 def test_list_prints_one_use_cases_models(run, registry, model_id):
-    other = copy_of(registry, "bikes-lightgbm_v1.0.0-1.000000")
-    assert run("list").stdout.split() == [model_id, other]
-    assert run("list", "--use-case", "credit").stdout.split() == [model_id]
+    other = copy_of(registry, "bikes-lightgbm_v1.0.0-1.000000", use_case="bikes")
+    assert [words[1] for words in listed(run("list").stdout)] == [model_id, other]
+    assert [words[1] for words in listed(run("list", "--use-case", "credit").stdout)] == [model_id]
     assert run("list", "--use-case", "typo").exit_code == 2
+
+
+def test_list_says_of_a_model_that_is_refused_why(run, registry, model_id):
+    broken = copy_of(registry)
+    change_byte(registry.location / broken / "manifest.json")
+    (line, *_) = run("list").stdout.splitlines()[1:]
+    assert f"{broken}  refused: its manifest" in line
+    assert json.loads(run("list", "--json").stdout)[0]["refused"].startswith("its manifest")
+
+
+def test_list_is_json_for_programs(run, registry, model_id):
+    registry.promote(model_id)
+    (row,) = json.loads(run("list", "--json").stdout)
+    manifest = registry.manifest(model_id)
+    assert row == {
+        **{name: getattr(manifest, name) for name in ("use_case", "model_id", "algorithm", "version", "created")},
+        "is_champion": True,
+        "metric": "roc_auc",
+        "hold_out": manifest.metrics["hold_out"]["roc_auc"],
+    }
 
 
 def test_list_says_which_champion_is_refused_and_prints_what_could_be_promoted(run, registry, model_id):
     (registry.location / "credit.champion").write_text("")
     result = run("list")
-    assert (result.exit_code, result.stdout) == (0, f"{model_id}\n")
+    assert result.exit_code == 0
+    assert model_id in result.stdout
     assert "promote a model again" in result.stderr
 
 
@@ -121,7 +134,9 @@ def test_of_a_registry_without_models_list_and_verify_say_so(run, monkeypatch, t
         (place / "something else").mkdir(parents=True)
     monkeypatch.setenv("MODEL_REGISTRY", str(place))
     listed, verified = run("list"), run("verify")
-    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", f"There are no models in {place}.\n")
+    assert (listed.exit_code, listed.stderr) == (0, f"There are no models in {place}.\n")
+    assert listed.stdout.splitlines()[1:] == ["bikes     no model yet", "credit    no model yet"]
+    assert json.loads(run("list", "--json").stdout) == []
     assert (verified.exit_code, verified.stdout) == (1, "")
     assert f"There are no models in {place}." in verified.stderr
 
@@ -131,7 +146,8 @@ def test_a_champion_that_is_gone_is_said_by_list_and_verify(run, registry, model
     registry.promote(champion)
     shutil.rmtree(registry.location / champion)
     listed, verified = run("list"), run("verify")
-    assert (listed.exit_code, listed.stdout) == (0, f"{model_id}\n")
+    assert listed.exit_code == 0
+    assert model_id in listed.stdout
     assert (verified.exit_code, verified.stdout) == (1, f"{model_id} is whole.\n")
     for result in (listed, verified):
         assert f"The champion of credit cannot answer: {champion} is not there; promote a model again." in result.stderr
@@ -143,7 +159,8 @@ def test_a_champion_that_is_refused_is_said_by_list_and_verify(run, registry, mo
     registry.promote(model_id)
     change_byte(registry.location / model_id / "model.pkl")
     listed, verified = run("list"), run("verify")
-    assert (listed.exit_code, listed.stdout) == (0, f"{model_id}  champion\n")
+    assert listed.exit_code == 0
+    assert listed.stdout.splitlines()[1].endswith("  champion")
     for result in (listed, verified):
         assert f"The champion of credit cannot answer: {model_id} is refused: its file model.pkl" in result.stderr
     assert (verified.exit_code, verified.stdout) == (1, "")
@@ -182,10 +199,41 @@ def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, 
     assert "deleted" not in run("copy", "--hold-out=false", str(other), model_id).stdout
 
 
-def test_show_prints_the_manifest(run, registry, model_id):
+def test_show_is_the_manifest_for_programs(run, registry, model_id):
+    result = run("show", "--json", model_id)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == registry.manifest(model_id).to_json()
+
+
+def test_show_says_what_a_model_is_and_where_its_report_is(run, registry, model_id):
+    registry.promote(model_id)
     result = run("show", model_id)
     assert result.exit_code == 0
-    assert Manifest.from_json(json.loads(result.stdout)) == registry.manifest(model_id)
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
+    assert Path(facts["report"]).is_file()
+    manifest = registry.manifest(model_id)
+    low, high = manifest.intervals["roc_auc"]
+    score = manifest.metrics["hold_out"]["roc_auc"]
+    assert facts["hold-out"] == f"roc_auc {score:.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    assert facts["threshold"] == f"{manifest.threshold:.3f}, by cost"
+    assert (facts["champion"], facts["algorithm"]) == ("yes", "lightgbm")
+    assert facts["brier"].split()[-1] == f"{manifest.metrics['hold_out']['brier']:.3f}"
+
+
+def test_a_regression_is_shown_without_a_threshold(run, registry, trained):
+    model_id = trained.latest("bikes")
+    shutil.copytree(trained.location / model_id, registry.location / model_id)
+    result = run("show", model_id)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "threshold" not in result.stdout
+    assert "\nr2 " in result.stdout
+
+
+def test_a_champion_that_is_refused_is_no_reason_not_to_show_a_model(run, registry, model_id):
+    (registry.location / "credit.champion").write_text("")
+    result = run("show", model_id)
+    assert result.exit_code == 0
+    assert "\nchampion " not in result.stdout
 
 
 def test_promote_makes_a_champion(run, registry, model_id):
@@ -202,6 +250,37 @@ def test_a_broken_model_is_not_promoted(run, registry, model_id):
     assert result.exit_code == 1
     assert "model.pkl is not the one that training wrote" in result.stderr
     assert registry.champion("credit") is None
+
+
+def test_rollback_goes_back_to_the_champion_before(run, registry, model_id):
+    new = copy_of(registry)
+    assert run("promote", model_id).exit_code == 0
+    assert run("promote", new).exit_code == 0
+    result = run("rollback", "credit")
+    assert (result.exit_code, result.stdout) == (0, f"{model_id} is the champion again.\n")
+    assert registry.champion("credit") == model_id
+
+
+def test_without_an_earlier_champion_rollback_is_one_line_and_exit_status_1(run, registry, model_id):
+    for champion in (None, model_id):
+        assert registry.champion("credit") == champion
+        result = run("rollback", "credit")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == (
+            "Error: There is no earlier champion of credit to go back to; promote a model instead.\n"
+        )
+        registry.promote(model_id)
+    assert run("rollback", "typo").exit_code == 2
+
+
+def test_verify_is_json_for_programs(run, registry, model_id):
+    broken = copy_of(registry)
+    change_byte(registry.location / broken / "model.pkl")
+    result = run("verify", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["whole"] == [model_id]
+    assert found["refused"][broken].endswith("model.pkl is not the one that training wrote.")
 
 
 def test_verify_checks_all_models_and_says_so(run, registry, model_id):
@@ -276,225 +355,9 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_status_1(run, monkey
     assert "MODEL_REGISTRY" in result.stderr
 
 
-@needs_flask
-def test_flask_knows_the_commands(registry, model_id):
-    environment = {**os.environ, "MODEL_REGISTRY": str(registry.location)}
-    done = subprocess.run(
-        [FLASK, "models", "list"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{model_id}\n", "")
-
-
-@needs_flask
-@pytest.mark.parametrize("there", ["repository", "elsewhere"])
-def test_the_help_of_flask_is_help_and_no_error(there, tmp_path):
-    folder = {"repository": ROOT, "elsewhere": tmp_path}[there]
-    done = flask(folder, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    for name in ("models", "users", "run", "routes"):
-        assert re.search(rf"^  {name}  ", done.stdout, re.MULTILINE)
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_flask
-def test_flask_finds_the_service_from_any_folder(tmp_path):
-    done = flask(tmp_path, "routes")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "/output/<model_id>" in done.stdout
-
-
-@needs_flask
-@pytest.mark.parametrize("how", ["app.py", "wsgi.py", "--app", "FLASK_APP"])
-def test_flask_takes_another_application_that_it_is_told_of(how, tmp_path):
-    file = tmp_path / (how if how.endswith(".py") else "other.py")
-    file.write_text("from flask import Flask\napp = Flask('another')\napp.add_url_rule('/theirs', 'theirs')\n")
-    done = flask(
-        tmp_path,
-        *(["--app", "other"] if how == "--app" else []),
-        "routes",
-        **({"FLASK_APP": "other"} if how == "FLASK_APP" else {}),
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "/theirs" in done.stdout
-    assert "/output/<model_id>" not in done.stdout
-
-
-@needs_flask
-@pytest.mark.parametrize("command", ["routes", "run"])
-def test_a_setting_that_the_service_cannot_use_is_an_error_without_a_traceback(command, tmp_path):
-    done = flask(tmp_path, command, LOG_LEVEL="loud")
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[-1].startswith("Error: The environment variable LOG_LEVEL cannot be used")
-    assert "Traceback" not in done.stderr
-
-
-@needs_flask
-@pytest.mark.parametrize("command", [("models", "list"), ("models", "verify"), ("users", "list")])
-def test_a_reader_that_has_read_enough_is_no_error(command, registry, users_file, run_users):
-    run_users("add", "alice")
-    reader, writer = os.pipe()
-    os.close(reader)
-    environment = {**os.environ, "MODEL_REGISTRY": str(registry.location), "AUTH_USERS_FILE": str(users_file)}
-    with os.fdopen(writer, "wb") as closed:
-        done = subprocess.run(
-            [FLASK, *command], cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, timeout=60
-        )
-    assert done.stderr == b""
-
-
-# flask users
-
-
-@pytest.fixture
-def users_file(tmp_path: Path) -> Path:
-    return tmp_path / "users.txt"
-
-
-@pytest.fixture
-def run_users(users_file: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a command on a users file; it fails in the expected way or not at all, and tells no path and no password."""
-    monkeypatch.setenv("AUTH_USERS_FILE", str(users_file))
-
-    def run(*arguments: str, line: str | bytes = f"{PASSWORD}\n") -> Result:
-        result = CliRunner().invoke(users, arguments, input=line)
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        assert str(users_file) not in result.output
-        assert PASSWORD not in result.output
-        return result
-
-    return run
-
-
-def assert_one_line(result: Result, text: str) -> None:
-    """The command failed, and says why in one line."""
-    assert result.exit_code == 1
-    (line,) = result.output.splitlines()
-    assert line.startswith("Error: ")
-    assert text in line
-
-
-def test_a_user_is_added_with_the_password_on_standard_input(run_users, users_file):
-    result = run_users("add", "alice")
-    assert (result.exit_code, result.output) == (0, "alice is added.\n")
-    assert matches(Users(users_file).read()["alice"], PASSWORD)
-    assert stat.S_IMODE(users_file.stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("line", [PASSWORD, f"{PASSWORD}\r\n", f"{PASSWORD}\nmore\n"])
-def test_the_password_is_the_first_line_without_its_end(run_users, users_file, line):
-    assert run_users("add", "alice", line=line).exit_code == 0
-    assert matches(Users(users_file).read()["alice"], PASSWORD)
-
-
-def test_spaces_belong_to_the_password(run_users, users_file):
-    assert run_users("add", "alice", line=f" {PASSWORD} \n").exit_code == 0
-    assert matches(Users(users_file).read()["alice"], f" {PASSWORD} ")
-
-
-def test_adding_a_user_again_changes_the_password_and_says_so(run_users, users_file):
-    run_users("add", "alice")
-    result = run_users("add", "alice", line="another password\n")
-    assert (result.exit_code, result.output) == (0, "alice has a new password.\n")
-    assert matches(Users(users_file).read()["alice"], "another password")
-
-
-def test_users_are_listed_by_name_and_nothing_else_is_told(run_users):
-    assert run_users("list").output == ""
-    for name in ("bob", "alice", "carl"):
-        run_users("add", name)
-    result = run_users("list")
-    assert (result.exit_code, result.output) == (0, "alice\nbob\ncarl\n")
-
-
-def test_a_user_is_removed(run_users):
-    run_users("add", "alice")
-    result = run_users("remove", "alice")
-    assert (result.exit_code, result.output) == (0, "alice is removed.\n")
-    assert run_users("list").output == ""
-    assert_one_line(run_users("remove", "alice"), "no user of that name")
-
-
-@pytest.mark.parametrize(
-    ("name", "line", "text"),
-    [
-        ("alice", "", "at least 8 characters"),
-        ("alice", "\n", "at least 8 characters"),
-        ("alice", "short\n", "at least 8 characters"),
-        ("alice", f"short\n{PASSWORD}\n", "at least 8 characters"),
-        ("alice", "x" * 1025, "at most 1024 bytes"),
-        ("alice", b"\xff" * 20, "UTF-8"),
-        ("al:ice", PASSWORD, "1 to 64 of"),
-        ("", PASSWORD, "1 to 64 of"),
-    ],
-)
-def test_a_user_that_cannot_be_is_one_line_and_exit_status_1(run_users, users_file, name, line, text):
-    assert_one_line(run_users("add", name, line=line), text)
-    assert not users_file.exists()
-
-
-def test_the_password_is_no_argument(run_users, users_file):
-    assert run_users("add", "alice", "secret as an argument").exit_code == 2
-    assert run_users("add", "alice", "--password", "secret as an argument").exit_code == 2
-    assert not users_file.exists()
-
-
-@pytest.mark.parametrize("command", [("list",), ("add", "alice"), ("remove", "alice")])
-def test_a_malformed_users_file_is_one_line_and_exit_status_1(run_users, users_file, command):
-    users_file.write_text("nonsense\n")
-    assert_one_line(run_users(*command), "line 1 is not a name, a colon and an argon2id hash")
-    assert users_file.read_text() == "nonsense\n"
-
-
-def test_a_users_file_that_cannot_be_written_is_one_line_and_exit_status_1(run_users, monkeypatch, tmp_path):
-    monkeypatch.setenv("AUTH_USERS_FILE", str(tmp_path / "missing" / "users.txt"))
-    assert_one_line(run_users("add", "alice"), "writing it failed")
-
-
-@needs_flask
-@pytest.mark.parametrize(
-    ("typed", "exit_code", "said"),
-    [
-        ([PASSWORD, PASSWORD], 0, "alice is added."),
-        ([PASSWORD, "something else", PASSWORD, PASSWORD], 0, "alice is added."),
-        (["short", "short"], 1, "at least 8 characters"),
-    ],
-)
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(users_file, typed, exit_code, said):
-    terminal, end = pty.openpty()
-    with subprocess.Popen(
-        [FLASK, "users", "add", "alice"],
-        cwd=ROOT,
-        env={**os.environ, "AUTH_USERS_FILE": str(users_file)},
-        stdin=end,
-        stdout=end,
-        stderr=end,
-        start_new_session=True,  # so that there is no other terminal to ask at
-    ) as process:
-        os.close(end)
-        shown = b""
-        while True:
-            try:
-                part = os.read(terminal, 1024)
-            except OSError:  # the other end is closed: it is over
-                break
-            if not part:
-                break
-            shown += part
-            if shown.endswith(b": ") and typed:
-                os.write(terminal, f"{typed.pop(0)}\n".encode())
-    os.close(terminal)
-    assert process.returncode == exit_code
-    assert said in shown.decode()
-    assert PASSWORD not in shown.decode()
-    assert users_file.exists() == (exit_code == 0)
-    assert not typed
-
-
-# flask models missing
-
-
 def test_missing_names_the_use_cases_without_a_model(run, registry):
     assert run("missing").stdout.split() == ["bikes"]
+    assert json.loads(run("missing", "--json").stdout) == ["bikes"]
     registry.delete(registry.latest("credit"))
     assert run("missing").stdout.split() == ["bikes", "credit"]
 

@@ -1,0 +1,27 @@
+"""The list of all commands."""
+
+import click
+from tabserve import __version__
+from tabserve.cli.group import Group, Lazy
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tabserve")
+def tabserve() -> None:
+    """Train models on tables and serve their predictions.
+
+    Settings come from the environment: MODEL_REGISTRY says where the models are, by default in the folder models.
+
+    Exit status: 0 when all is well; 1 when something was refused or failed, which one line says; 2 when the command was
+    mistyped; 130 after Ctrl-C.
+    """
+
+
+for _command in (
+    Lazy("train", "tabserve.train_pipeline:main", "Train models on a table."),
+    Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
+    Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),
+    Lazy("users", "tabserve.cli.users:users", "List, add and remove users of the service."),
+    Lazy("openapi", "tabserve.cli.openapi:openapi", "Print the service's OpenAPI document."),
+):
+    tabserve.add_command(_command)

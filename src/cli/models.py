@@ -1,0 +1,291 @@
+"""`tabserve models`: the registry."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+from tabserve.cli.output import aligned, as_json, json_option
+from tabserve.click_types import UseCaseName
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError
+from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
+from tabserve.registry.manifest import Manifest
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import REPORT, Registry
+from tabserve.registry.stores import Location, parse_location
+from tabserve.settings import RegistrySettings
+
+use_case_type = UseCaseName()
+
+
+def _location(text: str) -> Location:
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        raise click.BadParameter(f"It must be {error}.") from None
+
+
+@click.group()
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List, show, promote, verify, copy and delete the models in MODEL_REGISTRY."""
+    # A bucket is looked at itself, and not what a service on this machine has kept of it.
+    cache = context.with_resource(TemporaryDirectory())
+    context.obj = RegistrySettings.from_environment({**os.environ, "MODEL_CACHE": cache}).open_registry()
+
+
+@models.command("list")
+@click.option("--use-case", type=use_case_type, help="Only this use case's models.")
+@json_option
+@click.pass_obj
+def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
+    """List the models, newest first, champions marked.
+
+    The metric is the headline metric on the hold-out.
+    """
+    champions, faults = _champions(registry)
+    for fault in faults.values():  # who shall promote another must see what there is
+        click.echo(fault, err=True)
+    rows = [_summary(registry, model_id, model_id in champions) for model_id in registry.list(use_case)]
+    if is_json:
+        click.echo(as_json(rows))
+        return
+    if not rows:
+        click.echo(_none_in(registry, use_case), err=True)
+    without = [name for name in ([use_case] if use_case else all_use_cases()) if not registry.list(name)]
+    click.echo(aligned([HEADING, *map(_cells, rows), *((name, "no model yet") for name in without)]))
+
+
+def _none_in(registry: Registry, use_case: str | None = None) -> str:
+    return f"There are no {f'{use_case} ' if use_case else ''}models in {registry.location}."
+
+
+HEADING = ("use case", "model_id", "trained (UTC)", "hold-out", "")
+
+
+def _summary(registry: Registry, model_id: str, is_champion: bool) -> dict[str, Any]:
+    """What the list says of a model."""
+    parts = ModelId.parse(model_id)
+    assert parts
+    summary: dict[str, Any] = {"use_case": parts.use_case, "model_id": model_id, "is_champion": is_champion}
+    try:
+        manifest = registry.manifest(model_id)
+    except BrokenArtifactError as error:
+        return {**summary, "refused": error.reason}
+    return {
+        **summary,
+        "algorithm": manifest.algorithm,
+        "version": manifest.version,
+        "created": manifest.created,
+        "metric": manifest.headline,
+        "hold_out": manifest.headline_of(HOLD_OUT),
+    }
+
+
+def _cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    names = summary["use_case"], summary["model_id"]
+    if "refused" in summary:
+        return *names, f"refused: {summary['refused']}"
+    score = f"{summary['metric']} {summary['hold_out']:.3f}"
+    return *names, _minute(summary["created"]), score, "champion" if summary["is_champion"] else ""
+
+
+def _minute(created: str) -> str:
+    return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M}"
+
+
+def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
+    """The champions, and what is wrong with those that cannot answer, by their model_id or else their use case."""
+    champions: set[str] = set()
+    faults: dict[str, str] = {}
+    for use_case in all_use_cases():
+        champion, prefix = None, f"The champion of {use_case} cannot answer: "
+        try:
+            if champion := registry.champion(use_case):
+                champions.add(champion)
+                registry.load(champion)
+        except BrokenArtifactError as error:
+            faults[champion or use_case] = f"{prefix if champion else ''}{error}"
+        except UnknownModelError:
+            faults[champion or use_case] = f"{prefix}{champion} is not there; promote a model again."
+    return champions, faults
+
+
+@models.command()
+@json_option
+@click.pass_obj
+def missing(registry: Registry, is_json: bool) -> None:
+    """List the use cases without a model that can be loaded."""
+    names = [
+        use_case
+        for use_case in all_use_cases()
+        if not any(_can_be_loaded(registry, model_id) for model_id in registry.list(use_case))
+    ]
+    click.echo(as_json(names) if is_json else "\n".join(names), nl=is_json or bool(names))
+
+
+def _can_be_loaded(registry: Registry, model_id: str) -> bool:
+    try:
+        registry.load(model_id)
+    except BrokenArtifactError as error:
+        click.echo(str(error), err=True)
+        return False
+    return True
+
+
+@models.command()
+@click.argument("model_id")
+@json_option
+@click.pass_obj
+def show(registry: Registry, model_id: str, is_json: bool) -> None:
+    """Show what a model is and how good it is.
+
+    With --json, that is its manifest.
+    """
+    manifest = registry.manifest(model_id)
+    if is_json:
+        click.echo(as_json(manifest.to_json()))
+        return
+    click.echo(aligned(list(_description(registry, manifest))))
+    click.echo()
+    click.echo(aligned(list(_metrics(manifest))))
+
+
+def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    metric = manifest.headline
+    low, high = manifest.intervals[metric]
+    yield "model_id", manifest.model_id
+    yield "use case", manifest.use_case
+    yield "algorithm", manifest.algorithm
+    yield "trained", f"{_minute(manifest.created)} UTC, by version {manifest.version} ({manifest.commit})"
+    yield "data", f"{manifest.data.rows} rows, seed {manifest.seed}"
+    yield "hold-out", f"{metric} {manifest.headline_of(HOLD_OUT):.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    if manifest.threshold is not None:
+        yield "threshold", f"{manifest.threshold:.3f}, by {manifest.threshold_choice}"
+    yield "gates", f"{len(manifest.gates)} passed"
+    with suppress(BrokenArtifactError):  # another's fault, which the list names
+        if registry.champion(manifest.use_case) == manifest.model_id:
+            yield "champion", "yes"
+    yield "report", f"{registry.location}/{manifest.model_id}/{REPORT}"
+
+
+def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    yield "metric", "cross-validation", "hold-out"
+    parts = [manifest.metrics[part] for part in (CROSS_VALIDATION, HOLD_OUT)]
+    for metric in parts[-1]:
+        yield metric, *(f"{values[metric]:.3f}" for values in parts)
+
+
+@models.command()
+@click.argument("model_id")
+@click.pass_obj
+def promote(registry: Registry, model_id: str) -> None:
+    """Make a model its use case's champion.
+
+    The service answers with it, whatever is trained later.
+    """
+    registry.load(model_id)
+    registry.promote(model_id)
+    click.echo(f"{model_id} is the champion now.")
+
+
+@models.command()
+@click.argument("use_case", type=use_case_type)
+@click.pass_obj
+def rollback(registry: Registry, use_case: str) -> None:
+    """Go back to the champion before.
+
+    Models that were deleted since are passed over; without an earlier champion nothing changes.
+    """
+    click.echo(f"{registry.rollback(use_case)} is the champion again.")
+
+
+@models.command()
+@click.argument("model_ids", nargs=-1)
+@json_option
+@click.pass_obj
+def verify(registry: Registry, model_ids: tuple[str, ...], is_json: bool) -> None:
+    """Check that models are as training wrote them.
+
+    By default all are checked. The exit status is 1 when one is refused.
+    """
+    _, refused = ({}, {}) if model_ids else _champions(registry)
+    found = model_ids or registry.list()
+    if not (found or refused):
+        raise click.ClickException(_none_in(registry))
+    whole = []
+    for model_id in found:
+        try:
+            registry.verify(model_id)
+        except TabserveError as error:
+            refused.setdefault(model_id, str(error))
+        else:
+            whole.append(model_id)
+            if not is_json:  # at once: a registry may be large
+                click.echo(f"{model_id} is whole.")
+    if is_json:
+        click.echo(as_json({"whole": whole, "refused": refused}))
+    for reason in refused.values():
+        click.echo(reason, err=True)
+    if refused:
+        raise click.ClickException(f"{len(refused)} model(s) refused.")
+
+
+@models.command()
+@click.argument("destination", type=_location)
+@click.argument("model_ids", nargs=-1)
+@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether test.csv goes along.")
+@click.pass_obj
+def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], hold_out: bool) -> None:
+    """Copy models to a folder or a bucket.
+
+    DESTINATION is a folder, or s3://bucket/prefix; train.csv does not go along. By default, those that answer are
+    copied: of each use case the champion, which is one there, too, and the newest model of each algorithm that can be
+    loaded.
+    """
+    to = registry.beside(destination)
+
+    def copy_one(model_id: str) -> None:
+        is_taken_away = not hold_out and to.has_hold_out(model_id)
+        is_new = registry.copy(model_id, to, hold_out=hold_out)
+        if is_taken_away:
+            click.echo(f"{model_id}: its hold-out, test.csv, was there and is deleted.")
+        click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
+
+    if model_ids:
+        for model_id in model_ids:
+            copy_one(model_id)
+        return
+    for use_case in all_use_cases():
+        champion = registry.champion(use_case)
+        if champion:
+            registry.load(champion)
+            copy_one(champion)
+            registry.copy_champion(use_case, to)
+        for model_id in _newest(registry, use_case):
+            copy_one(model_id)
+
+
+def _newest(registry: Registry, use_case: str) -> Iterator[str]:
+    """The newest model of each algorithm that can be loaded."""
+    algorithms: set[str] = set()
+    for model_id in registry.list(use_case):
+        parts = ModelId.parse(model_id)
+        assert parts
+        if parts.algorithm not in algorithms and _can_be_loaded(registry, model_id):
+            algorithms.add(parts.algorithm)
+            yield model_id
+
+
+@models.command()
+@click.argument("model_id")
+@click.confirmation_option(prompt="Delete the model and its files?")
+@click.pass_obj
+def delete(registry: Registry, model_id: str) -> None:
+    """Delete a model and its files."""
+    registry.delete(model_id)
+    click.echo(f"{model_id} is deleted.")

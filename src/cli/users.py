@@ -1,0 +1,61 @@
+"""`tabserve users`: the users file."""
+
+import sys
+
+import click
+from tabserve.api.users import InvalidUserError, Users, check_name
+from tabserve.cli.output import as_json, json_option
+from tabserve.settings import Settings
+
+
+@click.group()
+@click.pass_context
+def users(context: click.Context) -> None:
+    """List, add and remove the users in AUTH_USERS_FILE."""
+    context.obj = Users(Settings.from_environment().auth_users_file)
+
+
+@users.command("list")
+@json_option
+@click.pass_obj
+def list_(users: Users, is_json: bool) -> None:
+    """Print the users' names."""
+    names = sorted(users.read())
+    click.echo(as_json(names) if is_json else "\n".join(names), nl=is_json or bool(names))
+
+
+@users.command()
+@click.argument("name")
+@click.pass_obj
+def add(users: Users, name: str) -> None:
+    """Add a user, or change a password.
+
+    The password is asked for, or is a line of standard input where that is no terminal.
+    """
+    check_name(name)
+    is_new = users.add(name, _password())
+    click.echo(f"{name} is added." if is_new else f"{name} has a new password.")
+
+
+@users.command()
+@click.argument("name")
+@click.pass_obj
+def remove(users: Users, name: str) -> None:
+    """Remove a user.
+
+    A running service refuses them within a minute.
+    """
+    users.remove(name)
+    click.echo(f"{name} is removed.")
+
+
+def _password() -> str:
+    """A password that somebody types, or that another program writes; never an argument, which others can see."""
+    if sys.stdin.isatty():
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return password
+    line = sys.stdin.buffer.readline()
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise InvalidUserError("The password must be UTF-8 text.") from None

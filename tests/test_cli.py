@@ -1,0 +1,213 @@
+"""The `tabserve` command: what it knows, how it fails, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from tabserve import __version__
+from tabserve.api.app import create_app
+from tabserve.cli.commands import tabserve
+from tabserve.cli.group import Lazy
+from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
+
+from tests.conftest import ROOT, children_of, free_port, wait_until
+
+HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "numpy", "flask", "gunicorn", "matplotlib"}
+
+
+def started(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tabserve", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    with started(*arguments, folder=folder, **environment) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.mark.parametrize("module", ["tabserve", "src"])
+def test_help_imports_nothing_that_takes_long(module: str) -> None:
+    code = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print('modules', *sys.modules))\n"
+        f"sys.argv[1:] = ['--help']\nrunpy.run_module({module!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    text, modules = done.stdout.split("modules ")
+    assert "Usage: tabserve " in text
+    assert "train" in text
+    assert not {name.partition(".")[0] for name in modules.split()} & HEAVY
+
+
+@pytest.mark.parametrize("name", sorted(tabserve.commands))
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    stand_in = tabserve.commands[name]
+    assert isinstance(stand_in, Lazy)
+    command = stand_in.load()
+    assert command.help
+    if isinstance(command, click.Group):
+        assert stand_in.short_help
+        for inner in command.commands.values():
+            assert inner.help
+            assert not inner.get_short_help_str(60).endswith("..."), inner.name
+    result = CliRunner().invoke(tabserve, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: tabserve {name} ")
+
+
+def test_a_mistyped_command_is_exit_status_2_and_what_may_have_been_meant() -> None:
+    for arguments, meant in ((["modles"], "models"), (["models", "promte"], "promote"), (["users", "lst"], "list")):
+        result = CliRunner().invoke(tabserve, arguments)
+        assert result.exit_code == 2
+        assert f"Did you mean '{meant}'?" in result.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    assert CliRunner().invoke(tabserve, ["--version"]).output == f"tabserve, version {__version__}\n"
+
+
+def test_a_use_case_that_is_not_there_is_said_with_those_that_are() -> None:
+    for arguments in (["train", "loans"], ["train", "--use-case", "loans"], ["models", "rollback", "loans"]):
+        result = CliRunner().invoke(tabserve, arguments)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].endswith("There is no such use case; there are: bikes, credit.")
+
+
+def test_a_use_case_is_named_once() -> None:
+    result = CliRunner().invoke(tabserve, ["train", "credit", "--use-case", "bikes"])
+    assert result.exit_code == 2
+    assert "Name one use case" in result.stderr
+
+
+@pytest.mark.parametrize("declaration", ["this is no Python", "import nonsense_that_is_not_there", "1 / 0"])
+@pytest.mark.parametrize("command", [["train"], ["models", "list"], ["serve"]])
+def test_a_declaration_that_cannot_be_imported_is_one_line(
+    declaration: str, command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text(declaration)
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import tabserve.use_cases\ntabserve.use_cases.__path__.append({str(tmp_path)!r})\n"
+    )
+    done = run(*command, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}", AUTH_REQUIRED="false")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: broken.py cannot be imported: ")
+
+
+def test_a_reader_that_has_read_enough_is_no_error(trained: Registry) -> None:
+    for command in (["models", "list"], ["models", "verify"], ["openapi"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as closed:
+            done = subprocess.run(
+                [sys.executable, "-m", "tabserve", *command],
+                cwd=ROOT,
+                env={**os.environ, "MODEL_REGISTRY": str(trained.location)},
+                stdout=closed,
+                stderr=subprocess.PIPE,
+                timeout=60,
+            )
+        assert done.stderr == b""
+
+
+@pytest.mark.parametrize("command", [["train", "--trials", "9"], ["models", "verify"], ["serve"]])
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.2])
+def test_ctrl_c_is_never_a_traceback(command: list[str], seconds: float, trained: Registry, tmp_path: Path) -> None:
+    registry = str(tmp_path) if "train" in command else str(trained.location)
+    environment = {"MODEL_REGISTRY": registry, "AUTH_REQUIRED": "false", "HOST": "127.0.0.1", "PORT": str(free_port())}
+    with started(*command, **environment) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode in (0, 1, 130, -signal.SIGINT)
+
+
+def test_an_interrupted_command_says_so_in_one_line_with_the_shells_exit_status(monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "list", interrupted)
+    result = CliRunner().invoke(tabserve, ["models", "verify"])
+    assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+
+
+# openapi
+
+
+def test_openapi_prints_the_document_that_the_service_answers(monkeypatch) -> None:
+    monkeypatch.setenv("DEFAULT_USE_CASE", "bikes")
+    result = CliRunner().invoke(tabserve, ["openapi"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    client = create_app(Settings(default_use_case="bikes")).test_client()
+    assert json.loads(result.stdout) == client.get("/openapi.json").json
+
+
+def test_a_setting_that_the_service_cannot_use_is_one_line(monkeypatch) -> None:
+    monkeypatch.setenv("PORT", "none")
+    result = CliRunner().invoke(tabserve, ["openapi"])
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: The environment variable PORT cannot be used .*\n", result.stderr)
+
+
+# serve
+
+
+def test_serve_answers_from_any_folder_and_says_that_it_listens_once_it_does(trained: Registry, tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "log.txt"
+    (tmp_path / "gunicorn.conf.py").write_text("raise SystemExit('not this one')")
+    command = [sys.executable, "-m", "tabserve", "serve", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "false"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: "isten" in log.read_text() or process.poll() is not None, 60, "nothing is said")
+        assert f"Listening at: http://127.0.0.1:{port} " in log.read_text()
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=60).close()
+        assert len(children_of(process.pid)) == 1
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_what_keeps_the_service_from_starting_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        free: dict[str, str] = {"HOST": "127.0.0.1", "AUTH_REQUIRED": "false"}
+        for arguments, environment, text in (
+            (["--port", port], free, f"Port {port} of 127.0.0.1 cannot be used"),
+            ([], {**free, "LOG_LEVEL": "loud"}, "LOG_LEVEL cannot be used"),
+            ([], {**free, "AUTH_REQUIRED": "true"}, "add one with `tabserve users add NAME`"),
+        ):
+            done = run("serve", *arguments, folder=tmp_path, **environment)
+            assert (done.returncode, done.stdout) == (1, "")
+            (line,) = done.stderr.splitlines()
+            assert text in line
+
+
+@pytest.mark.parametrize("option", [["--host", "localhost"], ["--port", "0"], ["--workers", "0"]])
+def test_an_option_that_cannot_be_used_is_exit_status_2(option: list[str]) -> None:
+    result = CliRunner().invoke(tabserve, ["serve", *option])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option[0]}'" in result.stderr

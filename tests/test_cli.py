@@ -18,6 +18,7 @@ from tabserve import __version__
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
 from tabserve.cli.group import Lazy
+from tabserve.cli.output import aligned
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 
@@ -149,6 +150,11 @@ def test_an_interrupted_command_says_so_in_one_line_with_the_shells_exit_status(
     monkeypatch.setattr(Registry, "list", interrupted)
     result = CliRunner().invoke(tabserve, ["models", "verify"])
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+
+
+def test_a_tables_cells_stand_below_each_other_and_a_long_last_one_moves_none() -> None:
+    rows = [("a", "b", "c"), ("long", "x", ""), ("m", "a very long reason")]
+    assert aligned(rows) == "a     b  c\nlong  x\nm     a very long reason"
 
 
 # openapi

@@ -161,7 +161,8 @@ def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, 
     yield "model_id", manifest.model_id
     yield "use case", manifest.use_case
     yield "algorithm", manifest.algorithm
-    yield "trained", f"{_minute(manifest.created)} UTC, by version {manifest.version} ({manifest.commit})"
+    commit = f", commit {manifest.commit}" if manifest.commit else ""
+    yield "trained", f"{_minute(manifest.created)} UTC, by version {manifest.version}{commit}"
     yield "data", f"{manifest.data.rows} rows, seed {manifest.seed}"
     yield "hold-out", f"{metric} {manifest.headline_of(HOLD_OUT):.3f}, 95 % interval {low:.3f} to {high:.3f}"
     if manifest.threshold is not None:

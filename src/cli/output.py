@@ -14,6 +14,7 @@ def as_json(value: object) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, whose cells begin below each other; a row may have fewer cells than the others."""
-    widths = [max(len(row[place]) for row in rows if place < len(row)) for place in range(max(map(len, rows)))]
+    """Rows as lines, whose cells begin below each other; the last cell of a row may be as long as it is."""
+    places = range(max(map(len, rows)))
+    widths = [max((len(row[place]) for row in rows if place < len(row) - 1), default=0) for place in places]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -86,6 +86,14 @@ def test_a_use_case_that_is_not_there_is_said_with_those_that_are() -> None:
         assert result.stderr.splitlines()[-1].endswith("There is no such use case; there are: bikes, credit.")
 
 
+@pytest.mark.parametrize("named", [["bikes"], ["--use-case", "bikes"], ["bikes", "--use-case", "bikes"]])
+def test_training_takes_its_use_case_in_two_ways(named: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path))
+    result = CliRunner().invoke(tabserve, ["train", *named, "--algorithm", "none"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: bikes has no such algorithm")
+
+
 def test_a_use_case_is_named_once() -> None:
     result = CliRunner().invoke(tabserve, ["train", "credit", "--use-case", "bikes"])
     assert result.exit_code == 2

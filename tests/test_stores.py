@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tabserve import resolver
 from tabserve.api.app import create_app
-from tabserve.api.commands import models
+from tabserve.cli.commands import tabserve
 from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
 from tabserve.registry import stores
 from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
@@ -292,7 +292,7 @@ def test_a_training_whose_bucket_went_away_loses_nothing(credit, remote, proxy, 
     assert str(caught.value).endswith(command)
     proxy.mode = "pass"
     monkeypatch.setenv("MODEL_REGISTRY", "models")
-    assert CliRunner().invoke(models, command.split()[3:]).output == f"{model_id} is copied.\n"
+    assert CliRunner().invoke(tabserve, command.split()[2:]).output == f"{model_id} is copied.\n"
     assert fresh(remote, tmp_path).list() == [model_id]
 
 
@@ -409,20 +409,20 @@ def test_the_command_copies_what_answers(registry, remote, monkeypatch):
     champion, newer, newest = registry.latest("credit"), copy_of(registry), copy_of(registry)
     change_byte(registry.location / newest / MODEL)
     registry.promote(champion)
-    answer = CliRunner().invoke(models, ["copy", remote.location])
+    answer = CliRunner().invoke(tabserve, ["models", "copy", remote.location])
     assert answer.exit_code == 0, answer.output
     assert "its file model.pkl is not the one that training wrote" in answer.output
     assert remote.list("credit") == [newer, champion]  # the newest that can be loaded, and the champion
     assert remote.champion("credit") == champion
     assert remote.list("bikes") == registry.list("bikes")  # one of each algorithm
-    again = CliRunner().invoke(models, ["copy", remote.location, newer])
+    again = CliRunner().invoke(tabserve, ["models", "copy", remote.location, newer])
     assert again.output == f"{newer} is there already.\n"
 
 
 def test_models_come_back_from_the_bucket_to_a_folder(published, tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_REGISTRY", published.location)
     monkeypatch.setenv("MODEL_CACHE", str(tmp_path / "cache"))
-    assert CliRunner().invoke(models, ["copy", str(tmp_path / "here")]).exit_code == 0
+    assert CliRunner().invoke(tabserve, ["models", "copy", str(tmp_path / "here")]).exit_code == 0
     assert Registry(tmp_path / "here").list() == published.list()
     assert not list((tmp_path / "here").glob(f"*/{TRAIN_TABLE}"))
 
@@ -448,7 +448,7 @@ def test_a_model_that_is_not_as_its_manifest_says_is_not_copied(registry, remote
 def test_copying_says_what_is_wrong(registry, proxy, monkeypatch, arguments, said):
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     monkeypatch.setenv("MODEL_CACHE", str(registry.location.parent / "cache"))
-    answer = CliRunner().invoke(models, arguments)
+    answer = CliRunner().invoke(tabserve, ["models", *arguments])
     assert answer.exit_code != 0
     assert said in " ".join(answer.output.split())
 
@@ -561,7 +561,7 @@ def test_copying_stops_at_a_model_that_cannot_be_read(published, tmp_path, monke
     make_unreadable(MODEL, "ClientPayloadError", monkeypatch)
     monkeypatch.setenv("MODEL_REGISTRY", published.location)
     for command in (["copy", str(tmp_path / "here")], ["missing"]):
-        answer = CliRunner().invoke(models, command)
+        answer = CliRunner().invoke(tabserve, ["models", *command])
         assert answer.exit_code == 1
         assert "cannot be reached: ClientPayloadError" in answer.output
 
@@ -621,7 +621,7 @@ def test_commands_look_at_the_bucket_and_not_at_what_was_kept(s3, published, tmp
     monkeypatch.setenv("MODEL_CACHE", str(tmp_path / "cache"))
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
     s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{model_id}/{MODEL}", Body=b"damaged")
-    answer = CliRunner().invoke(models, ["verify", model_id])
+    answer = CliRunner().invoke(tabserve, ["models", "verify", model_id])
     assert answer.exit_code == 1
     assert "its file model.pkl is not the one that training wrote" in answer.output
 
@@ -799,7 +799,7 @@ def test_what_is_deleted_by_the_command_is_gone_though_it_was_all(published, tmp
     first, last = client.get("/models").json["models"]
     for model_id, status in ((first, 200), (last, 503)):
         assert client.get("/ready").status_code == 200
-        assert CliRunner().invoke(models, ["delete", "--yes", model_id]).exit_code == 0
+        assert CliRunner().invoke(tabserve, ["models", "delete", "--yes", model_id]).exit_code == 0
         time.sleep(stores.RELIST_AFTER)
         client.get("/models")
         assert client.get("/ready").status_code == status

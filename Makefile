@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test lint deploy-check format docker-build docker-test bench accuracy integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench accuracy integration lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,8 +52,18 @@ serve: setup  ## serve on http://localhost:8080, for this machine only; trains f
 	echo "Starting on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
 	exec $(BIN)/tabserve serve
 
-test: setup  ## run all tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term
+# What tests import is compiled once, and not by each of their processes, whatever the environment says.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --dist loadfile
+test: setup  ## run the tests, apart from the slow ones
+	$(PYTEST) $(OPTIONS)
+
+test-slow: setup  ## run the slow tests: whole trainings, many requests, many examples
+	$(PYTEST) -m slow $(OPTIONS)
+
+coverage: setup  ## run both with more examples, and check how much of the code they run
+	$(BIN)/coverage erase
+	$(MAKE) --no-print-directory test test-slow OPTIONS="--hypothesis-profile=deep --cov --cov-append --cov-report= --cov-fail-under=0"
+	$(BIN)/coverage report
 
 lint: setup deploy-check  ## check style and types, and what is deployed
 	$(BIN)/ruff check .
@@ -80,7 +90,7 @@ docker-build:  ## build the service's image, which says what it is built from
 		--build-arg HOLD_OUT="$(HOLD_OUT)" \
 		.
 
-docker-test:  ## build the images and test them: all tests inside, then the container and compose.yaml
+docker-test:  ## build the images and test them: `make test` inside, then the container and compose.yaml
 	@if docker version >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory setup && $(BIN)/pytest --verbose --log-cli-level INFO -m container tests/test_container.py; \
 	else \

@@ -311,7 +311,7 @@ def test_the_training_image_trains_as_the_same_user(image: str) -> None:
     assert '"commit": "0123abc"' in done.stdout
 
 
-def test_all_tests_pass_in_the_image_of_the_tests(tests_image: str, tmp_path: Path) -> None:
+def test_the_tests_pass_in_the_image_of_the_tests(tests_image: str, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     with log.open("wb") as file:
         done = subprocess.run(

@@ -103,7 +103,7 @@ def test_a_pull_request_needs_no_settings() -> None:
     # docker-test skips all when there is no engine: a failure in `install` ends the job
     assert [list(lines_of(job)) for job in TESTS] == [
         ["docker version", "travis_wait 45 make docker-test"],
-        ["make test"],
+        ["make lint coverage"],
     ]
 
 

@@ -37,7 +37,7 @@ def fault_of_playwright() -> str | None:
     return done.stderr.strip() if done.returncode else None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium: the system's, else Playwright's own."""
     if fault := fault_of_playwright():
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def locked(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running service whose predictions need a user."""
     environment = {

@@ -1,20 +1,26 @@
 """What nearly every test needs: a small trained registry, made once, and the service in front of it."""
 
+import fcntl
+import hashlib
 import itertools
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import hypothesis
+import joblib
 import pytest
 from apiflask import APIFlask
 from argon2 import PasswordHasher
@@ -26,19 +32,33 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-from tabserve.train_pipeline import Plan, run_training
+from tabserve.train_pipeline import Plan, commit, run_training
 
 ROOT = Path(__file__).parent.parent
 ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test client takes
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are CPUs, since many tests wait most of their time."""
+    return joblib.cpu_count() * 3 // 2
+
+
 # a busy machine is no failure: nothing here is judged by how fast it runs
-hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("deep", deadline=None)  # --hypothesis-profile=deep: make coverage
 hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def credit() -> UseCase:
     return get_use_case("credit")
+
+
+@pytest.fixture(scope="session")
+def fast(credit: UseCase) -> UseCase:
+    """Credit's baseline alone, in few folds and without gates: its training takes little time."""
+    features = tuple(replace(feature, monotone=0) for feature in credit.features)
+    return replace(credit, features=features, algorithms=(credit.baseline,), gates=(), splits=2, repeats=1)
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +88,49 @@ def some_bikes(bikes: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def trained(credit: UseCase, bikes: UseCase, some_bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def trained(
+    credit: UseCase, bikes: UseCase, some_bikes: Path, tmp_path_factory: pytest.TempPathFactory, request
+) -> Registry:
     """A registry with models of few trials, those of bikes of few rows; not to be changed: see `registry`."""
-    registry = Registry(tmp_path_factory.mktemp("models"))
-    run_training(credit, registry, credit.path, Plan(trials=2, seed=42))
-    run_training(replace(bikes, gates=()), registry, some_bikes, Plan(trials=2, seed=42))  # few rows pass no gate
-    return registry
+    location = tmp_path_factory.mktemp("models") / "models"
+    with made_once(request.config, "models", __file__) as (folder, is_there):
+        if not is_there:
+            registry = Registry(folder)
+            run_training(credit, registry, credit.path, Plan(trials=2, seed=42))
+            few_rows = replace(bikes, gates=())  # which pass no gate
+            run_training(few_rows, registry, some_bikes, Plan(trials=2, seed=42))
+        shutil.copytree(folder, location)
+    return Registry(location)
+
+
+@contextmanager
+def made_once(config: pytest.Config, name: str, maker: str) -> Iterator[tuple[Path, bool]]:
+    """A folder in pytest's cache, and whether this code made it before.
+
+    Other processes wait meanwhile. What is in it depends on the code and on the file that makes it.
+    """
+    cache = getattr(config, "cache", None)  # which -p no:cacheprovider takes away
+    place = cache.mkdir(f"tabserve-{name}") if cache else Path(tempfile.mkdtemp())
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, made_by, code = place / "content", place / "made by", digest_of_the_code(Path(maker))
+        is_there = made_by.exists() and made_by.read_text() == code
+        if not is_there:
+            made_by.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        yield folder, is_there
+        made_by.write_text(code)
+
+
+def digest_of_the_code(maker: Path) -> str:
+    """Of all that the result of a training depends on."""
+    digest = hashlib.sha256(f"{sys.version} {commit()}".encode())
+    for library in ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy"):
+        digest.update(f" {library} {version(library)}".encode())
+    for path in (maker, *sorted((ROOT / "src").rglob("*.*"))):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f" {path.relative_to(ROOT)} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -112,14 +169,27 @@ def write_users(path: Path, *users: tuple[str, str]) -> None:
     path.write_text("".join(f"{name}:{hasher.hash(password)}\n" for name, password in users))
 
 
-# each worker of pytest-xdist its own, and none that the kernel gives to a client's connection
-_ports = itertools.count(10_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+# Each process has ports of its own, beside another run of the tests on this machine, too; the kernel gives none of them
+# to a client's connection.
+PORTS = [range(first, first + 500) for first in range(10_000, 32_000, 500)]
+
+
+@lru_cache
+def own_ports() -> tuple[Iterator[int], IO[str]]:
+    """Ports of which no other process is given one, and what locks them until this process ends."""
+    for ports in PORTS:
+        with suppress(OSError):  # another process has it, maybe another user's
+            lock = (Path(tempfile.gettempdir()) / f"tabserve-tests-{ports[0]}.lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return itertools.cycle(ports), lock
+    pytest.fail("Too many tests run on this machine.")
 
 
 def free_port() -> int:
     """A port of this machine that no other test is given."""
+    ports, _ = own_ports()
     while True:
-        port = next(_ports)
+        port = next(ports)
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
@@ -163,17 +233,21 @@ def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 class running_server:  # noqa: N801 - used as a function
-    """gunicorn with the project's own settings while the `with` block runs."""
+    """gunicorn with the project's own settings while the `with` block runs.
 
-    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+    `constants` are other values of constants by their full name, such as `tabserve.api.worker.READ_TIMEOUT`.
+    """
+
+    def __init__(self, log: Path, environment: dict[str, str], constants: Mapping[str, float] | None = None) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.constants = constants or {}
         defaults = {"HOST": "127.0.0.1", "PORT": str(port), "AUTH_REQUIRED": "false"}
         self.environment = {**os.environ, **defaults, **environment}
 
     def __enter__(self) -> Server:
-        command = [sys.executable, "-m", "gunicorn", "application"]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(self.configuration()), "application"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
@@ -185,6 +259,22 @@ class running_server:  # noqa: N801 - used as a function
                 time.sleep(0.05)
         self.__exit__()
         pytest.fail(f"gunicorn did not start:\n{self.log.read_text()}")
+
+    def configuration(self) -> Path:
+        """The project's own file, or one that changes the constants and is the same otherwise."""
+        own = ROOT / "gunicorn.conf.py"
+        if not self.constants:
+            return own
+        modules = dict.fromkeys(name.rpartition(".")[0] for name in self.constants)
+        lines = [
+            "from runpy import run_path",
+            *(f"import {module}" for module in modules),
+            f"globals().update(run_path({str(own)!r}, {{'__name__': 'other'}}))",
+            *(f"{name} = {value}" for name, value in self.constants.items()),
+        ]
+        other = self.log.with_suffix(".conf.py")
+        other.write_text("\n".join(lines))
+        return other
 
     def __exit__(self, *exception: object) -> None:
         self.process.terminate()

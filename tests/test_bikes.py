@@ -24,7 +24,7 @@ from tabserve.settings import Settings
 from tabserve.train_pipeline import Plan, run_training
 
 from tests.artifacts import edit_manifest
-from tests.conftest import ALICE, ROOT, Server, running_server, write_users
+from tests.conftest import ALICE, ROOT, Server, made_once, running_server, write_users
 
 BOB = ("bob", "a longer passphrase: 日本")
 AFTERNOON = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
@@ -33,13 +33,18 @@ ALGORITHMS = "Lasso, SVR, LinearRegression, DecisionTreeRegressor, LGBMRegressor
 
 
 @pytest.fixture(scope="module")
-def full(trained: Registry, bikes: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def full(
+    trained: Registry, bikes: UseCase, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Registry:
     """Models of all the real hours, of fewer trials than by default, and without the one that takes long to fit."""
     registry = Registry(tmp_path_factory.mktemp("full") / "models")
-    registry.location.mkdir()
+    with made_once(request.config, "bikes", __file__) as (folder, is_there):
+        if not is_there:
+            algorithms = ["Lasso", "DecisionTreeRegressor", "LGBMRegressor"]
+            run_training(bikes, Registry(folder), bikes.path, Plan(trials=4), algorithms)
+        shutil.copytree(folder, registry.location)
     credit = trained.latest("credit")
     shutil.copytree(trained.location / credit, registry.location / credit)
-    run_training(bikes, registry, bikes.path, Plan(trials=4), ["Lasso", "DecisionTreeRegressor", "LGBMRegressor"])
     return registry
 
 

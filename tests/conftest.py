@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -41,6 +41,29 @@ ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test cl
 def pytest_xdist_auto_num_workers() -> int:
     """More than there are CPUs, since many tests wait most of their time."""
     return joblib.cpu_count() * 3 // 2
+
+
+NO_SKIPS = "NO_SKIPS" in os.environ  # where all that tests need is installed, a skipped test is a failure
+EXCUSE = "this machine has no ::1"  # nobody can install that
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    return not_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    return not_skipped((yield))
+
+
+def not_skipped(report: Any) -> Any:
+    """The report of a test or file; with NO_SKIPS, a failure where it would be skipped."""
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        *_, reason = report.longrepr
+        if EXCUSE not in reason:
+            report.outcome, report.longrepr = "failed", f"{reason}. With NO_SKIPS, that is a failure."
+    return report
 
 
 # a busy machine is no failure: nothing here is judged by how fast it runs

@@ -143,8 +143,9 @@ def test_it_is_said_that_the_service_listens_once_it_does(ready: Path, trained: 
 
 def pytest_on(file: Path, **environment: str) -> str:
     """What pytest prints of a file's tests."""
-    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", str(file)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300", **environment}
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-p", "no:schemathesis", str(file)]
+    own = {name: value for name, value in os.environ.items() if name != "NO_SKIPS"}
+    environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "300", **environment}
     return subprocess.run(command, cwd=file.parent, env=environment, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -163,3 +164,17 @@ def test_where_git_is_not_installed_its_tests_are_skipped_and_say_why(tmp_path: 
     printed = pytest_on(ROOT / "tests" / "test_bundle.py", PATH=str(tmp_path))
     assert "git is not installed" in printed
     assert printed.splitlines()[-1].strip("= ").startswith("1 skipped in ")
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"), [("it is not installed", "1 failed"), ("this machine has no ::1", "1 skipped")]
+)
+def test_where_nothing_may_be_skipped_a_skipped_test_fails_unless_nobody_could_help_it(
+    tmp_path: Path, reason: str, outcome: str
+) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    file = tmp_path / "test_skipped.py"
+    file.write_text(f"import pytest\ndef test_skipped(): pytest.skip({reason!r})\n")
+    printed = pytest_on(file, NO_SKIPS="1")
+    assert reason in printed
+    assert printed.splitlines()[-1].strip("= ").startswith(f"{outcome} in ")

@@ -9,11 +9,16 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
+from functools import cache, cached_property
 
 import boto3
+import botocore.session
 import pytest
 
 from tests.conftest import free_port
+
+# each client would read the SDK's large descriptions of its services again
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 REGION = "eu-central-1"
 _numbers = itertools.count()
@@ -134,7 +139,8 @@ class S3:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def client(self):
+    @cached_property
+    def _client(self):
         return boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self._port}",
@@ -142,6 +148,9 @@ class S3:
             aws_access_key_id="tests",
             aws_secret_access_key="tests",
         )
+
+    def client(self):
+        return self._client
 
     def bucket(self) -> str:
         """Return the name of a new bucket."""

@@ -317,6 +317,7 @@ def exchange(client: socket.socket, answers: BinaryIO, request: bytes) -> bytes:
     return status
 
 
+@pytest.mark.slow
 def test_a_worker_stays_small_over_ten_thousand_requests(
     trained: Registry, records: list[dict[str, Any]], tmp_path: Path
 ) -> None:

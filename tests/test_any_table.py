@@ -28,7 +28,7 @@ from tabserve.train_pipeline import Plan, run_training
 from tabserve.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
 from tabserve.tuning import Real, Trial, Whole
 
-SEEDS = range(10)
+SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 10))]
 SEARCH_SPACE = {"num_leaves": Whole(2, 4), "learning_rate": Real(0.1, 0.1)}
 TEXTS = ("a", "b", 'c "quoted", with $ and \\d', "a name that is much longer than there is room for in a chart")
 NAMES = ("size", "self", "co\\lour", 'the "name"', "x y")

@@ -797,7 +797,7 @@ def test_nobody_with_the_right_password_is_refused_while_others_guess_from_the_s
 
 
 def test_passwords_that_wait_to_be_checked_hold_up_nobody_else(trained: Registry, tmp_path: Path) -> None:
-    slow = PasswordHasher(time_cost=400, memory_cost=2048, parallelism=1)  # some tenths of a second
+    slow = PasswordHasher(time_cost=200, memory_cost=2048, parallelism=1)  # a tenth of a second or two
     (tmp_path / "users.txt").write_text(f"alice:{slow.hash(PASSWORD)}\n")
     environment = {
         "MODEL_REGISTRY": str(trained.location),

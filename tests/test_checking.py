@@ -17,7 +17,7 @@ def test_the_encoder_accepts_a_record_exactly_when_nothing_is_wrong_with_it(name
     features = FEATURE_SETS[name]
     seen = set()
 
-    @settings(max_examples=400, deadline=None, database=None)
+    @settings(max_examples=4 * settings().max_examples, deadline=None, database=None)
     @given(records(features))
     def check(record: dict[str, Any]) -> None:
         accepted = encoder_accepts(features, record)

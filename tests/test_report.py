@@ -245,6 +245,7 @@ def test_a_regressors_report_shows_errors_by_hour_and_the_comparison(reports, tr
         assert ("Tuning history" in titles) == (algorithm in ("DecisionTreeRegressor", "LGBMRegressor"))
 
 
+@pytest.mark.slow
 def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_path):
     again = Registry(tmp_path)
     (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42))
@@ -258,11 +259,11 @@ def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_p
 # of some
 
 
-def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered(credit, tmp_path):
+def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered(fast, tmp_path):
     registry = Registry(tmp_path)
-    strict = replace(credit, gates=(SmallestMetric("roc_auc", 0.99), LargestGap("roc_auc", 0.9)))
+    strict = replace(fast, gates=(SmallestMetric("roc_auc", 0.99), LargestGap("roc_auc", 0.9)))
     with pytest.raises(FailedGatesError) as error:
-        run_training(strict, registry, credit.path, Plan(trials=1, seed=42))
+        run_training(strict, registry, fast.path, Plan(trials=1, seed=42))
     assert registry.list() == []
     (path,) = tmp_path.rglob("*.html")
     assert path.parent == tmp_path / "rejected"

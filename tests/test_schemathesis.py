@@ -14,11 +14,17 @@ from tests.conftest import ALICE, ROOT, running_server
 OPERATIONS = 15
 
 
-# As a command, since its pytest plugin warns, and warnings are errors here. The number of examples is what takes less
-# than half a minute; more have to be asked for by hand.
-@pytest.mark.parametrize("auth_required", ["true", "false"])
+# As a command, since its pytest plugin warns, and warnings are errors here.
+@pytest.mark.parametrize(
+    ("auth_required", "examples"),
+    [
+        ("true", 1),
+        pytest.param("true", 20, marks=pytest.mark.slow),
+        pytest.param("false", 20, marks=pytest.mark.slow),
+    ],
+)
 def test_the_service_does_what_its_document_says(
-    trained: Registry, users_file: Path, tmp_path: Path, auth_required: str
+    trained: Registry, users_file: Path, tmp_path: Path, auth_required: str, examples: int
 ) -> None:
     environment = {
         "MODEL_REGISTRY": str(trained.location),
@@ -32,7 +38,7 @@ def test_the_service_does_what_its_document_says(
             str(Path(sys.executable).with_name("schemathesis")),
             *("--config-file", "tests/schemathesis.toml", "--no-color"),
             *("run", f"{server.url}/openapi.json", "--auth", ":".join(ALICE), "--checks", "all"),
-            *("--generation-deterministic", "--max-examples", "10"),
+            *("--generation-deterministic", "--max-examples", str(examples)),
         ]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SCHEMATHESIS")}
         done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=600)

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -75,9 +74,16 @@ def published(registry, remote) -> Registry:
 
 
 @pytest.fixture
-def impatient(monkeypatch) -> None:
-    """A bucket is listed anew twice a second, and a reader waits for that."""
-    monkeypatch.setattr(stores, "RELIST_AFTER", 0.5)
+def no_retries(monkeypatch) -> None:
+    """What fails is not tried again: the pause before that is up to a second."""
+    monkeypatch.setitem(stores.TIMEOUTS, "retries", {"total_max_attempts": 1})
+    monkeypatch.setattr(stores, "ATTEMPTS", 1)
+
+
+@pytest.fixture
+def impatient(monkeypatch, no_retries) -> None:
+    """A bucket is listed anew five times a second, and a reader waits for that."""
+    monkeypatch.setattr(stores, "RELIST_AFTER", 0.2)
     monkeypatch.setattr(stores, "PATIENCE", 30)
     monkeypatch.setattr(resolver, "RECHECK_AFTER", 0)
 
@@ -266,27 +272,24 @@ def test_a_published_model_is_the_one_that_was_saved_without_its_training_rows(
     assert theirs.model.predict_score(theirs.pipeline.transform([record])) == ours.model.predict_score(X)
 
 
-def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(
-    credit, remote, s3, tmp_path, monkeypatch
-):
+def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(fast, remote, s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    credit = replace(credit, gates=())  # one trial passes none
-    (manifest,) = run_training(credit, remote, credit.path, Plan(trials=1))
+    (manifest,) = run_training(fast, remote, fast.path, Plan(trials=1))
     model_id = manifest.model_id
     assert remote.list() == [model_id]
     assert not [key for key in objects(s3, remote) if key.endswith(TRAIN_TABLE)]
     assert (tmp_path / "models" / model_id / TRAIN_TABLE).is_file()
-    second = run_training(credit, remote, credit.path, Plan(trials=1, seed=44))[0]
-    assert second["champion"]["model_id"] == model_id  # what answers from the bucket is what it was compared with
-    assert remote.latest("credit") == second["model_id"]
+    second = run_training(fast, remote, fast.path, Plan(trials=1, seed=44))[0]
+    assert second.champion.model_id == model_id  # what answers from the bucket is what it was compared with
+    assert remote.latest("credit") == second.model_id
 
 
-def test_a_training_whose_bucket_went_away_loses_nothing(credit, remote, proxy, tmp_path, monkeypatch):
+def test_a_training_whose_bucket_went_away_loses_nothing(fast, remote, proxy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert remote.list() == []
     plan = Plan(trials=1, progress=lambda *_: proxy.fail("refuse"))
     with pytest.raises(UnpublishedError) as caught:
-        run_training(credit, remote, credit.path, plan)
+        run_training(fast, remote, fast.path, plan)
     (model_id,) = Registry(Path("models")).list()
     command = f"MODEL_REGISTRY=models tabserve models copy {remote.location} {model_id}"
     assert str(caught.value).endswith(command)
@@ -1020,6 +1023,7 @@ def test_deleting_all_models_of_a_folder_is_no_loss(folder_client, registry):
     assert folder_client.get("/models").json == {"models": []}
 
 
+@pytest.mark.usefixtures("no_retries")
 def test_a_listing_that_was_damaged_on_the_disk_is_not_believed(published, proxy, tmp_path):
     published.list()
     listing = kept(published, tmp_path) / CachedStore.LISTING
@@ -1079,7 +1083,8 @@ def test_a_server_takes_a_new_model_from_the_bucket_by_itself(published, registr
         "MODEL_CACHE": str(tmp_path / "served"),
         "WEB_CONCURRENCY": "1",
     }
-    with running_server(tmp_path / "log", environment) as server:
+    relist = {"tabserve.registry.stores.RELIST_AFTER": 1}
+    with running_server(tmp_path / "log", environment, relist) as server:
         new = copy_of(registry)
         registry.copy(new, published)
         deadline = time.monotonic() + 120
@@ -1087,5 +1092,5 @@ def test_a_server_takes_a_new_model_from_the_bucket_by_itself(published, registr
         while served != new and time.monotonic() < deadline:
             with urllib.request.urlopen(f"{server.url}/ready", timeout=30) as answer:
                 served = json.load(answer)["models"]["credit"]
-            time.sleep(0.5)
+            time.sleep(0.1)
     assert served == new

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +41,7 @@ from tabserve.errors import (
     UnsavedError,
     UnsupportedFileError,
 )
+from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.hold_out import held_out
 from tabserve.models.lightgbm import LgbClassifier, LgbRegressor
@@ -73,6 +76,7 @@ from tabserve.tuning import Trial, Whole
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 
+FEW_FOLDS = {"splits": 2, "repeats": 1}  # where it does not matter how the metrics turn out
 WRITES = 6  # of a saving: five files and the manifest
 
 
@@ -81,9 +85,9 @@ def predictions(artifact: Artifact, records: list[Mapping[str, Any]]) -> list[fl
 
 
 def unpromised(credit: UseCase, **changes: Any) -> UseCase:
-    """Credit without the promises of its features, so that any model may be trained."""
+    """Credit in few folds, and without the promises of its features, so that any model may be trained."""
     features = tuple(dataclasses.replace(feature, monotone=0) for feature in credit.features)
-    return dataclasses.replace(credit, features=features, **changes)
+    return dataclasses.replace(credit, features=features, **{**FEW_FOLDS, **changes})
 
 
 def newest(registry: Registry) -> Artifact:
@@ -103,6 +107,14 @@ def data(credit: UseCase, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of single tests draw no charts, and few samples for their intervals: both have tests of their own."""
+    monkeypatch.setattr(tabserve.train_pipeline, "render_report", lambda *_: "<!doctype html>")
+    for function in (bootstrap_intervals, bootstrap_difference):
+        monkeypatch.setattr(tabserve.train_pipeline, function.__name__, partial(function, samples=100))
+
+
 # the same again
 
 
@@ -115,6 +127,7 @@ def again(credit: UseCase, trained: Registry, tmp_path_factory: pytest.TempPathF
     return newest(Registry(folder))
 
 
+@pytest.mark.slow
 def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_last_bit(again, artifact, records):
     assert again.model_id != artifact.model_id
     assert predictions(again, records) == predictions(artifact, records)
@@ -125,7 +138,7 @@ def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_la
 
 
 def test_a_training_with_another_seed_is_another(credit, empty, artifact, records, trained):
-    ungated = dataclasses.replace(credit, gates=())  # what is asked is not whether it is any good
+    ungated = dataclasses.replace(credit, gates=(), **FEW_FOLDS)  # what is asked is not whether it is any good
     run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
     other = newest(empty)
     assert other.manifest.seed == 43
@@ -334,6 +347,7 @@ def test_a_manifest_says_what_the_protected_features_are_worth(artifact, excludi
 
 
 def test_what_protected_features_are_worth_is_the_same_whichever_model_was_chosen(credit):
+    credit = dataclasses.replace(credit, **FEW_FOLDS)
     _, train, test, _ = split(credit, read(credit, credit.path), 42)
     found, scores = [], []
     for excluded in (False, True):
@@ -363,6 +377,7 @@ def test_a_model_trained_without_protected_features_still_takes_them_and_does_no
 # the champion
 
 
+@pytest.mark.slow
 def test_a_model_trained_again_is_exactly_as_good_as_the_one_that_it_replaces(again, artifact):
     champion = again.manifest.champion
     assert champion["model_id"] == artifact.model_id
@@ -505,7 +520,7 @@ def test_a_model_of_more_rows_takes_the_place_of_one_that_never_saw_what_it_is_j
 ):
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=(ChampionMargin("roc_auc", 0.02),))
     data, seen, held = tmp_path / "applicants.csv", set(), set()
-    for number in range(1300, 2000, 170):
+    for number in range(1300, 2000, 300):
         applicants[:number].to_csv(data, index=False)
         run_training(fast, empty, data, Plan(trials=1, seed=42))
         manifest = newest(empty).manifest
@@ -564,7 +579,7 @@ def failed(manifest: Mapping[str, Any]) -> set[str]:
 def test_an_overfitted_model_is_refused(credit, empty):
     model = LgbClassifier(learning_rate=0.3, num_leaves=255, min_data_in_leaf=1)
     by_heart = Algorithm(name="lightgbm", model=model)
-    manifest = refused(credit, empty, credit.path, algorithms=(by_heart,), splits=3, repeats=1)
+    manifest = refused(credit, empty, credit.path, algorithms=(by_heart,))
     assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
     assert manifest.metrics["train"]["roc_auc"] > 0.99
     assert [path.name for path in empty.location.iterdir()] == ["rejected"]  # its report
@@ -597,6 +612,7 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(credit, registry, ar
 # how good the credit model is
 
 
+@pytest.mark.slow
 def test_the_credit_model_is_calibrated_and_its_threshold_saves_money(credit, empty):
     (manifest,) = run_training(credit, empty, credit.path, Plan(trials=5, seed=42, jobs=2))
     brier = {name: metrics["hold_out"]["brier"] for name, metrics in manifest.comparison.items()}
@@ -626,9 +642,9 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
 
 @pytest.fixture(scope="module")
 def quick(bikes: UseCase) -> UseCase:
-    """The bikes use case without gates, and without the algorithm that takes long."""
+    """The bikes use case in few folds, without gates, and without the algorithm that takes long."""
     algorithms = tuple(algorithm for algorithm in bikes.algorithms if algorithm.name != "SVR")
-    return dataclasses.replace(bikes, algorithms=algorithms, gates=())
+    return dataclasses.replace(bikes, algorithms=algorithms, gates=(), **FEW_FOLDS)
 
 
 def test_all_algorithms_are_saved_and_the_best_of_cross_validation_is_the_newest(bikes, trained):
@@ -802,8 +818,9 @@ def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, so
     assert f"promote {registry.list('bikes', 'LinearRegression')[0]}." in " ".join(result.stdout.split())
 
 
-def test_warnings_are_shown_when_it_is_run_as_a_module(registry, tmp_path):
-    done = run(["-m", "tabserve.train_pipeline", "--trials", "1", "--seed", "7", "--jobs", "1"], registry.location)
+def test_warnings_are_shown_when_it_is_run_as_a_module(registry, some_bikes):
+    quick = ["--use-case", "bikes", "--data", str(some_bikes), "--algorithm", "LinearRegression", "--seed", "7"]
+    done = run(["-m", "tabserve.train_pipeline", *quick], registry.location)
     assert "was trained on rows of this hold-out: it looks better than it is." in done.stderr
 
 
@@ -874,12 +891,11 @@ def test_when_the_disk_is_full_in_between_it_is_said_what_is_saved(quick, some_b
 
 
 def test_a_disk_without_room_is_a_line_and_exit_status_1(tmp_path):
-    code = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); train_pipeline.main()"
-    done = run(["-c", f"import resource; from tabserve import train_pipeline; {code}", "--trials", "1"], tmp_path)
-    assert done.returncode == 1
-    (line,) = filter(None, done.stderr.splitlines())
-    assert line == f"Error: Models cannot be saved in {tmp_path} (File too large). Nothing was saved."
-    assert Registry(tmp_path).list() == []
+    models, output = tmp_path / "models", tmp_path / "output"
+    assert in_a_process(short_of_room, models, output) == 1
+    _, line = filter(None, output.read_text().splitlines())  # how tuning went, and the error
+    assert line == f"Error: Models cannot be saved in {models} (File too large). Nothing was saved."
+    assert Registry(models).list() == []
 
 
 # what would fail after the tuning is refused before it
@@ -978,6 +994,7 @@ def test_a_column_that_the_file_lacks_is_trained_without_and_named(bikes, empty,
 # the command
 
 
+@pytest.mark.slow
 def test_the_module_trains_prints_its_metrics_and_saves_what_another_process_loads(tmp_path, artifact, records):
     done = run(["-m", "tabserve.train_pipeline", "--trials", "2", "--jobs", "1"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -1053,6 +1070,7 @@ def test_a_use_cases_data_that_are_not_there_are_a_line_and_exit_status_1(credit
     assert "none.csv" in line
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
@@ -1114,10 +1132,20 @@ def stopped_while_tuning(folder: Path, number: signal.Signals, output: Path) -> 
 
 def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> NoReturn:
     """The command with the fast baseline for a model; the signal comes when the second file is half written."""
+    stop_writing(2, number)
+    fast_command(folder, output)
+
+
+def short_of_room(folder: Path, output: Path) -> NoReturn:
+    """The same where no file may be larger than this."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    fast_command(folder, output)
+
+
+def fast_command(folder: Path, output: Path) -> NoReturn:
     credit = tabserve.train_pipeline.get_use_case("credit")
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
     tabserve.train_pipeline.get_use_case = lambda name: fast
-    stop_writing(2, number)
     command(folder, output, "--trials", "1", "--jobs", "1")
 
 

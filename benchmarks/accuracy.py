@@ -27,8 +27,10 @@ from tabserve.evaluation.bootstrap import bootstrap_intervals
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.base import Fold, Model
 from tabserve.models.lightgbm import LgbClassifier
-from tabserve.registry.registry import library_versions
-from tabserve.train_pipeline import Part, Plan, features_of, fit, read, score, split
+from tabserve.training.candidate import fit
+from tabserve.training.parts import Part, read, split
+from tabserve.training.plan import Plan
+from tabserve.training.provenance import library_versions
 
 OUTPUT = Path(__file__).with_name("ACCURACY.md")
 SEED = 2026  # of the cross-validations here: other folds than those that training tuned on
@@ -50,20 +52,20 @@ def repeated(values: Vector) -> str:
 def main() -> None:
     use_case = get_use_case("credit")
     plan = Plan()
-    table = read(use_case, use_case.path)
-    whole, train, test, _ = split(use_case, table, plan.seed)
+    parts = split(use_case, read(use_case, use_case.path), plan.seed)
+    whole, test = parts.whole, parts.test
     unconstrained = replace(use_case, features=tuple(replace(one, monotone=0) for one in use_case.features))
     defaults = replace(use_case.algorithms[0], name="defaults", model=LgbClassifier(), search_space={})
 
     started = time.perf_counter()
-    tuned = fit(use_case, use_case.algorithms[0], train, plan)
+    tuned = fit(use_case, use_case.algorithms[0], parts.train, plan)
     seconds = time.perf_counter() - started
     algorithms = {
         "LightGBM, tuned": (use_case, replace(use_case.algorithms[0], model=tuned.model)),
         "LightGBM, defaults": (unconstrained, defaults),
         "logistic baseline": (use_case, use_case.baseline),
     }
-    hold_out = score(use_case, tuned, test)
+    hold_out = tuned.predict(test)
     low, high = bootstrap_intervals(test.y, hold_out, use_case.task.metrics, plan.seed)["roc_auc"]
 
     lines = [
@@ -102,7 +104,7 @@ def main() -> None:
 def repeated_scores(use_case: UseCase, algorithm: Algorithm, whole: Part) -> Vector:
     """AUC of fixed parameters on each fold of 10 x 5-fold cross-validation."""
     pipeline = clone(use_case.pipeline(algorithm))
-    X = pipeline.fit_transform(features_of(use_case, whole))
+    X = pipeline.fit_transform(whole.features)
     return fold_scores(algorithm.model, X, whole.y, pipeline.columns_, use_case.task.folds(whole.y, 5, 10, SEED))
 
 
@@ -110,14 +112,14 @@ def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> 
     """Mean AUC over five outer folds of the whole procedure, pipeline and tuning included."""
     scores = []
     for rows, judged in use_case.task.folds(whole.y, 5, 1, SEED):
-        inner, outer = (Part(whole.table.iloc[part].reset_index(drop=True), whole.y[part]) for part in (rows, judged))
+        inner, outer = whole.take(rows), whole.take(judged)
         if algorithm.search_space:
-            predicted = score(use_case, fit(use_case, algorithm, inner, plan), outer)
+            predicted = fit(use_case, algorithm, inner, plan).predict(outer)
         else:  # nothing to tune: not the number of trees, either
             pipeline = clone(use_case.pipeline(algorithm))
-            X = pipeline.fit_transform(features_of(use_case, inner))
+            X = pipeline.fit_transform(inner.features)
             model = clone(algorithm.model).fit(X, inner.y, pipeline.columns_)
-            predicted = model.predict_score(pipeline.transform(features_of(use_case, outer)))
+            predicted = model.predict_score(pipeline.transform(outer.features))
         scores.append(roc_auc(outer.y, predicted))
     return float(np.mean(scores))
 

@@ -147,7 +147,8 @@ def find_artifact(folder: Path) -> Artifact:
             continue
         registry.copy(model_id, registry.beside(folder))
         return artifact
-    from tabserve.train_pipeline import Plan, run_training
+    from tabserve.train_pipeline import run_training
+    from tabserve.training.plan import Plan
 
     progress("training a model")
     registry = Registry(folder, os.environ.get("MODEL_SIGNING_KEY"))

@@ -7,10 +7,7 @@ The one exception is `InvalidTableError`, whose full text names the values at fa
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tabserve.registry.manifest import Manifest
+from typing import Any
 
 FIRST_FAULTS = 10  # how many faults of a table its error lists
 LONGEST_COLUMN = 64  # characters of a column's name that a client is told: a file without a header has data there
@@ -251,58 +248,6 @@ class StoreAwayError(UnavailableError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"The registry of models cannot be reached: {reason}.")
         self.reason = reason
-
-
-class FailedGatesError(TabserveError):
-    """Candidates that did not pass their gates and were therefore not registered.
-
-    Parameters
-    ----------
-    manifests : sequence of Manifest
-        Manifests of all candidates of the training, those that passed and were registered among them.
-    """
-
-    def __init__(self, manifests: "Sequence[Manifest]") -> None:
-        failed = {
-            manifest.algorithm: [gate.gate for gate in manifest.gates if not gate.passed] for manifest in manifests
-        }
-        reasons = [
-            f"{algorithm} was not registered; it failed: {', '.join(gates)}."
-            for algorithm, gates in failed.items()
-            if gates
-        ]
-        super().__init__(" ".join(reasons))
-        self.manifests = list(manifests)
-
-
-class UnpublishedError(TabserveError):
-    """Models that were trained and saved, and did not get to the registry that they are for.
-
-    Parameters
-    ----------
-    manifests : sequence of Manifest
-        Manifests of all candidates of the training.
-    model_ids : sequence of str
-        Those that are not published.
-    folder, registry : str
-        Where they are, and where they should be.
-    reason : str
-        Why they are not there, as a sentence.
-    """
-
-    def __init__(
-        self,
-        manifests: "Sequence[Manifest]",
-        model_ids: Sequence[str],
-        folder: str,
-        registry: str,
-        reason: str,
-    ) -> None:
-        super().__init__(
-            f"{reason} Nothing is lost: the models are in {folder}. Publish them with: "
-            f"MODEL_REGISTRY={folder} tabserve models copy {registry} {' '.join(model_ids)}"
-        )
-        self.manifests = list(manifests)
 
 
 class UnsavedError(TabserveError):

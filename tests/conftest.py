@@ -32,7 +32,9 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-from tabserve.train_pipeline import Plan, commit, run_training
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
+from tabserve.training.provenance import commit
 
 ROOT = Path(__file__).parent.parent
 ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test client takes

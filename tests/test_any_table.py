@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import tabserve.train_pipeline
+import tabserve.training.evidence
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.declaration.use_case import Algorithm, UseCase
-from tabserve.errors import FailedGatesError, TabserveError
+from tabserve.errors import TabserveError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
@@ -24,7 +24,8 @@ from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Classification, CostMatrix
 from tabserve.tasks.regression import Regression
-from tabserve.train_pipeline import Plan, run_training
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
 from tabserve.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
 from tabserve.tuning import Real, Trial, Whole
 
@@ -149,7 +150,7 @@ def some_numbers(
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bootstrap intervals of few samples: how wide they are is not asked here."""
     for function in (bootstrap_intervals, bootstrap_difference):
-        monkeypatch.setattr(tabserve.train_pipeline, function.__name__, partial(function, samples=100))
+        monkeypatch.setattr(tabserve.training.evidence, function.__name__, partial(function, samples=100))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -168,13 +169,11 @@ def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samp
         for _ in range(2):  # the second has a champion
             before = registry.list()
             try:
-                manifests = run_training(case.use_case, registry, data, plan)
-            except FailedGatesError as error:
-                manifests = error.manifests
+                result = run_training(case.use_case, registry, data, plan)
             except TabserveError:
                 assert (tuned, registry.list()) == ([], [])
                 return
-            saved = [one.model_id for one in manifests if all(gate.passed for gate in one.gates)]
+            saved = [outcome.model_id for outcome in result.saved]
             assert [model_id for model_id in registry.list() if model_id not in before] == saved
             for model_id in saved:
                 artifact = registry.load(model_id)

@@ -21,7 +21,8 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.predict import make_prediction
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tabserve.train_pipeline import Plan, run_training
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
 
 from tests.artifacts import edit_manifest
 from tests.conftest import ALICE, ROOT, Server, made_once, running_server, write_users

@@ -24,7 +24,7 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.writer import write_csv
-from tabserve.train_pipeline import commit
+from tabserve.training.provenance import commit
 
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load

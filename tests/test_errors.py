@@ -33,12 +33,10 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.InvalidSettingError,
     tabserve.errors.TooFewRowsError,
     tabserve.errors.InvalidTargetError,
-    tabserve.errors.FailedGatesError,
     tabserve.errors.UnknownAlgorithmError,
     tabserve.errors.UniformTargetError,
     tabserve.errors.InterruptedTrainingError,
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
-    tabserve.errors.UnpublishedError,
     tabserve.errors.UnsavedError,
     tabserve.errors.MissingExtraError,
 }

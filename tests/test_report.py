@@ -12,7 +12,6 @@ import pytest
 from markupsafe import escape
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.use_case import Algorithm, UseCase
-from tabserve.errors import FailedGatesError
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group_gate
 from tabserve.evaluation.metrics import roc_auc
@@ -34,7 +33,12 @@ from tabserve.report.measures import (
 from tabserve.report.parts import NOTHING, Subject, number
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.regression import Regression
-from tabserve.train_pipeline import Plan, evaluate, fit, identify, read, run_training, score, split
+from tabserve.train_pipeline import run_training
+from tabserve.training.candidate import fit
+from tabserve.training.evidence import measure
+from tabserve.training.parts import read, split
+from tabserve.training.plan import Plan
+from tabserve.training.provenance import provenance
 from tabserve.transformers import MinMax, OneHot, Standardize, Target
 
 VOID = {"meta", "link", "br", "img", "hr"}
@@ -103,19 +107,18 @@ def subject(credit: UseCase) -> Subject:
 
 def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None) -> Subject:
     plan = Plan(trials=1, seed=42, jobs=1)
-    whole, train, test, _ = split(use_case, read(use_case, path or use_case.path), plan.seed)
-    candidate = fit(use_case, algorithm, train, plan)
-    scores = score(use_case, candidate, test)
-    metrics = evaluate(use_case, candidate, whole, train, test, scores)
+    parts = split(use_case, read(use_case, path or use_case.path), plan.seed)
+    candidate = fit(use_case, algorithm, parts.train, plan)
+    (one,) = measure(use_case, [candidate], parts, plan).values()
     manifest = Manifest(
-        **identify(use_case, algorithm, 10**6, "0" * 64, len(whole.y), plan),
+        **provenance(use_case, algorithm, 10**6, parts.source, plan.seed),
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),
         threshold=candidate.model.threshold_,
         threshold_choice="cost",
         thresholds={
-            name: ThresholdOutcome(cut, {}, use_case.task.decision_metrics(test.y, scores, cut))
+            name: ThresholdOutcome(cut, {}, use_case.task.decision_metrics(parts.test.y, one.predictions, cut))
             for name, cut in candidate.thresholds.items()
         },
         intervals={},
@@ -123,11 +126,11 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
         baseline=algorithm.name,
         baseline_difference={},
         champion=None,
-        metrics=metrics,
-        comparison={algorithm.name: metrics},
+        metrics=one.metrics,
+        comparison={algorithm.name: one.metrics},
         protected=None,
     )
-    return Subject(use_case, manifest, candidate, train, test, scores)
+    return Subject(use_case, manifest, candidate, parts.train, parts.test, one.predictions)
 
 
 def rendered(subject: Subject, use_case: UseCase | None = None, **changes: Any) -> Page:
@@ -248,7 +251,7 @@ def test_a_regressors_report_shows_errors_by_hour_and_the_comparison(reports, tr
 @pytest.mark.slow
 def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_path):
     again = Registry(tmp_path)
-    (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42))
+    (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42)).manifests
     before = trained.manifest(trained.latest("credit"))
     text = reports[before.model_id].text
     for what in ("model_id", "created"):
@@ -262,16 +265,15 @@ def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_p
 def test_a_candidate_that_fails_has_a_report_that_says_why_and_is_not_registered(fast, tmp_path):
     registry = Registry(tmp_path)
     strict = replace(fast, gates=(SmallestMetric("roc_auc", 0.99), LargestGap("roc_auc", 0.9)))
-    with pytest.raises(FailedGatesError) as error:
-        run_training(strict, registry, fast.path, Plan(trials=1, seed=42))
+    (manifest,) = run_training(strict, registry, fast.path, Plan(trials=1, seed=42)).manifests
     assert registry.list() == []
     (path,) = tmp_path.rglob("*.html")
     assert path.parent == tmp_path / "rejected"
-    assert path.stem == error.value.manifests[0].model_id
+    assert path.stem == manifest.model_id
     page = Page(path.read_text())
     assert "Verdict: failed" in page.plain
     assert "1 of 2 gates failed" in page.plain
-    gate = error.value.manifests[0].gates[0]
+    gate = manifest.gates[0]
     assert f"smallest hold-out roc_auc {number(gate.value)} 0.990 ✗ failed" in page.plain
 
 
@@ -350,7 +352,7 @@ def test_a_feature_without_a_value_in_the_hold_out_is_named_and_its_errors_are_n
     data, registry = tmp_path / "flats.csv", Registry(tmp_path / "models")
     rows = [{"area": area, lift.name: 0.5 if area == 62 else None, "rent": 9 * area + area % 7} for area in range(120)]
     data.write_text(write_csv(["area", lift.name, "rent"], rows))
-    (manifest,) = run_training(flats, registry, data, Plan(trials=1))
+    (manifest,) = run_training(flats, registry, data, Plan(trials=1)).manifests
     page = Page(report_of(registry, manifest.model_id))
     assert f"No row of the hold-out has a value of “{lift.title}”: no errors by that are shown." in page.plain
     assert "Errors by Area" in page.plain

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from tabserve import resolver
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
-from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError, UnpublishedError
+from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError
 from tabserve.registry import stores
 from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import MANIFEST, BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
 from tabserve.settings import Settings
-from tabserve.train_pipeline import Plan, run_training
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
 
 from tests.artifacts import change_byte, copy_of
 from tests.buckets import S3, Proxy
@@ -274,12 +275,13 @@ def test_a_published_model_is_the_one_that_was_saved_without_its_training_rows(
 
 def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(fast, remote, s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (manifest,) = run_training(fast, remote, fast.path, Plan(trials=1))
-    model_id = manifest.model_id
+    (outcome,) = run_training(fast, remote, fast.path, Plan(trials=1)).outcomes
+    model_id = outcome.model_id
+    assert outcome.published
     assert remote.list() == [model_id]
     assert not [key for key in objects(s3, remote) if key.endswith(TRAIN_TABLE)]
     assert (tmp_path / "models" / model_id / TRAIN_TABLE).is_file()
-    second = run_training(fast, remote, fast.path, Plan(trials=1, seed=44))[0]
+    (second,) = run_training(fast, remote, fast.path, Plan(trials=1, seed=44)).manifests
     assert second.champion.model_id == model_id  # what answers from the bucket is what it was compared with
     assert remote.latest("credit") == second.model_id
 
@@ -288,11 +290,12 @@ def test_a_training_whose_bucket_went_away_loses_nothing(fast, remote, proxy, tm
     monkeypatch.chdir(tmp_path)
     assert remote.list() == []
     plan = Plan(trials=1, progress=lambda *_: proxy.fail("refuse"))
-    with pytest.raises(UnpublishedError) as caught:
-        run_training(fast, remote, fast.path, plan)
+    result = run_training(fast, remote, fast.path, plan)
     (model_id,) = Registry(Path("models")).list()
+    assert [(outcome.model_id, outcome.published) for outcome in result.saved] == [(model_id, False)]
     command = f"MODEL_REGISTRY=models tabserve models copy {remote.location} {model_id}"
-    assert str(caught.value).endswith(command)
+    (problem,) = result.problems
+    assert problem.endswith(command)
     proxy.mode = "pass"
     monkeypatch.setenv("MODEL_REGISTRY", "models")
     assert CliRunner().invoke(tabserve, command.split()[2:]).output == f"{model_id} is copied.\n"

@@ -27,7 +27,10 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-from tabserve.train_pipeline import Candidate, Part, Plan, fit, read, run_training, score, split
+from tabserve.train_pipeline import run_training
+from tabserve.training.candidate import Candidate, fit
+from tabserve.training.parts import read, split
+from tabserve.training.plan import Plan
 
 AS_CLIENTS_SEND_IT = {
     **{"checking_balance": "< 0 DM", "months_loan_duration": 47, "credit_history": "repaid", "purpose": "car (new)"},
@@ -130,7 +133,7 @@ def test_a_further_use_case_costs_one_file(folder: Path) -> None:
     data, registry = folder / "umbrella.csv", Registry(folder / "models")
     data.write_text("\n".join(lines))
 
-    (manifest,) = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1))
+    (manifest,) = run_training(get_use_case("umbrella"), registry, data, Plan(trials=1, jobs=1)).manifests
     settings = Settings(model_registry=registry.location, auth_required=False, default_use_case="umbrella")
     client = create_app(settings).test_client()
     answer = client.post("/output/umbrella", json=[{"sky": "grey", "wind": 3.5}, {"sky": "blue"}])
@@ -375,7 +378,7 @@ def test_where_nothing_is_protected_nothing_is_left_out(bikes: UseCase) -> None:
 @pytest.fixture(scope="module")
 def candidates(credit: UseCase) -> dict[tuple[str, bool], Candidate]:
     """Fitted models by algorithm and by whether they were fitted without the protected features."""
-    _, train, _, _ = split(credit, read(credit, credit.path), 42)
+    train = split(credit, read(credit, credit.path), 42).train
     quick = dataclasses.replace(credit, splits=2, repeats=1)
     trees = dataclasses.replace(credit.algorithms[0], search_space={})
     return {
@@ -492,12 +495,11 @@ def test_a_quotient_by_a_number_that_may_be_zero_is_refused(credit: UseCase) -> 
 
 
 def test_fitting_again_changes_no_earlier_candidate(credit: UseCase) -> None:
-    table = read(credit, credit.path)
-    _, train, test, _ = split(credit, table, 42)
-    first = fit(credit, credit.baseline, train, Plan())
-    before = score(credit, first, test)
-    fit(credit, credit.baseline, Part(train.table[:300], train.y[:300]), Plan())
-    assert score(credit, first, test).tolist() == before.tolist()
+    parts = split(credit, read(credit, credit.path), 42)
+    first = fit(credit, credit.baseline, parts.train, Plan())
+    before = first.predict(parts.test)
+    fit(credit, credit.baseline, parts.train.take(slice(300)), Plan())
+    assert first.predict(parts.test).tolist() == before.tolist()
     assert not any(hasattr(step, "mean_") for step in credit.baseline.transformers)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 1000
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
+THREADS = 1  # that a model is trained with: more would make models differ between machines
 
 
 # Wide enough for tables of some hundreds to some thousands of rows, and narrow enough for thirty trials.
@@ -136,7 +137,7 @@ class LgbModel(Model):
             rounds = _best_rounds(losses)
 
             def score(booster: "lightgbm.Booster", fold: Fold) -> Vector:
-                return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=1))
+                return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=THREADS))
 
             scores = list(pool.map(score, boosters, folds))
         return CrossValidation(
@@ -163,7 +164,7 @@ class LgbModel(Model):
             "metric": metric,
             "bagging_freq": 1,
             "monotone_constraints": directions if any(directions) else None,
-            "num_threads": 1,
+            "num_threads": THREADS,
             "deterministic": True,
             "force_row_wise": True,
             "verbosity": -1,
@@ -202,7 +203,7 @@ def _silence_this_thread() -> None:
     """
     from lightgbm import Dataset
 
-    Dataset(np.zeros((2, 1)), params={"verbosity": -1, "num_threads": 1}).construct()
+    Dataset(np.zeros((2, 1)), params={"verbosity": -1, "num_threads": THREADS}).construct()
 
 
 def _grow(booster: "lightgbm.Booster") -> list[float]:

@@ -44,7 +44,6 @@ PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.c
 REPORT = "report.html"
 NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is whole without them
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
-RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 DEEPEST = 32  # levels of a manifest; training writes no more than six
 LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
 MOST_PROMOTIONS = 4  # a champion and those before it that its file remembers: that is still a small file
@@ -552,11 +551,6 @@ class Registry:
 
     def _is_signature(self, text: object, message: bytes) -> bool:
         return hmac.compare_digest(str(text).encode(errors="replace"), self._signature(message).encode())
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that a model depends on."""
-    return {name: version(name) for name in RECORDED_LIBRARIES}
 
 
 def _check_versions(model_id: str, manifest: Manifest) -> None:

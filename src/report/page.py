@@ -27,7 +27,8 @@ from tabserve.report.parts import (
 from tabserve.tasks.binary import Classification
 
 if TYPE_CHECKING:
-    from tabserve.train_pipeline import Candidate, Part
+    from tabserve.training.candidate import Candidate
+    from tabserve.training.parts import Part
 
 SHOWN = 12  # columns in a chart of importances
 MEASURES = {

@@ -12,7 +12,8 @@ from tabserve.registry.manifest import Manifest
 
 if TYPE_CHECKING:
     import pandas as pd
-    from tabserve.train_pipeline import Candidate, Part
+    from tabserve.training.candidate import Candidate
+    from tabserve.training.parts import Part
 
 SHORT = {  # metrics whose name in words is not their name in capitals
     "roc_auc": "ROC AUC",

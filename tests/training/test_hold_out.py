@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number
 from tabserve.declaration.use_case import UseCase
-from tabserve.hold_out import held_out
-from tabserve.train_pipeline import read
+from tabserve.training.hold_out import held_out
+from tabserve.training.parts import read
 
 from tests.conftest import ROOT
 
@@ -125,13 +125,13 @@ def test_a_row_without_any_value_has_a_side_too() -> None:
 
 
 def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseCase) -> None:
-    held = held_out(read(credit, credit.path), credit.features, 0.3, 42)
+    held = held_out(read(credit, credit.path).table, credit.features, 0.3, 42)
     assert np.flatnonzero(held)[:12].tolist() == FIRST_HELD_OUT
     code = (
-        "from tabserve.hold_out import held_out; from tabserve.train_pipeline import read\n"
+        "from tabserve.training.hold_out import held_out; from tabserve.training.parts import read\n"
         "from tabserve.declaration.discovery import get_use_case\n"
         "use_case = get_use_case('credit')\n"
-        "print(*held_out(read(use_case, use_case.path), use_case.features, 0.3, 42).nonzero()[0][:12])"
+        "print(*held_out(read(use_case, use_case.path).table, use_case.features, 0.3, 42).nonzero()[0][:12])"
     )
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}

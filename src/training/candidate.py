@@ -1,0 +1,113 @@
+"""Candidate: one algorithm, fitted on the training part alone: pipeline, search, model, decision."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sklearn.base import clone
+from tabserve.aliases import Matrix, Vector
+from tabserve.columns.matrix import Columns
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.models.base import CrossValidation, Model
+from tabserve.pipeline import Pipeline
+from tabserve.training.parts import Part
+from tabserve.training.plan import Plan
+from tabserve.tuning import BayesianSearch, Trial, best_of
+
+INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An algorithm's outcome.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        What was fitted.
+    pipeline : Pipeline
+        Fitted on the training part, as is the model.
+    model : Model
+        With the best trial's parameters, and its threshold.
+    trials : sequence of Trial
+        All points that were tried.
+    out_of_fold : ndarray, shape (n_repeats, n_training_rows)
+        The best trial's scores of rows that its models did not see.
+    thresholds : mapping
+        Thresholds by how they were chosen; the first is the model's.
+    """
+
+    algorithm: Algorithm
+    pipeline: Pipeline
+    model: Model
+    trials: Sequence[Trial]
+    out_of_fold: Matrix
+    thresholds: Mapping[str, float]
+
+    def predict(self, part: Part) -> Vector:
+        """The model's score of each row."""
+        return self.model.predict_score(self.pipeline.transform(part.features))
+
+    def refit(self, part: Part) -> "Candidate":
+        """The candidate with pipeline and model fitted again on other rows, its parameters as they were chosen."""
+        pipeline = clone(self.pipeline)
+        X = pipeline.fit_transform(part.features)
+        model = clone(self.model).fit(X, part.y, pipeline.columns_)
+        return replace(self, pipeline=pipeline, model=model)
+
+
+def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
+    """Fit the pipeline, tune, fit the model with the best parameters, and choose the threshold.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Says what is tuned for and how the threshold is chosen.
+    algorithm : Algorithm
+        What to fit; left unfitted itself.
+    train : Part
+        The training part.
+    plan : Plan
+        Number of trials, seed and jobs.
+
+    Returns
+    -------
+    Candidate
+        The fitted pipeline and model, and how they were chosen.
+
+    Raises
+    ------
+    InterruptedTrainingError
+        On Ctrl-C while tuning.
+    """
+    # a clone: the declaration's own transformers stay unfitted
+    pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
+    X = pipeline.fit_transform(train.features)
+    trials = _search(use_case, algorithm, X, train.y, pipeline.columns_, plan)
+    best = best_of(trials)
+    chosen = {**best.parameters, **best.cross_validation.parameters}
+    model = clone(algorithm.model).set_params(**chosen).fit(X, train.y, pipeline.columns_)
+    out_of_fold = best.cross_validation.out_of_fold
+    thresholds = use_case.task.thresholds(train.y, out_of_fold)
+    model.threshold_ = next(iter(thresholds.values()), None)
+    return Candidate(algorithm, pipeline, model, trials, out_of_fold, thresholds)
+
+
+def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, y: Vector, columns: Columns, plan: Plan) -> list[Trial]:
+    """Cross-validate points of the search space; a single one where there is nothing to search."""
+    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, plan.seed)
+
+    def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
+        model = clone(algorithm.model).set_params(**parameters)
+        result: CrossValidation = model.cross_validate(X, y, folds, use_case.task.metric, plan.jobs, columns)
+        return result
+
+    total = plan.trials if algorithm.search_space else 1
+    plan.progress(algorithm, [], total)
+    if algorithm.search_space:
+        initial = max(1, round(total * INITIAL_SHARE))
+        search = BayesianSearch(algorithm.search_space, initial, total - initial, plan.seed)
+        return search.run(cross_validate, lambda trials: plan.progress(algorithm, trials, total))
+    trials = [Trial({}, cross_validate({}))]
+    plan.progress(algorithm, trials, total)
+    return trials

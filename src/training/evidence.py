@@ -1,0 +1,281 @@
+"""Evidence: how good candidates are, and the verdicts that follow; what a manifest says of them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from tabserve.aliases import Vector
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
+from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
+from tabserve.evaluation.gates import Evidence, judge
+from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
+from tabserve.registry.manifest import ChampionComparison, Manifest, ProtectedComparison, ThresholdOutcome, Tried
+from tabserve.training.candidate import Candidate
+from tabserve.training.champion import Champion, NotCompared
+from tabserve.training.parts import Part, Parts
+from tabserve.training.plan import Plan
+from tabserve.training.provenance import provenance
+from tabserve.tuning import best_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate, and how good it is.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The fitted model.
+    predictions : ndarray, shape (n_test_rows,)
+        Its scores of the hold-out.
+    metrics : mapping of dict
+        By part: on the training part, out of fold (the mean over repeats), on the hold-out and, where rows stand in
+        the order of time, on the last of them by a model of the first.
+    """
+
+    candidate: Candidate
+    predictions: Vector
+    metrics: Mapping[str, Metrics]
+
+
+def measure(use_case: UseCase, candidates: Sequence[Candidate], parts: Parts, plan: Plan) -> dict[str, Measured]:
+    """Measure candidates; by the names of their algorithms."""
+    with ThreadPoolExecutor(plan.jobs) as pool:
+        measured = pool.map(lambda candidate: _measure(use_case, candidate, parts), candidates)
+        return {one.candidate.algorithm.name: one for one in measured}
+
+
+def _measure(use_case: UseCase, candidate: Candidate, parts: Parts) -> Measured:
+    task, threshold = use_case.task, candidate.model.threshold_
+    predictions = candidate.predict(parts.test)
+    repeats = [task.metrics(parts.train.y, scores, threshold) for scores in candidate.out_of_fold]
+    metrics = {
+        TRAIN: task.metrics(parts.train.y, candidate.predict(parts.train), threshold),
+        CROSS_VALIDATION: {name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
+        HOLD_OUT: task.metrics(parts.test.y, predictions, threshold),
+    }
+    if use_case.chronological:
+        past, future = parts.whole.split_by_time()
+        metrics[CHRONOLOGICAL] = task.metrics(future.y, candidate.refit(past).predict(future), threshold)
+    return Measured(candidate, predictions, metrics)
+
+
+def best_first(use_case: UseCase, algorithms: Sequence[Algorithm], measured: Mapping[str, Measured]) -> list[Measured]:
+    """Those of some algorithms, by the headline metric in cross-validation."""
+    headline = use_case.task.headline
+    ours = [measured[algorithm.name] for algorithm in algorithms]
+    return sorted(ours, key=lambda one: one.metrics[CROSS_VALIDATION][headline], reverse=True)
+
+
+def describe(
+    use_case: UseCase,
+    ranked: Sequence[Measured],
+    measured: Mapping[str, Measured],
+    champion: Champion | NotCompared | None,
+    parts: Parts,
+    plan: Plan,
+) -> list[Manifest]:
+    """All that is known of candidates before they are judged.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        What they were trained for.
+    ranked : sequence of Measured
+        The candidates, the best first: it gets the newest model_id.
+    measured : mapping of Measured
+        Those and the baseline, by algorithm.
+    champion : Champion, NotCompared or None
+        The model that answers today.
+    parts : Parts
+        What they were fitted on and measured by.
+    plan : Plan
+        How they were trained.
+
+    Returns
+    -------
+    list of Manifest
+        As many as candidates, without verdicts.
+    """
+    now = time.time_ns() // 1000
+    return [
+        _describe(use_case, one, measured, champion, parts, plan, created=now - place)
+        for place, one in enumerate(ranked)
+    ]
+
+
+def _describe(
+    use_case: UseCase,
+    one: Measured,
+    measured: Mapping[str, Measured],
+    champion: Champion | NotCompared | None,
+    parts: Parts,
+    plan: Plan,
+    created: int,
+) -> Manifest:
+    task, candidate, test = use_case.task, one.candidate, parts.test
+    better_than = _compare(use_case, one, test, plan)
+    return Manifest(
+        **provenance(use_case, candidate.algorithm, created, parts.source, plan.seed),
+        headline=task.headline,
+        parameters=candidate.model.get_params(),
+        trials=_tried(candidate),
+        threshold=candidate.model.threshold_,
+        threshold_choice=next(iter(candidate.thresholds), None),
+        thresholds=_thresholds(use_case, one, parts),
+        intervals=_intervals(use_case, one, test, plan),
+        groups=_groups(use_case, one, test),
+        baseline=use_case.baseline.name,
+        baseline_difference=better_than(measured[use_case.baseline.name].predictions, slice(None)),
+        champion=_beside_champion(champion, better_than),
+        metrics=one.metrics,
+        comparison={name: other.metrics for name, other in measured.items()},
+        protected=without_protected(use_case, one, parts, plan),
+    )
+
+
+def _tried(candidate: Candidate) -> tuple[Tried, ...]:
+    return tuple(
+        Tried({**trial.parameters, **trial.cross_validation.parameters}, trial.cross_validation.score)
+        for trial in candidate.trials
+    )
+
+
+def _thresholds(use_case: UseCase, one: Measured, parts: Parts) -> dict[str, ThresholdOutcome]:
+    """What each threshold would lead to, on out-of-fold scores and on the hold-out."""
+    measure, out_of_fold = use_case.task.decision_metrics, one.candidate.out_of_fold
+    y = np.tile(parts.train.y, len(out_of_fold))
+    return {
+        name: ThresholdOutcome(
+            threshold,
+            measure(y, out_of_fold.ravel(), threshold),
+            measure(parts.test.y, one.predictions, threshold),
+        )
+        for name, threshold in one.candidate.thresholds.items()
+    }
+
+
+def _intervals(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> dict[str, tuple[float, float]]:
+    task, threshold = use_case.task, one.candidate.model.threshold_
+    return bootstrap_intervals(test.y, one.predictions, lambda y, scores: task.metrics(y, scores, threshold), plan.seed)
+
+
+def _groups(use_case: UseCase, one: Measured, test: Part) -> dict[str, GroupComparison]:
+    """How groups of the hold-out are treated, by feature."""
+    threshold = one.candidate.model.threshold_
+    return {
+        group.feature: compare_groups(test.y, one.predictions, threshold, group.labels(test.table))
+        for group in use_case.groups
+        if threshold is not None
+    }
+
+
+BetterThan = Callable[[Vector, Any], dict[str, tuple[float, float, float]]]
+
+
+def _compare(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> BetterThan:
+    """A function that says how much better a candidate is than other predictions of the same rows of the hold-out."""
+
+    def better_than(others: Vector, rows: Any) -> dict[str, tuple[float, float, float]]:
+        y, own, metric = test.y[rows], one.predictions[rows], use_case.task.metric
+        return {use_case.task.headline: bootstrap_difference(y, own, others, metric, plan.seed)}
+
+    return better_than
+
+
+def _beside_champion(champion: Champion | NotCompared | None, better_than: BetterThan) -> ChampionComparison | None:
+    if champion is None:
+        return None
+    if isinstance(champion, NotCompared):
+        return ChampionComparison(champion.model_id, not_compared=champion.reason)
+    difference = better_than(champion.scores, champion.rows)
+    return ChampionComparison(champion.model_id, int(np.sum(champion.rows)), champion.metrics, difference)
+
+
+def without_protected(use_case: UseCase, one: Measured, parts: Parts, plan: Plan) -> ProtectedComparison | None:
+    """The headline metric with and without the protected columns; None when there are none, or no others.
+
+    The other model has the candidate's parameters: what it would gain by a search of its own is not known.
+    """
+    if not use_case.can_exclude_protected:
+        return None
+    chosen = {
+        CROSS_VALIDATION: best_of(one.candidate.trials).cross_validation.score,
+        HOLD_OUT: use_case.task.metric(parts.test.y, one.predictions),
+    }
+    other = _the_other_way(use_case, one.candidate, parts, plan)
+    with_them, without_them = (other, chosen) if plan.exclude_protected else (chosen, other)
+    return ProtectedComparison(
+        use_case.protected, plan.exclude_protected, use_case.task.headline, with_them, without_them
+    )
+
+
+def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: Plan) -> Metrics:
+    """The headline metric without the protected columns, if the candidate has them, and else with them."""
+    task, train, test = use_case.task, parts.train, parts.test
+    pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
+    X = pipeline.fit_transform(train.features)
+    folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
+    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, pipeline.columns_)
+    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, pipeline.columns_)
+    predictions = model.predict_score(pipeline.transform(test.features))
+    return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
+
+
+def judge_in_turn(
+    use_case: UseCase,
+    manifests: Sequence[Manifest],
+    measured: Mapping[str, Measured],
+    champion: Champion | NotCompared | None,
+    test: Part,
+) -> list[Manifest]:
+    """Judge candidates by the gates; the first that passes is the one that takes the champion's place.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose gates.
+    manifests : sequence of Manifest
+        Of the candidates, the best first.
+    measured : mapping of Measured
+        All candidates by algorithm, the baseline among them.
+    champion : Champion, NotCompared or None
+        The model that answers today.
+    test : Part
+        The hold-out.
+
+    Returns
+    -------
+    list of Manifest
+        With verdicts.
+    """
+    judged = []
+    to_replace = champion
+    for manifest in manifests:
+        one = measured[manifest.algorithm]
+        evidence = Evidence(
+            one.metrics,
+            measured[use_case.baseline.name].metrics,
+            **_replaced(use_case, to_replace, one, test),
+            group_ratios=smallest_ratios(manifest.groups),
+        )
+        judged.append(replace(manifest, gates=judge(use_case.gates, evidence)))
+        if judged[-1].passed:
+            to_replace = None  # this one will answer: those after it replace nothing
+    return judged
+
+
+def _replaced(use_case: UseCase, champion: Champion | NotCompared | None, one: Measured, test: Part) -> dict[str, Any]:
+    """What the gates need to know of the model that a candidate would replace: arguments of `Evidence`."""
+    if champion is None:
+        return {}
+    if isinstance(champion, NotCompared):
+        return {"not_compared": champion.reason}
+    rows = champion.rows
+    own = use_case.task.metrics(test.y[rows], one.predictions[rows], one.candidate.model.threshold_)
+    return {"champion": champion.metrics, "beside_champion": own}

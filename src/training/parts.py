@@ -1,0 +1,155 @@
+"""Data and parts: what is learnt from, and which of its rows are kept to judge by."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sklearn.base import clone
+from tabserve.aliases import Vector
+from tabserve.declaration.use_case import UseCase
+from tabserve.errors import UnsupportedFileError
+from tabserve.registry.manifest import Source
+from tabserve.tables.reader import read_training_table
+from tabserve.training.hold_out import held_out
+from tabserve.transformers import Target
+
+HOLD_OUT_SHARE = 0.3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A checked file.
+
+    Parameters
+    ----------
+    table : DataFrame
+        n_rows rows: the features, those that the file lacks without any value, and as its last column the target as
+        it stands in the file.
+    source : Source
+        Which file it is.
+    """
+
+    table: pd.DataFrame
+    source: Source
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of the data, such as the training part or the hold-out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        n_rows rows: the features and, as its last column, the target.
+    y : ndarray, shape (n_rows,)
+        The target as numbers.
+    """
+
+    table: pd.DataFrame
+    y: Vector
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The table without its target column."""
+        return self.table.iloc[:, :-1]
+
+    def take(self, rows: Any) -> "Part":
+        """Some of the rows: their numbers, a slice, or whether each is taken."""
+        return Part(self.table.iloc[rows].reset_index(drop=True), self.y[rows])
+
+    def split_by_time(self) -> tuple["Part", "Part"]:
+        """The first rows, as large a share as is trained on, and the rest."""
+        cut = round(len(self.y) * (1 - HOLD_OUT_SHARE))
+        return self.take(slice(cut)), self.take(slice(cut, None))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data after the split, each part in the table's order.
+
+    Parameters
+    ----------
+    whole, train, test : Part
+        All rows, the training part and the hold-out.
+    target : Target
+        The fitted transformer of the target column.
+    source : Source
+        The file that all rows come from.
+    """
+
+    whole: Part
+    train: Part
+    test: Part
+    target: Target
+    source: Source
+
+
+def read(use_case: UseCase, path: Path) -> Data:
+    """Read a data file and check all of it.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose columns it must have.
+    path : Path
+        CSV or XLSX.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    InvalidTableError
+        With the place of everything that does not fit.
+    UnsupportedFileError
+        When the file cannot be read, or is neither CSV nor XLSX.
+    """
+    digest = _digest_of(path)
+    found = read_training_table(path, use_case.features, use_case.target.feature)
+    table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
+    for name in table.columns[table.isna().all()]:
+        logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
+    table[use_case.target.feature.name] = found.target
+    return Data(table, Source(digest, len(table)))
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UnsupportedFileError(f"The file {path.name} cannot be read: {error.strerror}.") from None
+
+
+def split(use_case: UseCase, data: Data, seed: int) -> Parts:
+    """Part the rows by what their features hold, before anything is fitted.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Whose features and target they have.
+    data : Data
+        All rows.
+    seed : int
+        Another one parts them otherwise.
+
+    Returns
+    -------
+    Parts
+
+    Raises
+    ------
+    TooFewRowsError
+        When there are too few rows, or too few of a class.
+    """
+    target = clone(use_case.target)
+    whole = Part(data.table, target.fit_transform(list(data.table[target.feature.name])))
+    held = held_out(data.table, use_case.features, HOLD_OUT_SHARE, seed)
+    parts = Parts(whole, whole.take(~held), whole.take(held), target, data.source)
+    use_case.task.check_parts(parts.train.y, parts.test.y, use_case.splits)
+    return parts

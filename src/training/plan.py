@@ -1,0 +1,52 @@
+"""Plan: how a training is run, and which algorithms take part."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import joblib
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.tuning import Trial
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training is run.
+
+    The same data, seed, number of trials and versions give the same models, whatever the number of jobs.
+
+    Parameters
+    ----------
+    trials : int
+        Points of its search space that each algorithm tries.
+    seed : int
+        Of the split, the folds and the search.
+    jobs : int
+        Folds worked on at once.
+    exclude_protected : bool
+        Whether the models must do without the protected features.
+    progress : callable
+        Told the algorithm, its trials so far and how many there will be: before the first and after each.
+    """
+
+    trials: int = 30
+    seed: int = 42
+    jobs: int = field(default_factory=joblib.cpu_count)
+    exclude_protected: bool = False
+    progress: Callable[[Algorithm, Sequence[Trial], int], None] = lambda algorithm, trials, total: None
+
+
+def competitors(use_case: UseCase, names: Sequence[str]) -> list[Algorithm]:
+    """The algorithms of these names, each once; all that the use case has when no name is given.
+
+    Raises
+    ------
+    UnknownAlgorithmError
+        When the use case has no such algorithm.
+    """
+    chosen = [use_case.algorithm(name) for name in names] or use_case.algorithms
+    return list({algorithm.name: algorithm for algorithm in chosen}.values())
+
+
+def with_baseline(use_case: UseCase, algorithms: Sequence[Algorithm]) -> list[Algorithm]:
+    """Algorithms, and the baseline to compare them with unless it is one of them."""
+    return list({algorithm.name: algorithm for algorithm in (*algorithms, use_case.baseline)}.values())

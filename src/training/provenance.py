@@ -1,0 +1,74 @@
+"""Provenance: what a model is called and what it was made from, for its manifest."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tabserve import __version__
+from tabserve.declaration.use_case import Algorithm, UseCase, signature
+from tabserve.models.lightgbm import THREADS
+from tabserve.registry.manifest import Source
+from tabserve.registry.model_id import ModelId
+from tabserve.registry.registry import PINNED_LIBRARIES
+from tabserve.training.hold_out import SPLIT
+
+RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
+
+
+def provenance(use_case: UseCase, algorithm: Algorithm, created: int, source: Source, seed: int) -> dict[str, Any]:
+    """What a model is called and what it was made from.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        What was trained.
+    algorithm : Algorithm
+        How.
+    created : int
+        Unix time in microseconds.
+    source : Source
+        The data.
+    seed : int
+        Of the training.
+
+    Returns
+    -------
+    dict
+        Arguments of `Manifest`.
+    """
+    seconds, microseconds = divmod(created, 10**6)  # not a float: it would make two ids of one moment equal
+    return {
+        "model_id": str(ModelId(use_case.name, algorithm.name, __version__, f"{seconds}.{microseconds:06}")),
+        "use_case": use_case.name,
+        "algorithm": algorithm.name,
+        "version": __version__,
+        "commit": commit(),
+        "created": datetime.fromtimestamp(created / 10**6, UTC).isoformat(),
+        "python": platform.python_version(),
+        "libraries": library_versions(),
+        "data": source,
+        "seed": seed,
+        "split": SPLIT,
+        "threads": THREADS,
+        **signature(use_case),
+        "example": dict(use_case.example),
+    }
+
+
+def commit() -> str | None:
+    """The code's git commit, marked when files were changed since; outside a repository, the environment's COMMIT."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("COMMIT")  # an image has no git, but was told
+    return done.stdout.strip()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that a model depends on."""
+    return {name: version(name) for name in RECORDED_LIBRARIES}

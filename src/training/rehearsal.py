@@ -1,0 +1,86 @@
+"""Rehearsal: what could not be trained is refused before time is spent on tuning."""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from tabserve.aliases import Vector
+from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.errors import InvalidUseCaseError, UniformTargetError
+from tabserve.models.base import Classifier, Model
+from tabserve.training.parts import Part, Parts
+from tabserve.training.plan import Plan
+from tabserve.training.saving import pickled
+
+REHEARSED = 200  # rows
+
+
+def rehearse(use_case: UseCase, algorithms: Iterable[Algorithm], parts: Parts, plan: Plan) -> None:
+    """Refuse rows and algorithms that a training would fail on.
+
+    Raises
+    ------
+    UniformTargetError
+        When the target has the same value in rows that a model would be fitted on or judged by.
+    InvalidUseCaseError
+        When an algorithm cannot be fitted.
+    """
+    for name, y in _targets(use_case, parts, plan):
+        if np.isnan(use_case.task.metric(y, y)):
+            raise UniformTargetError(use_case.target.feature.name, name)
+    for algorithm in algorithms:
+        _rehearse_fit(use_case, algorithm, parts.train)
+
+
+def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str, Vector]]:
+    """All rows that are fitted on or judged by together, in words, and their targets."""
+    for fold in use_case.task.folds(parts.train.y, use_case.splits, use_case.repeats, plan.seed):
+        for rows in fold:
+            yield "a fold of cross-validation", parts.train.y[rows]
+    yield "the hold-out", parts.test.y
+    if use_case.chronological:
+        past, future = parts.whole.split_by_time()
+        yield "the first part by time", past.y
+        yield "the last part by time", future.y
+
+
+def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
+    """Fit an algorithm on few rows, with its smallest and its largest parameters."""
+    order = np.argsort(train.y, kind="stable")
+    few = train.take(np.unique([*order[: REHEARSED // 2], *order[-REHEARSED // 2 :]]))  # both classes are among them
+    corners = [{name: one.value(one.bounds[end]) for name, one in algorithm.search_space.items()} for end in (0, 1)]
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):
+                _fit_once(use_case, algorithm, few, parameters, excluded)
+    except Exception as error:  # of any library, and of any kind
+        reason = str(error).partition("\n")[0]
+        raise InvalidUseCaseError(
+            f"{use_case.name}: {algorithm.name} fails on these columns, values that may be missing among them: {reason}"
+        ) from error
+
+
+def _fit_once(
+    use_case: UseCase, algorithm: Algorithm, few: Part, parameters: dict[str, Any], exclude_protected: bool
+) -> None:
+    gaps = few.features.copy()
+    gaps[[feature.name for feature in use_case.features if feature.missing]] = None
+    pipeline = clone(use_case.pipeline(algorithm, exclude_protected=exclude_protected))
+    X = pipeline.fit_transform(few.features)
+    model = clone(algorithm.model).set_params(**parameters).fit(X, few.y, pipeline.columns_)
+    pickled((pipeline, model))
+    both = np.vstack([X, pipeline.transform(gaps)])
+    check_scores(model, model.predict_score(both), len(both))
+
+
+def check_scores(model: Model, scores: Any, n_rows: int) -> None:
+    """Raise ValueError unless there is a number for each row, and for a classifier a probability."""
+    if not isinstance(scores, np.ndarray) or scores.shape != (n_rows,) or scores.dtype.kind != "f":
+        raise ValueError("its scores are no array of floats with one for each row")
+    if not np.isfinite(scores).all():
+        raise ValueError("its scores are no numbers")
+    if isinstance(model, Classifier) and not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("its scores are no probabilities: they must lie between 0 and 1")

@@ -1,0 +1,44 @@
+"""What the tests of training share."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabserve.declaration.use_case import UseCase
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import Manifest
+from tabserve.registry.registry import Registry
+
+from tests.conftest import ROOT
+
+FEW_FOLDS = {"splits": 2, "repeats": 1}  # where it does not matter how the metrics turn out
+
+
+def predictions(artifact: Artifact, records: list[Mapping[str, Any]]) -> list[float]:
+    return artifact.model.predict_score(artifact.pipeline.transform(records)).tolist()
+
+
+def unpromised(credit: UseCase, **changes: Any) -> UseCase:
+    """Credit in few folds, and without the promises of its features, so that any model may be trained."""
+    features = tuple(dataclasses.replace(feature, monotone=0) for feature in credit.features)
+    return dataclasses.replace(credit, features=features, **{**FEW_FOLDS, **changes})
+
+
+def newest(registry: Registry) -> Artifact:
+    return registry.load(registry.latest("credit"))
+
+
+def failed(manifest: Manifest) -> set[str]:
+    return {gate.gate for gate in manifest.gates if not gate.passed}
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments on a registry."""
+    environment = {**os.environ, "MODEL_REGISTRY": str(folder)}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )

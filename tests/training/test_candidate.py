@@ -1,0 +1,95 @@
+"""Candidates: what a model is fitted on and how its parameters and its threshold are chosen."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from tabserve.train_pipeline import run_training
+from tabserve.training.candidate import fit
+from tabserve.training.hold_out import held_out
+from tabserve.training.parts import read, split
+from tabserve.training.plan import Plan
+
+from tests.training.helpers import FEW_FOLDS, newest, predictions
+
+
+@pytest.mark.slow
+def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_last_bit(again, artifact, records):
+    assert again.model_id != artifact.model_id
+    assert predictions(again, records) == predictions(artifact, records)
+    for same in ("parameters", "trials", "threshold", "thresholds", "metrics", "intervals", "comparison"):
+        assert getattr(again.manifest, same) == getattr(artifact.manifest, same)
+    for same in ("baseline_difference", "groups", "protected"):
+        assert getattr(again.manifest, same) == getattr(artifact.manifest, same)
+
+
+def test_a_training_with_another_seed_is_another(credit, empty, artifact, records, trained):
+    ungated = dataclasses.replace(credit, gates=(), **FEW_FOLDS)  # what is asked is not whether it is any good
+    run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
+    other = newest(empty)
+    assert other.manifest.seed == 43
+    assert other.manifest.trials[0].parameters != artifact.manifest.trials[0].parameters
+    assert predictions(other, records) != predictions(artifact, records)
+    hold_outs = [
+        registry.read(one.model_id, "test.csv", one.manifest) for registry, one in ((empty, other), (trained, artifact))
+    ]
+    assert hold_outs[0] != hold_outs[1]
+
+
+def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty, artifact, data):
+    table = pd.read_csv(data, keep_default_na=False)
+    hold_out = held_out(table, credit.features, 0.3, 42)
+    names = [feature.name for feature in credit.features]
+    table.loc[hold_out, names] = table.loc[hold_out, names].iloc[0].tolist()  # so that they stay held out
+    table.loc[hold_out, "default"] = 3 - table.loc[hold_out, "default"]
+    table.to_csv(data, index=False)
+
+    (manifest,) = run_training(dataclasses.replace(credit, gates=()), empty, data, Plan(trials=2, seed=42)).manifests
+    before, after = artifact.manifest, newest(empty)
+    assert after.model.text_ == artifact.model.text_
+    for same in ("parameters", "trials", "threshold"):
+        assert getattr(after.manifest, same) == getattr(before, same)
+    for part in ("train", "cross_validation"):
+        assert manifest.metrics[part] == before.metrics[part]
+    assert manifest.metrics["hold_out"]["roc_auc"] == 0.5  # all its rows are the same now
+
+
+def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
+    train = split(credit, read(credit, credit.path), 42).train
+    candidate = fit(credit, credit.baseline, train, Plan(trials=1, seed=42, jobs=1))
+    y, scores = np.tile(train.y, len(candidate.out_of_fold)), candidate.out_of_fold.ravel()
+
+    def cost(threshold: float) -> float:
+        return 5 * np.sum((y == 1) & (scores < threshold)) + np.sum((y == 0) & (scores >= threshold))
+
+    assert cost(candidate.model.threshold_) == min(cost(threshold) for threshold in [*scores, 1.1])
+    # and those scores are of rows that their model had not seen
+    seen = roc_auc_score(train.y, candidate.predict(train))
+    assert all(roc_auc_score(train.y, repeat) < seen - 0.01 for repeat in candidate.out_of_fold)
+    assert candidate.out_of_fold.shape[1] == len(train.y)
+
+
+def test_the_score_is_a_probability_and_bent_by_no_weights(artifact, records):
+    assert np.mean(predictions(artifact, records)) == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_best_trial_is_the_one_that_was_fitted(artifact):
+    trials = artifact.manifest.trials
+    best = max(trials, key=lambda trial: trial.score)
+    assert best.parameters.items() <= artifact.manifest.parameters.items()
+    # LightGBM leaves out a round in which nothing is worth splitting
+    assert 0 < artifact.model.text_.count("Tree=") <= best.parameters["num_rounds"]
+
+
+def test_a_model_trained_without_protected_features_still_takes_them_and_does_not_use_them(
+    excluding, artifact, records, credit
+):
+    others = [
+        {**record, "age": 18 + row % 60, "personal_status": "female", "foreign_worker": "no"}
+        for row, record in enumerate(records)
+    ]
+    assert [feature.name for feature in excluding.features] == [feature.name for feature in credit.features]
+    assert predictions(excluding, others) == predictions(excluding, records)
+    assert predictions(artifact, others) != predictions(artifact, records)

@@ -1,0 +1,77 @@
+"""Data and parts: what is learnt from and what is judged by."""
+
+import csv
+import dataclasses
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tabserve.errors import (
+    UnsupportedFileError,
+)
+from tabserve.train_pipeline import run_training
+from tabserve.training.candidate import fit
+from tabserve.training.parts import read
+from tabserve.training.plan import Plan
+
+from tests.training.helpers import predictions, unpromised
+
+
+def test_the_split_is_about_70_to_30_and_loses_no_row(credit, artifact, trained):
+    whole = read(credit, credit.path).table
+    rows = {}
+    for name in ("train.csv", "test.csv"):
+        text = trained.read(artifact.model_id, name, artifact.manifest).decode()
+        header, *rows[name] = csv.reader(text.splitlines())
+        assert header == [*(feature.name for feature in credit.features), "default"]
+        assert np.mean([row[-1] == "2" for row in rows[name]]) == pytest.approx(0.3, abs=0.04)
+    assert len(rows["test.csv"]) == pytest.approx(300, abs=30)
+    header, *every = csv.reader(whole.to_csv(index=False).splitlines())
+    assert Counter(map(tuple, rows["train.csv"] + rows["test.csv"])) == Counter(map(tuple, every))
+
+
+def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_became(credit, empty, data, monkeypatch):
+    read_data = data.read_bytes()
+
+    def edit_the_file_and_fit(*arguments: Any) -> Any:
+        data.write_text("something else")
+        return fit(*arguments)
+
+    monkeypatch.setattr("tabserve.train_pipeline.fit", edit_the_file_and_fit)
+    fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
+    (manifest,) = run_training(fast, empty, data, Plan(trials=1, seed=42)).manifests
+    assert data.read_bytes() != read_data
+    assert manifest.data.sha256 == hashlib.sha256(read_data).hexdigest()
+
+
+def test_a_file_that_is_not_there_is_named(credit, empty, tmp_path):
+    with pytest.raises(UnsupportedFileError, match=r"^The file loans.csv cannot be read: No such file or directory\.$"):
+        run_training(credit, empty, tmp_path / "loans.csv", Plan(trials=1))
+
+
+def test_all_models_of_one_training_are_judged_by_the_same_hold_out(bikes, trained):
+    ids = trained.list("bikes")
+    hold_outs = {trained.read(model_id, "test.csv", trained.manifest(model_id)) for model_id in ids}
+    assert len(ids) == len(bikes.algorithms)
+    assert len(hold_outs) == 1
+
+
+def test_a_column_that_the_file_lacks_is_trained_without_and_named(bikes, empty, some_bikes, tmp_path, caplog):
+    weather = dataclasses.replace(bikes.features[3], missing=True)
+    optional = dataclasses.replace(
+        bikes, features=(*bikes.features[:3], weather, bikes.features[4]), algorithms=(bikes.baseline,), gates=()
+    )
+    data = tmp_path / "without weather.csv"
+    pd.read_csv(some_bikes).drop(columns="weather").to_csv(data, index=False)
+    (manifest,) = run_training(optional, empty, data, Plan(trials=1)).manifests
+    assert "No row has a value of 'weather': nothing is learnt from it." in caplog.messages
+    artifact = empty.load(manifest.model_id)
+    with_it, without_it = ({**bikes.example, "weather": weather} for weather in ("Stormy", None))
+    assert predictions(artifact, [with_it]) == predictions(artifact, [without_it])
+    empty_column = pd.read_csv(data).assign(weather=None)
+    empty_column.to_csv(data, index=False)
+    (again,) = run_training(optional, empty, data, Plan(trials=1)).manifests
+    assert again.metrics == manifest.metrics

@@ -1,0 +1,52 @@
+"""Provenance: what a manifest says a model was made from."""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+import pytest
+import tabserve
+from tabserve.training.provenance import commit
+
+from tests.conftest import ROOT
+
+
+def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit, trained):
+    text = (trained.location / artifact.model_id / "manifest.json").read_text()
+    manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    assert manifest["protocol"] == 2
+    assert manifest["model_id"] == artifact.model_id
+    assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
+    assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
+    assert manifest["version"] == tabserve.__version__
+    assert manifest["python"] == sys.version.split()[0]
+    assert manifest["threads"] == 1
+    created = datetime.fromisoformat(manifest["created"])
+    assert created.utcoffset() == timedelta(0)
+    assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001
+    assert created < datetime.now(UTC)
+    assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
+    assert manifest["libraries"].keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
+    assert manifest["libraries"] == {name: version(name) for name in manifest["libraries"]}
+    assert [feature["name"] for feature in manifest["features"]] == [feature.name for feature in credit.features]
+    assert manifest["target"]["name"] == "default"
+    assert manifest["example"] == credit.example
+
+
+def test_a_manifest_names_the_commit_where_there_is_a_repository(artifact):
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("this is no git checkout, or git is not installed")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", artifact.manifest.commit)
+
+
+def test_outside_a_repository_the_commit_is_what_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
+    monkeypatch.setenv("COMMIT", "0123abc")
+    assert commit() == "0123abc"
+    monkeypatch.delenv("COMMIT")
+    assert commit() is None

@@ -1,0 +1,85 @@
+"""Rehearsal: what would fail after the tuning is refused before it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tabserve.declaration.use_case import Algorithm
+from tabserve.errors import (
+    InvalidUseCaseError,
+    UniformTargetError,
+)
+from tabserve.models.lightgbm import LgbRegressor
+from tabserve.models.linear import LogisticRegression
+from tabserve.models.scikit import LinearRegression
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
+from tabserve.training.rehearsal import check_scores
+from tabserve.tuning import Whole
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_target_that_does_not_vary_is_refused_in_words(quick, empty, some_bikes, tmp_path, rare):
+    header, *hours = some_bikes.read_text().splitlines()
+    counts = [7] * rare + [5] * (len(hours) - rare)
+    rows = [f"{hour.rpartition(',')[0]},{count}" for hour, count in zip(hours, counts, strict=True)]
+    data = tmp_path / "uniform.csv"
+    data.write_text("\n".join([header, *rows]))
+    with pytest.raises(UniformTargetError, match="The target 'count' has the same value in all rows of a fold"):
+        run_training(quick, empty, data, Plan(trials=1))
+    assert not empty.location.exists()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "problem"),
+    [
+        (Algorithm(name="line", model=LinearRegression()), "its scores are no numbers"),
+        (Algorithm(name="trees", model=LgbRegressor(num_leaves=1)), ""),
+        (Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(1, 9)}), ""),
+        (Algorithm(name="trees", model=LgbRegressor(), search_space={"max_bin": Whole(0, 1)}), ""),
+    ],
+)
+def test_an_algorithm_that_cannot_be_fitted_on_such_columns_is_refused(
+    bikes, empty, some_bikes, untuned, algorithm, problem
+):
+    features = tuple(dataclasses.replace(one, missing=True, default=None) for one in bikes.features)
+    broken = dataclasses.replace(bikes, features=features, algorithms=(algorithm,), baseline=algorithm)
+    with pytest.raises(InvalidUseCaseError, match=f"^bikes: {algorithm.name} fails on these columns, .*: .*{problem}"):
+        run_training(broken, empty, some_bikes, Plan(trials=1))
+
+
+class Odd(LinearRegression):
+    """A model whose scores are odd."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+
+    def predict_score(self, X):
+        scores = super().predict_score(X)
+        odd = {"column": scores[:, None], "one": scores[:1], "list": scores.tolist(), "whole": scores.astype(int)}
+        return odd[self.how]
+
+
+@pytest.mark.parametrize("how", ["column", "one", "list", "whole"])
+def test_scores_that_are_no_array_of_floats_are_refused_before_tuning(quick, empty, some_bikes, untuned, how):
+    odd = Algorithm(name="odd", model=Odd(how), transformers=quick.baseline.transformers)
+    with pytest.raises(InvalidUseCaseError, match=r"^bikes: odd fails .* its scores are no array of floats"):
+        run_training(dataclasses.replace(quick, algorithms=(odd,)), empty, some_bikes, Plan(trials=1))
+
+
+def test_scores_of_a_classifier_are_probabilities():
+    check_scores(LogisticRegression(), np.array([0.0, 1.0]), 2)
+    check_scores(LinearRegression(), np.array([-1.0, 2.0]), 2)
+    for scores in ([-0.1, 1.0], [0.0, 1.1]):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            check_scores(LogisticRegression(), np.array(scores), 2)
+
+
+def test_a_last_part_in_which_the_target_does_not_vary_is_refused(quick, empty, some_bikes, tmp_path, untuned):
+    header, *hours = some_bikes.read_text().splitlines()
+    last = [hour.rpartition(",")[0] + ",7" for hour in hours[len(hours) // 2 :]]
+    data = tmp_path / "the same in the end.csv"
+    data.write_text("\n".join([header, *hours[: len(hours) // 2], *last]))
+    with pytest.raises(UniformTargetError, match="has the same value in all rows of the last part by time"):
+        run_training(quick, empty, data, Plan(trials=1))

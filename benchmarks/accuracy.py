@@ -104,7 +104,7 @@ def main() -> None:
 def repeated_scores(use_case: UseCase, algorithm: Algorithm, whole: Part) -> Vector:
     """AUC of fixed parameters on each fold of 10 x 5-fold cross-validation."""
     pipeline = clone(use_case.pipeline(algorithm))
-    X = pipeline.fit_transform(whole.features)
+    X = pipeline.fit_transform_encoded(whole.X)
     return fold_scores(algorithm.model, X, whole.y, pipeline.columns_, use_case.task.folds(whole.y, 5, 10, SEED))
 
 
@@ -117,9 +117,9 @@ def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> 
             predicted = fit(use_case, algorithm, inner, plan).predict(outer)
         else:  # nothing to tune: not the number of trees, either
             pipeline = clone(use_case.pipeline(algorithm))
-            X = pipeline.fit_transform(inner.features)
+            X = pipeline.fit_transform_encoded(inner.X)
             model = clone(algorithm.model).fit(X, inner.y, pipeline.columns_)
-            predicted = model.predict_score(pipeline.transform(outer.features))
+            predicted = model.predict_score(pipeline.transform_encoded(outer.X))
         scores.append(roc_auc(outer.y, predicted))
     return float(np.mean(scores))
 

@@ -489,7 +489,7 @@ def test_the_truth_is_shown_by_tenths_of_the_predictions():
 def test_a_feature_of_whose_values_all_have_few_rows_has_no_picture(bikes, some_bikes):
     subject = subject_of(bikes, bikes.baseline, some_bikes)
     for rows in (np.arange(10), np.arange(30)):  # some two of each hour at most
-        few = replace(subject.test, table=subject.test.table.iloc[rows], y=subject.test.y[rows])
+        few = subject.test.take(rows)
         page = rendered(replace(subject, test=few, scores=subject.scores[rows]))
         titles = [figure["label"].partition(".")[0] for figure in page.figures]
         assert "Predicted against true" in titles

@@ -180,6 +180,11 @@ class UseCase:
         """Whether there are protected columns, and others to predict from."""
         return 0 < len(self.protected) < len(self.columns)
 
+    @property
+    def encoder(self) -> RecordEncoder:
+        """From records to the matrix that all pipelines of this use case begin with."""
+        return RecordEncoder(self.features, self.derived)
+
     def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
         """A pipeline from records to the matrix of an algorithm; its parts are the declaration's: clone it to fit.
 
@@ -191,7 +196,7 @@ class UseCase:
         if exclude_protected and len(self.protected) == len(self.columns):
             raise InvalidUseCaseError(f"{self.name}: all columns are protected, and without them none is left.")
         drop = (Drop(self.protected),) if exclude_protected and self.protected else ()
-        return Pipeline(RecordEncoder(self.features, self.derived), (*drop, *algorithm.transformers))
+        return Pipeline(self.encoder, (*drop, *algorithm.transformers))
 
     @property
     def columns(self) -> tuple[Feature | DerivedColumn, ...]:

@@ -66,7 +66,7 @@ def permutation_importance(subject: Subject) -> Importance:
         rows = np.arange(len(subject.test.y))
     y = subject.test.y[rows]
     encoder = candidate.pipeline.encoder
-    encoded = encoder.transform(subject.features_of(subject.test).iloc[rows])
+    encoded = subject.test.X[rows]
     before = metric(y, subject.scores[rows])
 
     def falls(place: int) -> list[float]:
@@ -118,7 +118,7 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     """
     rows = sample(len(subject.test.y), EXPLAINED, subject.manifest.seed)
     pipeline = subject.candidate.pipeline
-    encoded = pipeline.encoder.transform(subject.features_of(subject.test).iloc[rows])
+    encoded = subject.test.X[rows]
     try:
         parts = subject.candidate.model.contributions(pipeline.transform_encoded(encoded))
     except NotExplainableError:

@@ -131,8 +131,7 @@ class Subject:
     @cached_property
     def train_matrix(self) -> Matrix:
         """What the model was fitted on."""
-        matrix: Matrix = self.candidate.pipeline.transform(self.features_of(self.train))
-        return matrix
+        return self.candidate.pipeline.transform_encoded(self.train.X)
 
     def features_of(self, part: "Part") -> "pd.DataFrame":
         """A part's table without its target column."""

@@ -46,12 +46,12 @@ class Candidate:
 
     def predict(self, part: Part) -> Vector:
         """The model's score of each row."""
-        return self.model.predict_score(self.pipeline.transform(part.features))
+        return self.model.predict_score(self.pipeline.transform_encoded(part.X))
 
     def refit(self, part: Part) -> "Candidate":
         """The candidate with pipeline and model fitted again on other rows, its parameters as they were chosen."""
         pipeline = clone(self.pipeline)
-        X = pipeline.fit_transform(part.features)
+        X = pipeline.fit_transform_encoded(part.X)
         model = clone(self.model).fit(X, part.y, pipeline.columns_)
         return replace(self, pipeline=pipeline, model=model)
 
@@ -82,7 +82,7 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     """
     # a clone: the declaration's own transformers stay unfitted
     pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
-    X = pipeline.fit_transform(train.features)
+    X = pipeline.fit_transform_encoded(train.X)
     trials = _search(use_case, algorithm, X, train.y, pipeline.columns_, plan)
     best = best_of(trials)
     chosen = {**best.parameters, **best.cross_validation.parameters}

@@ -219,11 +219,11 @@ def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: 
     """The headline metric without the protected columns, if the candidate has them, and else with them."""
     task, train, test = use_case.task, parts.train, parts.test
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
-    X = pipeline.fit_transform(train.features)
+    X = pipeline.fit_transform_encoded(train.X)
     folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
     validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, pipeline.columns_)
     model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, pipeline.columns_)
-    predictions = model.predict_score(pipeline.transform(test.features))
+    predictions = model.predict_score(pipeline.transform_encoded(test.X))
     return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
 
 

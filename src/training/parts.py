@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from sklearn.base import clone
-from tabserve.aliases import Vector
+from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import UnsupportedFileError
 from tabserve.registry.manifest import Source
@@ -30,11 +30,14 @@ class Data:
     table : DataFrame
         n_rows rows: the features, those that the file lacks without any value, and as its last column the target as
         it stands in the file.
+    X : ndarray, shape (n_rows, n_columns)
+        The features as the encoder of the use case sees them: all pipelines are fitted on this matrix.
     source : Source
         Which file it is.
     """
 
     table: pd.DataFrame
+    X: Matrix
     source: Source
 
 
@@ -46,11 +49,14 @@ class Part:
     ----------
     table : DataFrame
         n_rows rows: the features and, as its last column, the target.
+    X : ndarray, shape (n_rows, n_columns)
+        The features as the encoder of the use case sees them.
     y : ndarray, shape (n_rows,)
         The target as numbers.
     """
 
     table: pd.DataFrame
+    X: Matrix
     y: Vector
 
     @property
@@ -60,7 +66,7 @@ class Part:
 
     def take(self, rows: Any) -> "Part":
         """Some of the rows: their numbers, a slice, or whether each is taken."""
-        return Part(self.table.iloc[rows].reset_index(drop=True), self.y[rows])
+        return Part(self.table.iloc[rows].reset_index(drop=True), self.X[rows], self.y[rows])
 
     def split_by_time(self) -> tuple["Part", "Part"]:
         """The first rows, as large a share as is trained on, and the rest."""
@@ -90,7 +96,7 @@ class Parts:
 
 
 def read(use_case: UseCase, path: Path) -> Data:
-    """Read a data file and check all of it.
+    """Read a data file, check all of it, and encode it.
 
     Parameters
     ----------
@@ -116,7 +122,7 @@ def read(use_case: UseCase, path: Path) -> Data:
     for name in table.columns[table.isna().all()]:
         logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
     table[use_case.target.feature.name] = found.target
-    return Data(table, Source(digest, len(table)))
+    return Data(table, use_case.encoder.fit_transform(found.records), Source(digest, len(table)))
 
 
 def _digest_of(path: Path) -> str:
@@ -148,7 +154,7 @@ def split(use_case: UseCase, data: Data, seed: int) -> Parts:
         When there are too few rows, or too few of a class.
     """
     target = clone(use_case.target)
-    whole = Part(data.table, target.fit_transform(list(data.table[target.feature.name])))
+    whole = Part(data.table, data.X, target.fit_transform(list(data.table[target.feature.name])))
     held = held_out(data.table, use_case.features, HOLD_OUT_SHARE, seed)
     parts = Parts(whole, whole.take(~held), whole.take(held), target, data.source)
     use_case.task.check_parts(parts.train.y, parts.test.y, use_case.splits)

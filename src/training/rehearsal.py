@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from tabserve.aliases import Vector
+from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import InvalidUseCaseError, UniformTargetError
 from tabserve.models.base import Classifier, Model
+from tabserve.pipeline import Pipeline
 from tabserve.training.parts import Part, Parts
 from tabserve.training.plan import Plan
 from tabserve.training.saving import pickled
@@ -51,11 +52,13 @@ def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
     """Fit an algorithm on few rows, with its smallest and its largest parameters."""
     order = np.argsort(train.y, kind="stable")
     few = train.take(np.unique([*order[: REHEARSED // 2], *order[-REHEARSED // 2 :]]))  # both classes are among them
+    gaps = _without_optional(use_case, few)
     corners = [{name: one.value(one.bounds[end]) for name, one in algorithm.search_space.items()} for end in (0, 1)]
     try:
         with warnings.catch_warnings(action="ignore"):
             for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):
-                _fit_once(use_case, algorithm, few, parameters, excluded)
+                pipeline = clone(use_case.pipeline(algorithm, exclude_protected=excluded))
+                _fit_once(pipeline, clone(algorithm.model).set_params(**parameters), few, gaps)
     except Exception as error:  # of any library, and of any kind
         reason = str(error).partition("\n")[0]
         raise InvalidUseCaseError(
@@ -63,16 +66,19 @@ def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
         ) from error
 
 
-def _fit_once(
-    use_case: UseCase, algorithm: Algorithm, few: Part, parameters: dict[str, Any], exclude_protected: bool
-) -> None:
+def _without_optional(use_case: UseCase, few: Part) -> Matrix:
+    """The encoded rows as they would be if every value that may be missing were."""
     gaps = few.features.copy()
     gaps[[feature.name for feature in use_case.features if feature.missing]] = None
-    pipeline = clone(use_case.pipeline(algorithm, exclude_protected=exclude_protected))
-    X = pipeline.fit_transform(few.features)
-    model = clone(algorithm.model).set_params(**parameters).fit(X, few.y, pipeline.columns_)
+    matrix: Matrix = use_case.encoder.fit_transform(gaps)
+    return matrix
+
+
+def _fit_once(pipeline: Pipeline, model: Model, few: Part, gaps: Matrix) -> None:
+    X = pipeline.fit_transform_encoded(few.X)
+    model.fit(X, few.y, pipeline.columns_)
     pickled((pipeline, model))
-    both = np.vstack([X, pipeline.transform(gaps)])
+    both = np.vstack([X, pipeline.transform_encoded(gaps)])
     check_scores(model, model.predict_score(both), len(both))
 
 

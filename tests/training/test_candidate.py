@@ -71,6 +71,13 @@ def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
     assert candidate.out_of_fold.shape[1] == len(train.y)
 
 
+def test_a_candidate_predicts_a_part_as_it_will_predict_its_records(credit):
+    parts = split(credit, read(credit, credit.path), 42)
+    candidate = fit(credit, credit.baseline, parts.train, Plan(trials=1, seed=42, jobs=1))
+    X = candidate.pipeline.transform(parts.test.features.to_dict("records"))
+    assert candidate.predict(parts.test).tolist() == candidate.model.predict_score(X).tolist()
+
+
 def test_the_score_is_a_probability_and_bent_by_no_weights(artifact, records):
     assert np.mean(predictions(artifact, records)) == pytest.approx(0.3, abs=0.02)
 

@@ -11,6 +11,7 @@ from tabserve.errors import (
     BrokenArtifactError,
 )
 from tabserve.evaluation.gates import ChampionMargin, Verdict
+from tabserve.report import render_report
 from tabserve.train_pipeline import main, run_training
 from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read
@@ -130,6 +131,7 @@ def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, 
     registry.promote(broken)
     change_byte(registry.location / broken / "model.pkl")
     monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: gated)
+    monkeypatch.setattr("tabserve.train_pipeline.render_report", render_report)
     arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "Lasso"]
     result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(registry.location), "COLUMNS": "200"})
     assert result.exit_code == 0, result.output

@@ -3,6 +3,7 @@
 import re
 import shutil
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -27,6 +28,12 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
     assert sum("LinearRegression*" in line for line in lines) == 3
     assert "…" not in result.stdout  # at 80 columns nothing is cut off
     assert f"bikes is answered by: {registry.latest('bikes', 'LGBMRegressor')}\n" in result.stdout
+
+    saved = re.findall("^saved: (.+)$", result.stdout, re.MULTILINE)
+    reports = re.findall("^report: (.+)$", result.stdout, re.MULTILINE)
+    assert saved == registry.list("bikes")[:2]
+    assert reports == [f"{registry.location}/{model_id}/report.html" for model_id in saved]
+    assert all(Path(report).is_file() for report in reports)
 
     champion = registry.latest("bikes", "SVR")
     registry.promote(champion)

@@ -14,7 +14,7 @@ from tabserve.errors import (
 )
 from tabserve.train_pipeline import run_training
 from tabserve.training.candidate import fit
-from tabserve.training.parts import read
+from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 
 from tests.training.helpers import predictions, unpromised
@@ -31,6 +31,15 @@ def test_the_split_is_about_70_to_30_and_loses_no_row(credit, artifact, trained)
     assert len(rows["test.csv"]) == pytest.approx(300, abs=30)
     header, *every = csv.reader(whole.to_csv(index=False).splitlines())
     assert Counter(map(tuple, rows["train.csv"] + rows["test.csv"])) == Counter(map(tuple, every))
+
+
+def test_each_part_is_encoded_as_its_records_are(bikes, some_bikes):
+    parts = split(bikes, read(bikes, some_bikes), 42)
+    encoder = bikes.encoder.fit()
+    for part in (parts.whole, parts.train, parts.test, *parts.whole.split_by_time()):
+        assert len(part.X) == len(part.table) == len(part.y)
+        np.testing.assert_array_equal(part.X, encoder.transform(part.features))
+        np.testing.assert_array_equal(part.y, part.table["count"])
 
 
 def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_became(credit, empty, data, monkeypatch):

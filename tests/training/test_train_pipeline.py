@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import tabserve.registry.stores
@@ -51,7 +50,7 @@ def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
         told.append((algorithm.name, len(trials), total))
 
     plan = Plan(trials=2, jobs=1, progress=progress)
-    manifests = run_training(quick, empty, some_bikes, plan, ["lasso", "DecisionTreeRegressor"]).manifests
+    manifests = run_training(quick, empty, some_bikes, plan, ["lasso", "DecisionTreeRegressor", "Lasso"]).manifests
     assert [manifest.algorithm for manifest in manifests] == ["DecisionTreeRegressor", "Lasso"]
     assert empty.list() == [manifest.model_id for manifest in manifests]
     # the baseline is fitted to compare with, and not saved

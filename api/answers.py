@@ -41,7 +41,13 @@ def table_as_csv(answer: TablePrediction) -> Response:
 
 def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]) -> Response:
     """Answer with explanations, in the order of the records."""
-    return as_json({**_model(artifact), "explanations": [_explanation(one) for one in explanations]})
+    return as_json(
+        {
+            "model": artifact.model_id,
+            "version": artifact.manifest.version,
+            "explanations": [_explanation(one) for one in explanations],
+        }
+    )
 
 
 def row_ranges(numbers: Sequence[int]) -> str:
@@ -56,12 +62,13 @@ def row_ranges(numbers: Sequence[int]) -> str:
     return text
 
 
-def _model(artifact: Artifact) -> dict[str, Any]:
-    return {"model": artifact.model_id, "version": artifact.manifest.version}
-
-
 def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
-    return {**_model(artifact), **prediction.columns, "errors": None}
+    return {
+        "model": artifact.model_id,
+        "version": artifact.manifest.version,
+        **prediction.columns,
+        "errors": None,
+    }
 
 
 def _explanation(one: Explanation) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from mmap import mmap
 from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
-from flask import Response, current_app, request
+from flask import Response, request
+from tabserve.api import current
 from tabserve.api.errors import problem
 from tabserve.api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
 from tabserve.api.threads import paused
@@ -195,7 +196,7 @@ def verify(name: str, password: str) -> str | None:
     """Name the user whose credentials a request holds."""
     if not name:  # there are none, which is no attempt
         return None
-    credentials: Credentials = current_app.extensions["credentials"]
+    credentials: Credentials = current.extension("credentials")
     return name if credentials.are_right(name, password, network_of(request.remote_addr)) else None
 
 
@@ -214,8 +215,7 @@ require_user = auth.login_required(_let_in)  # before the requests of a blueprin
 
 def require_user_if_set() -> Response | None:
     """Ask for credentials where AUTH_REQUIRED is on."""
-    settings: Settings = current_app.extensions["settings"]
-    refusal: Response | None = require_user() if settings.auth_required else None
+    refusal: Response | None = require_user() if current.settings().auth_required else None
     return refusal
 
 

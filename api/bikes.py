@@ -8,11 +8,10 @@ from apiflask.fields import Float, String
 from apiflask.validators import Range
 from flask import Response
 from marshmallow import RAISE
-from tabserve.api import limits
+from tabserve.api import current, limits
 from tabserve.api.answers import as_json
 from tabserve.api.auth import auth, require_user
 from tabserve.api.controller import problems
-from tabserve.api.current import predictor
 from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
 from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
@@ -71,7 +70,8 @@ def status() -> Response:
 @problems(422, 503)
 def rentals(query_data: Mapping[str, Any]) -> Response:
     """Predict how many bikes are rented in an hour."""
-    prediction = predictor().predict(predictor().resolve(USE_CASE.name), query_data)
+    predictor = current.predictor()
+    prediction = predictor.predict(predictor.resolve(USE_CASE.name), query_data)
     return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
 
 
@@ -85,7 +85,7 @@ def score(name: str, query_data: Mapping[str, str]) -> Response:
         algorithm = USE_CASE.algorithm(query_data.get("model", name)).name
     except UnknownAlgorithmError as error:
         raise InvalidFieldsError({"model": [str(error)]}) from None
-    registry = predictor().registry
+    registry = current.predictor().registry
     manifest = registry.manifest(registry.latest(USE_CASE.name, algorithm))
     return as_json({"user": auth.current_user, "model": manifest.headline_of(HOLD_OUT)})
 

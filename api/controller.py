@@ -9,10 +9,9 @@ from apiflask import APIBlueprint
 from apiflask.schemas import FileSchema
 from flask import Response
 from marshmallow import RAISE
-from tabserve.api import API_VERSION, auth, limits
+from tabserve.api import API_VERSION, auth, current, limits
 from tabserve.api.answers import as_json, explanations_as_json, record_as_json, table_as_csv, table_as_json
 from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wants_csv, wants_partial
-from tabserve.api.current import predictor, settings
 from tabserve.api.errors import PROBLEM_TYPE, NotReadyError
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -29,6 +28,7 @@ from tabserve.api.schemas import (
 )
 from tabserve.api.turn import LARGE_CSV, LARGE_JSON, LARGE_XLSX, in_turn, sent_in_turn
 from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.table import Table
 
@@ -97,7 +97,7 @@ def use_case_ready(use_case: str) -> Response:
 
 
 def _readiness(use_cases: Iterable[str]) -> Response:
-    readiness = predictor().readiness(use_cases)
+    readiness = current.predictor().readiness(use_cases)
     if not readiness.models:
         raise NotReadyError(readiness.unavailable)
     return as_json({"status": "ready", **vars(readiness)})
@@ -116,7 +116,7 @@ def version() -> Response:
 @problems(422, 503)
 def models(query_data: Mapping[str, str]) -> Response:
     """List the models, newest first."""
-    return as_json({"models": predictor().model_ids(query_data.get("use_case"))})
+    return as_json({"models": current.predictor().model_ids(query_data.get("use_case"))})
 
 
 @blueprint.get("/models/<model_id>")
@@ -124,7 +124,8 @@ def models(query_data: Mapping[str, str]) -> Response:
 @problems(404, 503)
 def model(model_id: str) -> Response:
     """Describe a model: what it is, how it was made and how good it is."""
-    return as_json(shown(ModelSchema, predictor().describe(predictor().resolve(model_id)).to_json()))
+    predictor = current.predictor()
+    return as_json(shown(ModelSchema, predictor.describe(predictor.resolve(model_id)).to_json()))
 
 
 @blueprint.get("/models/<model_id>/report")
@@ -132,7 +133,8 @@ def model(model_id: str) -> Response:
 @problems(404, 503)
 def report(model_id: str) -> Response:
     """Show a model's training report: a page that loads nothing."""
-    content = predictor().report(predictor().resolve(model_id))
+    predictor = current.predictor()
+    content = predictor.report(predictor.resolve(model_id))
     return Response(content, headers=REPORT_HEADERS, content_type="text/html; charset=utf-8")
 
 
@@ -141,7 +143,7 @@ def report(model_id: str) -> Response:
 @problems(400, 413, 422, 503)
 def predict() -> Response:
     """Predict one record or a list of them with the default use case's model."""
-    return output(settings().default_use_case)
+    return output(current.settings().default_use_case)
 
 
 @predictions.post("/output/<model_id>")
@@ -149,21 +151,22 @@ def predict() -> Response:
 @problems(400, 404, 413, 422, 503)
 def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
-    artifact = predictor().resolve(model_id)
-    content = read_body(settings().max_content_length)
+    predictor = current.predictor()
+    artifact = predictor.resolve(model_id)
+    content = read_body(current.settings().max_content_length)
     with in_turn(len(content), LARGE_JSON):
-        return _predict(artifact, content)
+        return _predict(predictor, artifact, content)
 
 
 # What these functions hold is freed when they return or fail, which is before the turn is somebody else's.
 
 
-def _predict(artifact: Artifact, content: bytes) -> Response:
+def _predict(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
     body, partial = _parsed(artifact, content), wants_partial()
     if type(body) is dict:
-        return record_as_json(artifact, predictor().predict(artifact, body))
-    table = Table.of(as_list(body, settings().max_rows))
-    return table_as_json(predictor().predict_table(artifact, table, partial=partial))
+        return record_as_json(artifact, predictor.predict(artifact, body))
+    table = Table.of(as_list(body, current.settings().max_rows))
+    return table_as_json(predictor.predict_table(artifact, table, partial=partial))
 
 
 @predictions.post("/explain/<model_id>")
@@ -175,18 +178,19 @@ def explanations(model_id: str) -> Response:
     The contributions of the columns and the base value sum to the raw score: the log-odds of a classifier, the
     logarithm of a count, the value of any other regressor.
     """
-    artifact = predictor().resolve(model_id)
-    content = read_body(settings().max_content_length)
+    predictor = current.predictor()
+    artifact = predictor.resolve(model_id)
+    content = read_body(current.settings().max_content_length)
     with in_turn(len(content), LARGE_JSON):
-        return _explain(artifact, content)
+        return _explain(predictor, artifact, content)
 
 
-def _explain(artifact: Artifact, content: bytes) -> Response:
+def _explain(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
     body = _parsed(artifact, content)
     if type(body) is dict:
-        return explanations_as_json(artifact, [predictor().explain(artifact, body)])
-    table = Table.of(as_list(body, min(MOST_EXPLAINED, settings().max_rows)))
-    return explanations_as_json(artifact, predictor().explain_table(artifact, table))
+        return explanations_as_json(artifact, [predictor.explain(artifact, body)])
+    table = Table.of(as_list(body, min(MOST_EXPLAINED, current.settings().max_rows)))
+    return explanations_as_json(artifact, predictor.explain_table(artifact, table))
 
 
 @predictions.post("/outputs/<model_id>")
@@ -197,24 +201,25 @@ def outputs(model_id: str) -> Response:
 
     When the records hold the target column, the answer says how good the predictions are.
     """
-    artifact = predictor().resolve(model_id)
-    content = read_body(settings().max_content_length)
+    predictor = current.predictor()
+    artifact = predictor.resolve(model_id)
+    content = read_body(current.settings().max_content_length)
     if content:
         with in_turn(len(content), LARGE_JSON):
-            return _score(artifact, content)
-    content = predictor().hold_out(artifact)
+            return _score(predictor, artifact, content)
+    content = predictor.hold_out(artifact)
     with in_turn(len(content), LARGE_CSV):
-        return _score_hold_out(artifact, content)
+        return _score_hold_out(predictor, artifact, content)
 
 
-def _score(artifact: Artifact, content: bytes) -> Response:
-    table = predictor().table_of(artifact, as_list(_parsed(artifact, content), settings().max_rows))
-    return table_as_json(predictor().predict_table(artifact, table, partial=wants_partial()))
+def _score(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
+    table = predictor.table_of(artifact, as_list(_parsed(artifact, content), current.settings().max_rows))
+    return table_as_json(predictor.predict_table(artifact, table, partial=wants_partial()))
 
 
-def _score_hold_out(artifact: Artifact, content: bytes) -> Response:
-    table = predictor().read_hold_out(artifact, content, *_file_limits())
-    return table_as_json(predictor().predict_table(artifact, table, partial=wants_partial()))
+def _score_hold_out(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
+    table = predictor.read_hold_out(artifact, content, *_file_limits())
+    return table_as_json(predictor.predict_table(artifact, table, partial=wants_partial()))
 
 
 @predictions.post("/outputs_upload/<model_id>")
@@ -222,20 +227,21 @@ def _score_hold_out(artifact: Artifact, content: bytes) -> Response:
 @problems(400, 404, 413, 415, 422, 503)
 def outputs_upload(model_id: str) -> Response:
     """Predict the rows of a CSV or XLSX file; with `Accept: text/csv` the answer is the table with new columns."""
-    artifact = predictor().resolve(model_id)
+    predictor = current.predictor()
+    artifact = predictor.resolve(model_id)
     file, partial = uploaded_file(), wants_partial()
 
     def answer() -> Response:
-        table = predictor().read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
-        predicted = predictor().predict_table(artifact, table, partial=partial)
+        table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
+        predicted = predictor.predict_table(artifact, table, partial=partial)
         return table_as_csv(predicted) if wants_csv() else table_as_json(predicted)
 
     return sent_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if is_csv(file) else LARGE_XLSX, answer)
 
 
 def _parsed(artifact: Artifact, content: bytes) -> Any:
-    return parse(content, settings().max_rows, len(artifact.features) + 1)
+    return parse(content, current.settings().max_rows, len(artifact.features) + 1)
 
 
 def _file_limits() -> tuple[int, int]:
-    return settings().max_rows, settings().max_file_seconds
+    return current.settings().max_rows, current.settings().max_file_seconds

@@ -10,7 +10,8 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
 from apiflask import APIFlask
-from flask import Response, current_app, request
+from flask import Response, request
+from tabserve.api import current
 from tabserve.api.errors import problem
 from tabserve.settings import Settings
 from werkzeug.exceptions import TooManyRequests
@@ -220,7 +221,7 @@ class RateLimit:
 
 def count_request() -> Response | None:
     """Count the request, before it reaches its view; the refusal when it is one too many."""
-    rate_limit: RateLimit | None = current_app.extensions["rate_limit"]
+    rate_limit: RateLimit | None = current.extension("rate_limit")
     return rate_limit.count() if rate_limit and request.method != "OPTIONS" else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
-from tabserve.api.current import predictor, settings
+from tabserve.api import current
 from tabserve.api.headers import protect
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
@@ -100,9 +100,10 @@ class Form:
 @blueprint.get("/")
 def page() -> Response:
     """Show the use cases: a form, what a model answers to it, and the models."""
-    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings().default_use_case)
-    forms = [_form(use_case, predictor().registry) for use_case in use_cases]
-    response = make_response(render_template("page.html", forms=forms, settings=settings()))
+    settings = current.settings()
+    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings.default_use_case)
+    forms = [_form(use_case, current.predictor().registry) for use_case in use_cases]
+    response = make_response(render_template("page.html", forms=forms, settings=settings))
     response.headers["Cache-Control"] = "no-cache"  # models come and go
     return response
 

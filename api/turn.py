@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from traceback import clear_frames
 from typing import ClassVar
 
-from flask import Response, current_app
+from flask import Response
+from tabserve.api import current
 from tabserve.api.threads import paused
 from tabserve.errors import TabserveError
 
@@ -98,8 +99,10 @@ def in_turn(size: int, large: int) -> AbstractContextManager[None]:
     large : int
         Bytes up to which it need not wait.
     """
-    turn: Turn = current_app.extensions["turn"]
-    return turn.taken() if size > large else _NO_TURN
+    if size <= large:
+        return _NO_TURN
+    turn: Turn = current.extension("turn")
+    return turn.taken()
 
 
 def sent_in_turn(size: int, large: int, answer: Callable[[], Response]) -> Response:

@@ -1,13 +1,13 @@
 """How good tuning is on the credit data: `make accuracy`.
 
-Three figures, each beside those of LightGBM's defaults and of the logistic baseline:
+It measures three figures, and compares them with LightGBM's defaults and with the logistic baseline:
 
-- the tuned parameters by 10 x 5-fold cross-validation over all rows. The parameters were chosen on 70 % of these rows,
-  so this says how good they are at best and not how good the procedure is;
-- the whole procedure, tuning included, by nested cross-validation: tuned anew inside each of five outer folds;
+- the tuned parameters, by 10 x 5-fold cross-validation over all rows. The parameters were chosen on 70 % of these rows,
+  so this says how good they are at best, not how good the procedure is;
+- the whole procedure, tuning included, by nested cross-validation: each of five outer folds is tuned separately;
 - the hold-out of the default training, with its bootstrap interval.
 
-Writes ACCURACY.md beside this file.
+The results are written to ACCURACY.md in this folder.
 """
 
 import time
@@ -33,7 +33,7 @@ from tabserve.training.plan import Plan
 from tabserve.training.provenance import library_versions
 
 OUTPUT = Path(__file__).with_name("ACCURACY.md")
-SEED = 2026  # of the cross-validations here: other folds than those that training tuned on
+SEED = 2026  # of the cross-validations here: their folds differ from those that training tuned on
 
 
 def fold_scores(model: Model, X: Matrix, y: Vector, columns: Columns, folds: Sequence[Fold]) -> Vector:
@@ -83,9 +83,9 @@ def main() -> None:
             for name, (declared, algorithm) in algorithms.items()
         ),
         "",
-        "The tuned parameters of the first column were chosen on 70 % of the rows that it is measured on, and the",
-        "encoding, the quotients and the bounds of the search by looking at all of them: it is what these parameters",
-        "can do at best. The second column tunes anew in each fold: it is what the procedure does.",
+        "The tuned parameters in the first column were chosen on 70 % of the rows that measure them, and the encoding,",
+        "the quotients and the search ranges by looking at all rows: the column says what these parameters can achieve",
+        "at best. In the second column each fold is tuned separately: it says what the procedure achieves.",
         "",
         f"Hold-out of the default training ({len(test.y)} rows): {roc_auc(test.y, hold_out):.4f}, "
         f"95 % bootstrap interval {low:.4f} to {high:.4f}.",

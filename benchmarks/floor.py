@@ -1,6 +1,6 @@
 """The floor: Flask routes that read the same JSON and do nothing with it.
 
-What our service needs beyond this is its own doing; what this needs is Flask's and gunicorn's.
+This is the cost of Flask and gunicorn alone; whatever our service needs beyond it is our own.
 """
 
 import orjson

@@ -1,4 +1,4 @@
-"""gunicorn's settings for the floor: the project's own, but for the hook that loads models."""
+"""gunicorn's settings for the floor: the project's own, without the hook that loads models."""
 
 from runpy import run_path
 

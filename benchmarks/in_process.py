@@ -1,6 +1,6 @@
 """In-process timings, without sockets: `run.py` starts this on one core and reads the JSON that it prints.
 
-It is a process of its own so that, as in a worker, neither pandas nor scikit-learn nor the lightgbm package is loaded.
+It runs in a separate process, so that, as in a worker, neither pandas nor scikit-learn nor lightgbm is imported.
 """
 
 import argparse

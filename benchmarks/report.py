@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.services import DRIVER_CORE, SERVER_CORE, Service
 
 Figures = Mapping[str, float]
-BUSY = 0.7  # load average from which on other work disturbs the measurement
+BUSY = 0.7  # load average above which other work distorts the measurement
 PACKAGES = (
     *("tabserve", "flask", "werkzeug", "apiflask", "gunicorn", "orjson", "numpy", "lightgbm", "pandas"),
     *("fastapi", "pydantic", "uvicorn", "uvloop", "httptools"),
@@ -27,22 +27,22 @@ def write_report(
     command: str,
     load_before: float,
 ) -> str:
-    """All that was measured, as Markdown.
+    """Write up all measurements as Markdown.
 
     Parameters
     ----------
     services : mapping
         Those compared, by short name.
     rounds : mapping
-        Figures of each round, by the services' names; medians are taken here.
+        The figures of each round, by service name; the medians are computed here.
     timings : mapping
         In-process microseconds.
     model : str
         Which model answered.
     command : str
-        How to do it again.
+        The command that repeats the run.
     load_before : float
-        The machine's load average before the run; what else ran makes noise.
+        The machine's load average before the run; other work makes the figures noisy.
     """
     medians = {name: _medians(figures) for name, figures in rounds.items()}
     titles = {name: service.title for name, service in services.items()}
@@ -51,35 +51,36 @@ def write_report(
     return "\n\n".join(
         [
             "# Benchmark",
-            f"Made by `{command}` (`make bench`) on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Each service has one "
-            f"worker on one core, and wrk (1 thread) drives it from another; medians of {number} interleaved round(s), "
-            "each with a fresh process. Ratios are what carries over between machines. Before anything was timed, the "
-            "answers to all records were compared with `lightgbm.Booster.predict`: equal to the last bit.",
-            "The floor is an empty Flask route that parses the JSON with Flask's own means. The tutorial is the usual "
-            "service: FastAPI, a pydantic record, and for each request a DataFrame whose text columns become "
-            'categories by `astype("category")`, on the same LightGBM model, loaded at import; its faster variant '
-            "fixes the categories beforehand.",
+            f"Written by `{command}` (`make bench`) on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Each service has one "
+            "worker on one core; wrk (1 thread) sends requests from another core. The figures are medians of "
+            f"{number} interleaved round(s), each with a fresh process. Only the ratios carry over to other machines. "
+            "Before anything was timed, the answers to all records were compared with `lightgbm.Booster.predict`: they "
+            "are equal to the last bit.",
+            "The floor is an empty Flask route that parses the JSON as Flask does by default. The tutorial is the "
+            "service that tutorials build: FastAPI, a pydantic record, and a DataFrame for each request, whose text "
+            'columns become categories by `astype("category")`. It uses the same LightGBM model, loaded at import. Its '
+            "faster variant fixes the categories in advance.",
             *([f"**The machine was busy (load average {load_before:.1f}): do not trust these figures.**"] * busy),
             "## Targets",
             _targets(medians, timings),
             "## One row in each request",
-            "8 keep-alive connections, 200 different records in turn. CPU: the worker's own time for a request, which "
-            "other work on the machine disturbs less.",
+            "8 keep-alive connections, 200 different records in turn. CPU is the worker's own time for a request; "
+            "other work on the machine affects it less.",
             _one_row(titles, medians, rounds),
             "## Lists",
             "One keep-alive connection, one list after another.",
             _lists(titles, medians),
             "## Memory and start",
-            "Memory of the worker process in MB: after the one-row requests, and after the lists. RSS counts all its "
-            "pages; PSS counts those that it shares with gunicorn's master, which imports libraries before it forks, "
-            "by half. Start: from the command to the first 200 of `/ready`. Replacement: from the death of a worker to "
-            "the first 200 of the one that gunicorn forks in its place.",
+            "Memory of the worker process in MB, after the one-row requests and after the lists. RSS counts all its "
+            "pages. PSS counts half of the pages that it shares with gunicorn's master, which imports libraries before "
+            "it forks. Start is the time from the command to the first 200 from `/ready`. Replacement is the time from "
+            "the death of a worker to the first 200 from the one that gunicorn forks in its place.",
             _memory(titles, medians),
             "## In process",
-            "Medians in microseconds; one record, a model of 150 trees, no sockets. The WSGI callables are called as a "
-            "server would, the service with the model named below.",
+            "Medians in microseconds, for one record and a model of 150 trees, without sockets. The WSGI callables are "
+            "called as a server calls them; the service uses the model named below.",
             _in_process(timings),
-            "## Made with",
+            "## Environment",
             _environment(model, load_before),
         ]
     ).replace("\n\n\n", "\n\n")
@@ -92,24 +93,29 @@ def _medians(rounds: Sequence[Figures]) -> Figures:
 def _targets(medians: Mapping[str, Figures], timings: Figures) -> str:
     service, floor, tutorial = medians["service"], medians["floor"], medians["tutorial"]
     targets = [
-        ("one-row requests/s, of the floor's", service["requests"] / floor["requests"], "at least", 0.8),
-        ("one-row requests/s, of the tutorial's", service["requests"] / tutorial["requests"], "at least", 20),
-        ("rows/s in lists of 1,000, of the tutorial's", service["rows_1000"] / tutorial["rows_1000"], "at least", 2),
+        ("one-row requests/s, relative to the floor", service["requests"] / floor["requests"], "at least", 0.8),
+        ("one-row requests/s, relative to the tutorial", service["requests"] / tutorial["requests"], "at least", 20),
         (
-            "one record to probability in process, again and again, µs",
+            "rows/s in lists of 1,000, relative to the tutorial",
+            service["rows_1000"] / tutorial["rows_1000"],
+            "at least",
+            2,
+        ),
+        (
+            "the same record to probability in process, repeatedly, µs",
             timings["same_record_to_probability"],
             "at most",
             15,
         ),
         ("200 different records to probability in process, µs each", timings["record_to_probability"], "at most", 15),
         ("memory of a worker that served JSON (RSS), MB", service["rss_mb"], "at most", 110),
-        ("worker ready after its start (replacement), s", service["replacement_seconds"], "at most", 1.5),
+        ("time until a replacement worker is ready, s", service["replacement_seconds"], "at most", 1.5),
     ]
     rows = [
         (what, f"{value:.3g}", f"{bound} {limit}", "yes" if (value >= limit) == (bound == "at least") else "**no**")
         for what, value, bound, limit in targets
     ]
-    return _table(("target", "measured", "wanted", "reached"), rows)
+    return _table(("target", "measured", "wanted", "met"), rows)
 
 
 def _one_row(titles: Mapping[str, str], medians: Mapping[str, Figures], rounds: Mapping[str, Sequence[Figures]]) -> str:
@@ -163,10 +169,10 @@ def _in_process(timings: Figures) -> str:
         "encode": "encode it",
         "predict": "predict it, 150 trees",
         "record_to_probability": "record to probability: encode and predict, 150 trees, 200 different records in turn",
-        "same_record_to_probability": "the same for one record again and again: the branches of the trees are foreseen",
+        "same_record_to_probability": "the same for one record repeatedly: the CPU learns which way each tree branches",
         "make_prediction": "`make_prediction`, the served model",
         "wsgi_service": "WSGI callable: Tabserve, `/output/credit`",
-        "wsgi_service_user": "the same with `AUTH_REQUIRED`, by a user",
+        "wsgi_service_user": "the same with `AUTH_REQUIRED`, for a user",
         "wsgi_floor": "WSGI callable: floor",
         "wsgi_floor_orjson": "WSGI callable: floor with orjson and a plain Response",
     }
@@ -175,7 +181,7 @@ def _in_process(timings: Figures) -> str:
 
 def _environment(model: str, load_before: float) -> str:
     cpu = next((line.split(":")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
-    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True)  # exits with 1 after telling its version
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True)  # exits with 1 after printing its version
     rows = [
         ("machine", f"{os.cpu_count()} cores, {cpu.strip()}; load average before the run {load_before:.2f}"),
         ("cores", f"services on {SERVER_CORE}, wrk on {DRIVER_CORE}"),
@@ -185,7 +191,7 @@ def _environment(model: str, load_before: float) -> str:
         ("wrk", (wrk.stdout + wrk.stderr).split(" [")[0].removeprefix("wrk ")),
         *((package, version(package)) for package in PACKAGES),
     ]
-    return _table(("what", "which"), rows)
+    return _table(("what", "value"), rows)
 
 
 def _lines(path: str) -> Sequence[str]:

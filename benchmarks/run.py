@@ -1,4 +1,4 @@
-"""The benchmark: our service beside the floor and the usual tutorial service, on the same records and model.
+"""The benchmark: our service, the floor and the usual tutorial service, on the same records and model.
 
 Run from the repository's root, in an environment with requirements.txt and benchmarks/requirements.txt:
 
@@ -37,10 +37,10 @@ from benchmarks.report import write_report
 from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
 
 USE_CASE = get_use_case("credit")
-RECORDS = 200  # different ones, that one-row requests cycle through
+RECORDS = 200  # different ones, through which one-row requests cycle
 LISTS = (1_000, 10_000)
 CONNECTIONS = 8  # for one-row requests
-LIST_CONNECTIONS = 1  # one list after another: a few in flight when time is up would falsify the count
+LIST_CONNECTIONS = 1  # one list after another: a few in flight at the end would distort the count
 WARM_UP = 1  # seconds before each measurement
 TREES = 150  # of the model that the in-process target is defined for
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -56,7 +56,7 @@ class Materials:
     expected: dict[int, list[Vector]]
 
     def file(self, rows: int) -> Path:
-        """The file with the bodies of so many rows each, one a line."""
+        """The file with the bodies of this many rows each, one per line."""
         return self.folder / f"bodies_{rows}.jsonl"
 
 
@@ -99,7 +99,7 @@ def progress(text: str) -> None:
 
 
 def check_tools() -> None:
-    """Exit with status 2 and a way out when something is not installed or the machine will not do."""
+    """Exit with status 2 and say what to do when something is not installed or the machine is not suitable."""
     missing = []
     if shutil.which("wrk") is None:
         missing.append("wrk is missing: `sudo apt-get install wrk` (Debian, Ubuntu).")
@@ -157,7 +157,7 @@ def find_artifact(folder: Path) -> Artifact:
 
 
 def with_trees(artifact: Artifact, number: int) -> Any:
-    """The artifact's model, fitted anew with a given number of trees."""
+    """The artifact's model, refitted with a given number of trees."""
     table = read_training_table(USE_CASE.path, USE_CASE.features, USE_CASE.target.feature)
     assert isinstance(artifact.target, RemapTarget)
     parameters = {**artifact.model.get_params(), "num_rounds": number}
@@ -172,7 +172,7 @@ def model_text(artifact: Artifact) -> str:
 
 
 def make_services(materials: Materials) -> dict[str, Service]:
-    """Those that are compared."""
+    """The services that are compared."""
     gunicorn = ("-m", "gunicorn")
     floor = (*gunicorn, "-c", "benchmarks/floor_gunicorn.py", "benchmarks.floor:application")
     uvicorn = ("-m", "uvicorn", "benchmarks.tutorial:app", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1")
@@ -225,7 +225,7 @@ def measure(service: Service, materials: Materials, seconds: int) -> dict[str, f
 
 
 def drive(running: Running, path: str, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
-    """What wrk measured, after a warm-up; any answer that is no 200, or any broken connection, ends the run."""
+    """What wrk measured, after a warm-up; any answer other than 200, or any broken connection, ends the run."""
     figures: dict[str, float] = {}
     for duration in (WARM_UP, seconds):
         command = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t", "1", "-c", str(connections), "-d", f"{duration}s"]
@@ -252,7 +252,7 @@ def drive(running: Running, path: str, bodies: Path, connections: int, seconds: 
 
 
 def time_in_process(materials: Materials) -> dict[str, float]:
-    """Microseconds of the parts of a prediction, from a process of its own on the services' core."""
+    """Microseconds that each part of a prediction takes, measured in a separate process on the services' core."""
     command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "benchmarks.in_process"]
     command += ["--bodies", str(materials.file(1)), "--model", str(materials.folder / "model.pkl")]
     environment = {**os.environ, "MODEL_REGISTRY": str(materials.folder / "models"), "OMP_NUM_THREADS": "1"}

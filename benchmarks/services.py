@@ -1,4 +1,4 @@
-"""The services under test: how each is started on one core, asked, weighed and stopped."""
+"""The services under test: how each is started on one core, called, measured and stopped."""
 
 import http.client
 import os
@@ -18,7 +18,7 @@ import orjson
 ROOT = Path(__file__).parent.parent
 SERVER_CORE, DRIVER_CORE = sorted(os.sched_getaffinity(0))[:2] if len(os.sched_getaffinity(0)) > 1 else (0, 0)
 PATIENCE = 60.0  # seconds that a service may take to start or to answer
-BETWEEN_LOOKS = 0.005  # seconds between two looks at a service that starts
+BETWEEN_LOOKS = 0.005  # seconds between two checks of a service that is starting
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Running:
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        with suppress(ProcessLookupError):  # the whole session that was started for it; none is left, as a rule
+        with suppress(ProcessLookupError):  # the whole session that was started for it; usually nothing is left
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 

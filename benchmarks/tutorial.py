@@ -1,8 +1,8 @@
 """The service that tutorials build: FastAPI, a pydantic record, a pandas DataFrame for each request.
 
-It answers with the same LightGBM model as ours and gives the same numbers. The model is loaded at import, once. There
-are two ways to make the categories: `astype("category")`, as tutorials have it, where LightGBM maps what pandas found
-to the categories that it was trained with; and a careful one, with the categories fixed beforehand, which is faster.
+It uses the same LightGBM model as our service and gives the same numbers. The model is loaded once, at import. There are
+two ways to make the categories. `astype("category")` is what tutorials do: LightGBM maps what pandas found to the
+categories that it was trained with. The faster way fixes the categories in advance.
 """
 
 import json
@@ -23,7 +23,7 @@ CATEGORIES = {
     feature.name: pd.CategoricalDtype(list(feature.values)) for feature in FEATURES if isinstance(feature, Category)
 }
 
-# what a tutorial writes out field by field: `housing: Literal["for free", "own", "rent"]`, `age: int = Field(ge=18)`
+# a tutorial writes this out field by field: `housing: Literal["for free", "own", "rent"]`, `age: int = Field(ge=18)`
 fields: dict[str, Any] = {
     feature.name: (Literal[feature.values], ...)
     if isinstance(feature, Category)

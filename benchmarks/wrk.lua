@@ -1,4 +1,4 @@
--- wrk ... URL -- FILE: POST the JSON bodies of FILE, one a line, in turn; print one line of JSON at the end.
+-- wrk ... URL -- FILE: POST the JSON bodies of FILE (one per line) in turn; print one line of JSON at the end.
 
 local requests = {}
 local sent = 0

@@ -1,7 +1,7 @@
 """The service that tutorials build: FastAPI, a pydantic record, a pandas DataFrame for each request.
 
-It uses the same LightGBM model as our service and gives the same numbers. The model is loaded once, at import. There are
-two ways to make the categories. `astype("category")` is what tutorials do: LightGBM maps what pandas found to the
+It uses the same LightGBM model as our service and gives the same numbers. The model is loaded once, at import. There
+are two ways to make the categories. `astype("category")` is what tutorials do: LightGBM maps what pandas found to the
 categories that it was trained with. The faster way fixes the categories in advance.
 """
 

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# A change of the environment's settings runs these hooks and not the others: USERS_S3_URI may be what changed.
+# A change of the environment's settings runs only these hooks, and USERS_S3_URI may be the setting that changed.
 exec "$(dirname "$0")/../../hooks/predeploy/10_users.sh" "$@"

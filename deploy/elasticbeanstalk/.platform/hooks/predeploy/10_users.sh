@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts the users file where the container finds it, before the container starts: /etc/tabserve is mounted into it.
-# USERS_S3_URI=s3://bucket/key, an environment property, says where it comes from; without it there is nothing to do.
-# A failure stops the deployment, and a users file that is there already stays as it is.
+# The environment property USERS_S3_URI=s3://bucket/key says where the file is; without it there is nothing to do.
+# A failure stops the deployment and leaves an existing users file as it is.
 set -euo pipefail
 PATH=$PATH:/opt/elasticbeanstalk/bin
 folder=${1:-/etc/tabserve}
@@ -11,7 +11,7 @@ fail() {
   exit 1
 }
 
-# get-config fails in the same way for a property that is not there and for all that may be wrong: ask for all of them
+# for one property, get-config fails in the same way whether it is missing or something is wrong: ask for all of them
 properties=$(get-config environment) || fail "the environment properties cannot be read."
 uri=$(python3 -c 'import json, sys; print(json.load(sys.stdin).get("USERS_S3_URI", ""))' 2>/dev/null <<<"$properties") \
   || fail "the environment properties cannot be understood."

@@ -14,10 +14,10 @@ import urllib.request
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import hypothesis
 import joblib
@@ -134,8 +134,8 @@ def made_once(config: pytest.Config, name: str, maker: str) -> Iterator[tuple[Pa
 
     Other processes wait meanwhile. What is in it depends on the code and on the file that makes it.
     """
-    cache = getattr(config, "cache", None)  # which -p no:cacheprovider takes away
-    place = cache.mkdir(f"tabserve-{name}") if cache else Path(tempfile.mkdtemp())
+    kept = getattr(config, "cache", None)  # which -p no:cacheprovider takes away
+    place = kept.mkdir(f"tabserve-{name}") if kept else Path(tempfile.mkdtemp())
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder, made_by, code = place / "content", place / "made by", digest_of_the_code(Path(maker))
@@ -199,22 +199,25 @@ def write_users(path: Path, *users: tuple[str, str]) -> None:
 PORTS = [range(first, first + 500) for first in range(10_000, 32_000, 500)]
 
 
-@lru_cache
-def own_ports() -> tuple[Iterator[int], IO[str]]:
-    """Ports of which no other process is given one, and what locks them until this process ends."""
+@cache
+def own_ports() -> Iterator[int]:
+    """Ports of which no other process is given one until this one ends."""
     for ports in PORTS:
-        with suppress(OSError):  # another process has it, maybe another user's
-            lock = (Path(tempfile.gettempdir()) / f"tabserve-tests-{ports[0]}.lock").open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return itertools.cycle(ports), lock
+        with suppress(OSError):  # another user's
+            lock = os.open(Path(tempfile.gettempdir()) / f"tabserve-tests-{ports[0]}.lock", os.O_CREAT | os.O_WRONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another process has them
+                os.close(lock)
+                continue
+            return itertools.cycle(ports)  # and the lock stays open
     pytest.fail("Too many tests run on this machine.")
 
 
 def free_port() -> int:
     """A port of this machine that no other test is given."""
-    ports, _ = own_ports()
     while True:
-        port = next(ports)
+        port = next(own_ports())
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port

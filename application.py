@@ -6,7 +6,7 @@ from typing import Any
 
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.start import check_port
+from tabserve.api.start import check_port, check_use_cases
 from tabserve.settings import Settings
 from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
@@ -14,6 +14,7 @@ HOST = "127.0.0.1"
 
 if __name__ == "__main__":
     os.environ.setdefault("AUTH_REQUIRED", "false")  # nobody else can reach it
+    check_use_cases()
     check_at_start(Settings.at_start())
     if not is_running_from_reloader():  # whose first process holds the port
         check_port(HOST, Settings.at_start().port)

@@ -8,15 +8,15 @@ from typing import Any
 
 # Imported here, before the workers are forked, though not used in this file: a worker then shares the libraries' memory
 # and is ready in a fraction of a second, when it replaces another too. That is not preload_app: a Booster that was
-# loaded before a fork hangs in OpenMP, so models are loaded after it. The settings bring the use cases along, too: new
-# code needs a restart, a reload (SIGHUP) would mix it with the old.
+# loaded before a fork hangs in OpenMP, so models are loaded after it. The use cases are imported here, too: new code
+# needs a restart, a reload (SIGHUP) would mix it with the old.
 import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.start import check_gunicorn
+from tabserve.api.start import check_gunicorn, check_use_cases
 from tabserve.settings import Settings
 
 check_gunicorn()  # before anything of it is overridden
@@ -24,6 +24,7 @@ check_gunicorn()  # before anything of it is overridden
 from tabserve.api.server_log import Log  # noqa: E402
 from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
 
+check_use_cases()
 settings = Settings.at_start()
 log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again
 check_at_start(settings)  # here, in the master: it would start workers that cannot work again and again

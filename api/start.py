@@ -9,6 +9,8 @@ import sys
 
 import gunicorn
 from tabserve.api.auth import check_at_start
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.errors import InvalidUseCaseError
 from tabserve.settings import Settings
 
 TESTED = "27.0."  # how versions of gunicorn begin whose private methods `worker` and `stop` override
@@ -21,6 +23,14 @@ def check_gunicorn() -> None:
             f"gunicorn {gunicorn.__version__} is installed, and this service overrides private methods of it that "
             f"were tested with {TESTED}* alone: pip install 'gunicorn=={TESTED}*'"
         )
+
+
+def check_use_cases() -> None:
+    """End the process with one line and no traceback when a use case is declared that cannot work."""
+    try:
+        all_use_cases()
+    except InvalidUseCaseError as error:
+        sys.exit(str(error))
 
 
 def check_port(host: str, port: int) -> None:
@@ -37,6 +47,7 @@ def check_port(host: str, port: int) -> None:
 def check() -> Settings:
     """Look at everything, in the order in which it is put right; the settings."""
     check_gunicorn()
+    check_use_cases()
     settings = Settings.at_start()
     check_at_start(settings)
     check_port(settings.host, settings.port)

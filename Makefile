@@ -1,5 +1,5 @@
-# Everything here needs Python 3.11 or newer and make; the environment is made in .venv by itself.
-# What the system lacks is said before anything is downloaded.
+# Everything here needs Python 3.11 or newer and make. The environment is made in .venv automatically.
+# If the system lacks something, make says so before it downloads anything.
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL_REGISTRY ?= models
@@ -8,12 +8,12 @@ export MODEL_REGISTRY
 .DEFAULT_GOAL := help
 .PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench accuracy integration lock clean
 
-help:  ## say what there is
+help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: .venv/ready  ## make the environment
 
-# LightGBM's wheel for Linux takes OpenMP from the system; Debian's python3 has its ensurepip in another package.
+# LightGBM's wheel for Linux uses the system's OpenMP; Debian has Python's ensurepip in a separate package.
 define CHECK
 import sys
 if sys.version_info < (3, 11):
@@ -44,7 +44,7 @@ export CHECK
 train: setup  ## train the models of one use case: make train USE_CASE=bikes
 	$(BIN)/tabserve train $(USE_CASE)
 
-serve: setup  ## serve on http://localhost:8080, for this machine only; trains first what has no model
+serve: setup  ## serve on http://localhost:8080, for this machine only; trains missing models first
 	@export HOST=127.0.0.1 AUTH_REQUIRED="$${AUTH_REQUIRED-false}"; \
 	$(BIN)/python -m tabserve.api.start && missing=$$($(BIN)/tabserve models missing) && for name in $$missing; do \
 		$(MAKE) --no-print-directory train USE_CASE=$$name || exit 1; \
@@ -52,38 +52,38 @@ serve: setup  ## serve on http://localhost:8080, for this machine only; trains f
 	echo "Starting on http://localhost:$${PORT:-8080}, for this machine only, with AUTH_REQUIRED=$$AUTH_REQUIRED; Ctrl-C stops it." && \
 	exec $(BIN)/tabserve serve
 
-# What tests import is compiled once, and not by each of their processes, whatever the environment says.
+# Modules are compiled once, not by each test process, whatever the environment says.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --dist loadfile
-test: setup  ## run the tests, apart from the slow ones
+test: setup  ## run the tests, except the slow ones
 	$(PYTEST) $(OPTIONS)
 
 test-slow: setup  ## run the slow tests: whole trainings, many requests, many examples
 	$(PYTEST) -m slow $(OPTIONS)
 
-coverage: setup  ## run both with more examples, and check how much of the code they run
+coverage: setup  ## run both with more examples, and check how much of the code they cover
 	$(BIN)/coverage erase
 	$(MAKE) --no-print-directory test test-slow OPTIONS="--hypothesis-profile=deep --cov --cov-append --cov-report= --cov-fail-under=0"
 	$(BIN)/coverage report
 
-lint: setup deploy-check  ## check style and types, and what is deployed
+lint: setup deploy-check  ## check style, types and deployment files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@rm -rf .venv/types && mkdir -p .venv/types/tabserve && ln -s "$$PWD"/src/*.* "$$PWD"/src/*/ "$$PWD/api" .venv/types/tabserve
 	$(BIN)/mypy
 
-deploy-check: setup  ## check what is deployed with: images, compose, Travis, CloudFormation
+deploy-check: setup  ## check the deployment files: images, compose, Travis, CloudFormation
 	$(BIN)/hadolint Dockerfile Dockerfile.test deploy/compose/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.travis .travis.yml
 	$(BIN)/cfn-lint deploy/cloudformation/tabserve.yaml
 
-format: setup  ## put the code in shape
+format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 IMAGE ?= tabserve
 HOLD_OUT ?= false
-docker-build:  ## build the service's image, which says what it is built from
+docker-build:  ## build the service's image, and record in it what it is built from
 	docker build --tag $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/__init__.py)" \
 		--build-arg COMMIT="$$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)" \
@@ -108,12 +108,12 @@ integration: setup  ## check a running service against the latest model's hold-o
 	$(BIN)/python -m tests.integration
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-strip-extras
-lock: setup  ## pin the requirements anew, all of them to the same versions
+lock: setup  ## update the pinned requirements, all to the same versions
 	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
 	for part in "" -train -s3; do \
 		$(LOCK) --upgrade --constraint requirements-dev.txt requirements$$part.in --output-file requirements$$part.txt || exit 1; \
 	done
 	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt
 
-clean:  ## remove the environment and what tools left; models stay
+clean:  ## remove the environment and the files of tools; models stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist model-cache *.egg-info

@@ -1,22 +1,22 @@
 # docker build --tag tabserve .                                      the service
-# docker build --target training --tag tabserve:training .           what trains models, with the libraries for it
+# docker build --target training --tag tabserve:training .           training, with its libraries
 #
-# Both hold the same code and the same libraries of the service. Nothing here needs BuildKit or a build argument.
-# Models come from the context's models/ folder; a use case that has none there is trained in a build stage.
-# Their hold-outs, rows of real people, stay out of the service's image: --build-arg HOLD_OUT=true takes them along.
+# Both contain the same code and the same libraries of the service. Nothing here needs BuildKit or a build argument.
+# Models come from the context's models/ folder; a use case without a model there is trained in a build stage.
+# Their hold-outs, rows of real people, stay out of the service's image unless --build-arg HOLD_OUT=true is given.
 ARG VERSION=unknown
 ARG COMMIT=unknown
 ARG HOLD_OUT=false
 
 FROM python:3.13-slim-trixie AS base
-# LightGBM's OpenMP. Debian keeps one version of it in a release, with its security fixes: there is none to pin.
+# LightGBM's OpenMP. Debian keeps one version in a release, with its security fixes, so there is nothing to pin.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && useradd --no-log-init --uid 10001 --user-group --home-dir /tmp --shell /usr/sbin/nologin tabserve
 WORKDIR /app
-# the code and its command are found from any folder
+# finds the code and its command from any folder
 ENV PATH=/app/bin:/app/.venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
@@ -26,15 +26,15 @@ ENV PATH=/app/bin:/app/.venv/bin:$PATH \
 
 FROM base AS libraries
 COPY requirements.txt requirements-s3.txt ./
-# Their tests weigh 60 MB. What numpy.testing imports of numpy's own is no test, and scipy and scikit-learn import that.
+# The libraries' tests take 60 MB. numpy/_core/tests stays: scipy and scikit-learn import numpy.testing, which needs it.
 RUN python -m venv --without-pip .venv \
     && pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
            --requirement requirements-s3.txt \
     && find .venv -type d -name tests -not -path '*/numpy/_core/tests' -prune -exec rm -r {} +
 
 
-# The code as pip installs it, whatever the modes of the context's files: packages, their data, the command `tabserve`,
-# compiled.
+# The code as pip installs and compiles it: packages, their data, the command `tabserve`. The modes of the context's
+# files do not matter.
 FROM libraries AS code
 WORKDIR /source
 COPY setup.py application.py gunicorn.conf.py requirements*.in ./
@@ -66,11 +66,11 @@ USER 10001:10001
 CMD ["tabserve", "train"]
 
 
-# The models that answer. The libraries of training are installed only when a model is missing: with models in the
-# context this takes seconds, and Elastic Beanstalk ends a build after 300 of them.
+# The models that answer. The libraries of training are installed only if a model is missing. With models in the context
+# this takes seconds; Elastic Beanstalk ends a build after 300 seconds.
 FROM app AS models
 COPY requirements-train.txt /tmp/
-# The glob lets the folder be absent; a COPY needs one file that is always there.
+# With the glob the folder may be absent; setup.py is there because COPY needs at least one file.
 COPY setup.py model[s] models/
 ARG COMMIT
 ARG HOLD_OUT
@@ -91,14 +91,14 @@ ENV MODEL_CACHE=/tmp/model-cache \
     PORT=8080
 USER 10001:10001
 EXPOSE 8080
-# localhost: whatever address HOST says
+# localhost works whatever HOST says
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import http.client, os; \
         ask = http.client.HTTPConnection('localhost', int(os.environ['PORT']), timeout=4); \
         ask.request('GET', '/ready'); \
         raise SystemExit(ask.getresponse().status != 200)"]
 CMD ["tabserve", "serve"]
-# Last: they change with every commit, and nothing above needs to be built again for them.
+# Last, because they change with every commit: so nothing above has to be rebuilt.
 ARG VERSION
 ARG COMMIT
 LABEL org.opencontainers.image.title="Tabserve" \

@@ -17,7 +17,6 @@ from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
-from tabserve.tasks.binary import Classification
 
 FILES = ("page.css", "page.js", "icon.svg")
 MOST_MODELS = 10  # of a use case, the newest: the page shall stay small
@@ -81,7 +80,7 @@ class Form:
     example_csv : str
         A file that can be uploaded.
     outcomes : tuple of str
-        What the decisions 0 and 1 are called; empty when nothing is decided.
+        What the classes are called, in the order of their codes; empty when a number is predicted.
     models : list of ModelCard
         The newest, the champion being the first.
     problems : list of str
@@ -115,14 +114,13 @@ def file(name: str) -> Response:
 
 
 def _form(use_case: UseCase, registry: Registry) -> Form:
-    task = use_case.task
     models, problems = _models(use_case, registry)
     return Form(
         use_case=use_case,
         controls=[Control.of(feature, use_case.example.get(feature.name)) for feature in use_case.features],
         labels={column.name: column.title for column in use_case.columns},
         example_csv=write_csv([feature.name for feature in use_case.features], [use_case.example]),
-        outcomes=task.outcomes if isinstance(task, Classification) else (),
+        outcomes=use_case.task.outcomes,
         models=models,
         problems=problems,
     )

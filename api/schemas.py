@@ -1,9 +1,9 @@
 """marshmallow schemas of what the service takes and answers; those of queries are built from features."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from apiflask import Schema
 from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
@@ -13,6 +13,7 @@ from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.model_id import MODEL_ID
+from tabserve.tasks.base import AnswerPart, Task
 
 MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema knows no named groups
 
@@ -234,22 +235,80 @@ class RowErrorsSchema(AnswerSchema):
     count = Integer(required=True, validate=Range(min=1))
 
 
+TASKS = tuple(use_case.task for use_case in all_use_cases().values())
+
+
+class TaskField(Field[Any]):
+    """A part of an answer that tasks declare, as JSON Schema."""
+
+    def __init__(self, schema: Mapping[str, Any], *, required: bool) -> None:
+        super().__init__(required=required, metadata=dict(schema))
+
+
+def answer_columns(tasks: Collection[Task]) -> dict[str, Any]:
+    """The columns of the tasks' answers: lists with a value for each record, null for one at fault."""
+    by_name = _by_name((task, part) for task in tasks for part in task.answer_parts)
+    null = {"type": "null"}
+    return {
+        name: TaskField(
+            {
+                "type": "array",
+                "items": {"anyOf": [*_different(parts), null]},
+                "minItems": 1,
+                "description": f"For each record {_in_words(parts)}; null for one at fault",
+            },
+            required=len({task.kind for task, _ in parts}) == len({task.kind for task in tasks}),
+        )
+        for name, parts in by_name.items()
+    }
+
+
+def answer_result(tasks: Collection[Task]) -> Any:
+    """The result of one record, whatever the task."""
+    parts = _by_name((task, part) for task in tasks for part in task.answer_parts)["result"]
+    schema = {"anyOf": _different(parts), "description": f"As predictions answer: {_in_words(parts)}"}
+    return TaskField(schema, required=True)
+
+
+def answer_scores(tasks: Collection[Task]) -> dict[str, Any]:
+    """The tasks' headline metrics of records whose outcome is known."""
+    parts = {task.answer_score.name: task.answer_score for task in tasks}
+    return {
+        name: TaskField({**part.schema, "description": part.description}, required=False)
+        for name, part in parts.items()
+    }
+
+
+def _by_name(parts: Iterable[tuple[Task, AnswerPart]]) -> dict[str, list[tuple[Task, AnswerPart]]]:
+    by_name: dict[str, list[tuple[Task, AnswerPart]]] = {}
+    for task, part in parts:
+        by_name.setdefault(part.name, []).append((task, part))
+    return by_name
+
+
+def _different(parts: Iterable[tuple[Task, AnswerPart]]) -> list[Mapping[str, Any]]:
+    schemas: list[Mapping[str, Any]] = []
+    for _, part in parts:
+        if part.schema not in schemas:
+            schemas.append(part.schema)
+    return schemas
+
+
+def _in_words(parts: Iterable[tuple[Task, AnswerPart]]) -> str:
+    words = {task.kind: part.description for task, part in parts}
+    return " or ".join(f"{description} ({kind})" for kind, description in words.items())
+
+
 class PredictionSchema(AnswerSchema):
-    """The answer to records, in their order."""
+    """The answer to records, in their order; `probability` is there where classes are predicted."""
+
+    class Meta(AnswerSchema.Meta):
+        """What the tasks add."""
+
+        include: ClassVar = answer_columns(TASKS)
 
     model = ModelIdField(required=True, metadata={"description": "The model that answered"})
     version = String(required=True, metadata={"description": "Version of the program that trained it"})
-    result = List(
-        Float(allow_none=True),
-        required=True,
-        validate=Length(min=1),
-        metadata={"description": "Decision (0 or 1) or value of each record; null for one at fault"},
-    )
-    probability = List(
-        Float(allow_none=True, validate=Range(min=0, max=1)),
-        validate=Length(min=1),
-        metadata={"description": "Probability behind each decision; classification only"},
-    )
     errors = Nested(
         RowErrorsSchema,
         required=True,
@@ -261,18 +320,14 @@ class PredictionSchema(AnswerSchema):
 class ScoredPredictionSchema(PredictionSchema):
     """The answer to records, and how good it is when their outcome is known."""
 
-    auc_score = Float(
-        allow_none=True,
-        validate=Range(min=0, max=1),
-        metadata={"description": "ROC AUC of the probabilities; null when all outcomes are the same"},
-    )
-    r2_score = Float(
-        allow_none=True, validate=Range(max=1), metadata={"description": "R² of the values; regression only"}
-    )
+    class Meta(PredictionSchema.Meta):
+        """What the tasks add."""
+
+        include: ClassVar = {**answer_columns(TASKS), **answer_scores(TASKS)}
 
 
 class ReasonSchema(AnswerSchema):
-    """A column that pushed a score up or down."""
+    """A column that raised or lowered a prediction."""
 
     feature = String(required=True, metadata={"description": "A feature or a column derived from features"})
     reason = String(required=True, metadata={"description": "What the record says, in words"})
@@ -285,10 +340,12 @@ class ReasonSchema(AnswerSchema):
 
 
 class ExplanationSchema(AnswerSchema):
-    """How a score came about."""
+    """How a prediction came about."""
 
-    result = Float(required=True, metadata={"description": "The decision (0 or 1) or value, as predictions answer"})
-    score = Float(required=True, metadata={"description": "The probability or value that predictions answer with"})
+    result = answer_result(TASKS)
+    score = Float(
+        required=True, metadata={"description": "The value or probability that is predicted; of a label, its own"}
+    )
     raw_score = Float(required=True, metadata={"description": "The sum of base value and contributions"})
     base_value = Float(required=True, metadata={"description": "What is the same for all records"})
     contributions = Dict(
@@ -299,20 +356,20 @@ class ExplanationSchema(AnswerSchema):
         required=True,
         validate=Length(max=4),
         metadata={
-            "description": "Columns that pushed the score towards the decision (up for 1, down for 0), most first; "
-            "of a regression, those that raised the value"
+            "description": "Columns that speak for the result, most first: that raised the probability for a 1 and "
+            "lowered it for a 0; of a label, that raised its raw score; of a regression, that raised the value"
         },
     )
     counter_reasons = List(
         Nested(ReasonSchema),
         required=True,
         validate=Length(max=4),
-        metadata={"description": "Columns that pushed the other way, most first"},
+        metadata={"description": "Columns that speak against it, most first"},
     )
 
 
 class ExplanationsSchema(AnswerSchema):
-    """How the scores of records came about, in the records' order."""
+    """How the predictions of records came about, in the records' order."""
 
     model = ModelIdField(required=True, metadata={"description": "The model that is explained"})
     version = String(required=True, metadata={"description": "Version of the program that trained it"})

@@ -39,9 +39,7 @@ SEED = 2026  # of the cross-validations here: their folds differ from those that
 def fold_scores(model: Model, X: Matrix, y: Vector, columns: Columns, folds: Sequence[Fold]) -> Vector:
     """AUC of a model on each fold, shape (n_folds,)."""
     fitted = [clone(model).fit(X[rows], y[rows], columns) for rows, _ in folds]
-    return np.array(
-        [roc_auc(y[rows], one.predict_score(X[rows])) for one, (_, rows) in zip(fitted, folds, strict=True)]
-    )
+    return np.array([roc_auc(y[rows], one.predict(X[rows])) for one, (_, rows) in zip(fitted, folds, strict=True)])
 
 
 def repeated(values: Vector) -> str:
@@ -66,7 +64,7 @@ def main() -> None:
         "logistic baseline": (use_case, use_case.baseline),
     }
     hold_out = tuned.predict(test)
-    low, high = bootstrap_intervals(test.y, hold_out, use_case.task.metrics, plan.seed)["roc_auc"]
+    low, high = bootstrap_intervals(test.y, hold_out, lambda y, of: {"roc_auc": roc_auc(y, of)}, plan.seed)["roc_auc"]
 
     lines = [
         "# How good tuning is on the credit data",
@@ -119,7 +117,7 @@ def nested(use_case: UseCase, algorithm: Algorithm, whole: Part, plan: Plan) -> 
             pipeline = clone(use_case.pipeline(algorithm))
             X = pipeline.fit_transform_encoded(inner.X)
             model = clone(algorithm.model).fit(X, inner.y, pipeline.columns_)
-            predicted = model.predict_score(pipeline.transform_encoded(outer.X))
+            predicted = model.predict(pipeline.transform_encoded(outer.X))
         scores.append(roc_auc(outer.y, predicted))
     return float(np.mean(scores))
 

@@ -88,7 +88,7 @@ def main() -> None:
     settings = Settings.from_environment()
     service = create_app(replace(settings, auth_required=False))
     artifact = service.extensions["predictor"].resolve("credit")
-    transform, predict = artifact.pipeline.transform, joblib.load(options.model).predict_score
+    transform, predict = artifact.pipeline.transform, joblib.load(options.model).predict
     lists = [[orjson.loads(body)] for body in bodies]
     matrices = [transform(one) for one in lists]
 

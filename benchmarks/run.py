@@ -31,6 +31,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import RegistrySettings
 from tabserve.tables.reader import read_training_table
+from tabserve.tasks.binary import threshold_of
 from tabserve.transformers import RemapTarget
 
 from benchmarks.report import write_report
@@ -180,7 +181,7 @@ def make_services(materials: Materials) -> dict[str, Service]:
     registry = {"MODEL_REGISTRY": str(materials.folder / "models")}
     model = {
         "TUTORIAL_MODEL": str(materials.folder / "model.txt"),
-        "TUTORIAL_THRESHOLD": repr(materials.artifact.model.threshold_),
+        "TUTORIAL_THRESHOLD": repr(threshold_of(materials.artifact.decision).value),
     }
     return {
         "floor": Service("Floor: empty Flask route", floor, "/flask"),
@@ -201,7 +202,7 @@ def check_answers(service: Service, materials: Materials) -> None:
             path = service.one_row if rows == 1 else service.rows
             for body, expected in zip(bodies, materials.expected[rows], strict=True):
                 answer = running.predict(path, body)
-                right = {"probability": expected, "result": expected >= materials.artifact.model.threshold_}
+                right = {"probability": expected, "result": expected >= threshold_of(materials.artifact.decision).value}
                 if not all(np.array_equal(answer[name], values) for name, values in right.items()):
                     raise SystemExit(f"{service.title}: its answer to {rows} row(s) is not LightGBM's.")
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Vector: TypeAlias = npt.NDArray[np.float64]
-Metric: TypeAlias = Callable[[Vector, Vector], float]  # of targets and scores; higher is better
+Predictions: TypeAlias = npt.NDArray[
+    np.float64
+]  # of a model: (n_rows,) or, of more classes than two, (n_rows, n_classes)
+Metric: TypeAlias = Callable[[Vector, Predictions], float]  # of targets and predictions; higher is better
 Record: TypeAlias = Mapping[str, Any]
 Records: TypeAlias = "Sequence[Record] | pd.DataFrame"

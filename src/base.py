@@ -49,7 +49,7 @@ class Estimator:
         """Raise `NotFittedError` unless `fit` was called."""
         # from the end: what fit sets comes after what the constructor set, and this is asked at every prediction
         for name in reversed(vars(self)):
-            if name[-1] == "_" and name[0] != "_" and name != "threshold_":  # which training sets, and not fit
+            if name[-1] == "_" and name[0] != "_":
                 return
         raise NotFittedError(self)
 

@@ -295,7 +295,7 @@ class NotExplainableError(TabserveError):
     """
 
     def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(f"This model, {kind}, cannot explain its scores: {reason}.")
+        super().__init__(f"This model, {kind}, cannot explain its predictions: {reason}.")
 
 
 class InterruptedTrainingError(TabserveError):

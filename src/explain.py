@@ -1,4 +1,4 @@
-"""explain: what each column contributed to a score, and in words what speaks for the answer and what against it."""
+"""explain: what each column contributed to a prediction, and in words what speaks for the result or against it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from tabserve.aliases import Matrix, Record, Vector
 from tabserve.errors import NothingToPredictError
-from tabserve.models.base import Classifier
 from tabserve.registry.artifact import Artifact
 
 MOST_REASONS = 4
@@ -15,7 +14,7 @@ ROUNDING = 1e-9  # the share of all that was added up below which a contribution
 
 @dataclass(frozen=True)
 class Reason:
-    """A column that pushed a score up or down.
+    """A column that raised or lowered a prediction.
 
     Parameters
     ----------
@@ -37,29 +36,31 @@ class Reason:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a score came about.
+    """How a prediction came about.
 
     Parameters
     ----------
-    result : int or float
-        What predictions answer with: the decision, 0 or 1, or the value.
+    result : int, float or str
+        What predictions answer with: the decision, 0 or 1, the label, or the value.
     score : float
-        The model's score: a probability or a value.
+        What the model predicts: the probability of a 1 or of the label, or the value.
     raw_score : float
-        The sum of base value and contributions, from which the model makes the score: log-odds of a classifier, the
-        logarithm of a count, the value of any other regressor before it is raised to a floor.
+        The sum of base value and contributions, from which the model makes the prediction: log-odds of a classifier,
+        the label's raw score before softmax, the logarithm of a count, the value of any other regressor before it is
+        raised to a floor.
     base_value : float
         The part of the raw score that is the same for all records.
     contributions : dict
         What each column added, by name: the features, then the derived columns; 0 for one that the model does not see.
     reasons : list of Reason
-        At most four columns that pushed the score towards the decision, up for 1 and down for 0, most first. A value
-        is no decision: of a regression, the columns that raised it.
+        At most four columns that speak for the result, most first: of a decision, those that raised the probability
+        of a 1, or lowered it for a 0; of a label, those that raised its raw score. A value is no decision: of a
+        regression, the columns that raised it.
     counter_reasons : list of Reason
         At most four that pushed the other way, most first.
     """
 
-    result: float
+    result: float | str
     score: float
     raw_score: float
     base_value: float
@@ -69,7 +70,7 @@ class Explanation:
 
 
 def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
-    """Explain the scores of records.
+    """Explain the predictions of records.
 
     Parameters
     ----------
@@ -90,33 +91,36 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
     InvalidRecordsError
         When records are at fault.
     NotExplainableError
-        When the model's score cannot be split into what each column contributes.
+        When the model's predictions cannot be split into what each column contributes.
     """
     if not records:
         raise NothingToPredictError
     encoded = artifact.encoder.transform(records)
     matrix = artifact.pipeline.transform_encoded(encoded)
-    contributions = _by_column(artifact, artifact.model.contributions(matrix))
-    scores = artifact.model.predict_score(matrix)
-    results = artifact.model.answer(scores)["result"]
+    predictions = artifact.model.predict(matrix)
+    explained = artifact.task.explained(predictions, artifact.model.contributions(matrix), artifact.decision)
+    results = artifact.task.answer(predictions, artifact.decision)["result"]
+    contributions = _by_column(artifact, explained.contributions).tolist()
     return [
         _explanation(artifact, *one)
-        for one in zip(results, scores.tolist(), encoded, contributions.tolist(), strict=True)
+        for one in zip(
+            results, explained.predictions.tolist(), encoded, contributions, explained.signs.tolist(), strict=True
+        )
     ]
 
 
-def _explanation(artifact: Artifact, result: float, score: float, row: Vector, parts: Sequence[float]) -> Explanation:
+def _explanation(
+    artifact: Artifact, result: float | str, score: float, row: Vector, parts: Sequence[float], sign: float
+) -> Explanation:
     names = [column.name for column in artifact.encoder.columns]
-    up, down = _reasons(artifact, row, parts, 1), _reasons(artifact, row, parts, -1)
-    is_lowered = isinstance(artifact.model, Classifier) and not result
     return Explanation(
         result=result,
         score=score,
         raw_score=sum(parts),
         base_value=parts[-1],
         contributions=dict(zip(names, parts[:-1], strict=True)),
-        reasons=down if is_lowered else up,
-        counter_reasons=up if is_lowered else down,
+        reasons=_reasons(artifact, row, parts, sign),
+        counter_reasons=_reasons(artifact, row, parts, -sign),
     )
 
 
@@ -126,8 +130,8 @@ def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
     return np.hstack([by_column, contributions[:, -1:]])
 
 
-def _reasons(artifact: Artifact, row: Vector, parts: Sequence[float], sign: int) -> list[Reason]:
-    """The columns of an encoded record that pushed its score up most or, for the sign -1, down most.
+def _reasons(artifact: Artifact, row: Vector, parts: Sequence[float], sign: float) -> list[Reason]:
+    """The columns of an encoded record that raised its raw score most or, for the sign -1, lowered it most.
 
     The last of the parts is the base value.
     """

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tabserve.aliases import Record, Vector
+from tabserve.aliases import Predictions, Record
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.registry.artifact import Artifact
-from tabserve.tasks.base import Task
 
 
 class Prediction(NamedTuple):
@@ -17,14 +16,14 @@ class Prediction(NamedTuple):
     ----------
     columns : dict of list
         `result` and what goes with it; each has one entry for each record, None for one at fault.
-    scores : ndarray, shape (n_good_rows,)
-        The scores behind the answers.
+    predictions : ndarray, shape (n_good_rows,) or (n_good_rows, n_classes)
+        What the model gave, from which the answers follow.
     good, faulty : list of int
         Positions of the records that were predicted and of those that could not be.
     """
 
     columns: dict[str, list[Any]]
-    scores: Vector
+    predictions: Predictions
     good: Sequence[int]
     faulty: Sequence[int]
 
@@ -68,30 +67,30 @@ def make_prediction(
         if not partial:
             raise InvalidRecordsError(faulty)
         return _predict_others(artifact, records, faulty)
-    scores = artifact.model.predict_score(matrix)
-    return Prediction(artifact.model.answer(scores), scores, range(len(records)), faulty)
+    predictions = artifact.model.predict(matrix)
+    columns = artifact.task.answer(predictions, artifact.decision)
+    return Prediction(columns, predictions, range(len(records)), faulty)
 
 
 def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Sequence[int]) -> Prediction:
     """Predict the records that are not at fault, and leave the others' places empty."""
     good = sorted(set(range(len(records))).difference(faulty))
-    matrix = artifact.pipeline.transform([records[position] for position in good])
-    scores = artifact.model.predict_score(matrix) if good else np.empty(0)
-    columns = artifact.model.answer(scores)
-    return Prediction(
-        {name: _spread(column, good, len(records)) for name, column in columns.items()}, scores, good, faulty
-    )
+    if not good:
+        nothing = {part.name: [None] * len(records) for part in artifact.task.answer_parts}
+        return Prediction(nothing, np.empty(0), good, faulty)
+    predictions = artifact.model.predict(artifact.pipeline.transform([records[position] for position in good]))
+    columns = artifact.task.answer(predictions, artifact.decision)
+    spread = {name: _spread(column, good, len(records)) for name, column in columns.items()}
+    return Prediction(spread, predictions, good, faulty)
 
 
-def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequence[Any]) -> float | None:
-    """The task's headline metric on the predicted records whose outcome is known.
+def measure(artifact: Artifact, prediction: Prediction, target: Sequence[Any]) -> float | None:
+    """The model's headline metric on the predicted records whose outcome is known.
 
     Parameters
     ----------
     artifact : Artifact
         The model that predicted.
-    task : Task
-        What it is measured by.
     prediction : Prediction
         What it answered.
     target : sequence
@@ -111,7 +110,8 @@ def measure(artifact: Artifact, task: Task, prediction: Prediction, target: Sequ
     known = [place for place, outcome in enumerate(outcomes) if outcome is not None]
     if not known:
         return None
-    value = task.metric(artifact.target.transform([outcomes[place] for place in known]), prediction.scores[known])
+    y = artifact.target.transform([outcomes[place] for place in known])
+    value = artifact.task.metric(y, prediction.predictions[known])
     return value if np.isfinite(value) else None
 
 

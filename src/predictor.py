@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
 from tabserve.columns.features import Feature
-from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import FileLimitError, InvalidFieldsError, InvalidRecordsError, TooManyRowsError
 from tabserve.explain import Explanation, explain
 from tabserve.predict import Prediction, make_prediction, measure
@@ -206,8 +205,7 @@ class TablePrediction:
         """The headline metric by its name; None where it is undefined, and nothing for a table without outcomes."""
         if self.table.target is None:
             return {}
-        task = get_use_case(self.artifact.manifest.use_case).task
-        return {task.answer_name: measure(self.artifact, task, self.prediction, self.table.target)}
+        return {self.artifact.task.answer_score.name: measure(self.artifact, self.prediction, self.table.target)}
 
     def columns(self) -> dict[str, Iterable[Any]]:
         """The table's columns and then the answer's; what is wrong with rows is made while it is iterated over."""
@@ -215,7 +213,7 @@ class TablePrediction:
         columns: dict[str, Iterable[Any]] = {name: map(itemgetter(name), table.records) for name in table.columns}
         if table.target is not None:
             columns[target] = table.target
-        columns |= self.prediction.columns
+        columns |= self.artifact.task.as_table(self.prediction.columns)
         if self.prediction.faulty:
             columns["errors"] = _texts(self.artifact, table, frozenset(self.prediction.faulty))
         return columns

@@ -484,7 +484,7 @@ def test_a_setting_that_cannot_be_used_stops_the_service_at_its_start(tmp_path: 
 def test_eight_connections_at_once_get_their_own_answers(
     server: Server, artifact: Artifact, records: list[dict[str, Any]]
 ) -> None:
-    scores = artifact.model.predict_score(artifact.pipeline.transform(records)).tolist()
+    scores = artifact.model.predict(artifact.pipeline.transform(records)).tolist()
 
     def client(first: int) -> None:
         connection = connect(server)

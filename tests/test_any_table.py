@@ -22,7 +22,7 @@ from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
-from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
@@ -120,7 +120,7 @@ def some_classes(
     )
     gates = (SmallestMetric("roc_auc", random.choice([0.0, 0.6])), ChampionMargin("expected_cost", 9.0))
     declared = {
-        "task": Classification(CostMatrix(missed=2, false_alarm=1)),
+        "task": Binary(CostMatrix(missed=2, false_alarm=1)),
         "algorithms": algorithms,
         "groups": groups,
         "gates": (*gates, *(SmallestGroupRatio(group.feature, 0.1) for group in groups)),
@@ -177,5 +177,5 @@ def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samp
             assert [model_id for model_id in registry.list() if model_id not in before] == saved
             for model_id in saved:
                 artifact = registry.load(model_id)
-                scores = artifact.model.predict_score(artifact.pipeline.transform([case.use_case.example]))
+                scores = artifact.model.predict(artifact.pipeline.transform([case.use_case.example]))
                 assert math.isfinite(scores[0])

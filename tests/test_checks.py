@@ -14,7 +14,7 @@ from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupR
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import Lasso, LinearRegression
-from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.transformers import (
     Drop,
@@ -52,7 +52,7 @@ WORKS: dict[str, Any] = {
 LOGISTIC = Algorithm(name="linear", model=LogisticRegression(), transformers=LINEAR.transformers)
 SPECIES = Category(name="species", description="-", values=("setosa", "virginica"))
 CLASSES: dict[str, Any] = {
-    "task": Classification(CostMatrix(1, 1)),
+    "task": Binary(CostMatrix(1, 1)),
     "target": RemapTarget(SPECIES, classes={"setosa": 0, "virginica": 1}),
     "algorithms": (LOGISTIC,),
     "baseline": LOGISTIC,
@@ -161,7 +161,7 @@ def test_every_label_of_a_target_has_a_class_and_every_class_a_label() -> None:
 
 
 def test_two_outcomes_have_two_names() -> None:
-    task = Classification(CostMatrix(1, 1), outcomes=("no", "no"))
+    task = Binary(CostMatrix(1, 1), outcomes=("no", "no"))
     refused("a classification has two outcomes, with different names", **{**CLASSES, "task": task})
 
 
@@ -191,7 +191,10 @@ def test_every_metric_may_be_gated() -> None:
 
 
 def test_groups_are_of_decisions_and_cut_by_ascending_numbers() -> None:
-    refused("groups by 'grade' are compared by decisions, and this task makes none", groups=(GroupBy(feature="grade"),))
+    refused(
+        "groups by 'grade' are compared by decisions of 0 and 1, and this task makes none",
+        groups=(GroupBy(feature="grade"),),
+    )
     for groups, problem in (
         ((GroupBy(feature="colour", cuts=(1,)),), "only numbers can be cut into groups, and 'colour' is none"),
         ((GroupBy(feature="size", cuts=(5, 3)),), "the cuts of 'size' must ascend"),
@@ -289,7 +292,7 @@ def test_a_promise_of_a_derived_column_must_be_kept_too() -> None:
 
 @pytest.mark.parametrize("feature", [COLOUR, HOUR])
 def test_what_has_no_order_promises_nothing(feature: Any) -> None:
-    problem = f"'{feature.name}' has no order that a score could follow: leave its monotone out"
+    problem = f"'{feature.name}' has no order that a prediction could follow: leave its monotone out"
     refused(problem, features=promising(feature), **trees())
 
 

@@ -307,7 +307,7 @@ def test_a_record_is_answered_with_decision_and_probability(
     service: FlaskClient, artifact: Artifact, record: dict[str, Any], path: str
 ) -> None:
     answer = service.post(path, json=record)
-    score = artifact.model.predict_score(artifact.pipeline.transform([record]))[0]
+    score = artifact.model.predict(artifact.pipeline.transform([record]))[0]
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
     assert answer.json == {

@@ -1,6 +1,7 @@
 """Metrics, thresholds, intervals and gates."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ from tabserve.evaluation.metrics import (
     roc_auc,
 )
 from tabserve.tasks.base import Task
-from tabserve.tasks.binary import Classification, CostMatrix
-from tabserve.tasks.regression import Regression
+from tabserve.tasks.binary import Binary, CostMatrix, Threshold
+from tabserve.tasks.regression import AsPredicted, Regression
 
-TASK = Classification(CostMatrix(missed=5, false_alarm=1))
+TASK = Binary(CostMatrix(missed=5, false_alarm=1))
 Rows = tuple[np.ndarray, np.ndarray]
 
 some_score = st.sampled_from([0.0, 0.25, 0.5, np.nextafter(0.5, 1), 0.75, 1.0, 5e-324]) | st.floats(0, 1)  # ties
@@ -75,7 +76,7 @@ def test_a_ranking_metric_is_scikit_learn_s(ours: Callable, theirs: Callable, ro
 @given(rows=rows_of(st.sampled_from([0.01, 0.5, 0.99]) | st.floats(1e-6, 1 - 1e-6)), threshold=st.floats(0, 1))
 def test_the_other_metrics_are_scikit_learn_s(rows: Rows, threshold: float) -> None:
     y, scores = rows
-    values = TASK.metrics(y, scores, threshold)
+    values = TASK.metrics(y, scores, Threshold(threshold))
     decisions = scores >= threshold
     assert values["brier"] == pytest.approx(sklearn_metrics.mean_squared_error(y, scores))
     assert values["log_loss"] == pytest.approx(sklearn_metrics.log_loss(y, scores, labels=[0, 1]))
@@ -90,27 +91,26 @@ def test_the_other_metrics_are_scikit_learn_s(rows: Rows, threshold: float) -> N
 @settings(deadline=None)
 @given(rows=rows_of_both_classes)
 def test_the_gini_is_twice_the_auc_less_one(rows: Rows) -> None:
-    values = TASK.metrics(*rows)
+    values = TASK.metrics(*rows, Threshold(0.5))
     assert values["gini"] == pytest.approx(2 * values["roc_auc"] - 1)
 
 
-def test_metrics_of_decisions_are_there_only_with_a_threshold() -> None:
+def test_only_metrics_of_decisions_depend_on_the_threshold() -> None:
     y, scores = np.array([0.0, 1.0]), np.array([0.2, 0.4])
-    ranking = {"roc_auc", "gini", "pr_auc", "ks", "brier", "log_loss"}
-    assert TASK.metrics(y, scores).keys() == ranking
-    decided = TASK.metrics(y, scores, 0.3).keys()
-    assert decided - ranking == {"accuracy", "precision", "recall", "f1", "expected_cost"}
-    assert TASK.decision_metrics(y, scores, 0.3).keys() == decided - ranking
+    low, high = (TASK.metrics(y, scores, Threshold(value)) for value in (0.3, 0.5))
+    changed = {name for name in low if low[name] != high[name]}
+    assert changed == {"accuracy", "precision", "recall", "f1", "expected_cost"}
+    assert TASK.decision_metrics(y, np.array([0.0, 1.0])) == {name: low[name] for name in changed}
 
 
 def test_a_certain_score_that_is_wrong_has_a_finite_log_loss() -> None:
-    assert 30 < TASK.metrics(np.array([1.0, 0.0]), np.array([0.0, 1.0]))["log_loss"] < 40
+    assert 30 < TASK.metrics(np.array([1.0, 0.0]), np.array([0.0, 1.0]), Threshold(0.5))["log_loss"] < 40
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_a_metric_that_one_class_leaves_undefined_is_nan(label: float) -> None:
     y, scores = np.full(3, label), np.array([0.1, 0.5, 0.5])
-    values = TASK.metrics(y, scores, 0.5)
+    values = TASK.metrics(y, scores, Threshold(0.5))
     assert np.isnan([values["roc_auc"], values["gini"], values["ks"]]).all()
     assert np.isnan(values["pr_auc"]) == (label == 0)
     assert np.isfinite(
@@ -147,12 +147,14 @@ def test_an_expected_cost_counts_each_kind_of_mistake() -> None:
     assert CostMatrix(missed=5, false_alarm=1).expected(y, decisions) == 6 / 4
 
 
-def test_thresholds_come_from_all_out_of_fold_scores_the_cheapest_first() -> None:
+def test_thresholds_come_from_all_out_of_fold_predictions_and_the_cheapest_decides() -> None:
     y = np.array([0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
     out_of_fold = np.random.default_rng(1).random((3, 6))
-    thresholds = TASK.thresholds(y, out_of_fold)
+    decision = TASK.decide(y, out_of_fold)
+    thresholds = decision.alternatives
     pooled = np.tile(y, 3), out_of_fold.ravel()
     assert list(thresholds) == ["cost", "half", "roc_balanced"]
+    assert (decision.value, decision.chosen_by) == (thresholds["cost"], "cost")
     assert thresholds["cost"] == TASK.cost.cheapest_threshold(*pooled)
     assert thresholds["half"] == 0.5
     false_positives, true_positives, _ = sklearn_metrics.roc_curve(*pooled, drop_intermediate=False)
@@ -177,7 +179,7 @@ def test_every_metric_has_a_bootstrap_interval_that_covers_it(example: Rows) -> 
     y, scores = example[0], 1 / (1 + np.exp(-example[1]))
 
     def measure(y: np.ndarray, scores: np.ndarray) -> Metrics:
-        return TASK.metrics(y, scores, 0.6)
+        return TASK.metrics(y, scores, Threshold(0.6))
 
     intervals = bootstrap_intervals(y, scores, measure, seed=1, samples=300)
     assert intervals.keys() == measure(y, scores).keys()
@@ -199,9 +201,10 @@ def test_a_bootstrap_interval_depends_on_its_seed_only(example: Rows) -> None:
 
 
 def test_a_bootstrap_interval_is_the_same_whatever_else_is_measured(example: Rows) -> None:
-    together = bootstrap_intervals(*example, TASK.metrics, seed=1, samples=100)
-    assert together["roc_auc"] == interval(*example, roc_auc, seed=1, samples=100)
-    assert together["ks"] == interval(*example, kolmogorov_smirnov, seed=1, samples=100)
+    y, scores = example[0], 1 / (1 + np.exp(-example[1]))
+    together = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, Threshold(0.5)), seed=1, samples=100)
+    assert together["roc_auc"] == interval(y, scores, roc_auc, seed=1, samples=100)
+    assert together["ks"] == interval(y, scores, kolmogorov_smirnov, seed=1, samples=100)
 
 
 @pytest.mark.parametrize("metric", [roc_auc, average_precision, kolmogorov_smirnov])
@@ -217,7 +220,7 @@ def test_samples_of_equal_targets_are_left_out() -> None:
 
 def test_a_sample_is_left_out_only_for_the_metrics_that_it_leaves_undefined() -> None:
     y, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.1, 0.1])
-    intervals = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, 0.95), seed=0, samples=200)
+    intervals = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, Threshold(0.95)), seed=0, samples=200)
     assert intervals["roc_auc"] == (1, 1)
     assert intervals["accuracy"][1] == 1  # of the samples in which all are 0
 
@@ -371,7 +374,7 @@ def test_a_champion_is_compared_with_on_the_rows_that_it_takes() -> None:
 @pytest.mark.parametrize("task", [TASK, Regression()])
 def test_it_is_known_of_which_metrics_less_is_better(task: Task) -> None:
     y = np.array([0.0, 0, 1, 1])
-    right, wrong = task.metrics(y, y, 0.5), task.metrics(y, 1 - y, 0.5)
+    right, wrong = (task.metrics(y, scores, task.decide(y, y[None])) for scores in (y, 1 - y))
     assert {name for name in right if right[name] < wrong[name]} == LESS_IS_BETTER & set(task.metric_names)
 
 
@@ -426,13 +429,30 @@ def test_folds_are_stratified_and_judge_each_row_once_in_each_repeat() -> None:
 def test_too_few_rows_of_a_class_are_refused(
     train: tuple[int, int], hold_out: tuple[int, int], splits: int, problem: str
 ) -> None:
-    task = Classification(CostMatrix(1, 1), outcomes=("stays", "leaves"))
+    task = Binary(CostMatrix(1, 1), outcomes=("stays", "leaves"))
     with pytest.raises(TooFewRowsError, match=f"^There are too few rows to train on: {problem}"):
         task.check_parts(np.repeat([0.0, 1.0], train), np.repeat([0.0, 1.0], hold_out), splits)
 
 
 def test_as_many_rows_of_each_class_as_are_needed_are_enough() -> None:
     TASK.check_parts(np.repeat([0.0, 1.0], [10, 10]), np.repeat([0.0, 1.0], [5, 5]), splits=10)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "problem"),
+    [
+        (np.array([0.0, 1.0]), None),
+        (np.array([[0.0], [1.0]]), "not an array of floats of the shape (2,)"),
+        (np.array([0, 1]), "not an array of floats"),
+        ([0.0, 1.0], "not an array of floats"),
+        (np.array([np.nan, 1.0]), "not finite"),
+        (np.array([-0.1, 1.0]), "between 0 and 1"),
+        (np.array([0.0, 1.1]), "between 0 and 1"),
+    ],
+)
+def test_predictions_of_two_classes_are_probabilities(predictions: Any, problem: str | None) -> None:
+    found = TASK.prediction_problem(predictions, 2)
+    assert found is None if problem is None else problem in str(found)
 
 
 # regression
@@ -447,7 +467,7 @@ varied_numbers = numbers.filter(lambda rows: np.ptp(rows[0]) > 1e-3)
 @given(rows=varied_numbers)
 def test_the_metrics_of_numbers_are_scikit_learn_s(rows: Rows) -> None:
     assert r2(*rows) == pytest.approx(sklearn_metrics.r2_score(*rows), rel=1e-9, abs=1e-9)
-    assert NUMBERS.metrics(*rows) == {
+    assert NUMBERS.metrics(*rows, AsPredicted()) == {
         "r2": r2(*rows),
         "rmse": pytest.approx(sklearn_metrics.root_mean_squared_error(*rows)),
         "mae": pytest.approx(sklearn_metrics.mean_absolute_error(*rows)),
@@ -469,7 +489,7 @@ def test_targets_that_do_not_vary_have_no_r2(value: float, length: int) -> None:
     y = np.full(length, value)
     assert np.isnan(r2(y, np.arange(length) + 1.0))
     assert np.isnan(r2(y, y))
-    values = NUMBERS.metrics(y, y + 2)
+    values = NUMBERS.metrics(y, y + 2, AsPredicted())
     assert np.isnan(values["r2"])
     assert (values["rmse"], values["mae"]) == pytest.approx((2, 2))
 
@@ -482,17 +502,23 @@ def test_targets_whose_variance_is_too_small_for_floats_have_no_r2() -> None:
     assert np.isnan(r2(np.array([0.0, 5e-324]), np.array([0.0, 1.0])))
 
 
+def test_predictions_of_numbers_may_be_any_that_are_finite() -> None:
+    assert NUMBERS.prediction_problem(np.array([-1.0, 2.0]), 2) is None
+    assert "not finite" in str(NUMBERS.prediction_problem(np.array([np.inf, 2.0]), 2))
+
+
 def test_numbers_are_not_decided() -> None:
     y, scores = np.array([0.0, 1.0, 3.0]), np.array([0.5, 1.5, 2.0])
-    assert NUMBERS.metrics(y, scores, 0.5) == NUMBERS.metrics(y, scores)
-    assert NUMBERS.decision_metrics(y, scores, 0.5) == {}
-    assert NUMBERS.thresholds(y, scores[None]) == {}
+    decision = NUMBERS.decide(y, scores[None])
+    assert decision.decide(scores).tolist() == scores.tolist()
+    nothing = {"threshold": None, "threshold_choice": None, "thresholds": {}}
+    assert NUMBERS.thresholds(decision, {HOLD_OUT: (y, scores)}) == nothing
 
 
 @pytest.mark.parametrize("task", [TASK, NUMBERS], ids=["classification", "regression"])
 def test_the_headline_is_among_the_metrics_and_is_the_metric(task: Task) -> None:
     y, scores = np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.2, 0.6, 0.9, 0.7])
-    assert task.metrics(y, scores)[task.headline] == task.metric(y, scores)
+    assert task.metrics(y, scores, task.decide(y, scores[None]))[task.headline] == task.metric(y, scores)
 
 
 def test_folds_of_numbers_judge_each_row_once_in_each_repeat() -> None:

@@ -1,6 +1,5 @@
 """explain: exact contributions by column, and reasons, for and against, that are true, few and only of the model."""
 
-import copy
 import dataclasses
 import random
 from collections.abc import Sequence
@@ -26,6 +25,8 @@ from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.tables.reader import read_training_table
+from tabserve.tasks.binary import Threshold
+from tabserve.tasks.regression import AsPredicted, Regression
 from tabserve.transformers import OneHot, RecordEncoder, Standardize, Transformer
 
 HOUR = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
@@ -45,7 +46,8 @@ def made_of(
     target = clone(credit.target)
     names = [feature.name for feature in features]
     X = pipeline.fit_transform([{name: record[name] for name in names} for record in table.records])
-    return Artifact({}, pipeline, target, clone(model).fit(X, target.fit_transform(table.target), pipeline.columns_))
+    fitted = clone(model).fit(X, target.fit_transform(table.target), pipeline.columns_)
+    return Artifact({}, pipeline, target, fitted, credit.task, Threshold(0.5))
 
 
 def named(columns: Sequence[Any], *names: str) -> list[Any]:
@@ -85,9 +87,9 @@ def test_contributions_are_named_by_feature_and_derived_column_in_their_order(
 
 
 def test_the_score_is_that_of_a_prediction_before_and_after(classifier: Artifact, records: Any) -> None:
-    before = make_prediction(classifier, records[:200]).scores.tolist()
+    before = make_prediction(classifier, records[:200]).predictions.tolist()
     assert [explanation.score for explanation in explain(classifier, records[:200])] == before
-    assert make_prediction(classifier, records[:200]).scores.tolist() == before
+    assert make_prediction(classifier, records[:200]).predictions.tolist() == before
 
 
 def test_a_contribution_is_what_the_model_says_of_its_columns(baseline: Artifact, record: Any) -> None:
@@ -148,12 +150,8 @@ def test_reasons_pushed_towards_the_decision_that_was_made_and_counter_reasons_a
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.1])
-def test_the_threshold_of_the_model_says_which_reasons_come_first(
-    artifact: Artifact, record: Any, threshold: float
-) -> None:
-    model = copy.copy(artifact.model)
-    model.threshold_ = threshold
-    (explanation,) = explain(dataclasses.replace(artifact, model=model), [record])
+def test_the_threshold_says_which_reasons_come_first(artifact: Artifact, record: Any, threshold: float) -> None:
+    (explanation,) = explain(dataclasses.replace(artifact, decision=Threshold(threshold)), [record])
     assert explanation.result == (threshold == 0)
     assert told(explanation.reasons) == pushing(explanation, 1 if threshold == 0 else -1)
     assert told(explanation.counter_reasons) == pushing(explanation, -1 if threshold == 0 else 1)
@@ -168,7 +166,7 @@ class Told(Regressor):
     def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
         return self
 
-    def predict_score(self, X: Matrix) -> Vector:
+    def predict(self, X: Matrix) -> Vector:
         return self.contributions(X).sum(axis=1)
 
     def contributions(self, X: Matrix) -> Matrix:
@@ -179,7 +177,7 @@ class Told(Regressor):
 def test_what_rounding_leaves_is_no_reason_whatever_the_unit(credit: UseCase, record: Any, scale: float) -> None:
     parts = [scale, -scale, 3e-11 * scale, -3e-11 * scale, *[0.0] * 16, 0.0]
     pipeline = Pipeline(RecordEncoder(credit.features).fit())
-    (explanation,) = explain(Artifact({}, pipeline, credit.target, Told(parts)), [record])
+    (explanation,) = explain(Artifact({}, pipeline, credit.target, Told(parts), Regression(), AsPredicted()), [record])
     assert told(explanation.reasons) == [("checking_balance", scale)]
     assert told(explanation.counter_reasons) == [("months_loan_duration", -scale)]
 
@@ -279,7 +277,8 @@ def test_a_use_case_without_words_gets_label_and_value(credit: UseCase) -> None:
     sent = [{"loan_amount": 100.0 * i, "months": 8} for i in range(1, 41)]
     X = pipeline.fit_transform(sent)
     model = LgbClassifier(num_rounds=3, min_data_in_leaf=2).fit(X, (X[:, 0] > 2000).astype(float))
-    high, missing = explain(Artifact({}, pipeline, credit.target, model), [sent[-1], {"months": 3}])
+    artifact = Artifact({}, pipeline, credit.target, model, credit.task, Threshold(0.5))
+    high, missing = explain(artifact, [sent[-1], {"months": 3}])
     assert [reason.text for reason in high.reasons] == ["Loan amount: 4000"]
     assert {reason.text for reason in all_reasons(missing)} <= {"Loan amount: not given", "Monthly share: not given"}
 
@@ -327,7 +326,7 @@ def test_a_count_is_explained_by_what_raised_it_and_what_lowered_it(
 ) -> None:
     model = bikes_models(trained)[f"bikes-{name}"]
     hours = read_training_table(bikes.path, bikes.features, bikes.target.feature).records[::100]
-    for explanation, score in zip(explain(model, hours), make_prediction(model, hours).scores, strict=True):
+    for explanation, score in zip(explain(model, hours), make_prediction(model, hours).predictions, strict=True):
         assert explanation.score == score
         assert list(explanation.contributions) == [*HOUR, "year", "season", "weekend"]
         total = explanation.base_value + sum(explanation.contributions.values())

@@ -78,8 +78,13 @@ SCORES = np.array([0.2, 0.6, 0.5, 0.9, 0.1, 0.4, 0.7, 0.3])
 GROUPS = ["young"] * 4 + ["old"] * 4
 
 
+def compared(y: np.ndarray, probabilities: np.ndarray, threshold: float, groups: list[str]) -> GroupComparison:
+    """The comparison of groups when a probability from the threshold on is refused."""
+    return compare_groups(y, probabilities, (probabilities >= threshold).astype(np.float64), groups)
+
+
 def test_groups_are_compared_by_pencil_and_paper() -> None:
-    comparison = compare_groups(Y, SCORES, 0.5, GROUPS)
+    comparison = compared(Y, SCORES, 0.5, GROUPS)
     assert comparison.values["young"] == {
         "rows": 4,
         "share_of_1": 0.5,
@@ -104,7 +109,7 @@ def test_groups_are_compared_by_pencil_and_paper() -> None:
 
 def test_of_several_groups_the_two_furthest_apart_are_compared() -> None:
     y, scores = np.zeros(12), np.array([0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
-    comparison = compare_groups(y, scores, 0.5, ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    comparison = compared(y, scores, 0.5, ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
     rates = {group: values["selection_rate"] for group, values in comparison.values.items()}
     assert rates == {"a": 0.25, "b": 0.5, "c": 1}
     assert comparison.disparate_impact == 0.25
@@ -113,7 +118,7 @@ def test_of_several_groups_the_two_furthest_apart_are_compared() -> None:
 
 def test_a_score_that_reaches_the_threshold_is_refused() -> None:
     rates = [
-        compare_groups(Y, SCORES, threshold, ["all"] * 8).values["all"]["selection_rate"]
+        compared(Y, SCORES, threshold, ["all"] * 8).values["all"]["selection_rate"]
         for threshold in (0.5, np.nextafter(0.5, 1))
     ]
     assert rates == [4 / 8, 5 / 8]
@@ -122,7 +127,7 @@ def test_a_score_that_reaches_the_threshold_is_refused() -> None:
 @pytest.mark.parametrize(("outcome", "opportunity"), [(1.0, None), (0.0, 0.5)])
 def test_what_one_outcome_leaves_undefined_is_none(outcome: float, opportunity: float | None) -> None:
     y = np.where(np.array(GROUPS) == "young", Y, outcome)
-    comparison = compare_groups(y, SCORES, 0.35, GROUPS)
+    comparison = compared(y, SCORES, 0.35, GROUPS)
     old = comparison.values["old"]
     assert old["roc_auc"] is None
     assert old["opportunity"] == opportunity
@@ -133,13 +138,13 @@ def test_what_one_outcome_leaves_undefined_is_none(outcome: float, opportunity: 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.1])
 def test_where_no_group_has_a_favourable_outcome_there_is_no_opportunity(threshold: float) -> None:
-    comparison = compare_groups(np.ones(8), SCORES, threshold, GROUPS)
+    comparison = compared(np.ones(8), SCORES, threshold, GROUPS)
     assert [values["opportunity"] for values in comparison.values.values()] == [None, None]
     assert comparison.equal_opportunity_difference is None
 
 
 def test_where_everybody_is_refused_there_is_no_ratio() -> None:
-    comparison = compare_groups(Y, SCORES, 0.0, GROUPS)
+    comparison = compared(Y, SCORES, 0.0, GROUPS)
     assert comparison.disparate_impact is None
     assert comparison.equal_opportunity_difference == 0
     assert math.isnan(smallest_ratios({"age": comparison})["age"])
@@ -147,8 +152,8 @@ def test_where_everybody_is_refused_there_is_no_ratio() -> None:
 
 def test_where_one_group_is_refused_the_ratio_is_0_and_where_nobody_is_1() -> None:
     scores = np.where(np.array(GROUPS) == "young", 0.9, SCORES)
-    assert compare_groups(Y, scores, 0.5, GROUPS).disparate_impact == 0
-    assert compare_groups(Y, SCORES, 1.1, GROUPS).disparate_impact == 1
+    assert compared(Y, scores, 0.5, GROUPS).disparate_impact == 0
+    assert compared(Y, SCORES, 1.1, GROUPS).disparate_impact == 1
 
 
 @pytest.mark.parametrize("cuts", [(20240107, 20240114, 20240121), (0.1, 0.1 + 0.2, 0.3 + 1e-9), (2**60, 2**60 + 1)])
@@ -163,7 +168,7 @@ def test_a_value_that_is_called_not_given_is_another_group_than_missing_ones() -
 
 
 def test_one_group_is_compared_with_nobody() -> None:
-    comparison = compare_groups(Y, SCORES, 0.5, ["all"] * 8)
+    comparison = compared(Y, SCORES, 0.5, ["all"] * 8)
     assert list(comparison.values) == ["all"]
     assert (comparison.disparate_impact, comparison.equal_opportunity_difference) == (None, None)
     ratios = smallest_ratios({"sex": comparison})
@@ -172,7 +177,7 @@ def test_one_group_is_compared_with_nobody() -> None:
 
 
 def test_each_grouping_has_its_ratio() -> None:
-    comparisons = {"age": compare_groups(Y, SCORES, 0.5, GROUPS), "all": compare_groups(Y, SCORES, 0.5, ["all"] * 8)}
+    comparisons = {"age": compared(Y, SCORES, 0.5, GROUPS), "all": compared(Y, SCORES, 0.5, ["all"] * 8)}
     assert smallest_ratios(comparisons) == {"age": pytest.approx(1 / 3), "all": pytest.approx(math.nan, nan_ok=True)}
     assert smallest_ratios({}) == {}
 
@@ -191,7 +196,7 @@ def test_groups_are_compared_as_by_fairlearn_and_scikit_learn(
 ) -> None:
     y, scores = np.array([one[0] for one in people]), np.array([one[1] for one in people])
     groups = np.array([one[2] for one in people])
-    comparison = compare_groups(y, scores, threshold, groups.tolist())
+    comparison = compared(y, scores, threshold, groups.tolist())
     accepted = (scores < threshold).astype(int)
     assert comparison.values.keys() == set(groups)
     for group, values in comparison.values.items():
@@ -218,7 +223,7 @@ def test_groups_are_compared_as_by_fairlearn_and_scikit_learn(
 @given(people=people)
 def test_a_comparison_is_plain_json_without_nan(people: list[tuple[float, float, str]]) -> None:
     y, scores, groups = (list(column) for column in zip(*people, strict=True))
-    comparison = compare_groups(np.array(y), np.array(scores), 0.5, groups)
+    comparison = compared(np.array(y), np.array(scores), 0.5, groups)
     plain = dataclasses.asdict(comparison)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 

@@ -12,7 +12,7 @@ from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate, SmallestMetric
 from tabserve.models.lightgbm import LgbRegressor
 from tabserve.models.scikit import LinearRegression
-from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import RemapTarget, Target
 from tabserve.tuning import Real, Whole
 
@@ -28,8 +28,8 @@ NO_NUMBERS: list[Any] = ["0.7", None, float("nan"), float("inf"), True, 10**400,
         *(lambda bad=bad: CostMatrix(1, bad) for bad in [*NO_NUMBERS, -1]),
         *(lambda bad=bad: CostMatrix(bad, 1) for bad in [*NO_NUMBERS, -1]),
         lambda: CostMatrix(0, 0),
-        lambda: Classification(None),
-        lambda: Classification(CostMatrix(1, 1), outcomes=("good", "bad", "ugly")),
+        lambda: Binary(None),
+        lambda: Binary(CostMatrix(1, 1), outcomes=("good", "bad", "ugly")),
         *(lambda bad=bad: Real(bad, 2) for bad in NO_NUMBERS),
         *(lambda bad=bad: Number(name="x", description="-", low=bad, high=9) for bad in NO_NUMBERS),
         lambda: Number(name="x", description="-", low=0, high=9, reason="{value[0]}"),

@@ -27,10 +27,17 @@ from tabserve.columns.derived import Grouping
 from tabserve.columns.features import Category, Integer, Number, OrderedCategory
 from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
-from tabserve.evaluation.metrics import r2, roc_auc
-from tabserve.models.base import Classifier, Model, Regressor
-from tabserve.models.lightgbm import MAX_ROUNDS, LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
-from tabserve.models.linear import LogisticRegression
+from tabserve.evaluation.metrics import r2, roc_auc, roc_auc_ovr
+from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
+from tabserve.models.lightgbm import (
+    MAX_ROUNDS,
+    LgbClassifier,
+    LgbCountRegressor,
+    LgbModel,
+    LgbMulticlassClassifier,
+    LgbRegressor,
+)
+from tabserve.models.linear import LogisticRegression, MultinomialRegression
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
 from tabserve.transformers import (
@@ -60,6 +67,7 @@ X = np.column_stack([generator.normal(size=(200, 3)), generator.integers(0, 6, 2
 CHANCE = 1 / (1 + np.exp(-X[:, 0] - 1.5 * (X[:, 3] % 2)))  # rises with column 0; jumps to and fro along column 3
 y = (generator.random(200) < CHANCE).astype(float)
 counts = generator.poisson(3 * CHANCE).astype(float)
+labels = y + (generator.random(200) < np.where(X[:, 1] > 0, 0.8, 0.2))  # 0, 1 and 2
 COLUMNS = (
     MatrixColumn(Number(name="a", description="", low=-9, high=9, monotone=1)),
     *(MatrixColumn(Number(name=name, description="", low=-9, high=9)) for name in "bc"),
@@ -81,6 +89,10 @@ CLASSIFIERS: list[Classifier] = [
     LgbClassifier(num_rounds=5, bagging_fraction=0.7, seed=3),
     LogisticRegression(C=0.3),
 ]
+MULTICLASS_CLASSIFIERS: list[MulticlassClassifier] = [
+    LgbMulticlassClassifier(num_rounds=5, bagging_fraction=0.7, seed=3),
+    MultinomialRegression(C=0.3),
+]
 REGRESSORS: list[Regressor] = [
     LgbRegressor(num_rounds=20, bagging_fraction=0.7, seed=3),
     LgbCountRegressor(num_rounds=20, feature_fraction_bynode=0.5, seed=3),
@@ -89,15 +101,15 @@ REGRESSORS: list[Regressor] = [
     SVR(C=2.0, gamma=0.3, epsilon=0.2, floor=0),
     DecisionTreeRegressor(max_depth=4, min_samples_leaf=3, seed=5),
 ]
-MODELS: list[Model] = [*CLASSIFIERS, *REGRESSORS]
+MODELS: list[Model] = [*CLASSIFIERS, *MULTICLASS_CLASSIFIERS, *REGRESSORS]
 every_estimator = pytest.mark.parametrize(
     "prototype",
     [*(transformer for transformer, _ in TRANSFORMERS), *MODELS],
     ids=lambda estimator: type(estimator).__name__,
 )
-every_model, every_classifier, every_regressor = (
+every_model, every_classifier, every_multiclass_classifier, every_regressor = (
     pytest.mark.parametrize("prototype", prototypes, ids=lambda model: type(model).__name__)
-    for prototypes in (MODELS, CLASSIFIERS, REGRESSORS)
+    for prototypes in (MODELS, CLASSIFIERS, MULTICLASS_CLASSIFIERS, REGRESSORS)
 )
 every_explainable_model = pytest.mark.parametrize(
     "prototype", [model for model in MODELS if not isinstance(model, SVR)], ids=lambda model: type(model).__name__
@@ -112,16 +124,18 @@ def fitted(prototype: Estimator) -> Any:
 
 
 def targets_of(model: Model) -> np.ndarray:
-    return y if isinstance(model, Classifier) else counts
+    return y if isinstance(model, Classifier) else labels if isinstance(model, MulticlassClassifier) else counts
 
 
 def metric_of(model: Model) -> Metric:
+    if isinstance(model, MulticlassClassifier):
+        return roc_auc_ovr
     return roc_auc if isinstance(model, Classifier) else r2
 
 
 def used(estimator: Any, prototype: Estimator) -> Any:
     """What an estimator makes of its data."""
-    return estimator.predict_score(X) if isinstance(estimator, Model) else estimator.transform(data_of(prototype)[0])
+    return estimator.predict(X) if isinstance(estimator, Model) else estimator.transform(data_of(prototype)[0])
 
 
 def data_of(prototype: Estimator) -> tuple[Any, ...]:
@@ -213,53 +227,63 @@ def test_a_transformer_describes_each_column_that_it_makes(transformer: Any) -> 
 
 
 @every_classifier
-def test_scores_are_probabilities_one_for_each_row(prototype: Model) -> None:
-    scores = fitted(prototype).predict_score(X)
+def test_predictions_are_probabilities_one_for_each_row(prototype: Model) -> None:
+    scores = fitted(prototype).predict(X)
     assert scores.shape == (200,)
     assert scores.dtype == np.float64
     assert np.all((scores > 0) & (scores < 1))
     assert roc_auc(y, scores) > 0.6
 
 
+@every_multiclass_classifier
+def test_probabilities_of_several_classes_add_up_to_1_in_each_row(prototype: Model) -> None:
+    probabilities = fitted(prototype).predict(X)
+    assert probabilities.shape == (200, 3)
+    assert probabilities.dtype == np.float64
+    assert np.all((probabilities > 0) & (probabilities < 1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    assert roc_auc_ovr(labels, probabilities) > 0.6
+
+
 @every_regressor
-def test_scores_are_numbers_one_for_each_row(prototype: Model) -> None:
-    scores = fitted(prototype).predict_score(X)
+def test_predictions_are_numbers_one_for_each_row(prototype: Model) -> None:
+    scores = fitted(prototype).predict(X)
     assert scores.shape == (200,)
     assert scores.dtype == np.float64
     assert r2(counts, scores) > 0.1
 
 
 @every_model
-def test_a_row_is_scored_the_same_alone_and_among_others(prototype: Model) -> None:
+def test_a_row_is_predicted_the_same_alone_and_among_others(prototype: Model) -> None:
     model = fitted(prototype)
     wide = np.asfortranarray(X)
-    alone = [model.predict_score(X[[row]])[0] for row in range(len(X))]
-    assert model.predict_score(X).tolist() == model.predict_score(wide).tolist() == alone
+    alone = [model.predict(X[[row]])[0].tolist() for row in range(len(X))]
+    assert model.predict(X).tolist() == model.predict(wide).tolist() == alone
 
 
 @every_model
 def test_two_fits_of_one_seed_are_equal(prototype: Model) -> None:
-    np.testing.assert_array_equal(fitted(prototype).predict_score(X), fitted(prototype).predict_score(X))
+    np.testing.assert_array_equal(fitted(prototype).predict(X), fitted(prototype).predict(X))
 
 
 @every_model
 def test_a_second_fit_forgets_the_first(prototype: Model) -> None:
     model = fitted(prototype)
-    model.predict_score(X)
+    model.predict(X)
     others = np.max(targets_of(model)) - targets_of(model)
     model.fit(X, others, COLUMNS)
-    np.testing.assert_array_equal(model.predict_score(X), clone(prototype).fit(X, others, COLUMNS).predict_score(X))
+    np.testing.assert_array_equal(model.predict(X), clone(prototype).fit(X, others, COLUMNS).predict(X))
 
 
 @every_model
-def test_cross_validation_scores_each_row_by_a_model_that_did_not_see_it(prototype: Model) -> None:
+def test_cross_validation_predicts_each_row_by_a_model_that_did_not_see_it(prototype: Model) -> None:
     targets, metric = targets_of(prototype), metric_of(prototype)
     result = prototype.cross_validate(X, targets, FOLDS, metric, columns=COLUMNS)
-    assert result.out_of_fold.shape == (2, 200)
+    assert result.out_of_fold.shape == (2, *fitted(prototype).predict(X).shape)
     scores = []
     for number, (rows, judged) in enumerate(FOLDS):
         model = clone(prototype).set_params(**result.parameters).fit(X[rows], targets[rows], COLUMNS)
-        expected = model.predict_score(X[judged])
+        expected = model.predict(X[judged])
         np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
         scores.append(metric(targets[judged], expected))
     assert result.score == pytest.approx(np.mean(scores))
@@ -278,10 +302,10 @@ def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jo
 
 
 def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
-    """What a fitted model adds up before it makes a score of it, by the library that fitted it."""
+    """What a fitted model adds up before it makes a prediction of it, by the library that fitted it."""
     if isinstance(model, LgbModel):
         return lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
-    if isinstance(model, Classifier):
+    if isinstance(model, Classifier | MulticlassClassifier):
         return model.estimator_.decision_function(X)
     return model.estimator_.predict(X)
 
@@ -292,26 +316,28 @@ def test_contributions_and_the_base_value_sum_to_the_raw_score(prototype: Model)
     unseen = np.random.default_rng(8).normal(scale=3, size=(100, 4))
     for rows in (X, unseen, X[:1]):
         contributions = model.contributions(rows)
-        assert contributions.shape == (len(rows), 5)
+        assert contributions.shape == (*model.predict(rows).shape, 5)
         assert contributions.dtype == np.float64
-        np.testing.assert_allclose(contributions.sum(axis=1), raw_score(model, rows), rtol=0, atol=1e-9)
-        assert len(set(contributions[:, -1])) == 1
+        np.testing.assert_allclose(contributions.sum(axis=-1), raw_score(model, rows), rtol=0, atol=1e-9)
+        assert np.all(contributions[..., -1] == contributions[0, ..., -1])
 
 
 @every_explainable_model
-def test_the_score_comes_of_the_raw_score(prototype: Model) -> None:
+def test_the_prediction_comes_from_the_raw_score(prototype: Model) -> None:
     model = fitted(prototype)
-    before = model.predict_score(X)
-    raw = model.contributions(X).sum(axis=1)
+    before = model.predict(X)
+    raw = model.contributions(X).sum(axis=-1)
     expected = raw
     if isinstance(model, Classifier):
         expected = 1 / (1 + np.exp(-raw))
+    elif isinstance(model, MulticlassClassifier):
+        expected = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
     elif isinstance(model, LgbCountRegressor):
         expected = np.exp(raw)
     elif model.get_params().get("floor") is not None:
         expected = np.maximum(raw, model.floor)
     np.testing.assert_allclose(before, expected, rtol=1e-9)
-    np.testing.assert_array_equal(model.predict_score(X), before)
+    np.testing.assert_array_equal(model.predict(X), before)
 
 
 @every_explainable_model
@@ -326,7 +352,7 @@ def test_a_column_that_never_varied_contributes_nothing(prototype: Model) -> Non
     constant = X.copy()
     constant[:, 1] = 0.0
     model = clone(prototype).fit(constant, targets_of(prototype), COLUMNS)
-    assert np.abs(model.contributions(constant)[:, 1]).max() == 0
+    assert np.abs(model.contributions(constant)[..., 1]).max() == 0
 
 
 @every_model
@@ -337,7 +363,7 @@ def test_contributions_before_fit_are_refused(prototype: Model) -> None:
 
 def test_a_model_with_a_kernel_says_why_it_cannot_be_explained() -> None:
     model = SVR().fit(X, counts)
-    with pytest.raises(NotExplainableError, match=r"^This model, SVR, cannot explain its scores: its kernel .*\.$"):
+    with pytest.raises(NotExplainableError, match=r"^This model, SVR, cannot explain its predictions: its kernel "):
         model.contributions(X)
 
 
@@ -347,10 +373,10 @@ def test_a_model_that_says_nothing_of_its_contributions_cannot_be_explained() ->
             self.mean_ = y.mean()
             return self
 
-        def predict_score(self, X: np.ndarray) -> np.ndarray:
+        def predict(self, X: np.ndarray) -> np.ndarray:
             return np.full(len(X), self.mean_)
 
-    with pytest.raises(NotExplainableError, match="This model, Mean, cannot explain its scores"):
+    with pytest.raises(NotExplainableError, match="This model, Mean, cannot explain its predictions"):
         Mean().fit(X, counts).contributions(X)
 
 
@@ -368,7 +394,12 @@ def test_a_tree_s_contributions_are_the_moves_of_the_mean_along_its_path() -> No
 
 @pytest.mark.parametrize(
     ("kind", "loss_of"),
-    [(LgbClassifier, log_loss), (LgbRegressor, mean_squared_error), (LgbCountRegressor, mean_squared_error)],
+    [
+        (LgbClassifier, log_loss),
+        (LgbMulticlassClassifier, log_loss),
+        (LgbRegressor, mean_squared_error),
+        (LgbCountRegressor, mean_squared_error),
+    ],
 )
 def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_loss(
     kind: type[LgbModel], loss_of: Metric
@@ -380,7 +411,7 @@ def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_lo
     def loss(rounds: int) -> float:
         copies = [clone(model).set_params(num_rounds=rounds).fit(X[rows], targets[rows]) for rows, _ in FOLDS]
         pairs = zip(copies, FOLDS, strict=True)
-        return float(np.mean([loss_of(targets[judged], copy.predict_score(X[judged])) for copy, (_, judged) in pairs]))
+        return float(np.mean([loss_of(targets[judged], copy.predict(X[judged])) for copy, (_, judged) in pairs]))
 
     assert 2 < rounds < MAX_ROUNDS / 2
     assert loss(rounds) < min(loss(rounds + step) for step in (-2, -1, 1, 20))
@@ -396,9 +427,14 @@ def test_the_number_of_trees_is_the_number_of_rounds() -> None:
     assert model.text_.count("\nTree=") == 7
 
 
+def test_several_classes_take_a_tree_each_in_every_round() -> None:
+    model = LgbMulticlassClassifier(num_rounds=7).fit(X, labels)
+    assert model.text_.count("\nTree=") == 3 * 7
+
+
 def test_another_seed_makes_another_model() -> None:
     first, second = (LgbClassifier(num_rounds=5, bagging_fraction=0.5, seed=seed).fit(X, y) for seed in (1, 2))
-    assert np.any(first.predict_score(X) != second.predict_score(X))
+    assert np.any(first.predict(X) != second.predict(X))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -410,7 +446,7 @@ def test_a_monotone_score_never_goes_the_other_way(sign: int) -> None:
     grid[:, :, 1] = np.linspace(-3, 3, 50)
 
     def steps(model: LgbClassifier) -> np.ndarray:
-        return np.diff(model.predict_score(grid.reshape(-1, 4)).reshape(20, 50), axis=1) * sign
+        return np.diff(model.predict(grid.reshape(-1, 4)).reshape(20, 50), axis=1) * sign
 
     assert steps(free).min() < 0
     assert steps(model).min() >= 0
@@ -421,8 +457,8 @@ def test_a_category_is_split_by_its_values_and_not_by_their_order() -> None:
     odd = codes[:, 0] % 2
     parameters = {"num_rounds": 1, "num_leaves": 2, "learning_rate": 1.0, "cat_smooth": 1.0}
     nominal, ordered = COLUMNS[3:], (MatrixColumn(OrderedCategory(name="d", description="", values=tuple("012345"))),)
-    by_value = LgbClassifier(**parameters).fit(codes, odd, nominal).predict_score(codes)
-    by_order = LgbClassifier(**parameters).fit(codes, odd, ordered).predict_score(codes)
+    by_value = LgbClassifier(**parameters).fit(codes, odd, nominal).predict(codes)
+    by_order = LgbClassifier(**parameters).fit(codes, odd, ordered).predict(codes)
     assert roc_auc(odd, by_value) == 1
     assert roc_auc(odd, by_order) < 1
 
@@ -448,7 +484,7 @@ def test_a_promise_holds_through_transformers_that_keep_the_order(scaler: Transf
     def moves(model: Model, place: int, values: int) -> np.ndarray:
         grid = np.repeat(encoded[:50, None], values, axis=1)
         grid[:, :, place] = np.arange(values)
-        scores = model.predict_score(pipeline.transform_encoded(grid.reshape(-1, 3)))
+        scores = model.predict(pipeline.transform_encoded(grid.reshape(-1, 3)))
         return np.diff(scores.reshape(50, values), axis=1) * features[place].monotone
 
     for place, values in ((0, 10), (2, 3)):
@@ -465,14 +501,20 @@ def test_columns_that_do_not_describe_the_matrix_are_refused() -> None:
 def test_missing_values_are_learnt_from() -> None:
     gaps = X.copy()
     gaps[y == 1, 1] = np.nan
-    scores = LgbClassifier(num_rounds=10).fit(gaps, y).predict_score(gaps)
+    scores = LgbClassifier(num_rounds=10).fit(gaps, y).predict(gaps)
     assert np.all(np.isfinite(scores))
     assert roc_auc(y, scores) > 0.99
 
 
 def test_a_matrix_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="columns"):
-        fitted(MODELS[0]).predict_score(X[:, :3])
+        fitted(MODELS[0]).predict(X[:, :3])
+
+
+def test_a_multinomial_regression_is_scikit_learn_s() -> None:
+    ours = MultinomialRegression(C=0.7).fit(X, labels)
+    theirs = sklearn.linear_model.LogisticRegression(C=0.7, max_iter=1000).fit(X, labels)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict_proba(X), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -500,14 +542,14 @@ def test_a_matrix_of_another_width_is_refused() -> None:
 def test_a_regressor_is_the_estimator_that_it_wraps(ours: Regressor, theirs: Any) -> None:
     unseen = np.random.default_rng(8).normal(size=(50, 4))
     expected = theirs.fit(X, counts).predict(unseen)
-    np.testing.assert_allclose(ours.fit(X, counts).predict_score(unseen), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours.fit(X, counts).predict(unseen), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [LinearRegression, Lasso, SVR])
 @pytest.mark.parametrize("floor", [0, 1.5, -2.0])
 def test_no_score_is_below_the_floor_and_the_others_stay(kind: type[ScikitRegressor], floor: float) -> None:
     targets = 6 * X[:, 0]
-    free, bounded = (kind(**parameters).fit(X, targets).predict_score(X) for parameters in ({}, {"floor": floor}))
+    free, bounded = (kind(**parameters).fit(X, targets).predict(X) for parameters in ({}, {"floor": floor}))
     assert free.min() < floor < free.max()
     assert bounded.min() == floor
     assert bounded.tolist() == [max(score, floor) for score in free]
@@ -524,58 +566,26 @@ def counting() -> LgbCountRegressor:
 
 @given(rows=arrays(np.float64, (5, 4), elements=cell))
 def test_a_count_is_never_negative(counting: LgbCountRegressor, rows: np.ndarray) -> None:
-    scores = counting.predict_score(rows)
+    scores = counting.predict(rows)
     assert np.all((scores >= 0) & np.isfinite(scores))
 
 
 def test_a_number_that_is_no_count_may_be_negative(counting: LgbCountRegressor) -> None:
-    assert LgbRegressor(num_rounds=200, min_data_in_leaf=3).fit(X, few).predict_score(X).min() < 0
-    assert 0 <= counting.predict_score(X).min() < 0.01
-    assert r2(few, counting.predict_score(X)) > 0.9
+    assert LgbRegressor(num_rounds=200, min_data_in_leaf=3).fit(X, few).predict(X).min() < 0
+    assert 0 <= counting.predict(X).min() < 0.01
+    assert r2(few, counting.predict(X)) > 0.9
 
 
 def test_a_tree_s_scores_stay_within_the_targets_it_has_seen() -> None:
     model = DecisionTreeRegressor(max_depth=20, min_samples_leaf=1).fit(X, counts)
-    scores = model.predict_score(np.random.default_rng(9).normal(scale=100, size=(500, 4)))
+    scores = model.predict(np.random.default_rng(9).normal(scale=100, size=(500, 4)))
     assert counts.min() <= scores.min() < scores.max() <= counts.max()
 
 
 def test_a_tree_s_leaves_hold_as_many_rows_as_asked_for() -> None:
-    scores = DecisionTreeRegressor(max_depth=20, min_samples_leaf=17).fit(X, counts).predict_score(X)
+    scores = DecisionTreeRegressor(max_depth=20, min_samples_leaf=17).fit(X, counts).predict(X)
     assert np.unique(scores, return_counts=True)[1].min() >= 17
-    assert len(np.unique(DecisionTreeRegressor(max_depth=2, min_samples_leaf=1).fit(X, counts).predict_score(X))) <= 4
-
-
-@every_regressor
-def test_a_regressor_s_answer_is_its_scores(prototype: Regressor) -> None:
-    model = fitted(prototype)
-    scores = model.predict_score(X[:5])
-    for threshold in (None, 0.5):
-        model.threshold_ = threshold  # regressors decide nothing
-        answer = model.answer(scores)
-        assert answer == {"result": scores.tolist()}
-        assert {type(value) for value in answer["result"]} == {float}
-
-
-def test_a_decision_is_1_from_the_threshold_on() -> None:
-    model = LogisticRegression()
-    scores = np.array([0.2, 0.3, 0.5])
-    assert model.answer(scores)["result"] == [0, 0, 1]
-    model.threshold_ = 0.3
-    answer = model.answer(scores)
-    assert answer["result"] == [0, 1, 1]
-    assert {type(decision) for decision in answer["result"]} == {int}
-    assert answer["probability"] == [0.2, 0.3, 0.5]
-
-
-def test_a_threshold_survives_pickling() -> None:
-    model = fitted(MODELS[0])
-    model.threshold_ = 0.25
-    stream = io.BytesIO()
-    joblib.dump(model, stream)
-    stream.seek(0)
-    copy: Classifier = joblib.load(stream)
-    assert copy.threshold_ == 0.25
+    assert len(np.unique(DecisionTreeRegressor(max_depth=2, min_samples_leaf=1).fit(X, counts).predict(X))) <= 4
 
 
 def test_an_unknown_parameter_is_refused_by_name() -> None:

@@ -17,7 +17,13 @@ from hypothesis.extra.numpy import arrays
 from tabserve.columns.features import Category, Number
 from tabserve.columns.matrix import MatrixColumn
 from tabserve.models import native
-from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbModel, LgbRegressor
+from tabserve.models.lightgbm import (
+    LgbClassifier,
+    LgbCountRegressor,
+    LgbModel,
+    LgbMulticlassClassifier,
+    LgbRegressor,
+)
 from tabserve.models.native import NativeBooster, PackageBooster, library_path, open_booster
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +32,7 @@ X = np.column_stack([generator.normal(size=(300, 3)), generator.integers(0, 8, 3
 X[generator.random(X.shape) < 0.1] = np.nan
 y = (np.nan_to_num(X[:, 0]) + (X[:, 3] % 2 == 0) + generator.normal(size=300) > 0.5).astype(float)
 counts = generator.poisson(3 + 2 * y).astype(float)
+labels = np.minimum(counts, 3)
 COLUMNS = (
     *(MatrixColumn(Number(name=name, description="", low=-9, high=9)) for name in "abc"),
     MatrixColumn(Category(name="d", description="", values=tuple("01234567"))),
@@ -85,6 +92,20 @@ def test_numbers_and_counts_are_predicted_as_by_the_package_to_the_last_bit(kind
         assert [booster.predict(row[None])[0] for row in matrix] == expected.tolist()
 
     check()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_classes_are_predicted_and_explained_as_by_the_package_to_the_last_bit(threads: int) -> None:
+    model = LgbMulticlassClassifier(num_rounds=20, min_data_in_leaf=3).fit(X, labels, COLUMNS)
+    reference = lightgbm.Booster(model_str=model.text_)
+    expected, parts = reference.predict(X), reference.predict(X, pred_contrib=True).reshape(300, 4, 5)
+    for booster in (open_booster(model.text_, threads), PackageBooster(model.text_, threads)):
+        assert booster.predict(X).tobytes() == expected.tobytes()
+        assert np.concatenate([booster.predict(X[[row]]) for row in range(300)]).tobytes() == expected.tobytes()
+        assert booster.contributions(X).shape == (300, 4, 5)
+        assert booster.contributions(X).tobytes() == parts.tobytes()
+        assert booster.predict(X[:0]).shape == (0, 4)
+        assert booster.contributions(X[:0]).shape == (0, 4, 5)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -267,10 +288,10 @@ def test_a_process_that_only_predicts_imports_no_heavy_package(model: LgbClassif
     program = (
         "import sys, joblib, numpy as np\n"
         "model = joblib.load(sys.argv[1])\n"
-        "print(repr(float(model.predict_score(np.zeros((1, 4)))[0])), model.predict_score(np.zeros((3, 4))).shape)\n"
+        "print(repr(float(model.predict(np.zeros((1, 4)))[0])), model.predict(np.zeros((3, 4))).shape)\n"
         "assert model.contributions(np.zeros((1, 4))).shape == (1, 5)\n"
         "print(sorted({'lightgbm', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "model.pkl")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f"{float(model.predict_score(np.zeros((1, 4)))[0])!r} (3,)", "[]"]
+    assert done.stdout.splitlines() == [f"{float(model.predict(np.zeros((1, 4)))[0])!r} (3,)", "[]"]

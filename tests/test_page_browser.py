@@ -322,7 +322,7 @@ def test_another_model_answers_when_it_is_picked(server: Server, page: Page, ref
     predict(place)
     expect(answer.locator(".id")).to_contain_text("bikes-SVR")
     expect(answer.locator(".value")).to_be_visible()
-    expect(answer.locator(".explanation")).to_contain_text("cannot explain its scores")
+    expect(answer.locator(".explanation")).to_contain_text("cannot explain its predictions")
 
 
 def test_each_use_case_keeps_its_form_and_answer(server: Server, page: Page) -> None:

@@ -232,7 +232,7 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
     loaded = registry.load(new)
     assert loaded.model_id == new == registry.latest("credit")
     X = artifact.pipeline.transform([record])
-    assert loaded.model.predict_score(X).tolist() == artifact.model.predict_score(X).tolist()
+    assert loaded.model.predict(X).tolist() == artifact.model.predict(X).tolist()
     assert loaded.target.transform([1, 2]).tolist() == [0.0, 1.0]
     assert loaded.features == artifact.features
     registry.load(new)

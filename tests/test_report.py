@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from markupsafe import escape
+from tabserve.charts.figures import COLOURS, bars
+from tabserve.charts.groups import calibration, quartiles_by, quartiles_of_truth
+from tabserve.charts.parts import NOTHING, number
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.evaluation.fairness import GroupComparison
@@ -17,20 +20,16 @@ from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import LinearRegression
-from tabserve.registry.manifest import ChampionComparison, Manifest, ThresholdOutcome, Tried
+from tabserve.registry.manifest import ChampionComparison, Manifest, Tried
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report
-from tabserve.report.figures import COLOURS, bars
 from tabserve.report.measures import (
-    calibration,
     contributions,
     learning_curve,
     own_importance,
     permutation_importance,
-    quartiles_by,
-    quartiles_of_truth,
 )
-from tabserve.report.parts import NOTHING, Subject, number
+from tabserve.report.subject import Subject
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
@@ -115,12 +114,9 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),
-        threshold=candidate.model.threshold_,
-        threshold_choice="cost",
-        thresholds={
-            name: ThresholdOutcome(cut, {}, use_case.task.decision_metrics(parts.test.y, one.predictions, cut))
-            for name, cut in candidate.thresholds.items()
-        },
+        threshold=None,
+        threshold_choice=None,
+        thresholds={},
         intervals={},
         groups={},
         baseline=algorithm.name,
@@ -137,7 +133,7 @@ def rendered(subject: Subject, use_case: UseCase | None = None, **changes: Any) 
     manifest = replace(subject.manifest, **changes)
     return Page(
         render_report(
-            use_case or subject.use_case, manifest, subject.candidate, subject.train, subject.test, subject.scores
+            use_case or subject.use_case, manifest, subject.candidate, subject.train, subject.test, subject.predictions
         )
     )
 
@@ -226,7 +222,7 @@ def test_the_numbers_are_the_manifests(reports, trained):
 def test_a_classifiers_report_shows_scores_decisions_and_groups(reports, trained):
     page = reports[trained.latest("credit")]
     titles = [figure["label"].partition(".")[0] for figure in page.figures]
-    assert titles[:4] == ["ROC curve", "Precision and recall", "Calibration", "Score distributions"]
+    assert titles[:4] == ["ROC curve", "Precision and recall", "Calibration", "Distributions of the probabilities"]
     assert {"Cost by threshold", "Permutation importance", "Gain importance", "Contributions"} <= set(titles)
     assert {"Algorithms", "Tuning history", "Learning curve"} <= set(titles)
     assert "Groups of people" in page.plain
@@ -379,13 +375,13 @@ def test_permutation_importance_finds_what_the_score_depends_on(subject):
 
 def test_permutation_importance_is_measured_where_the_metric_is_defined(subject, monkeypatch):
     monkeypatch.setattr(measures, "FEWEST_SHUFFLED", 1)
-    monkeypatch.setattr(measures, "SCORED", 1)  # a single row holds one class
+    monkeypatch.setattr(measures, "PREDICTED", 1)  # a single row holds one class
     assert np.isfinite(permutation_importance(subject).values).all()
 
 
 def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
     class OnlyInstalment(LogisticRegression):
-        def predict_score(self, X):
+        def predict(self, X):
             return -X[:, len(credit.features)]
 
     algorithm = Algorithm(name="derived", model=OnlyInstalment(), transformers=(Standardize(),))
@@ -393,7 +389,7 @@ def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
     importance = permutation_importance(subject)
     moved = {column.name for column, value in zip(importance.columns, importance.values, strict=True) if value != 0}
     assert moved == {"amount", "months_loan_duration"}
-    assert roc_auc(subject.test.y, subject.scores) != 0.5
+    assert roc_auc(subject.test.y, subject.predictions) != 0.5
 
 
 def test_importances_and_contributions_are_added_up_by_the_columns_that_people_know(subject, credit):
@@ -412,7 +408,7 @@ def test_importances_and_contributions_are_added_up_by_the_columns_that_people_k
 
 
 def test_the_learning_curve_ends_with_what_cross_validation_found_and_leaves_the_hold_out_alone(subject):
-    points = learning_curve(replace(subject, test=None, scores=None))
+    points = learning_curve(replace(subject, test=None, predictions=None))
     rows = [point.rows for point in points]
     assert rows == [40, 80, 159, 318, 637]
     folds = subject.use_case.task.folds(subject.train.y, 10, 2, 42)[:5]
@@ -490,7 +486,7 @@ def test_a_feature_of_whose_values_all_have_few_rows_has_no_picture(bikes, some_
     subject = subject_of(bikes, bikes.baseline, some_bikes)
     for rows in (np.arange(10), np.arange(30)):  # some two of each hour at most
         few = subject.test.take(rows)
-        page = rendered(replace(subject, test=few, scores=subject.scores[rows]))
+        page = rendered(replace(subject, test=few, predictions=subject.predictions[rows]))
         titles = [figure["label"].partition(".")[0] for figure in page.figures]
         assert "Predicted against true" in titles
         assert "Errors by Hour" not in titles

@@ -117,7 +117,7 @@ def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up
 
 
 def test_a_model_that_is_served_predicts(resolver, record):
-    assert 0 < make_prediction(resolver.resolve("credit"), [record]).scores[0] < 1
+    assert 0 < make_prediction(resolver.resolve("credit"), [record]).predictions[0] < 1
 
 
 # names

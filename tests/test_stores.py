@@ -270,7 +270,7 @@ def test_a_published_model_is_the_one_that_was_saved_without_its_training_rows(
     ours, theirs = registry.load(model_id), fresh(published, tmp_path).load(model_id)
     assert theirs.manifest == ours.manifest
     X = ours.pipeline.transform([record])
-    assert theirs.model.predict_score(theirs.pipeline.transform([record])) == ours.model.predict_score(X)
+    assert theirs.model.predict(theirs.pipeline.transform([record])) == ours.model.predict(X)
 
 
 def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(fast, remote, s3, tmp_path, monkeypatch):
@@ -502,7 +502,7 @@ def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tm
 def test_a_kept_file_that_was_changed_is_read_again(published, tmp_path):
     model_id = published.latest("credit")
     published.load(model_id)
-    digest = published.manifest(model_id)["files"][MODEL]
+    digest = published.manifest(model_id).files[MODEL]
     change_byte(kept(published, tmp_path) / model_id / digest)
     Registry(published.location, cache=tmp_path / "cache").load(model_id)
 

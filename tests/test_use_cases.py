@@ -56,7 +56,7 @@ UMBRELLA = '''
 from tabserve.evaluation.gates import SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
-from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import OneHot, RemapTarget, Standardize
 from tabserve.tuning import Real
 from tabserve.declaration.use_case import Algorithm, UseCase
@@ -70,7 +70,7 @@ USE_CASE = UseCase(
     name="umbrella",
     title="Umbrella",
     description="Will it rain?",
-    task=Classification(cost=CostMatrix(missed=2, false_alarm=1)),
+    task=Binary(cost=CostMatrix(missed=2, false_alarm=1)),
     source="umbrella.csv",
     features=FEATURES,
     target=RemapTarget(Category(name="rain", description="Rain", values=("no", "yes")), classes={"no": 0, "yes": 1}),
@@ -241,7 +241,7 @@ def test_longer_loans_and_younger_applicants_are_never_better_with_all_else_equa
         rows = np.repeat(encoded[:, None], 10, axis=1)
         rows[:, :, place] = np.linspace(feature.low, feature.high, 10)
         matrix = artifact.pipeline.transform_encoded(rows.reshape(-1, encoded.shape[1]))
-        scores = artifact.model.predict_score(matrix).reshape(200, 10)
+        scores = artifact.model.predict(matrix).reshape(200, 10)
         assert np.all(np.diff(scores, axis=1) * feature.monotone >= 0), feature.name
 
 
@@ -439,7 +439,7 @@ def test_a_model_trained_without_protected_features_is_still_a_model_of_the_othe
 
 
 def scores_of(candidate: Candidate, records: list[dict[str, Any]]) -> np.ndarray:
-    return candidate.model.predict_score(candidate.pipeline.transform(records))
+    return candidate.model.predict(candidate.pipeline.transform(records))
 
 
 def test_the_words_of_the_bikes_model_need_no_declaration(bikes: UseCase) -> None:
@@ -464,7 +464,7 @@ def test_the_credit_model_keeps_the_promises_of_its_features(
     for feature in promised:
         values = feature.values if isinstance(feature, Category) else range(feature.low, feature.high + 1)
         scores = [
-            make_prediction(artifact, [{**record, feature.name: value} for record in records[:200]]).scores
+            make_prediction(artifact, [{**record, feature.name: value} for record in records[:200]]).predictions
             for value in values
         ]
         assert np.all(np.diff(scores, axis=0) * feature.monotone >= 0), feature.name

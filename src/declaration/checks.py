@@ -46,7 +46,7 @@ def _names(use_case: "UseCase") -> Iterator[str]:
     if not use_case.features:
         yield "there is no feature to predict from."
     for name in (*(column.name for column in use_case.columns), use_case.target.feature.name):
-        if name in RESERVED_NAMES:
+        if name in RESERVED_NAMES or name in use_case.task.table_columns:
             yield f"a column cannot be called '{name}', as one of an answer is: rename it, in the data too."
         if not name:
             yield "each column needs a name."
@@ -86,8 +86,8 @@ def _folds(use_case: "UseCase") -> Iterator[str]:
 def _groups(use_case: "UseCase") -> Iterator[str]:
     features = {feature.name: feature for feature in use_case.features}
     for group in use_case.groups:
-        if not use_case.task.decides:
-            yield f"groups by '{group.feature}' are compared by decisions, and this task makes none."
+        if not use_case.task.compares_groups:
+            yield f"groups by '{group.feature}' are compared by decisions of 0 and 1, and this task makes none."
         if group.cuts and not isinstance(features[group.feature], Number):
             yield f"only numbers can be cut into groups, and '{group.feature}' is none."
         if list(group.cuts) != sorted(set(group.cuts)):
@@ -109,7 +109,9 @@ def _promises(use_case: "UseCase") -> Iterator[str]:
         if column.monotone not in (-1, 0, 1):
             yield f"monotone of '{column.name}' must be 1, -1 or 0."
         if column.monotone and not column.is_ordered:
-            yield f"'{column.name}' has no order that a score could follow: leave its monotone out."
+            yield f"'{column.name}' has no order that a prediction could follow: leave its monotone out."
+        if column.monotone and not use_case.task.has_direction:
+            yield f"'{column.name}' cannot be monotone: predictions of several classes neither rise nor fall."
     for feature in use_case.features:
         is_source = any(feature.name in column.sources for column in use_case.derived)
         if feature.monotone and is_source and not feature.all_else_equal:

@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from tabserve.aliases import Metric, Vector
+from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.evaluation.metrics import Metrics
 
 
 def bootstrap_intervals(
-    y: Vector, scores: Vector, measure: Callable[[Vector, Vector], Metrics], seed: int, samples: int = 2000
+    y: Vector,
+    predictions: Predictions,
+    measure: Callable[[Vector, Predictions], Metrics],
+    seed: int,
+    samples: int = 2000,
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of metrics, covering 95 %.
 
@@ -18,9 +22,10 @@ def bootstrap_intervals(
 
     Parameters
     ----------
-    y, scores : ndarray, shape (n_rows,)
+    y : ndarray, shape (n_rows,)
+    predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
     measure : callable
-        The metrics of targets and scores.
+        The metrics of targets and predictions.
     seed : int
         Seed of the drawing.
     samples : int
@@ -31,22 +36,23 @@ def bootstrap_intervals(
     dict of (float, float)
         Lower and upper end of each metric.
     """
-    values = [measure(y[rows], scores[rows]) for rows in _samples(len(y), seed, samples)]
+    values = [measure(y[rows], predictions[rows]) for rows in _samples(len(y), seed, samples)]
     return {name: _interval([value[name] for value in values]) for name in values[0]}
 
 
 def bootstrap_difference(
-    y: Vector, scores: Vector, others: Vector, metric: Metric, seed: int, samples: int = 2000
+    y: Vector, predictions: Predictions, others: Predictions, metric: Metric, seed: int, samples: int = 2000
 ) -> tuple[float, float, float]:
-    """How much better scores are than others of the same rows, with the paired bootstrap's 95 % interval.
+    """How much better predictions are than others of the same rows, with the paired bootstrap's 95 % interval.
 
     Each sample of rows judges both, so that what is hard for both does not widen the interval.
 
     Parameters
     ----------
-    y, scores, others : ndarray, shape (n_rows,)
+    y : ndarray, shape (n_rows,)
+    predictions, others : ndarray, shape (n_rows,) or (n_rows, n_classes)
     metric : callable
-        Of targets and scores; higher is better.
+        Of targets and predictions; higher is better.
     seed : int
         Seed of the drawing.
     samples : int
@@ -58,9 +64,9 @@ def bootstrap_difference(
         The difference of the metric, and the interval's lower and upper end.
     """
     differences = [
-        metric(y[rows], scores[rows]) - metric(y[rows], others[rows]) for rows in _samples(len(y), seed, samples)
+        metric(y[rows], predictions[rows]) - metric(y[rows], others[rows]) for rows in _samples(len(y), seed, samples)
     ]
-    return metric(y, scores) - metric(y, others), *_interval(differences)
+    return metric(y, predictions) - metric(y, others), *_interval(differences)
 
 
 def _samples(n_rows: int, seed: int, samples: int) -> Iterator[npt.NDArray[np.intp]]:

@@ -79,8 +79,9 @@ class GroupComparison:
     Parameters
     ----------
     values : mapping
-        For each group its rows, the share with outcome 1, the mean score, the ROC AUC, the accuracy, the share that
-        gets the favourable decision (selection rate), and the share of those with outcome 0 that does (opportunity).
+        For each group its rows, the share with outcome 1, the mean probability (`mean_score`), the ROC AUC, the
+        accuracy, the share that gets the favourable decision (selection rate), and the share of those with outcome 0
+        that does (opportunity).
     disparate_impact : float or None
         The smallest selection rate divided by the largest; None of fewer than two groups.
     equal_opportunity_difference : float or None
@@ -115,17 +116,16 @@ class GroupComparison:
         return GroupComparison(shown, None, None, withheld=len(left_out))
 
 
-def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence[str]) -> GroupComparison:
+def compare_groups(y: Vector, probabilities: Vector, decisions: Vector, groups: Sequence[str]) -> GroupComparison:
     """Compare the decisions about groups; the favourable decision is 0, the other a refusal.
 
     Parameters
     ----------
     y : ndarray of 0 and 1, shape (n_rows,)
         The outcomes, 1 being the one that a refusal is meant for.
-    scores : ndarray, shape (n_rows,)
-        Probabilities of a 1.
-    threshold : float
-        From which on a score is refused.
+    probabilities : ndarray, shape (n_rows,)
+        Of a 1.
+    decisions : ndarray of 0 and 1, shape (n_rows,)
     groups : sequence of str
         The group of each row.
 
@@ -135,7 +135,6 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
     """
     from fairlearn.metrics import MetricFrame, count, mean_prediction, selection_rate, true_positive_rate
 
-    decisions = (scores >= threshold).astype(np.float64)
     by_decision = MetricFrame(
         metrics={
             "rows": count,
@@ -154,10 +153,10 @@ def compare_groups(y: Vector, scores: Vector, threshold: float, groups: Sequence
     by_score = MetricFrame(
         metrics={
             "mean_score": mean_prediction,
-            "roc_auc": lambda y, scores: roc_auc(np.asarray(y), np.asarray(scores)),
+            "roc_auc": lambda y, predictions: roc_auc(np.asarray(y), np.asarray(predictions)),
         },
         y_true=y,
-        y_pred=scores,
+        y_pred=probabilities,
         sensitive_features=list(groups),
     )
     is_comparison = len(by_decision.by_group) > 1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tabserve.aliases import Matrix, Metric, Vector
+from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.base import Estimator
 from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
@@ -25,24 +25,22 @@ class CrossValidation:
     ----------
     score : float
         Mean of the metric over all folds.
-    out_of_fold : ndarray, shape (n_repeats, n_rows)
-        The score of each row by a model that did not see it, once for each repeat of the cross-validation.
+    out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
+        The prediction of each row by a model that did not see it, once for each repeat of the cross-validation.
     parameters : mapping
         What the cross-validation chose itself, such as a number of rounds; to be set before the final fit.
     """
 
     score: float
-    out_of_fold: Matrix
+    out_of_fold: Predictions
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Model(Estimator, ABC):
-    """Something that is fitted on a matrix and scores the rows of another.
+    """Something that is fitted on a matrix and predicts the rows of another.
 
     Attributes
     ----------
-    threshold_ : float or None
-        Where decisions are cut; training sets it after `fit`, and models that decide nothing ignore it.
     smallest_target : float
         What targets may not be below.
     keeps_monotone : bool
@@ -54,7 +52,6 @@ class Model(Estimator, ABC):
     smallest_target: ClassVar[float] = -math.inf
     keeps_monotone: ClassVar[bool] = False
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
-    threshold_: float | None = None
 
     @abstractmethod
     def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
@@ -74,8 +71,8 @@ class Model(Estimator, ABC):
         """
 
     @abstractmethod
-    def predict_score(self, X: Matrix) -> Vector:
-        """Score each row.
+    def predict(self, X: Matrix) -> Predictions:
+        """Predict each row.
 
         Parameters
         ----------
@@ -83,8 +80,8 @@ class Model(Estimator, ABC):
 
         Returns
         -------
-        ndarray, shape (n_rows,)
-            A probability for a classifier, a value for a regressor.
+        ndarray, shape (n_rows,) or (n_rows, n_classes)
+            The kind of model says what is predicted.
 
         Raises
         ------
@@ -92,25 +89,12 @@ class Model(Estimator, ABC):
             Before `fit`.
         """
 
-    @abstractmethod
-    def answer(self, scores: Vector) -> dict[str, list[Any]]:
-        """Turn scores into an answer.
-
-        Parameters
-        ----------
-        scores : ndarray, shape (n_rows,)
-
-        Returns
-        -------
-        dict of list
-            The answer's columns, `result` and whatever goes with it; each has one plain value for each row.
-        """
-
-    def contributions(self, X: Matrix) -> Matrix:
+    def contributions(self, X: Matrix) -> Predictions:
         """Split each row's raw score exactly into what its columns contribute.
 
-        The raw score is what the model adds up before it makes a score of it: the log-odds of a classifier, the
-        logarithm of a count, the value of any other regressor, before it is raised to a floor.
+        The raw score is what the model adds up before it makes a prediction of it: the log-odds of a classifier, the
+        logarithm of a count, the value of any other regressor, before it is raised to a floor. A classifier of several
+        classes has one for each class, of which softmax makes the probabilities.
 
         Parameters
         ----------
@@ -118,9 +102,9 @@ class Model(Estimator, ABC):
 
         Returns
         -------
-        ndarray, shape (n_rows, n_columns + 1)
-            In the unit of the raw score; the last column is the base value, the same for all rows. Each row sums to
-            its raw score.
+        ndarray, shape (n_rows, n_columns + 1) or (n_rows, n_classes, n_columns + 1)
+            In the unit of the raw score; at the end of the last axis is the base value, the same for all rows. The last
+            axis sums to the raw score.
 
         Raises
         ------
@@ -135,16 +119,16 @@ class Model(Estimator, ABC):
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
     ) -> CrossValidation:
-        """Fit on each fold's first part and score its second; the model itself stays as it is.
+        """Fit on each fold's first part and predict its second; the model itself stays as it is.
 
         Parameters
         ----------
         X : ndarray, shape (n_rows, n_columns)
         y : ndarray, shape (n_rows,)
         folds : sequence of (ndarray, ndarray)
-            Row numbers to fit on and to score; the second parts of consecutive folds make up whole repeats.
+            Row numbers to fit on and to judge by; the second parts of consecutive folds make up whole repeats.
         metric : callable
-            Of targets and scores; higher is better.
+            Of targets and predictions; higher is better.
         jobs : int
             How many folds to work on at once.
         columns : sequence of MatrixColumn
@@ -155,70 +139,65 @@ class Model(Estimator, ABC):
         CrossValidation
         """
 
-        def fit_and_score(fold: Fold) -> Vector:
+        def fit_and_predict(fold: Fold) -> Predictions:
             rows, judged = fold
-            return type(self)(**self.get_params()).fit(X[rows], y[rows], columns).predict_score(X[judged])
+            return type(self)(**self.get_params()).fit(X[rows], y[rows], columns).predict(X[judged])
 
         with ThreadPoolExecutor(jobs) as pool:
-            scores = list(pool.map(fit_and_score, folds))
-        return CrossValidation(mean_metric(metric, y, folds, scores), gather(folds, scores, len(y)))
+            predictions = list(pool.map(fit_and_predict, folds))
+        return CrossValidation(mean_metric(metric, y, folds, predictions), gather(folds, predictions, len(y)))
 
 
 class Classifier(Model):
-    """A model of two classes: its score is the probability of class 1, and the decision is 1 from a threshold on."""
+    """A model of two classes, 0 and 1: it predicts the probability of class 1, shape (n_rows,)."""
 
-    def answer(self, scores: Vector) -> dict[str, list[Any]]:
-        """The decisions (0 or 1) as `result`, the scores as `probability`; the threshold is 0.5 until one is chosen."""
-        threshold = 0.5 if self.threshold_ is None else self.threshold_
-        probability = scores.tolist()
-        return {"result": [int(score >= threshold) for score in probability], "probability": probability}
+
+class MulticlassClassifier(Model):
+    """A model of the classes 0 to n_classes - 1: it predicts the probability of each, shape (n_rows, n_classes)."""
 
 
 class Regressor(Model):
-    """A model of a number: its score is its answer."""
-
-    def answer(self, scores: Vector) -> dict[str, list[Any]]:
-        """The scores as `result`."""
-        return {"result": scores.tolist()}
+    """A model of a number, which it predicts; shape (n_rows,)."""
 
 
-def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], scores: Sequence[Vector]) -> float:
+def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], predictions: Sequence[Predictions]) -> float:
     """The metric's mean over folds.
 
     Parameters
     ----------
     metric : callable
-        Of targets and scores.
+        Of targets and predictions.
     y : ndarray, shape (n_rows,)
     folds : sequence of (ndarray, ndarray)
-        Row numbers; the second parts were scored.
-    scores : sequence of ndarray
-        Each fold's scores, in the order of its second part.
+        Row numbers; the second parts were predicted.
+    predictions : sequence of ndarray
+        Each fold's, in the order of its second part.
 
     Returns
     -------
     float
     """
-    return float(np.mean([metric(y[rows], fold_scores) for (_, rows), fold_scores in zip(folds, scores, strict=True)]))
+    return float(np.mean([metric(y[rows], predicted) for (_, rows), predicted in zip(folds, predictions, strict=True)]))
 
 
-def gather(folds: Sequence[Fold], scores: Sequence[Vector], n_rows: int) -> Matrix:
-    """Put scores of folds where their rows are.
+def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: int) -> Predictions:
+    """Put predictions of folds where their rows are.
 
     Parameters
     ----------
     folds : sequence of (ndarray, ndarray)
         Row numbers; the second parts of consecutive folds make up whole repeats.
-    scores : sequence of ndarray
-        Each fold's scores, in the order of its second part.
+    predictions : sequence of ndarray
+        Each fold's, in the order of its second part.
     n_rows : int
         Rows of one repeat.
 
     Returns
     -------
-    ndarray, shape (n_repeats, n_rows)
+    ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
     """
     rows = np.concatenate([rows for _, rows in folds]).reshape(-1, n_rows)
-    result = np.empty(rows.shape)
-    np.put_along_axis(result, rows, np.concatenate(list(scores)).reshape(-1, n_rows), axis=1)
+    values = np.concatenate(list(predictions))
+    result = np.empty((*rows.shape, *values.shape[1:]))
+    result[np.arange(len(rows))[:, None], rows] = values.reshape(result.shape)
     return result

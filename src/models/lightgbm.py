@@ -1,5 +1,6 @@
 """LightGBM models."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -7,9 +8,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from tabserve.aliases import Matrix, Metric, Vector
+from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.columns.matrix import Columns, check_described
-from tabserve.models.base import Classifier, CrossValidation, Fold, Model, Regressor, gather, mean_metric
+from tabserve.models.base import (
+    Classifier,
+    CrossValidation,
+    Fold,
+    Model,
+    MulticlassClassifier,
+    Regressor,
+    gather,
+    mean_metric,
+)
 from tabserve.models.native import Booster, open_booster
 from tabserve.tuning import Dimension, Flag, Real, Whole
 
@@ -109,11 +119,11 @@ class LgbModel(Model):
         self.__dict__.pop("_booster", None)
         return self
 
-    def predict_score(self, X: Matrix) -> Vector:
+    def predict(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
         return self._booster.predict(X)
 
-    def contributions(self, X: Matrix) -> Matrix:
+    def contributions(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
         return self._booster.contributions(X)
 
@@ -122,7 +132,7 @@ class LgbModel(Model):
     ) -> CrossValidation:
         """Cross-validation with early stopping: all folds grow together until their mean loss has stopped falling.
 
-        The number of rounds is one for all folds, the one with the smallest mean loss, so that no fold's score is
+        The number of rounds is one for all folds, the one with the smallest mean loss, so that no fold is
         flattered by a number of its own.
         """
         boosters = []
@@ -136,12 +146,12 @@ class LgbModel(Model):
                 losses = np.vstack([losses, np.transpose(list(pool.map(_grow, boosters)))])
             rounds = _best_rounds(losses)
 
-            def score(booster: "lightgbm.Booster", fold: Fold) -> Vector:
+            def predict(booster: "lightgbm.Booster", fold: Fold) -> Predictions:
                 return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=THREADS))
 
-            scores = list(pool.map(score, boosters, folds))
+            predictions = list(pool.map(predict, boosters, folds))
         return CrossValidation(
-            mean_metric(metric, y, folds, scores), gather(folds, scores, len(y)), {"num_rounds": rounds}
+            mean_metric(metric, y, folds, predictions), gather(folds, predictions, len(y)), {"num_rounds": rounds}
         )
 
     @cached_property
@@ -161,6 +171,7 @@ class LgbModel(Model):
         parameters = {name: value for name, value in self.get_params().items() if name not in _OWN_PARAMETERS}
         parameters |= {
             "objective": self.objective,
+            "num_class": self._outputs(y),
             "metric": metric,
             "bagging_freq": 1,
             "monotone_constraints": directions if any(directions) else None,
@@ -171,12 +182,29 @@ class LgbModel(Model):
         }
         return Booster(parameters, Dataset(X, y, categorical_feature=nominal, params=parameters))
 
+    @abstractmethod
+    def _outputs(self, y: Vector) -> int:
+        """How many numbers it predicts of each row."""
+
 
 class LgbClassifier(LgbModel, Classifier):
-    """LightGBM for two classes; the score is the probability of class 1, nothing being re-weighted."""
+    """LightGBM for two classes; nothing is re-weighted."""
 
     objective = "binary"
     stopping_metric = "binary_logloss"
+
+    def _outputs(self, y: Vector) -> int:
+        return 1
+
+
+class LgbMulticlassClassifier(LgbModel, MulticlassClassifier):
+    """LightGBM for several classes, with a tree for each class in a round; nothing is re-weighted."""
+
+    objective = "multiclass"
+    stopping_metric = "multi_logloss"
+
+    def _outputs(self, y: Vector) -> int:
+        return int(np.max(y)) + 1
 
 
 class LgbRegressor(LgbModel, Regressor):
@@ -185,9 +213,12 @@ class LgbRegressor(LgbModel, Regressor):
     objective = "regression"
     stopping_metric = "l2"
 
+    def _outputs(self, y: Vector) -> int:
+        return 1
+
 
 class LgbCountRegressor(LgbRegressor):
-    """LightGBM for counts: a Poisson regression, whose scores are never negative."""
+    """LightGBM for counts: a Poisson regression, whose predictions are never negative."""
 
     objective = "poisson"
     smallest_target = 0.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Predictions
 
 LIBRARY_NAMES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
 _FLOAT64 = 1  # C_API_DTYPE_FLOAT64
@@ -29,7 +29,7 @@ _ROW_MAJOR = 1
 class Booster(Protocol):
     """What predicts from a LightGBM model's text."""
 
-    def predict(self, matrix: Matrix) -> Vector:
+    def predict(self, matrix: Matrix) -> Predictions:
         """Predictions of a matrix.
 
         Parameters
@@ -39,10 +39,10 @@ class Booster(Protocol):
 
         Returns
         -------
-        ndarray of float64, shape (n_rows,)
+        ndarray of float64, shape (n_rows,) or (n_rows, n_classes)
         """
 
-    def contributions(self, matrix: Matrix) -> Matrix:
+    def contributions(self, matrix: Matrix) -> Predictions:
         """What each feature contributes to the raw scores of a matrix.
 
         Parameters
@@ -52,8 +52,8 @@ class Booster(Protocol):
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features + 1)
-            The last column is the base value.
+        ndarray of float64, shape (n_rows, n_features + 1) or (n_rows, n_classes, n_features + 1)
+            The last one is the base value.
         """
 
 
@@ -131,6 +131,8 @@ class NativeBooster:
     ----------
     n_features : int
         Columns that a matrix must have.
+    n_outputs : int
+        Numbers that are predicted of each row: 1 or, of several classes, as many as there are.
 
     Raises
     ------
@@ -147,11 +149,10 @@ class NativeBooster:
         rounds = ctypes.c_int()
         self._call("BoosterLoadModelFromString", text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
         weakref.finalize(self._handle, library.LGBM_BoosterFree, ctypes.c_void_p(self._handle.value)).atexit = False
-        features = ctypes.c_int()
-        self._call("BoosterGetNumFeature", self._handle, ctypes.byref(features))
-        self.n_features = features.value
+        self.n_features = self._count("BoosterGetNumFeature")
+        self.n_outputs = self._count("BoosterGetNumClasses")
 
-    def predict(self, matrix: Matrix) -> Vector:
+    def predict(self, matrix: Matrix) -> Predictions:
         """Predictions of a matrix, equal to `lightgbm.Booster.predict` to the last bit.
 
         Parameters
@@ -161,7 +162,7 @@ class NativeBooster:
 
         Returns
         -------
-        ndarray of float64, shape (n_rows,)
+        ndarray of float64, shape (n_rows,) or (n_rows, n_classes)
 
         Raises
         ------
@@ -171,9 +172,9 @@ class NativeBooster:
             When the library fails.
         """
         self._check_shape(matrix)
-        return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix, _NORMAL, 1).ravel()
+        return self._predict_row(matrix) if len(matrix) == 1 else self._predict_rows(matrix, _NORMAL)
 
-    def contributions(self, matrix: Matrix) -> Matrix:
+    def contributions(self, matrix: Matrix) -> Predictions:
         """What each feature contributes, equal to `lightgbm.Booster.predict(pred_contrib=True)` to the last bit.
 
         Parameters
@@ -183,8 +184,8 @@ class NativeBooster:
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features + 1)
-            Each feature's TreeSHAP value, in the unit of the raw score; the last column is the base value.
+        ndarray of float64, shape (n_rows, n_features + 1) or (n_rows, n_classes, n_features + 1)
+            Each feature's TreeSHAP value, in the unit of the raw score; the last one is the base value.
 
         Raises
         ------
@@ -207,9 +208,11 @@ class NativeBooster:
                 f"The model needs a matrix with {self.n_features} columns, not one of shape {matrix.shape}."
             )
 
-    def _predict_rows(self, matrix: Matrix, kind: int, width: int) -> Matrix:
+    def _predict_rows(self, matrix: Matrix, kind: int, *width: int) -> Predictions:
+        """Numbers for each row, for each class where there are several, and for each of `width`."""
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
-        result = np.empty((len(matrix), width), dtype=np.float64)
+        classes = () if self.n_outputs == 1 else (self.n_outputs,)
+        result = np.empty((len(matrix), *classes, *width), dtype=np.float64)
         written = ctypes.c_int64()
         self._call(
             "BoosterPredictForMat",
@@ -228,12 +231,17 @@ class NativeBooster:
         )
         return result
 
-    def _predict_row(self, matrix: Matrix) -> Vector:
+    def _predict_row(self, matrix: Matrix) -> Predictions:
         try:
             row: _RowPredictor = self._rows.predictor
         except AttributeError:
             row = self._rows.predictor = _RowPredictor(self)
         return row(matrix)
+
+    def _count(self, function: str) -> int:
+        count = ctypes.c_int()
+        self._call(function, self._handle, ctypes.byref(count))
+        return count.value
 
     def _call(self, function: str, *arguments: Any) -> None:
         if getattr(self._library, f"LGBM_{function}")(*arguments) != 0:
@@ -263,7 +271,9 @@ class _RowPredictor:
         self._error = booster._library.LGBM_GetLastError
         self._row = (ctypes.c_double * booster.n_features)()
         self._view = np.ctypeslib.as_array(self._row)
-        self._result = ctypes.c_double()
+        self._result = (ctypes.c_double * booster.n_outputs)()
+        shape = (1,) if booster.n_outputs == 1 else (1, booster.n_outputs)
+        self._answer = np.ctypeslib.as_array(self._result).reshape(shape)
         self._arguments = (
             self._config,
             ctypes.byref(self._row),
@@ -271,11 +281,11 @@ class _RowPredictor:
             ctypes.byref(self._result),
         )
 
-    def __call__(self, matrix: Matrix) -> Vector:
+    def __call__(self, matrix: Matrix) -> Predictions:
         self._view[:] = matrix[0]
         if self._predict(*self._arguments) != 0:
             raise RuntimeError(f"LightGBM: {self._error().decode()}")
-        return np.array([self._result.value])
+        return self._answer.copy()
 
 
 class PackageBooster:
@@ -293,10 +303,12 @@ class PackageBooster:
         import lightgbm
 
         self._booster = lightgbm.Booster(model_str=text)
+        outputs = self._booster.num_model_per_iteration()
+        self._classes = () if outputs == 1 else (outputs,)
         self._threads = threads
         self._contributing = threading.Lock()
 
-    def predict(self, matrix: Matrix) -> Vector:
+    def predict(self, matrix: Matrix) -> Predictions:
         """Predictions of a matrix.
 
         Parameters
@@ -306,11 +318,12 @@ class PackageBooster:
 
         Returns
         -------
-        ndarray of float64, shape (n_rows,)
+        ndarray of float64, shape (n_rows,) or (n_rows, n_classes)
         """
-        return np.asarray(self._booster.predict(matrix, num_threads=self._threads), dtype=np.float64)
+        predictions = self._booster.predict(matrix, num_threads=self._threads)
+        return np.asarray(predictions, dtype=np.float64).reshape(len(matrix), *self._classes)
 
-    def contributions(self, matrix: Matrix) -> Matrix:
+    def contributions(self, matrix: Matrix) -> Predictions:
         """What each feature contributes to the raw scores of a matrix.
 
         Parameters
@@ -320,11 +333,12 @@ class PackageBooster:
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features + 1)
-            The last column is the base value.
+        ndarray of float64, shape (n_rows, n_features + 1) or (n_rows, n_classes, n_features + 1)
+            The last one is the base value.
         """
+        shape = (len(matrix), *self._classes, matrix.shape[1] + 1)
         if not len(matrix):  # which the package divides by
-            return np.empty((0, matrix.shape[1] + 1))
+            return np.empty(shape)
         with self._contributing:  # the package calls the same library
             contributions = self._booster.predict(matrix, num_threads=self._threads, pred_contrib=True)
-        return np.asarray(contributions, dtype=np.float64)
+        return np.asarray(contributions, dtype=np.float64).reshape(shape)

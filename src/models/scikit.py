@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
 from tabserve.models.base import Regressor
@@ -19,8 +19,8 @@ class ScikitRegressor(Regressor):
     Parameters
     ----------
     floor : float, optional
-        The smallest score there can be: what is below is raised to it, as a linear model may predict -3 of something
-        that is counted.
+        The smallest prediction there can be: what is below is raised to it, as a linear model may predict -3 of
+        something that is counted.
 
     Attributes
     ----------
@@ -39,25 +39,25 @@ class ScikitRegressor(Regressor):
         self.estimator_ = self._estimator().fit(X, y)
         return self
 
-    def predict_score(self, X: Matrix) -> Vector:
+    def predict(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
-        scores = self._predict(X)
-        return scores if self.floor is None else np.maximum(scores, self.floor)
+        values = self._predict(X)
+        return values if self.floor is None else np.maximum(values, self.floor)
 
     def _predict(self, X: Matrix) -> Vector:
-        scores: Vector = self.estimator_.predict(X)
-        return scores
+        values: Vector = self.estimator_.predict(X)
+        return values
 
 
 class LinearRegressor(ScikitRegressor):
-    """A regressor whose score, but for the floor, is a weighted sum of the columns."""
+    """A regressor whose prediction, apart from the floor, is a weighted sum of the columns."""
 
     def _predict(self, X: Matrix) -> Vector:
-        return linear_sum(self.estimator_, X)
+        return linear_sum(self.estimator_.coef_, self.estimator_.intercept_, X)
 
-    def contributions(self, X: Matrix) -> Matrix:
+    def contributions(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
-        return linear_contributions(self.estimator_, X)
+        return linear_contributions(self.estimator_.coef_, self.estimator_.intercept_, X)
 
 
 class LinearRegression(LinearRegressor):
@@ -66,7 +66,7 @@ class LinearRegression(LinearRegressor):
     Parameters
     ----------
     floor : float, optional
-        The smallest score there can be.
+        The smallest prediction there can be.
     """
 
     def __init__(self, floor: float | None = None) -> None:
@@ -86,7 +86,7 @@ class Lasso(LinearRegressor):
     alpha : float
         Strength of the penalty.
     floor : float, optional
-        The smallest score there can be.
+        The smallest prediction there can be.
     """
 
     def __init__(self, alpha: float = 1.0, floor: float | None = None) -> None:
@@ -111,7 +111,7 @@ class SVR(ScikitRegressor):
     epsilon : float
         Errors up to this size, in the target's unit, cost nothing; fewer rows are then support vectors.
     floor : float, optional
-        The smallest score there can be.
+        The smallest prediction there can be.
     """
 
     def __init__(self, C: float = 1.0, gamma: float = 1.0, epsilon: float = 0.1, floor: float | None = None) -> None:
@@ -125,15 +125,15 @@ class SVR(ScikitRegressor):
 
         return svm.SVR(C=self.C, gamma=self.gamma, epsilon=self.epsilon, cache_size=500)  # MB; fitting is faster
 
-    def contributions(self, X: Matrix) -> Matrix:
+    def contributions(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
         raise NotExplainableError(
-            type(self).__name__, "its kernel compares whole rows, so that its score is no sum over the columns"
+            type(self).__name__, "its kernel compares whole rows, so that its prediction is no sum over the columns"
         )
 
 
 class DecisionTreeRegressor(ScikitRegressor):
-    """A regression tree; its scores stay within the targets it has seen.
+    """A regression tree; its predictions stay within the targets it has seen.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class DecisionTreeRegressor(ScikitRegressor):
             max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf, random_state=self.seed
         )
 
-    def contributions(self, X: Matrix) -> Matrix:
+    def contributions(self, X: Matrix) -> Predictions:
         """Each question on the way to a leaf contributes, to the column it asks about, by how much it moves the mean.
 
         Notes
@@ -173,5 +173,5 @@ class DecisionTreeRegressor(ScikitRegressor):
         (split,) = np.nonzero(tree.children_left >= 0)  # -1 in a leaf
         for children in (tree.children_left[split], tree.children_right[split]):
             moves[children, tree.feature[split]] = means[children] - means[split]
-        contributions: Matrix = self.estimator_.decision_path(X) @ moves
+        contributions: Predictions = self.estimator_.decision_path(X) @ moves
         return contributions

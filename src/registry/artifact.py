@@ -6,6 +6,7 @@ from tabserve.columns.features import Feature
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
 from tabserve.registry.manifest import Manifest
+from tabserve.tasks.base import Decision, Task
 from tabserve.transformers import RecordEncoder, Target
 
 
@@ -23,12 +24,18 @@ class Artifact:
         From the target column to numbers.
     model : Model
         Fitted on that matrix.
+    task : Task
+        What kind of prediction it makes.
+    decision : Decision
+        How results follow from its predictions.
     """
 
     manifest: Manifest
     pipeline: Pipeline
     target: Target
     model: Model
+    task: Task
+    decision: Decision
 
     @property
     def model_id(self) -> str:

@@ -419,11 +419,11 @@ class Registry:
         _check_versions(model_id, manifest)
         pickled = [self.read(model_id, name, manifest) for name in (PIPELINE, MODEL)]
         try:
-            (pipeline, target), model = (joblib.load(io.BytesIO(content)) for content in pickled)
+            (pipeline, target), (model, task, decision) = (joblib.load(io.BytesIO(content)) for content in pickled)
         except Exception as error:  # unpickling may raise whatever the pickled classes raise
             reason = f"its pickles cannot be loaded ({type(error).__name__})"
             raise BrokenArtifactError(model_id, reason) from error
-        return Artifact(manifest, pipeline, target, model)
+        return Artifact(manifest, pipeline, target, model, task, decision)
 
     def verify(self, model_id: str) -> None:
         """Check that an artifact can be loaded, and that all of its files are those that training wrote.

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tabserve.charts.parts import NOTHING, Section, Table, metric_name, number, share
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.evaluation.metrics import CHRONOLOGICAL
-from tabserve.report.parts import NOTHING, Section, Subject, Table, metric_name, number, share
+from tabserve.report.subject import Subject
 
 
 def sections(subject: Subject) -> list[Section]:

@@ -1,27 +1,24 @@
 """What a report measures beside the metrics. The hold-out is looked at here, and nothing is chosen by it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Vector
 from tabserve.columns.derived import Grouping
-from tabserve.columns.features import Category, Column, Feature
+from tabserve.columns.features import Column
 from tabserve.errors import NotExplainableError
-from tabserve.evaluation.fairness import FEWEST
-from tabserve.report.parts import Subject
+from tabserve.report.subject import Subject
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many
-SCORED = 6000  # rows scored for all shuffles of all features, if that is more
+PREDICTED = 6000  # rows predicted for all shuffles of all features, if that is more
 EXPLAINED = 500  # rows whose contributions are averaged
 LARGEST_FIT = 4000  # rows: a kernel machine's time grows with their square
 JUDGED = 300  # rows that judge a point of the learning curve, at least
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the rows that cross-validation fits on
-MOST_VALUES = 32  # values of a number that are shown one by one
-BINS = 10  # groups of rows by a number, where each has so many rows as may be shown
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,13 @@ def permutation_importance(subject: Subject) -> Importance:
     seed = subject.manifest.seed
     generator = np.random.default_rng(seed)
     use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
-    rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, SCORED // (REPEATS * len(use_case.features))), seed)
-    if np.isnan(metric(subject.test.y[rows], subject.scores[rows])):  # none of a rare class was drawn
+    rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, PREDICTED // (REPEATS * len(use_case.features))), seed)
+    if not use_case.task.varies(subject.test.y[rows]):  # none of a rare class was drawn
         rows = np.arange(len(subject.test.y))
     y = subject.test.y[rows]
     encoder = candidate.pipeline.encoder
     encoded = subject.test.X[rows]
-    before = metric(y, subject.scores[rows])
+    before = metric(y, subject.predictions[rows])
 
     def falls(place: int) -> list[float]:
         matrix = np.tile(encoded, (REPEATS, 1))
@@ -75,8 +72,8 @@ def permutation_importance(subject: Subject) -> Importance:
         for position, (column, compute) in enumerate(zip(use_case.derived, encoder.computers_, strict=True)):
             if use_case.features[place].name in column.sources:
                 matrix[:, len(use_case.features) + position] = [compute(row) for row in matrix.tolist()]
-        scores = candidate.model.predict_score(candidate.pipeline.transform_encoded(matrix))
-        return [before - metric(y, repeat) for repeat in scores.reshape(REPEATS, -1)]
+        predictions = candidate.model.predict(candidate.pipeline.transform_encoded(matrix))
+        return [before - metric(y, repeat) for repeat in np.split(predictions, REPEATS)]
 
     found = np.array([falls(place) for place in range(len(use_case.features))])
     return _ranked(use_case.features, found.mean(axis=1), found.std(axis=1))
@@ -100,7 +97,10 @@ def own_importance(subject: Subject) -> tuple[str, Importance] | None:
     elif hasattr(estimator, "feature_importances_"):
         measure, values = "gain", estimator.feature_importances_
     elif hasattr(estimator, "coef_"):
-        measure, values = "coefficient", np.abs(np.ravel(estimator.coef_)) * subject.train_matrix.std(axis=0)
+        measure, values = (
+            "coefficient",
+            np.abs(np.atleast_2d(estimator.coef_)).mean(axis=0) * subject.train_matrix.std(axis=0),
+        )
     else:
         return None
     by_column = subject.candidate.pipeline.by_origin(np.asarray(values)[None, :])[0]
@@ -113,8 +113,9 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     Returns
     -------
     tuple of (Importance, dict), or None
-        A direction is "↑" where higher values push the score up, "↓" where they push it down, and empty where neither
-        is so. None for a model whose score is no sum over columns.
+        A direction is "↑" where higher values raise the prediction, "↓" where they lower it, and empty where neither
+        is so. None for a model whose prediction is not a sum over columns. Of several classes, the mean is over the
+        classes too, and no column has a direction: what raises one class lowers others.
     """
     rows = sample(len(subject.test.y), EXPLAINED, subject.manifest.seed)
     pipeline = subject.candidate.pipeline
@@ -123,6 +124,10 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
         parts = subject.candidate.model.contributions(pipeline.transform_encoded(encoded))
     except NotExplainableError:
         return None
+    if parts.ndim == 3:
+        by_column = pipeline.by_origin(parts[..., :-1].reshape(-1, parts.shape[-1] - 1))
+        directions = dict.fromkeys((column.name for column in subject.use_case.columns), "")
+        return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
     by_column = pipeline.by_origin(parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
@@ -152,79 +157,16 @@ def learning_curve(subject: Subject) -> list[Point]:
         for rows, judged in folds:
             # shuffled, since rows may stand in the order of time
             some = np.random.default_rng(subject.manifest.seed).permutation(rows)[:size]
-            if np.ptp(y[some]) > 0:
+            if use_case.task.varies(y[some]):
                 try:
                     model = clone(subject.candidate.model).fit(X[some], y[some], subject.candidate.pipeline.columns_)
-                    scores.append(metric(y[judged], model.predict_score(X[judged])))
+                    scores.append(metric(y[judged], model.predict(X[judged])))
                 except Exception:  # of any library: some models cannot be fitted on a few rows
                     scores.append(math.nan)
         if scores and not np.isnan(scores).any():
             points.append(Point(size, float(np.mean(scores))))
     last = float(np.mean([metric(y[judged], out_of_fold[judged]) for _, judged in folds]))
     return [*points, Point(whole, last)]
-
-
-def calibration(y: Vector, scores: Vector) -> Matrix:
-    """Mean score and share of 1s, by tenths of the rows in the order of their scores; shape (n_bins, 2)."""
-    return np.array([(scores[rows].mean(), y[rows].mean()) for rows in tenths(scores)])
-
-
-def tenths(values: Vector) -> list[Any]:
-    """Row numbers in ten groups of like size, in the order of some values; in fewer, where ten would be too small."""
-    order = np.argsort(values, kind="stable")
-    return np.array_split(order, max(1, min(BINS, len(values) // FEWEST)))
-
-
-def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list[str] | Vector, Matrix]:
-    """Quartiles of errors by a feature's values, or by tenths of the rows where it has many.
-
-    Only of so many rows as may be shown: those of a few would tell what is true of one.
-
-    Parameters
-    ----------
-    feature : Feature
-        Says which values there are, and their order.
-    values : ndarray of object, shape (n_rows,)
-        The feature's.
-    errors : ndarray, shape (n_rows,)
-
-    Returns
-    -------
-    labels : list of str, or ndarray of numbers
-    quartiles : ndarray, shape (n_labels, 3)
-    """
-    if isinstance(feature, Category):
-        groups = {value: errors[values == value] for value in feature.values}
-        groups = {value: group for value, group in groups.items() if len(group) >= FEWEST}
-        return list(groups), _quartiles(groups.values())
-    numbers = values.astype(np.float64)
-    numbers, errors = numbers[~np.isnan(numbers)], errors[~np.isnan(numbers)]
-    distinct, counts = np.unique(numbers, return_counts=True)
-    if len(distinct) <= MOST_VALUES:
-        distinct = distinct[counts >= FEWEST]
-        return distinct, _quartiles(errors[numbers == value] for value in distinct)
-    bins = [rows for rows in tenths(numbers) if len(rows) >= FEWEST]
-    return np.array([np.median(numbers[rows]) for rows in bins]), _quartiles(errors[rows] for rows in bins)
-
-
-def quartiles_of_truth(y: Vector, scores: Vector) -> Matrix:
-    """Mean prediction and the truth's quartiles, by tenths of the rows in the order of their predictions.
-
-    Parameters
-    ----------
-    y, scores : ndarray, shape (n_rows,)
-
-    Returns
-    -------
-    ndarray, shape (n_bins, 4)
-    """
-    bins = tenths(scores)
-    return np.hstack([np.array([[scores[rows].mean()] for rows in bins]), _quartiles(y[rows] for rows in bins)])
-
-
-def _quartiles(groups: Iterable[Vector]) -> Matrix:
-    """Lower quartile, median and upper quartile of each group."""
-    return np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups]).reshape(-1, 3)
 
 
 def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = None) -> Importance:

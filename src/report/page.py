@@ -5,26 +5,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from tabserve.aliases import Vector
-from tabserve.declaration.use_case import UseCase
-from tabserve.evaluation.fairness import FEWEST
-from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN
-from tabserve.registry.manifest import Manifest, ProtectedComparison
-from tabserve.report import card, classification, figures, regression
-from tabserve.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
-from tabserve.report.parts import (
+from tabserve.aliases import Predictions
+from tabserve.charts import figures
+from tabserve.charts.parts import (
     NOTHING,
     PART_NAMES,
     Chart,
     Section,
-    Subject,
     Table,
     listed,
     metric_name,
     number,
     share,
 )
-from tabserve.tasks.binary import Classification
+from tabserve.declaration.use_case import UseCase
+from tabserve.evaluation.fairness import FEWEST
+from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN
+from tabserve.registry.manifest import Manifest, ProtectedComparison
+from tabserve.report import card
+from tabserve.report.measures import Importance, contributions, learning_curve, own_importance, permutation_importance
+from tabserve.report.subject import Subject
+from tabserve.tasks.results import Results
 
 if TYPE_CHECKING:
     from tabserve.training.candidate import Candidate
@@ -40,7 +41,7 @@ GROUP_WORDS = {
     "share_of_1": "Share of events",
     "selection_rate": "Favourable decisions",
     "opportunity": "Favourable, of those without event",
-    "mean_score": "Mean score",
+    "mean_score": "Mean probability",
 }
 
 
@@ -50,7 +51,7 @@ def render_report(
     candidate: "Candidate",
     train: "Part",
     test: "Part",
-    hold_out_scores: Vector,
+    predictions: Predictions,
 ) -> str:
     """Write the report of a model.
 
@@ -65,21 +66,18 @@ def render_report(
         The fitted model, and how it was tuned.
     train, test : Part
         The training part and the hold-out.
-    hold_out_scores : ndarray, shape (n_hold_out_rows,)
-        The model's.
+    predictions : ndarray, shape (n_hold_out_rows,) or (n_hold_out_rows, n_classes)
+        The model's of the hold-out.
 
     Returns
     -------
     str
         HTML that loads nothing. The same arguments give the same text.
     """
-    subject = Subject(use_case, manifest.publishable(), candidate, train, test, hold_out_scores)
+    subject = Subject(use_case, manifest.publishable(), candidate, train, test, predictions)
     gates = subject.manifest.gates
     importance = permutation_importance(subject)
-    if isinstance(use_case.task, Classification):
-        summary, sections = classification.summary(subject), classification.sections(subject)
-    else:
-        summary, sections = regression.summary(subject), regression.sections(subject, importance)
+    summary, sections = use_case.task.report(_results(subject, importance))
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,6 +102,22 @@ def render_report(
             _making(subject),
             *card.sections(subject),
         ],
+    )
+
+
+def _results(subject: Subject, importance: Importance) -> Results:
+    """What the task's own part of the report is made from."""
+    return Results(
+        target=subject.use_case.target,
+        decision=subject.candidate.decision,
+        y=subject.test.y,
+        predictions=subject.predictions,
+        table=subject.features_of(subject.test),
+        metrics=subject.manifest.metrics[HOLD_OUT],
+        intervals=subject.manifest.intervals,
+        train_y=subject.train.y,
+        out_of_fold=subject.candidate.out_of_fold,
+        columns=importance.columns,
     )
 
 
@@ -160,7 +174,7 @@ def _what_it_looks_at(subject: Subject, importance: Importance) -> Section:
     if parts:
         charts.append(_contributions(*parts))
     else:
-        text.append("Its scores are no sum over the columns, so that there are no contributions to show.")
+        text.append("Its predictions are not sums over the columns, so there are no contributions to show.")
     return Section("What it looks at", [" ".join(text)], charts)
 
 

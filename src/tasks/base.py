@@ -1,96 +1,118 @@
-"""Task: what every kind of prediction looks like to the rest of the project."""
+"""Task: what every kind of prediction looks like to the rest of the project.
+
+A task owns what differs between kinds: which target it can predict, how large parts must be and how they are folded,
+the metrics, the decision, the answer and what is said of it to people. To add a kind is to write one module here.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from tabserve.aliases import Matrix, Metric, Vector
+import numpy.typing as npt
+from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.errors import TooFewRowsError
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics
 from tabserve.models.base import Fold, Model
 from tabserve.transformers import Target
 
+if TYPE_CHECKING:
+    from tabserve.charts.parts import Section
+    from tabserve.tasks.results import Results
+
 # Rows that the training part and the hold-out need at least, of each class or of numbers: with fewer, neither a fold's
 # figure nor the hold-out's means anything.
 SMALLEST_CLASS = {TRAIN: 10, HOLD_OUT: 5}
-
-
 SMALLEST_PART = {TRAIN: 30, HOLD_OUT: 10}
-
 
 _PART_NAMES = {TRAIN: "training part", HOLD_OUT: "hold-out"}
 
 
+class Decision(ABC):
+    """How a result follows from a prediction; saved beside the model."""
+
+    @abstractmethod
+    def decide(self, predictions: Predictions) -> Vector:
+        """The result of each row, as the target is encoded.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+
+        Returns
+        -------
+        ndarray, shape (n_rows,)
+        """
+
+
+@dataclass(frozen=True)
+class AnswerPart:
+    """A part of the answer to a record, or to records whose outcome is known.
+
+    Parameters
+    ----------
+    name : str
+        Its key in JSON.
+    schema : mapping
+        The value as JSON Schema.
+    description : str
+        What it means, in words that a sentence can take.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    description: str
+
+
+class Explained(NamedTuple):
+    """The side of each row's prediction that an explanation is about.
+
+    Parameters
+    ----------
+    predictions : ndarray, shape (n_rows,)
+        The number that is explained.
+    contributions : ndarray, shape (n_rows, n_columns + 1)
+        What each column added to its raw score, and the base value.
+    signs : ndarray of 1 and -1, shape (n_rows,)
+        Whether what raises the raw score speaks for the result, or against it.
+    """
+
+    predictions: Vector
+    contributions: Matrix
+    signs: Vector
+
+
 class Task(ABC):
-    """What kind of prediction a use case makes, and so how it is measured and decided."""
+    """What kind of prediction a use case makes, and so how it is measured and decided.
 
-    headline: str  # the metric that models are chosen by; higher is better
-    kind_of_model: type[Model]
-    decides: bool  # whether a threshold makes decisions of scores
-    answer_name: str  # what answers to clients call it
+    Attributes
+    ----------
+    kind : str
+        What the page tells tasks apart by.
+    headline : str
+        The metric that models are chosen by; higher is better.
+    kind_of_model : type
+        What its models must be.
+    has_direction : bool
+        Whether a prediction can rise and fall, so that a column can be monotone.
+    compares_groups : bool
+        Whether groups of people can be compared by its decisions, 0 being the favourable one.
+    answer_score : AnswerPart
+        How answers name the headline metric of records whose outcome is known.
+    outcomes : tuple of str
+        What the classes are called, in the order of their codes; empty where a number is predicted.
+    """
 
-    @property
-    @abstractmethod
-    def metric(self) -> Metric:
-        """The headline metric as a function of targets and scores."""
+    kind: ClassVar[str]
+    headline: ClassVar[str]
+    kind_of_model: ClassVar[type[Model]]
+    has_direction: ClassVar[bool] = True
+    compares_groups: ClassVar[bool] = False
+    answer_score: ClassVar[AnswerPart]
+    outcomes: tuple[str, ...] = ()
 
-    @abstractmethod
-    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
-        """All metrics of the given rows.
-
-        Parameters
-        ----------
-        y, scores : ndarray, shape (n_rows,)
-            Targets and the model's scores.
-        threshold : float, optional
-            Where decisions are cut; without it the metrics of decisions are left out.
-
-        Returns
-        -------
-        dict of float
-            By the metrics' names, the headline among them.
-        """
-
-    def decision_metrics(self, y: Vector, scores: Vector, threshold: float) -> Metrics:
-        """The metrics that depend on a threshold.
-
-        Parameters
-        ----------
-        y, scores : ndarray, shape (n_rows,)
-            Targets and the model's scores.
-        threshold : float
-            Where decisions are cut.
-
-        Returns
-        -------
-        dict of float
-            By the metrics' names; empty where nothing is decided.
-        """
-        return {}
-
-    @abstractmethod
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
-        """Folds of repeated cross-validation.
-
-        Parameters
-        ----------
-        y : ndarray, shape (n_rows,)
-        splits : int
-            Folds of one repeat, which together judge each row once.
-        repeats : int
-            How often the rows are dealt out anew.
-        seed : int
-            Seed of the dealing.
-
-        Returns
-        -------
-        list of (ndarray, ndarray)
-            Row numbers to fit on and to judge by: `splits` times `repeats` folds, repeat after repeat.
-        """
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """The names of all metrics, those of decisions among them."""
-        return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5))
+    # the target
 
     @abstractmethod
     def target_problem(self, target: Target) -> str | None:
@@ -113,20 +135,203 @@ class Task(ABC):
             With the part that is too small.
         """
 
+    def predicts_like(self, other: "Task") -> bool:
+        """Whether the predictions of another task's model can be measured by this one."""
+        return self.kind == other.kind
+
     @abstractmethod
-    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
-        """Choose thresholds from out-of-fold scores.
+    def varies(self, y: Vector) -> bool:
+        """Whether rows with these targets can be fitted on, and have every metric."""
+
+    @abstractmethod
+    def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
+        """Numbers of at most so many rows, ascending, that still vary where all rows do."""
+
+    @abstractmethod
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        """Folds of repeated cross-validation.
 
         Parameters
         ----------
         y : ndarray, shape (n_rows,)
-        out_of_fold : ndarray, shape (n_repeats, n_rows)
-            The score of each row by a model that did not see it, once for each repeat.
+        splits : int
+            Folds of one repeat, which together judge each row once.
+        repeats : int
+            How often the rows are dealt out again.
+        seed : int
+            Seed of the dealing.
+
+        Returns
+        -------
+        list of (ndarray, ndarray)
+            Row numbers to fit on and to judge by: `splits` times `repeats` folds, repeat after repeat.
+        """
+
+    # predictions and metrics
+
+    def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
+        """Why a model's predictions cannot be used; None when they can.
+
+        Parameters
+        ----------
+        predictions : object
+            Whatever the model gave.
+        n_rows : int
+            The rows that it was asked for.
+
+        Returns
+        -------
+        str or None
+        """
+        expected = (n_rows, *self._numbers)
+        if not isinstance(predictions, np.ndarray) or predictions.shape != expected or predictions.dtype.kind != "f":
+            return f"its predictions are not an array of floats of the shape {expected}"
+        if not np.isfinite(predictions).all():
+            return "its predictions are not finite"
+        return None
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        """The shape of a single prediction."""
+        return ()
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """The headline metric as a function of targets and predictions."""
+
+    @abstractmethod
+    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+        """All metrics of the given rows.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+            Targets.
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
 
         Returns
         -------
         dict of float
-            By how they were chosen; the first is the one to decide by, and none means that nothing is decided.
+            By the metrics' names, the headline among them.
+        """
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of all metrics."""
+
+    # the decision
+
+    @abstractmethod
+    def decide(self, y: Vector, out_of_fold: Predictions) -> Decision:
+        """Choose how results follow from predictions.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+        out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
+            The prediction of each row by a model that did not see it, once for each repeat.
+
+        Returns
+        -------
+        Decision
+        """
+
+    def thresholds(self, decision: Decision, rows: Mapping[str, tuple[Vector, Predictions]]) -> dict[str, Any]:
+        """The decision's threshold, how it was chosen, and what the others would lead to, for the manifest.
+
+        Parameters
+        ----------
+        decision : Decision
+            What this task decided on.
+        rows : mapping of (ndarray, ndarray)
+            Targets and predictions by part.
+
+        Returns
+        -------
+        dict
+            `threshold`, `threshold_choice` and `thresholds`; nothing in them for a task without thresholds.
+        """
+        return {"threshold": None, "threshold_choice": None, "thresholds": {}}
+
+    # the answer
+
+    @property
+    @abstractmethod
+    def answer_parts(self) -> tuple[AnswerPart, ...]:
+        """What `answer` gives: `result` and whatever goes with it."""
+
+    @abstractmethod
+    def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
+        """Turn predictions into an answer.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        dict of list
+            The answer's columns by the names in `answer_parts`; each has one plain value for each row.
+        """
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        """The columns that an answer adds to a table."""
+        return tuple(part.name for part in self.answer_parts)
+
+    def as_table(self, answer: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """An answer as the columns that it adds to a table, `table_columns`.
+
+        Parameters
+        ----------
+        answer : mapping of sequence
+            As from `answer`; None stands for a row without one.
+
+        Returns
+        -------
+        mapping of sequence
+        """
+        return answer
+
+    # words
+
+    def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
+        """The side of each prediction that explains the result.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        contributions : ndarray, shape (n_rows, n_columns + 1) or (n_rows, n_classes, n_columns + 1)
+            As from the model.
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        Explained
+        """
+        return Explained(predictions, contributions, np.ones(len(predictions)))
+
+    @abstractmethod
+    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
+        """What a report says of a model of this task.
+
+        Parameters
+        ----------
+        results : Results
+            What the model gave for the hold-out, and how good that is.
+
+        Returns
+        -------
+        summary : list of str
+            The model's quality in sentences.
+        sections : list of Section
         """
 
 
@@ -134,3 +339,28 @@ def check_number(part: str, found: int, needed: int, of: str = "") -> None:
     """Raise TooFewRowsError for a part with too few rows, perhaps `of` some class."""
     if found < needed:
         raise TooFewRowsError(_PART_NAMES[part], found, needed, of)
+
+
+def probability_problem(probabilities: Predictions) -> str | None:
+    """Why numbers cannot be probabilities; None when they can."""
+    if ((probabilities >= 0) & (probabilities <= 1)).all():
+        return None
+    return "its predictions are not probabilities: they must lie between 0 and 1"
+
+
+def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
+    """Targets and predictions of all repeats, one after the other.
+
+    They are not averaged: an average of several models is less spread than the one that will serve.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n_rows,)
+    out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
+
+    Returns
+    -------
+    tuple of (ndarray, ndarray)
+        n_repeats * n_rows of each.
+    """
+    return np.tile(y, len(out_of_fold)), out_of_fold.reshape(-1, *out_of_fold.shape[2:])

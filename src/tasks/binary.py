@@ -1,17 +1,22 @@
-"""Two classes: the score is a probability, and a threshold chosen by costs makes the decision."""
+"""Two classes: the prediction is a probability, and a threshold chosen by costs makes the decision."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tabserve.aliases import Matrix, Metric, Vector
+from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError
-from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, average_precision, kolmogorov_smirnov, roc_auc
-from tabserve.models.base import Classifier, Fold
-from tabserve.tasks.base import SMALLEST_CLASS, Task, check_number
+from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Metrics, average_precision, kolmogorov_smirnov, roc_auc
+from tabserve.models.base import Classifier
+from tabserve.tasks.base import AnswerPart, Decision, Explained, pooled, probability_problem
+from tabserve.tasks.classes import ClassTask
 from tabserve.transformers import Target
 
-_SMALLEST_PROBABILITY = 1e-15  # where a logarithm is cut off
+if TYPE_CHECKING:
+    from tabserve.charts.parts import Section
+    from tabserve.tasks.results import Results
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class CostMatrix:
     Raises
     ------
     InvalidUseCaseError
-        When a cost is no finite number, or below 0, or both are 0: no threshold is then cheaper than another.
+        When a cost is not a finite number or is below 0, or when both are 0: no threshold is cheaper than another then.
     """
 
     missed: float
@@ -53,37 +58,60 @@ class CostMatrix:
         """
         return float(np.mean(np.where(y == 1, self.missed * (decisions == 0), self.false_alarm * (decisions == 1))))
 
-    def cheapest_threshold(self, y: Vector, scores: Vector) -> float:
+    def cheapest_threshold(self, y: Vector, probabilities: Vector) -> float:
         """The threshold with the smallest cost on the given rows.
 
-        Between two neighbouring scores every threshold costs the same; the middle is taken.
+        Between two neighbouring probabilities every threshold costs the same; the middle is taken.
 
         Parameters
         ----------
         y : ndarray of 0 and 1, shape (n_rows,)
-        scores : ndarray of probabilities, shape (n_rows,)
+        probabilities : ndarray, shape (n_rows,)
 
         Returns
         -------
         float
-            From 0 to just above 1; a score that reaches it is taken for a 1.
+            From 0 to just above 1; a probability that reaches it is taken for a 1.
         """
-        order = np.argsort(scores, kind="stable")
-        ascending, labels = scores[order], y[order]
-        # cost when the k lowest scores are taken for 0 and the rest for 1, for k = 0 ... n_rows
+        order = np.argsort(probabilities, kind="stable")
+        ascending, labels = probabilities[order], y[order]
+        # cost when the k lowest are taken for 0 and the rest for 1, for k = 0 ... n_rows
         cost = np.concatenate([[0.0], np.cumsum(self.missed * labels)]) + self.false_alarm * (
             np.sum(labels == 0) - np.concatenate([[0.0], np.cumsum(labels == 0)])
         )
-        edges = np.concatenate([[0.0], ascending, [np.nextafter(1.0, 2.0)]])  # above a score of 1, too
-        cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # equal scores cannot be parted
+        edges = np.concatenate([[0.0], ascending, [np.nextafter(1.0, 2.0)]])  # above a probability of 1, too
+        cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # equal ones cannot be parted
         best = int(np.argmin(cost))
         middle = (edges[best] + edges[best + 1]) / 2
-        # between scores too close for floats to have a middle, the upper one parts them
+        # between two too close for floats to have a middle, the upper one parts them
         return float(middle if middle > edges[best] else edges[best + 1])
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Threshold(Decision):
+    """The cut: a probability that reaches it is taken for a 1.
+
+    Parameters
+    ----------
+    value : float
+        From 0 to just above 1.
+    chosen_by : str
+        How it was chosen: the name of one of the alternatives.
+    alternatives : mapping of float
+        All thresholds that were considered, by how they are chosen.
+    """
+
+    value: float
+    chosen_by: str = ""
+    alternatives: Mapping[str, float] = field(default_factory=dict)
+
+    def decide(self, predictions: Predictions) -> Vector:
+        """1 from the threshold on, else 0."""
+        return (predictions >= self.value).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Binary(ClassTask):
     """Two classes.
 
     Parameters
@@ -96,49 +124,18 @@ class Classification(Task):
 
     cost: CostMatrix
     outcomes: tuple[str, str] = ("0", "1")
+    kind = "binary"
     headline = "roc_auc"
     kind_of_model = Classifier
-    decides = True
-    answer_name = "auc_score"
+    compares_groups = True
+    answer_score = AnswerPart(
+        "auc_score",
+        {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "ROC AUC of the probabilities; null when all outcomes are the same",
+    )
 
     def __post_init__(self) -> None:
         check_kinds(self)
-
-    @property
-    def metric(self) -> Metric:
-        return roc_auc
-
-    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
-        clipped = np.clip(scores, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-        auc = roc_auc(y, scores)
-        values = {
-            "roc_auc": auc,
-            "gini": 2 * auc - 1,
-            "pr_auc": average_precision(y, scores),
-            "ks": kolmogorov_smirnov(y, scores),
-            "brier": float(np.mean((scores - y) ** 2)),
-            "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))),
-        }
-        return values if threshold is None else {**values, **self.decision_metrics(y, scores, threshold)}
-
-    def decision_metrics(self, y: Vector, scores: Vector, threshold: float) -> Metrics:
-        """The metrics that depend on a threshold; precision, recall and F1 are of class 1, 0 where undefined."""
-        decisions = (scores >= threshold).astype(np.float64)
-        hits = float(np.sum(decisions * y))
-        precision = hits / max(float(np.sum(decisions)), 1.0)
-        recall = hits / max(float(np.sum(y)), 1.0)
-        return {
-            "accuracy": float(np.mean(decisions == y)),
-            "precision": precision,
-            "recall": recall,
-            "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
-            "expected_cost": self.cost.expected(y, decisions),
-        }
-
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
-        from sklearn.model_selection import RepeatedStratifiedKFold
-
-        return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))
 
     def target_problem(self, target: Target) -> str | None:
         """It must give 0 and 1, and nothing else."""
@@ -150,21 +147,104 @@ class Classification(Task):
             )
         return None if len(set(self.outcomes)) == 2 else "a classification has two outcomes, with different names."
 
-    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
-        """Each fold must judge by a row of each class."""
-        for part, y, least in ((TRAIN, train, splits), (HOLD_OUT, hold_out, 0)):
-            for label, outcome in enumerate(self.outcomes):
-                check_number(part, int(np.sum(y == label)), max(SMALLEST_CLASS[part], least), f" of '{outcome}'")
+    def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
+        return super().prediction_problem(predictions, n_rows) or probability_problem(predictions)
 
-    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
-        """The cheapest, 0.5, and the ROC-balanced one, where true-positive rate less false-positive rate is largest.
+    @property
+    def metric(self) -> Metric:
+        return roc_auc
 
-        Repeats are pooled and not averaged: an average of several models is less spread than the one that will serve.
-        """
-        repeated, scores = np.tile(y, len(out_of_fold)), out_of_fold.ravel()
-        balanced = CostMatrix(missed=1 / float(np.sum(repeated)), false_alarm=1 / float(np.sum(repeated == 0)))
+    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+        clipped = np.clip(predictions, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        auc = roc_auc(y, predictions)
         return {
-            "cost": self.cost.cheapest_threshold(repeated, scores),
-            "half": 0.5,
-            "roc_balanced": balanced.cheapest_threshold(repeated, scores),
+            "roc_auc": auc,
+            "gini": 2 * auc - 1,
+            "pr_auc": average_precision(y, predictions),
+            "ks": kolmogorov_smirnov(y, predictions),
+            "brier": float(np.mean((predictions - y) ** 2)),
+            "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))),
+            **self.decision_metrics(y, decision.decide(predictions)),
         }
+
+    def decision_metrics(self, y: Vector, decisions: Vector) -> Metrics:
+        """The metrics of decisions; precision, recall and F1 are of class 1, 0 where undefined.
+
+        Parameters
+        ----------
+        y, decisions : ndarray of 0 and 1, shape (n_rows,)
+
+        Returns
+        -------
+        dict of float
+        """
+        hits = float(np.sum(decisions * y))
+        precision = hits / max(float(np.sum(decisions)), 1.0)
+        recall = hits / max(float(np.sum(y)), 1.0)
+        return {
+            "accuracy": float(np.mean(decisions == y)),
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
+            "expected_cost": self.cost.expected(y, decisions),
+        }
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), Threshold(0.5)))
+
+    def decide(self, y: Vector, out_of_fold: Predictions) -> Threshold:
+        """The cheapest threshold, beside 0.5 and the ROC-balanced one.
+
+        ROC-balanced is the one at which true-positive rate less false-positive rate is largest.
+        """
+        repeated, probabilities = pooled(y, out_of_fold)
+        balanced = CostMatrix(missed=1 / float(np.sum(repeated)), false_alarm=1 / float(np.sum(repeated == 0)))
+        alternatives = {
+            "cost": self.cost.cheapest_threshold(repeated, probabilities),
+            "half": 0.5,
+            "roc_balanced": balanced.cheapest_threshold(repeated, probabilities),
+        }
+        return Threshold(alternatives["cost"], "cost", alternatives)
+
+    def thresholds(self, decision: Decision, rows: Mapping[str, tuple[Vector, Predictions]]) -> dict[str, Any]:
+        chosen = threshold_of(decision)
+
+        def outcome(value: float) -> dict[str, Any]:
+            cut = Threshold(value)
+            found = {part: self.decision_metrics(y, cut.decide(predicted)) for part, (y, predicted) in rows.items()}
+            return {"threshold": value, **found}
+
+        return {
+            "threshold": chosen.value,
+            "threshold_choice": chosen.chosen_by,
+            "thresholds": {name: outcome(value) for name, value in chosen.alternatives.items()},
+        }
+
+    @property
+    def answer_parts(self) -> tuple[AnswerPart, ...]:
+        return (
+            AnswerPart("result", {"type": "integer", "enum": [0, 1]}, "the decision, 0 or 1"),
+            AnswerPart("probability", {"type": "number", "minimum": 0, "maximum": 1}, "the probability of a 1"),
+        )
+
+    def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
+        """The decisions (0 or 1) as `result`, the probabilities of a 1 as `probability`."""
+        threshold = threshold_of(decision).value
+        probability = predictions.tolist()
+        return {"result": [int(one >= threshold) for one in probability], "probability": probability}
+
+    def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
+        """What raises the probability speaks for a 1, and against a 0."""
+        return Explained(predictions, contributions, 2 * decision.decide(predictions) - 1)
+
+    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
+        from tabserve.tasks import binary_report
+
+        return binary_report.summary(self, results), binary_report.sections(self, results)
+
+
+def threshold_of(decision: Decision) -> Threshold:
+    """A binary task's decision, as what it is."""
+    assert isinstance(decision, Threshold)
+    return decision

@@ -1,40 +1,41 @@
-"""A number: the score is the answer, and nothing is decided."""
+"""A number: the prediction is the answer, and nothing is decided."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tabserve.aliases import Matrix, Metric, Vector
+import numpy.typing as npt
+from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Number
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, r2
 from tabserve.models.base import Fold, Regressor
-from tabserve.tasks.base import SMALLEST_PART, Task, check_number
+from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Decision, Task, check_number
 from tabserve.transformers import RemapTarget, Target
+
+if TYPE_CHECKING:
+    from tabserve.charts.parts import Section
+    from tabserve.tasks.results import Results
+
+
+@dataclass(frozen=True)
+class AsPredicted(Decision):
+    """The prediction itself: nothing is decided."""
+
+    def decide(self, predictions: Predictions) -> Vector:
+        """The predictions."""
+        return predictions
 
 
 @dataclass(frozen=True)
 class Regression(Task):
     """A number."""
 
+    kind = "regression"
     headline = "r2"
     kind_of_model = Regressor
-    decides = False
-    answer_name = "r2_score"
-
-    @property
-    def metric(self) -> Metric:
-        return r2
-
-    def metrics(self, y: Vector, scores: Vector, threshold: float | None = None) -> Metrics:
-        return {
-            "r2": r2(y, scores),
-            "rmse": float(np.sqrt(np.mean((scores - y) ** 2))),
-            "mae": float(np.mean(np.abs(scores - y))),
-        }
-
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
-        from sklearn.model_selection import RepeatedKFold
-
-        return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
+    answer_score = AnswerPart(
+        "r2_score", {"type": ["number", "null"], "maximum": 1}, "R² of the values; null when the outcomes do not vary"
+    )
 
     def target_problem(self, target: Target) -> str | None:
         """It must be a number."""
@@ -47,6 +48,48 @@ class Regression(Task):
         check_number(TRAIN, len(train), max(SMALLEST_PART[TRAIN], 2 * splits))
         check_number(HOLD_OUT, len(hold_out), SMALLEST_PART[HOLD_OUT])
 
-    def thresholds(self, y: Vector, out_of_fold: Matrix) -> dict[str, float]:
-        """None: nothing is decided."""
-        return {}
+    def varies(self, y: Vector) -> bool:
+        """Whether two rows differ."""
+        return bool(len(y)) and float(np.max(y)) > float(np.min(y))
+
+    def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
+        """The rows with the smallest and the largest targets."""
+        order = np.argsort(y, kind="stable")
+        return np.unique([*order[: most // 2], *order[-(most // 2) :]])
+
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        from sklearn.model_selection import RepeatedKFold
+
+        return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
+
+    @property
+    def metric(self) -> Metric:
+        return r2
+
+    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+        return {
+            "r2": r2(y, predictions),
+            "rmse": float(np.sqrt(np.mean((predictions - y) ** 2))),
+            "mae": float(np.mean(np.abs(predictions - y))),
+        }
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), AsPredicted()))
+
+    def decide(self, y: Vector, out_of_fold: Predictions) -> AsPredicted:
+        """Nothing."""
+        return AsPredicted()
+
+    @property
+    def answer_parts(self) -> tuple[AnswerPart, ...]:
+        return (AnswerPart("result", {"type": "number"}, "the value"),)
+
+    def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
+        """The values as `result`."""
+        return {"result": predictions.tolist()}
+
+    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
+        from tabserve.tasks import regression_report
+
+        return regression_report.summary(results), regression_report.sections(results)

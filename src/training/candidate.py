@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn.base import clone
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.models.base import CrossValidation, Model
 from tabserve.pipeline import Pipeline
+from tabserve.tasks.base import Decision, Task
 from tabserve.training.parts import Part
 from tabserve.training.plan import Plan
 from tabserve.tuning import BayesianSearch, Trial, best_of
@@ -28,25 +29,28 @@ class Candidate:
     pipeline : Pipeline
         Fitted on the training part, as is the model.
     model : Model
-        With the best trial's parameters, and its threshold.
+        With the best trial's parameters.
     trials : sequence of Trial
         All points that were tried.
-    out_of_fold : ndarray, shape (n_repeats, n_training_rows)
-        The best trial's scores of rows that its models did not see.
-    thresholds : mapping
-        Thresholds by how they were chosen; the first is the model's.
+    out_of_fold : ndarray, shape (n_repeats, n_training_rows) or (n_repeats, n_training_rows, n_classes)
+        The best trial's predictions of rows that its models did not see.
+    task : Task
+        What kind of prediction it makes.
+    decision : Decision
+        How results follow from the model's predictions.
     """
 
     algorithm: Algorithm
     pipeline: Pipeline
     model: Model
     trials: Sequence[Trial]
-    out_of_fold: Matrix
-    thresholds: Mapping[str, float]
+    out_of_fold: Predictions
+    task: Task
+    decision: Decision
 
-    def predict(self, part: Part) -> Vector:
-        """The model's score of each row."""
-        return self.model.predict_score(self.pipeline.transform_encoded(part.X))
+    def predict(self, part: Part) -> Predictions:
+        """The model's prediction of each row."""
+        return self.model.predict(self.pipeline.transform_encoded(part.X))
 
     def refit(self, part: Part) -> "Candidate":
         """The candidate with pipeline and model fitted again on other rows, its parameters as they were chosen."""
@@ -57,12 +61,12 @@ class Candidate:
 
 
 def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
-    """Fit the pipeline, tune, fit the model with the best parameters, and choose the threshold.
+    """Fit the pipeline, tune, fit the model with the best parameters, and decide.
 
     Parameters
     ----------
     use_case : UseCase
-        Says what is tuned for and how the threshold is chosen.
+        Says what is tuned for, and how results follow from predictions.
     algorithm : Algorithm
         What to fit; left unfitted itself.
     train : Part
@@ -88,9 +92,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     chosen = {**best.parameters, **best.cross_validation.parameters}
     model = clone(algorithm.model).set_params(**chosen).fit(X, train.y, pipeline.columns_)
     out_of_fold = best.cross_validation.out_of_fold
-    thresholds = use_case.task.thresholds(train.y, out_of_fold)
-    model.threshold_ = next(iter(thresholds.values()), None)
-    return Candidate(algorithm, pipeline, model, trials, out_of_fold, thresholds)
+    decision = use_case.task.decide(train.y, out_of_fold)
+    return Candidate(algorithm, pipeline, model, trials, out_of_fold, use_case.task, decision)
 
 
 def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, y: Vector, columns: Columns, plan: Plan) -> list[Trial]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tabserve.aliases import Vector
+from tabserve.aliases import Predictions
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import BrokenArtifactError, InvalidRecordsError, UnknownModelError
 from tabserve.evaluation.metrics import Metrics
@@ -27,17 +27,17 @@ class Champion:
         Its name.
     rows : ndarray of bool, shape (n_test_rows,)
         Which rows of the hold-out it takes: it may not know a category that was declared since.
-    scores : ndarray
-        Its scores of these rows.
+    predictions : ndarray
+        Its predictions of these rows.
     metrics : dict of float
-        Of these scores, decisions being made at its own threshold.
+        Of these predictions, with its own decision.
     seed : int or None
         Of the split of its table; None when that was not made by what the features hold.
     """
 
     model_id: str
     rows: npt.NDArray[np.bool_]
-    scores: Vector
+    predictions: Predictions
     metrics: Metrics
     seed: int | None
 
@@ -59,7 +59,7 @@ class NotCompared:
 
 
 def champion_of(use_case: UseCase, registry: Registry, test: Part, seed: int) -> Champion | NotCompared | None:
-    """Let the model that answers today score the hold-out.
+    """Let the model that answers today predict the hold-out.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part, seed: int) ->
     first: NotCompared | None = None
     for model_id in [promoted] if promoted else registry.list(use_case.name):
         try:
-            champion = _let_score(use_case, registry.load(model_id), test)
+            champion = _let_predict(use_case, registry.load(model_id), test)
         except (BrokenArtifactError, UnknownModelError, InvalidRecordsError) as error:
             logger.warning("%s is not compared with: %s", model_id, error)
             first = first or NotCompared(model_id, str(error))
@@ -98,9 +98,9 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part, seed: int) ->
     return first
 
 
-def _let_score(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
+def _let_predict(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     model_id, manifest = artifact.model_id, artifact.manifest
-    if manifest.headline != use_case.task.headline:
+    if not use_case.task.predicts_like(artifact.task):
         raise BrokenArtifactError(model_id, "it predicts something else")
     known = set(manifest.feature_names)
     table = test.features
@@ -114,8 +114,9 @@ def _let_score(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
             raise
         X = artifact.pipeline.transform(table[rows])
     y = test.y[rows]
-    if np.isnan(use_case.task.metric(y, y)):
-        raise BrokenArtifactError(model_id, "the rows that it takes are of one outcome")
-    scores = artifact.model.predict_score(X)
+    if not use_case.task.varies(y):
+        raise BrokenArtifactError(model_id, "the rows that it takes lack an outcome")
+    predictions = artifact.model.predict(X)
     seed = manifest.seed if manifest.split == SPLIT else None
-    return Champion(model_id, rows, scores, use_case.task.metrics(y, scores, artifact.model.threshold_), seed)
+    metrics = use_case.task.metrics(y, predictions, artifact.decision)
+    return Champion(model_id, rows, predictions, metrics, seed)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from tabserve.aliases import Vector
+from tabserve.aliases import Predictions
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
 from tabserve.evaluation.gates import Evidence, judge
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
 from tabserve.registry.manifest import ChampionComparison, Manifest, ProtectedComparison, ThresholdOutcome, Tried
+from tabserve.tasks.base import pooled
 from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
 from tabserve.training.parts import Part, Parts
@@ -31,15 +32,15 @@ class Measured:
     ----------
     candidate : Candidate
         The fitted model.
-    predictions : ndarray, shape (n_test_rows,)
-        Its scores of the hold-out.
+    predictions : ndarray, shape (n_test_rows,) or (n_test_rows, n_classes)
+        Its predictions of the hold-out.
     metrics : mapping of dict
         By part: on the training part, out of fold (the mean over repeats), on the hold-out and, where rows stand in
         the order of time, on the last of them by a model of the first.
     """
 
     candidate: Candidate
-    predictions: Vector
+    predictions: Predictions
     metrics: Mapping[str, Metrics]
 
 
@@ -51,17 +52,17 @@ def measure(use_case: UseCase, candidates: Sequence[Candidate], parts: Parts, pl
 
 
 def _measure(use_case: UseCase, candidate: Candidate, parts: Parts) -> Measured:
-    task, threshold = use_case.task, candidate.model.threshold_
+    task, decision = use_case.task, candidate.decision
     predictions = candidate.predict(parts.test)
-    repeats = [task.metrics(parts.train.y, scores, threshold) for scores in candidate.out_of_fold]
+    repeats = [task.metrics(parts.train.y, repeat, decision) for repeat in candidate.out_of_fold]
     metrics = {
-        TRAIN: task.metrics(parts.train.y, candidate.predict(parts.train), threshold),
+        TRAIN: task.metrics(parts.train.y, candidate.predict(parts.train), decision),
         CROSS_VALIDATION: {name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
-        HOLD_OUT: task.metrics(parts.test.y, predictions, threshold),
+        HOLD_OUT: task.metrics(parts.test.y, predictions, decision),
     }
     if use_case.chronological:
         past, future = parts.whole.split_by_time()
-        metrics[CHRONOLOGICAL] = task.metrics(future.y, candidate.refit(past).predict(future), threshold)
+        metrics[CHRONOLOGICAL] = task.metrics(future.y, candidate.refit(past).predict(future), decision)
     return Measured(candidate, predictions, metrics)
 
 
@@ -125,9 +126,7 @@ def _describe(
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
-        threshold=candidate.model.threshold_,
-        threshold_choice=next(iter(candidate.thresholds), None),
-        thresholds=_thresholds(use_case, one, parts),
+        **_thresholds(use_case, one, parts),
         intervals=_intervals(use_case, one, test, plan),
         groups=_groups(use_case, one, test),
         baseline=use_case.baseline.name,
@@ -146,42 +145,36 @@ def _tried(candidate: Candidate) -> tuple[Tried, ...]:
     )
 
 
-def _thresholds(use_case: UseCase, one: Measured, parts: Parts) -> dict[str, ThresholdOutcome]:
-    """What each threshold would lead to, on out-of-fold scores and on the hold-out."""
-    measure, out_of_fold = use_case.task.decision_metrics, one.candidate.out_of_fold
-    y = np.tile(parts.train.y, len(out_of_fold))
-    return {
-        name: ThresholdOutcome(
-            threshold,
-            measure(y, out_of_fold.ravel(), threshold),
-            measure(parts.test.y, one.predictions, threshold),
-        )
-        for name, threshold in one.candidate.thresholds.items()
-    }
+def _thresholds(use_case: UseCase, one: Measured, parts: Parts) -> dict[str, Any]:
+    """The threshold, and what each would lead to, out of fold and on the hold-out: arguments of `Manifest`."""
+    candidate = one.candidate
+    out_of_fold = pooled(parts.train.y, candidate.out_of_fold)
+    rows = {CROSS_VALIDATION: out_of_fold, HOLD_OUT: (parts.test.y, one.predictions)}
+    found = use_case.task.thresholds(candidate.decision, rows)
+    return {**found, "thresholds": {name: ThresholdOutcome(**outcome) for name, outcome in found["thresholds"].items()}}
 
 
 def _intervals(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> dict[str, tuple[float, float]]:
-    task, threshold = use_case.task, one.candidate.model.threshold_
-    return bootstrap_intervals(test.y, one.predictions, lambda y, scores: task.metrics(y, scores, threshold), plan.seed)
+    task, decision = use_case.task, one.candidate.decision
+    return bootstrap_intervals(test.y, one.predictions, lambda y, of: task.metrics(y, of, decision), plan.seed)
 
 
 def _groups(use_case: UseCase, one: Measured, test: Part) -> dict[str, GroupComparison]:
     """How groups of the hold-out are treated, by feature."""
-    threshold = one.candidate.model.threshold_
+    decisions = one.candidate.decision.decide(one.predictions)
     return {
-        group.feature: compare_groups(test.y, one.predictions, threshold, group.labels(test.table))
+        group.feature: compare_groups(test.y, one.predictions, decisions, group.labels(test.table))
         for group in use_case.groups
-        if threshold is not None
     }
 
 
-BetterThan = Callable[[Vector, Any], dict[str, tuple[float, float, float]]]
+BetterThan = Callable[[Predictions, Any], dict[str, tuple[float, float, float]]]
 
 
 def _compare(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> BetterThan:
     """A function that says how much better a candidate is than other predictions of the same rows of the hold-out."""
 
-    def better_than(others: Vector, rows: Any) -> dict[str, tuple[float, float, float]]:
+    def better_than(others: Predictions, rows: Any) -> dict[str, tuple[float, float, float]]:
         y, own, metric = test.y[rows], one.predictions[rows], use_case.task.metric
         return {use_case.task.headline: bootstrap_difference(y, own, others, metric, plan.seed)}
 
@@ -193,7 +186,7 @@ def _beside_champion(champion: Champion | NotCompared | None, better_than: Bette
         return None
     if isinstance(champion, NotCompared):
         return ChampionComparison(champion.model_id, not_compared=champion.reason)
-    difference = better_than(champion.scores, champion.rows)
+    difference = better_than(champion.predictions, champion.rows)
     return ChampionComparison(champion.model_id, int(np.sum(champion.rows)), champion.metrics, difference)
 
 
@@ -223,7 +216,7 @@ def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: 
     folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
     validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, pipeline.columns_)
     model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, pipeline.columns_)
-    predictions = model.predict_score(pipeline.transform_encoded(test.X))
+    predictions = model.predict(pipeline.transform_encoded(test.X))
     return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
 
 
@@ -277,5 +270,5 @@ def _replaced(use_case: UseCase, champion: Champion | NotCompared | None, one: M
     if isinstance(champion, NotCompared):
         return {"not_compared": champion.reason}
     rows = champion.rows
-    own = use_case.task.metrics(test.y[rows], one.predictions[rows], one.candidate.model.threshold_)
+    own = use_case.task.metrics(test.y[rows], one.predictions[rows], one.candidate.decision)
     return {"champion": champion.metrics, "beside_champion": own}

@@ -3,15 +3,15 @@
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.errors import InvalidUseCaseError, UniformTargetError
-from tabserve.models.base import Classifier, Model
+from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
+from tabserve.tasks.base import Task
 from tabserve.training.parts import Part, Parts
 from tabserve.training.plan import Plan
 from tabserve.training.saving import pickled
@@ -30,7 +30,7 @@ def rehearse(use_case: UseCase, algorithms: Iterable[Algorithm], parts: Parts, p
         When an algorithm cannot be fitted.
     """
     for name, y in _targets(use_case, parts, plan):
-        if np.isnan(use_case.task.metric(y, y)):
+        if not use_case.task.varies(y):
             raise UniformTargetError(use_case.target.feature.name, name)
     for algorithm in algorithms:
         _rehearse_fit(use_case, algorithm, parts.train)
@@ -50,15 +50,14 @@ def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str,
 
 def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
     """Fit an algorithm on few rows, with its smallest and its largest parameters."""
-    order = np.argsort(train.y, kind="stable")
-    few = train.take(np.unique([*order[: REHEARSED // 2], *order[-REHEARSED // 2 :]]))  # both classes are among them
+    few = train.take(use_case.task.few(train.y, REHEARSED))
     gaps = _without_optional(use_case, few)
     corners = [{name: one.value(one.bounds[end]) for name, one in algorithm.search_space.items()} for end in (0, 1)]
     try:
         with warnings.catch_warnings(action="ignore"):
             for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):
                 pipeline = clone(use_case.pipeline(algorithm, exclude_protected=excluded))
-                _fit_once(pipeline, clone(algorithm.model).set_params(**parameters), few, gaps)
+                _fit_once(use_case.task, pipeline, clone(algorithm.model).set_params(**parameters), few, gaps)
     except Exception as error:  # of any library, and of any kind
         reason = str(error).partition("\n")[0]
         raise InvalidUseCaseError(
@@ -74,19 +73,10 @@ def _without_optional(use_case: UseCase, few: Part) -> Matrix:
     return matrix
 
 
-def _fit_once(pipeline: Pipeline, model: Model, few: Part, gaps: Matrix) -> None:
+def _fit_once(task: Task, pipeline: Pipeline, model: Model, few: Part, gaps: Matrix) -> None:
     X = pipeline.fit_transform_encoded(few.X)
     model.fit(X, few.y, pipeline.columns_)
     pickled((pipeline, model))
     both = np.vstack([X, pipeline.transform_encoded(gaps)])
-    check_scores(model, model.predict_score(both), len(both))
-
-
-def check_scores(model: Model, scores: Any, n_rows: int) -> None:
-    """Raise ValueError unless there is a number for each row, and for a classifier a probability."""
-    if not isinstance(scores, np.ndarray) or scores.shape != (n_rows,) or scores.dtype.kind != "f":
-        raise ValueError("its scores are no array of floats with one for each row")
-    if not np.isfinite(scores).all():
-        raise ValueError("its scores are no numbers")
-    if isinstance(model, Classifier) and not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("its scores are no probabilities: they must lie between 0 and 1")
+    if problem := task.prediction_problem(model.predict(both), len(both)):
+        raise ValueError(problem)

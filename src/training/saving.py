@@ -109,7 +109,7 @@ def _files(candidate: Candidate, parts: Parts, report: bytes) -> dict[str, bytes
     """The artifact's files."""
     return {
         PIPELINE: pickled((candidate.pipeline, parts.target)),
-        MODEL: pickled(candidate.model),
+        MODEL: pickled((candidate.model, candidate.task, candidate.decision)),
         TRAIN_TABLE: as_csv(parts.train.table),
         TEST_TABLE: as_csv(parts.test.table),
         REPORT: report,

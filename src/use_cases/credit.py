@@ -18,7 +18,7 @@ from tabserve.evaluation.gates import (
 )
 from tabserve.models.lightgbm import SEARCH_SPACE, LgbClassifier
 from tabserve.models.linear import LogisticRegression
-from tabserve.tasks.binary import Classification, CostMatrix
+from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import OneHot, RemapTarget, Standardize
 
 FEATURES = (
@@ -280,7 +280,7 @@ USE_CASE = UseCase(
     name="credit",
     title="Loan default",
     description="Will an applicant fail to repay a loan? The probability is that of a default.",
-    task=Classification(
+    task=Binary(
         cost=CostMatrix(missed=5, false_alarm=1),  # UCI's own cost matrix
         outcomes=("Expected to repay", "Expected to default"),
     ),

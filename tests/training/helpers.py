@@ -19,7 +19,7 @@ FEW_FOLDS = {"splits": 2, "repeats": 1}  # where it does not matter how the metr
 
 
 def predictions(artifact: Artifact, records: list[Mapping[str, Any]]) -> list[float]:
-    return artifact.model.predict_score(artifact.pipeline.transform(records)).tolist()
+    return artifact.model.predict(artifact.pipeline.transform(records)).tolist()
 
 
 def unpromised(credit: UseCase, **changes: Any) -> UseCase:

@@ -64,7 +64,7 @@ def test_the_threshold_is_the_cheapest_on_out_of_fold_scores(credit):
     def cost(threshold: float) -> float:
         return 5 * np.sum((y == 1) & (scores < threshold)) + np.sum((y == 0) & (scores >= threshold))
 
-    assert cost(candidate.model.threshold_) == min(cost(threshold) for threshold in [*scores, 1.1])
+    assert cost(candidate.decision.value) == min(cost(threshold) for threshold in [*scores, 1.1])
     # and those scores are of rows that their model had not seen
     seen = roc_auc_score(train.y, candidate.predict(train))
     assert all(roc_auc_score(train.y, repeat) < seen - 0.01 for repeat in candidate.out_of_fold)
@@ -75,7 +75,7 @@ def test_a_candidate_predicts_a_part_as_it_will_predict_its_records(credit):
     parts = split(credit, read(credit, credit.path), 42)
     candidate = fit(credit, credit.baseline, parts.train, Plan(trials=1, seed=42, jobs=1))
     X = candidate.pipeline.transform(parts.test.features.to_dict("records"))
-    assert candidate.predict(parts.test).tolist() == candidate.model.predict_score(X).tolist()
+    assert candidate.predict(parts.test).tolist() == candidate.model.predict(X).tolist()
 
 
 def test_the_score_is_a_probability_and_bent_by_no_weights(artifact, records):

@@ -11,7 +11,9 @@ from tabserve.errors import (
     BrokenArtifactError,
 )
 from tabserve.evaluation.gates import ChampionMargin, Verdict
+from tabserve.registry.registry import Registry
 from tabserve.report import render_report
+from tabserve.tasks.regression import AsPredicted, Regression
 from tabserve.train_pipeline import main, run_training
 from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read
@@ -43,8 +45,7 @@ def test_the_promoted_model_is_compared_with_and_else_the_newest(credit, registr
 def test_a_champion_decides_by_its_own_threshold(credit, registry, hold_out, artifact):
     champion = champion_of(credit, registry, hold_out, 42)
     assert champion.metrics == artifact.manifest.metrics["hold_out"]
-    assert champion.metrics.keys() > credit.task.metrics(hold_out.y, champion.scores).keys()
-    np.testing.assert_array_equal(champion.scores, predictions(artifact, hold_out.features))
+    np.testing.assert_array_equal(champion.predictions, predictions(artifact, hold_out.features))
 
 
 def test_where_there_is_no_model_there_is_no_champion(credit, empty, registry, hold_out, caplog):
@@ -82,7 +83,7 @@ def test_a_champion_does_without_the_columns_that_it_does_not_know(credit, regis
     table.insert(0, "shoe_size", 43)
     wider = dataclasses.replace(hold_out, table=table)
     champion = champion_of(credit, registry, wider, 42)
-    np.testing.assert_array_equal(champion.scores, champion_of(credit, registry, hold_out, 42).scores)
+    np.testing.assert_array_equal(champion.predictions, champion_of(credit, registry, hold_out, 42).predictions)
     assert caplog.messages == []
 
 
@@ -92,8 +93,8 @@ def test_a_champion_is_seen_on_the_rows_that_it_takes(credit, registry, hold_out
     champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=newer), 42)
     known = np.arange(len(newer)) % 3 > 0
     np.testing.assert_array_equal(champion.rows, known)
-    np.testing.assert_array_equal(champion.scores, champion_of(credit, registry, hold_out, 42).scores[known])
-    assert champion.metrics["roc_auc"] == credit.task.metric(hold_out.y[known], champion.scores)
+    np.testing.assert_array_equal(champion.predictions, champion_of(credit, registry, hold_out, 42).predictions[known])
+    assert champion.metrics["roc_auc"] == credit.task.metric(hold_out.y[known], champion.predictions)
 
 
 @pytest.mark.parametrize("spoil", ["few rows", "one outcome", "a column"])
@@ -178,8 +179,9 @@ def test_a_champion_of_another_split_is_said_to_look_better_than_it_is(credit, r
     assert ("was trained on rows of this hold-out: it looks better than it is." in caplog.text) == flattered
 
 
-def test_a_model_of_another_task_is_not_compared_with(credit, registry, hold_out, caplog):
-    edit_manifest(registry, registry.latest("credit"), headline="r2")
+def test_a_model_of_another_task_is_not_compared_with(credit, registry, hold_out, caplog, artifact, monkeypatch):
+    of_numbers = dataclasses.replace(artifact, task=Regression(), decision=AsPredicted())
+    monkeypatch.setattr(Registry, "load", lambda self, model_id: of_numbers)
     assert isinstance(champion_of(credit, registry, hold_out, 42), NotCompared)
     assert "it predicts something else" in caplog.text
 

@@ -59,7 +59,7 @@ def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, c
 
 def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, trained):
     table = pd.read_csv(trained.location / artifact.model_id / "test.csv", keep_default_na=False)
-    scores = artifact.model.predict_score(artifact.pipeline.transform(table.drop(columns="default")))
+    scores = artifact.model.predict(artifact.pipeline.transform(table.drop(columns="default")))
     accepted = scores < artifact.manifest.threshold
     groups = artifact.manifest.groups
     assert list(groups) == ["age", "personal_status", "foreign_worker"]
@@ -125,7 +125,7 @@ def test_a_saved_regressor_scores_the_hold_out_as_its_manifest_says(bikes, train
         saved = trained.load(model_id)
         table = pd.read_csv(trained.location / model_id / "test.csv")
         y = table.pop("count").to_numpy(dtype=float)
-        scores = saved.model.predict_score(saved.pipeline.transform(table))
+        scores = saved.model.predict(saved.pipeline.transform(table))
         assert r2_score(y, scores) == pytest.approx(saved.manifest.metrics["hold_out"]["r2"], abs=1e-12)
         assert scores.min() >= 0
 
@@ -138,7 +138,7 @@ def test_the_metrics_by_time_are_of_the_last_rows_by_a_model_of_the_first(bikes,
     lasso = bikes.algorithm("Lasso")
     pipeline = clone(bikes.pipeline(lasso))
     model = clone(lasso.model).fit(pipeline.fit_transform(past), table["count"][:cut].to_numpy(dtype=float))
-    expected = r2_score(table["count"][cut:], model.predict_score(pipeline.transform(future)))
+    expected = r2_score(table["count"][cut:], model.predict(pipeline.transform(future)))
     assert manifest.metrics["chronological"]["r2"] == pytest.approx(expected, abs=1e-12)
 
 

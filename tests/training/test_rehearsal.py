@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 from tabserve.declaration.use_case import Algorithm
 from tabserve.errors import (
@@ -10,11 +9,9 @@ from tabserve.errors import (
     UniformTargetError,
 )
 from tabserve.models.lightgbm import LgbRegressor
-from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import LinearRegression
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
-from tabserve.training.rehearsal import check_scores
 from tabserve.tuning import Whole
 
 
@@ -33,7 +30,7 @@ def test_a_target_that_does_not_vary_is_refused_in_words(quick, empty, some_bike
 @pytest.mark.parametrize(
     ("algorithm", "problem"),
     [
-        (Algorithm(name="line", model=LinearRegression()), "its scores are no numbers"),
+        (Algorithm(name="line", model=LinearRegression()), "its predictions are not finite"),
         (Algorithm(name="trees", model=LgbRegressor(num_leaves=1)), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(1, 9)}), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"max_bin": Whole(0, 1)}), ""),
@@ -49,31 +46,23 @@ def test_an_algorithm_that_cannot_be_fitted_on_such_columns_is_refused(
 
 
 class Odd(LinearRegression):
-    """A model whose scores are odd."""
+    """A model whose predictions are odd."""
 
     def __init__(self, how: str = "") -> None:
         super().__init__()
         self.how = how
 
-    def predict_score(self, X):
-        scores = super().predict_score(X)
+    def predict(self, X):
+        scores = super().predict(X)
         odd = {"column": scores[:, None], "one": scores[:1], "list": scores.tolist(), "whole": scores.astype(int)}
         return odd[self.how]
 
 
 @pytest.mark.parametrize("how", ["column", "one", "list", "whole"])
-def test_scores_that_are_no_array_of_floats_are_refused_before_tuning(quick, empty, some_bikes, untuned, how):
+def test_predictions_that_are_not_an_array_of_floats_are_refused_before_tuning(quick, empty, some_bikes, untuned, how):
     odd = Algorithm(name="odd", model=Odd(how), transformers=quick.baseline.transformers)
-    with pytest.raises(InvalidUseCaseError, match=r"^bikes: odd fails .* its scores are no array of floats"):
+    with pytest.raises(InvalidUseCaseError, match=r"^bikes: odd fails .* its predictions are not an array of floats"):
         run_training(dataclasses.replace(quick, algorithms=(odd,)), empty, some_bikes, Plan(trials=1))
-
-
-def test_scores_of_a_classifier_are_probabilities():
-    check_scores(LogisticRegression(), np.array([0.0, 1.0]), 2)
-    check_scores(LinearRegression(), np.array([-1.0, 2.0]), 2)
-    for scores in ([-0.1, 1.0], [0.0, 1.1]):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            check_scores(LogisticRegression(), np.array(scores), 2)
 
 
 def test_a_last_part_in_which_the_target_does_not_vary_is_refused(quick, empty, some_bikes, tmp_path, untuned):

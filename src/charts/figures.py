@@ -198,23 +198,40 @@ def spans(name: str, labels: Sequence[str] | Vector, quartiles: Matrix, title: s
 
 
 def matrix(
-    name: str, counts: Matrix, rows: tuple[str, str], columns: tuple[str, str], notes: Sequence[Sequence[str]]
+    name: str, counts: Matrix, rows: Sequence[str], columns: Sequence[str], notes: Sequence[Sequence[str]]
 ) -> Markup:
-    """Four counts in a square, each with a note; the larger its share of the row, the deeper its colour."""
+    """Counts in a square, each with a note; the larger its share of the row, the deeper its colour.
+
+    Parameters
+    ----------
+    name : str
+        Different for each chart of a page.
+    counts : ndarray, shape (n_labels, n_labels)
+    rows, columns : sequence of str
+        n_labels labels of each, from top to bottom and from left to right.
+    notes : sequence of sequence of str
+        For each count; empty for none.
+    """
+    size = len(rows)
+    letters = max(5.0, min(15.0, 30.0 / size))
 
     def plot(axes: "Axes") -> None:
-        for row, column in np.ndindex(2, 2):
+        for row, column in np.ndindex(size, size):
             depth = 0.08 + 0.5 * counts[row, column] / max(counts[row].sum(), 1)
-            axes.fill_between([column, column + 1], 1 - row, 2 - row, color=A if row == column else B, alpha=depth)
-            axes.text(column + 0.5, 1.55 - row, f"{counts[row, column]:,.0f}", ha="center", va="center", fontsize=15)
-            axes.text(column + 0.5, 1.28 - row, notes[row][column], ha="center", va="center")
-        axes.set(xlim=(0, 2), ylim=(0, 2))
+            bottom, note = size - 1 - row, notes[row][column]
+            axes.fill_between([column, column + 1], bottom, bottom + 1, color=A if row == column else B, alpha=depth)
+            at = bottom + (0.55 if note else 0.5)
+            axes.text(column + 0.5, at, f"{counts[row, column]:,.0f}", ha="center", va="center", fontsize=letters)
+            axes.text(column + 0.5, bottom + 0.28, note, ha="center", va="center")
+        axes.set(xlim=(0, size), ylim=(0, size))
         axes.grid(visible=False)
-        axes.set_xticks([0.5, 1.5], columns)
-        axes.set_yticks([1.5, 0.5], rows)
+        turned: dict[str, Any] = {} if size == 2 else {"rotation": 30, "ha": "right"}
+        axes.set_xticks(np.arange(size) + 0.5, [_cut(label) for label in columns], **turned)
+        axes.set_yticks(size - np.arange(size) - 0.5, [_cut(label) for label in rows])
         axes.tick_params(length=0)
 
-    return draw(name, plot, left=_left(rows), bottom=24)
+    bottom = 24 if size == 2 else 24 + LETTER / 2 * max(len(_cut(label)) for label in columns)
+    return draw(name, plot, height=HEIGHT + bottom - 24, left=_left(rows), bottom=bottom)
 
 
 def draw(

@@ -3,44 +3,43 @@
 from itertools import islice
 
 import numpy as np
+from tabserve.charts import figures
+from tabserve.charts.groups import quartiles_by, quartiles_of_truth
+from tabserve.charts.parts import Chart, Section, listed, number, share
 from tabserve.columns.features import CyclicInteger, Feature
-from tabserve.evaluation.metrics import HOLD_OUT
-from tabserve.report import figures
-from tabserve.report.measures import Importance, quartiles_by, quartiles_of_truth
-from tabserve.report.parts import Chart, Section, Subject, listed, number, share
+from tabserve.tasks.results import Results
 
 SHOWN = 3  # features whose errors are shown
 
 
-def summary(subject: Subject) -> list[str]:
+def summary(results: Results) -> list[str]:
     """The model's quality in sentences."""
-    y, metrics = subject.test.y, subject.manifest.metrics[HOLD_OUT]
-    target = subject.use_case.target.feature
+    y, metrics, target = results.y, results.metrics, results.target.feature
     return [
         f"It predicts “{target.name}” ({target.description}).",
         f"On the {len(y):,} rows of the hold-out, which it never saw, R² is "
-        f"{number(metrics['r2'])}{subject.within('r2')}: it explains {share(metrics['r2'])} of the variance. A "
+        f"{number(metrics['r2'])}{results.within('r2')}: it explains {share(metrics['r2'])} of the variance. A "
         f"prediction is off by {number(metrics['mae'])} on average (the MAE), where the mean of “{target.name}” is "
         f"{number(float(y.mean()))}.",
     ]
 
 
-def sections(subject: Subject, importance: Importance) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """How far predictions are off, and where."""
-    table = subject.features_of(subject.test)
-    ranked = [column for column in importance.columns if isinstance(column, Feature)]
+    table = results.table
+    ranked = [column for column in results.columns if isinstance(column, Feature)]
     ranked.sort(key=lambda feature: not isinstance(feature, CyclicInteger))  # the hour of a day before all others
     known = [feature for feature in ranked if table[feature.name].notna().any()]
     text = "How far predictions are off on the hold-out, and for which rows. An error is the truth less the prediction."
     if unknown := [f"“{feature.title}”" for feature in ranked if feature not in known]:
         text += f" No row of the hold-out has a value of {listed(unknown)}: no errors by that are shown."
-    errors = (_errors_by(subject, feature, f"errors-{place}") for place, feature in enumerate(known))
-    return [Section("Predictions", [text], [_predicted(subject), *islice(filter(None, errors), SHOWN)])]
+    errors = (_errors_by(results, feature, f"errors-{place}") for place, feature in enumerate(known))
+    return [Section("Predictions", [text], [_predicted(results), *islice(filter(None, errors), SHOWN)])]
 
 
-def _predicted(subject: Subject) -> Chart:
-    y, scores = subject.test.y, subject.scores
-    predicted, *quartiles = quartiles_of_truth(y, scores).T
+def _predicted(results: Results) -> Chart:
+    y, predictions = results.y, results.predictions
+    predicted, *quartiles = quartiles_of_truth(y, predictions).T
     ends = [float(predicted[0]), float(predicted[-1])]
     svg = figures.lines(
         "predicted",
@@ -53,22 +52,22 @@ def _predicted(subject: Subject) -> Chart:
         "predicted",
         "true",
     )
-    errors = y - scores
+    errors = y - predictions
     low, high = np.quantile(errors, [0.05, 0.95])
     return Chart(
         "Predicted against true",
         svg,
-        f"R² is {subject.metric(HOLD_OUT)}, RMSE {subject.metric(HOLD_OUT, 'rmse')}, MAE "
-        f"{subject.metric(HOLD_OUT, 'mae')}. Nine in ten errors lie between {number(low)} and {number(high)}.",
+        f"R² is {results.metric('r2')}, RMSE {results.metric('rmse')}, MAE "
+        f"{results.metric('mae')}. Nine in ten errors lie between {number(low)} and {number(high)}.",
         "The hold-out in ten groups by prediction: what was true of them. The nearer to the dashed line, the better; "
         "above it predictions are too low. The narrower the dotted lines, the surer a single prediction.",
     )
 
 
-def _errors_by(subject: Subject, feature: Feature, name: str) -> Chart | None:
+def _errors_by(results: Results, feature: Feature, name: str) -> Chart | None:
     """How errors spread by a feature; None when no value of it has rows enough to be shown."""
-    values = subject.features_of(subject.test)[feature.name].to_numpy(dtype=object)
-    labels, quartiles = quartiles_by(feature, values, subject.test.y - subject.scores)
+    values = results.table[feature.name].to_numpy(dtype=object)
+    labels, quartiles = quartiles_by(feature, values, results.y - results.predictions)
     if not len(labels):
         return None
     svg = figures.spans(name, labels, quartiles, feature.title, "error")

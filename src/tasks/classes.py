@@ -1,0 +1,32 @@
+"""What tasks of classes share: every class must be in every part, and folds hold the classes in the data's shares."""
+
+import numpy as np
+import numpy.typing as npt
+from tabserve.aliases import Vector
+from tabserve.evaluation.metrics import HOLD_OUT, TRAIN
+from tabserve.models.base import Fold
+from tabserve.tasks.base import SMALLEST_CLASS, Task, check_number
+
+
+class ClassTask(Task):
+    """A task whose target is a class: a code from 0 on, each with an outcome's name."""
+
+    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
+        """Each fold must judge by a row of each class."""
+        for part, y, least in ((TRAIN, train, splits), (HOLD_OUT, hold_out, 0)):
+            for code, outcome in enumerate(self.outcomes):
+                check_number(part, int(np.sum(y == code)), max(SMALLEST_CLASS[part], least), f" of '{outcome}'")
+
+    def varies(self, y: Vector) -> bool:
+        """Whether every class is there."""
+        return len(np.unique(y)) == len(self.outcomes)
+
+    def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
+        """The first rows of each class."""
+        of_each = most // len(self.outcomes)
+        return np.sort(np.concatenate([np.flatnonzero(y == code)[:of_each] for code in range(len(self.outcomes))]))
+
+    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        from sklearn.model_selection import RepeatedStratifiedKFold
+
+        return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))

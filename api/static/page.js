@@ -293,6 +293,35 @@ function decisionParts(outcomes, prediction, threshold) {
   ];
 }
 
+/** The label, and the probability of each, largest first. */
+function labelParts(meaning, prediction) {
+  const [result] = prediction.result;
+  const probabilities = Object.entries(prediction.probability[0]).sort(([, one], [, other]) => other - one);
+  const rows = probabilities.map(([label, probability]) => {
+    const bar = make("div", { class: "bar up" });
+    bar.style.width = `${100 * probability}%`;
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, label),
+      make("td", { class: "picture" }, make("div", { "aria-hidden": "true" }, bar)),
+      make("td", { class: "number" }, percent(probability)),
+    );
+  });
+  const heads = ["Label", "Probability"].map((title) => make("th", { scope: "col", class: "unseen" }, title));
+  return [
+    make("p", { class: "decision label" }, result),
+    make("p", { class: "help" }, meaning),
+    make(
+      "table",
+      { class: "bars probabilities" },
+      make("caption", {}, "The probability of each label; the most probable one is the answer."),
+      make("thead", { class: "unseen" }, make("tr", {}, heads[0], make("td"), heads[1])),
+      make("tbody", {}, ...rows),
+    ),
+  ];
+}
+
 function valueParts(meaning, prediction) {
   return [make("p", { class: "value" }, figure(prediction.result[0])), make("p", { class: "help" }, meaning)];
 }
@@ -361,21 +390,35 @@ function reasonList(heading, kind, reasons) {
   return [make("h4", {}, heading), list];
 }
 
-/** What raised and what lowered the score, that which matches the decision first. */
+/** What raised and what lowered the prediction, that which speaks for the result first. */
 function reasonLists({ result, reasons, counter_reasons }, sides) {
-  const [first, second] = sides.isDecision && !result ? ["down", "up"] : ["up", "down"];
+  const [first, second] = result === 0 && sides.isDecision ? ["down", "up"] : ["up", "down"];
   return [
     ...reasonList(sides[first].heading, first, reasons),
     ...reasonList(sides[second].heading, second, counter_reasons),
   ];
 }
 
-/** What it means that a column pushed a score up or down. */
-function sidesOf(outcomes) {
-  const side = (outcome) => ({ heading: `Speaks for \u201c${outcome}\u201d`, means: `towards \u201c${outcome}\u201d` });
-  const change = (verb) => ({ heading: `What ${verb} the value`, means: `it ${verb} the value` });
-  const [down, up] = outcomes.length ? outcomes.map(side) : ["lowers", "raises"].map(change);
-  return { up, down, isDecision: outcomes.length > 0 };
+/** What it means that a column raised or lowered the prediction behind a result, for each kind of task. */
+const SIDES = {
+  binary(outcomes) {
+    const [down, up] = outcomes.map((outcome) => side("for", "towards", outcome));
+    return { up, down, isDecision: true };
+  },
+  multiclass(outcomes, result) {
+    return { up: side("for", "towards", result), down: side("against", "away from", result) };
+  },
+  regression() {
+    const [down, up] = ["lowers", "raises"].map((verb) => ({
+      heading: `What ${verb} the value`,
+      means: `it ${verb} the value`,
+    }));
+    return { up, down };
+  },
+};
+
+function side(speaks, moves, outcome) {
+  return { heading: `Speaks ${speaks} \u201c${outcome}\u201d`, means: `${moves} \u201c${outcome}\u201d` };
 }
 
 // a file
@@ -421,11 +464,12 @@ function numbersIn(ranges) {
   });
 }
 
-/** Rows with their answers, which come before the columns of the file. */
-function answerTable(header, rows, features) {
-  const isAnswer = (name) => ["result", "probability", "errors"].includes(name) && !features.includes(name);
+/** Rows with their answers, which come before the columns of the file; some of the answers are texts. */
+function answerTable(header, rows, answers, texts) {
+  const isAnswer = (name) => answers.includes(name) || name === "errors";
   const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
-  const shown = (cell, name) => (isAnswer(name) && name !== "errors" && cell !== "" ? figure(Number(cell)) : cell);
+  const isNumber = (name) => answers.includes(name) && !texts.includes(name);
+  const shown = (cell, name) => (isNumber(name) && cell !== "" ? figure(Number(cell)) : cell);
   const style = (name) => (!isAnswer(name) ? "" : name === "errors" ? "fault" : "outcome");
   const head = [make("th", { scope: "col" }, "Row"), ...order.map((at) => make("th", { scope: "col" }, header[at]))];
   const body = rows.map(({ number, cells }) => {
@@ -471,9 +515,9 @@ function pagedTable(rows, faulty, draw) {
 // one use case
 
 function setUp(place) {
-  const { meaning } = place.dataset;
+  const { meaning, kind } = place.dataset;
   const [outcomes, labels] = [place.dataset.outcomes, place.dataset.labels].map((text) => JSON.parse(text));
-  const sides = sidesOf(outcomes);
+  const answerColumns = JSON.parse(place.dataset.answers); // of a file's answer, beside `errors`
   const model = place.querySelector(".model");
   const form = place.querySelector("form.record");
   const answer = place.querySelector(".answer");
@@ -512,9 +556,11 @@ function setUp(place) {
       if (asked !== question) {
         return;
       }
-      const parts = prediction.probability
-        ? decisionParts(outcomes, prediction, threshold)
-        : valueParts(meaning, prediction);
+      const parts = {
+        binary: () => decisionParts(outcomes, prediction, threshold),
+        multiclass: () => labelParts(meaning, prediction),
+        regression: () => valueParts(meaning, prediction),
+      }[kind]();
       result.replaceChildren(...parts, make("p", { class: "id" }, `Answered by ${prediction.model}`));
       result.scrollIntoView({ block: "nearest" });
       await explain(prediction.model, record, asked);
@@ -536,6 +582,7 @@ function setUp(place) {
     try {
       const { explanations } = await ask(`explain/${modelId}`, record);
       const [one] = explanations;
+      const sides = SIDES[kind](outcomes, one.result);
       parts = [...reasonLists(one, sides), ...bars(one, labels, record, sides)];
     } catch (problem) {
       parts = [make("h4", {}, "No explanation"), make("p", {}, problem.message)];
@@ -606,7 +653,7 @@ function setUp(place) {
     answersUrl = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
     const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
     link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
-    const draw = (some) => answerTable(header, some, Object.keys(labels));
+    const draw = (some) => answerTable(header, some, answerColumns, kind === "multiclass" ? ["result"] : []);
     table.replaceChildren(make("p", {}, link), ...pagedTable(rows, faulty, draw));
   }
 

@@ -1,0 +1,159 @@
+"""Several classes: the prediction is a probability for each, and the most probable one is the result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tabserve.aliases import Metric, Predictions, Vector
+from tabserve.columns.features import Category
+from tabserve.columns.kinds import check_kinds
+from tabserve.evaluation.metrics import Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
+from tabserve.models.base import MulticlassClassifier
+from tabserve.tasks.base import AnswerPart, Decision, Explained, Task, probability_problem
+from tabserve.tasks.classes import ClassTask
+from tabserve.transformers import RemapTarget, Target
+
+if TYPE_CHECKING:
+    from tabserve.charts.parts import Section
+    from tabserve.tasks.results import Results
+
+
+@dataclass(frozen=True)
+class MostProbable(Decision):
+    """The class with the largest probability, the first of equals."""
+
+    def decide(self, predictions: Predictions) -> Vector:
+        """Its code."""
+        codes: Vector = np.argmax(predictions, axis=1).astype(np.float64)
+        return codes
+
+
+@dataclass(frozen=True)
+class Multiclass(ClassTask):
+    """Three classes or more.
+
+    The headline metric is the one-vs-rest AUC, the mean over the classes. It counts a rare class as much as a common
+    one, as balanced accuracy and macro F1 do, and it moves with every probability: on a few hundred rows many trials
+    have the same accuracy.
+
+    Parameters
+    ----------
+    outcomes : tuple of str
+        The classes' labels, in the order of the target's codes: results are these.
+    """
+
+    outcomes: tuple[str, ...]
+    kind = "multiclass"
+    headline = "roc_auc_ovr"
+    kind_of_model = MulticlassClassifier
+    has_direction = False  # what raises the probability of one label lowers others
+    answer_score = AnswerPart(
+        "auc_ovr_score",
+        {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "Mean ROC AUC of each label against the rest; null when the outcomes lack a label",
+    )
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+
+    def predicts_like(self, other: Task) -> bool:
+        """The classes must be the same, in the same order."""
+        return super().predicts_like(other) and other.outcomes == self.outcomes
+
+    def target_problem(self, target: Target) -> str | None:
+        """It must give the codes from 0 on, one for each outcome, and no other."""
+        outcomes, feature = tuple(self.outcomes), target.feature
+        if len(outcomes) < 3 or len(set(outcomes)) < len(outcomes) or not all(outcomes):
+            return "a multiclass classification needs three outcomes or more, with different names."
+        codes = target.codes()
+        if codes != {float(code) for code in range(len(outcomes))}:
+            given = "any number" if codes is None else f"{len(codes)} class(es)"
+            return (
+                f"the {len(outcomes)} outcomes need the classes 0 to {len(outcomes) - 1}, and the target "
+                f"'{feature.name}' gives {given}."
+            )
+        is_remapped = isinstance(target, RemapTarget)
+        if isinstance(feature, Category) and not is_remapped and tuple(feature.values) != outcomes:
+            return f"the outcomes must be the values of the target '{feature.name}', in their order."
+        return None
+
+    def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
+        problem = super().prediction_problem(predictions, n_rows) or probability_problem(predictions)
+        if problem is None and not np.allclose(predictions.sum(axis=1), 1.0):
+            return "its predictions are not probabilities: those of a row must add up to 1"
+        return problem
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        return (len(self.outcomes),)
+
+    @property
+    def metric(self) -> Metric:
+        return roc_auc_ovr
+
+    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+        """All metrics of the given rows; a class that they lack has no recall, and is left out of the means."""
+        results = decision.decide(predictions)
+        of_each = class_metrics(confusion(y, results, len(self.outcomes)))
+        return {
+            "roc_auc_ovr": roc_auc_ovr(y, predictions),
+            "log_loss": log_loss(y, predictions),
+            "accuracy": float(np.mean(results == y)),
+            "balanced_accuracy": float(np.nanmean(of_each["recall"])),
+            "macro_f1": float(np.nanmean(of_each["f1"])),
+        }
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        size = len(self.outcomes)
+        return tuple(self.metrics(np.arange(size, dtype=np.float64), np.eye(size), MostProbable()))
+
+    def decide(self, y: Vector, out_of_fold: Predictions) -> MostProbable:
+        """The most probable class, whatever the rows: nothing is chosen."""
+        return MostProbable()
+
+    @property
+    def answer_parts(self) -> tuple[AnswerPart, ...]:
+        outcomes = list(self.outcomes)
+        probability = {
+            "type": "object",
+            "properties": {outcome: {"type": "number", "minimum": 0, "maximum": 1} for outcome in outcomes},
+            "required": outcomes,
+            "additionalProperties": False,
+        }
+        return (
+            AnswerPart("result", {"type": "string", "enum": outcomes}, "the most probable label"),
+            AnswerPart("probability", probability, "the probability of each label"),
+        )
+
+    def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
+        """The labels as `result`, an object by label as `probability`."""
+        return {
+            "result": [self.outcomes[int(code)] for code in decision.decide(predictions)],
+            "probability": [dict(zip(self.outcomes, row, strict=True)) for row in predictions.tolist()],
+        }
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        return ("result", *map(_column, self.outcomes))
+
+    def as_table(self, answer: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """`probability` becomes a column for each label."""
+        probability = answer["probability"]
+        columns = {_column(label): [row and row[label] for row in probability] for label in self.outcomes}
+        return {"result": answer["result"], **columns}
+
+    def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
+        """The result's own probability and raw score: what raises them speaks for it."""
+        rows, results = np.arange(len(predictions)), decision.decide(predictions).astype(np.intp)
+        return Explained(predictions[rows, results], contributions[rows, results], np.ones(len(predictions)))
+
+    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
+        from tabserve.tasks import multiclass_report
+
+        return multiclass_report.summary(self, results), multiclass_report.sections(self, results)
+
+
+def _column(label: str) -> str:
+    return f"probability_{label}"

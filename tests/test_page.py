@@ -86,7 +86,9 @@ def html(client: FlaskClient) -> Parser:
 
 def shown_with(monkeypatch: pytest.MonkeyPatch, app: APIFlask, **changes: Any) -> str:
     """The page when the bikes use case is declared otherwise."""
-    use_case = replace(all_use_cases()["bikes"], derived=(), **changes)
+    bikes = all_use_cases()["bikes"]
+    plain = bikes.algorithm("Lasso")  # which names no column
+    use_case = replace(bikes, derived=(), algorithms=(plain,), baseline=plain, **changes)
     monkeypatch.setattr(page, "all_use_cases", lambda: MappingProxyType({"bikes": use_case}))
     return app.test_client().get("/").text
 

@@ -6,7 +6,8 @@ from tabserve.columns.features import Feature
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
 from tabserve.registry.manifest import Manifest
-from tabserve.tasks.base import Decision, Task
+from tabserve.tasks.base import Task
+from tabserve.tasks.decision import Decision
 from tabserve.transformers import RecordEncoder, Target
 
 

@@ -7,6 +7,7 @@ the metrics, the decision, the answer and what is said of it to people. To add a
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,11 +16,12 @@ from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.errors import TooFewRowsError
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics
 from tabserve.models.base import Fold, Model
+from tabserve.tasks.decision import Decision
+from tabserve.tasks.results import Results
 from tabserve.transformers import Target
 
 if TYPE_CHECKING:
     from tabserve.charts.parts import Section
-    from tabserve.tasks.results import Results
 
 # Rows that the training part and the hold-out need at least, of each class or of numbers: with fewer, neither a fold's
 # figure nor the hold-out's means anything.
@@ -27,23 +29,6 @@ SMALLEST_CLASS = {TRAIN: 10, HOLD_OUT: 5}
 SMALLEST_PART = {TRAIN: 30, HOLD_OUT: 10}
 
 _PART_NAMES = {TRAIN: "training part", HOLD_OUT: "hold-out"}
-
-
-class Decision(ABC):
-    """How a result follows from a prediction; saved beside the model."""
-
-    @abstractmethod
-    def decide(self, predictions: Predictions) -> Vector:
-        """The result of each row, as the target is encoded.
-
-        Parameters
-        ----------
-        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
-
-        Returns
-        -------
-        ndarray, shape (n_rows,)
-        """
 
 
 @dataclass(frozen=True)
@@ -98,6 +83,8 @@ class Task(ABC):
         Whether a prediction can rise and fall, so that a column can be monotone.
     compares_groups : bool
         Whether groups of people can be compared by its decisions, 0 being the favourable one.
+    report_module : str
+        The module with its part of the report.
     answer_score : AnswerPart
         How answers name the headline metric of records whose outcome is known.
     outcomes : tuple of str
@@ -109,6 +96,7 @@ class Task(ABC):
     kind_of_model: ClassVar[type[Model]]
     has_direction: ClassVar[bool] = True
     compares_groups: ClassVar[bool] = False
+    report_module: ClassVar[str]
     answer_score: ClassVar[AnswerPart]
     outcomes: tuple[str, ...] = ()
 
@@ -318,9 +306,8 @@ class Task(ABC):
         """
         return Explained(predictions, contributions, np.ones(len(predictions)))
 
-    @abstractmethod
-    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
-        """What a report says of a model of this task.
+    def report(self, results: Results) -> "tuple[list[str], list[Section]]":
+        """What a report says of a model of this task: the `summary` and `sections` of its `report_module`.
 
         Parameters
         ----------
@@ -333,6 +320,8 @@ class Task(ABC):
             The model's quality in sentences.
         sections : list of Section
         """
+        module = import_module(self.report_module)  # with what draws, which nothing else needs
+        return module.summary(self, results), module.sections(self, results)
 
 
 def check_number(part: str, found: int, needed: int, of: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tabserve.aliases import Metric, Predictions, Vector
@@ -10,13 +10,10 @@ from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Metrics, average_precision, kolmogorov_smirnov, roc_auc
 from tabserve.models.base import Classifier
-from tabserve.tasks.base import AnswerPart, Decision, Explained, pooled, probability_problem
+from tabserve.tasks.base import AnswerPart, Explained, pooled, probability_problem
 from tabserve.tasks.classes import ClassTask
+from tabserve.tasks.decision import Decision
 from tabserve.transformers import Target
-
-if TYPE_CHECKING:
-    from tabserve.charts.parts import Section
-    from tabserve.tasks.results import Results
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,7 @@ class Binary(ClassTask):
     outcomes: tuple[str, str] = ("0", "1")
     kind = "binary"
     headline = "roc_auc"
+    report_module = "tabserve.tasks.binary_report"
     kind_of_model = Classifier
     compares_groups = True
     answer_score = AnswerPart(
@@ -237,11 +235,6 @@ class Binary(ClassTask):
     def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
         """What raises the probability speaks for a 1, and against a 0."""
         return Explained(predictions, contributions, 2 * decision.decide(predictions) - 1)
-
-    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
-        from tabserve.tasks import binary_report
-
-        return binary_report.summary(self, results), binary_report.sections(self, results)
 
 
 def threshold_of(decision: Decision) -> Threshold:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tabserve.aliases import Metric, Predictions, Vector
@@ -10,13 +10,10 @@ from tabserve.columns.features import Category
 from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
 from tabserve.models.base import MulticlassClassifier
-from tabserve.tasks.base import AnswerPart, Decision, Explained, Task, probability_problem
+from tabserve.tasks.base import AnswerPart, Explained, Task, probability_problem
 from tabserve.tasks.classes import ClassTask
+from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
-
-if TYPE_CHECKING:
-    from tabserve.charts.parts import Section
-    from tabserve.tasks.results import Results
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Multiclass(ClassTask):
     outcomes: tuple[str, ...]
     kind = "multiclass"
     headline = "roc_auc_ovr"
+    report_module = "tabserve.tasks.multiclass_report"
     kind_of_model = MulticlassClassifier
     has_direction = False  # what raises the probability of one label lowers others
     answer_score = AnswerPart(
@@ -148,11 +146,6 @@ class Multiclass(ClassTask):
         """The result's own probability and raw score: what raises them speaks for it."""
         rows, results = np.arange(len(predictions)), decision.decide(predictions).astype(np.intp)
         return Explained(predictions[rows, results], contributions[rows, results], np.ones(len(predictions)))
-
-    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
-        from tabserve.tasks import multiclass_report
-
-        return multiclass_report.summary(self, results), multiclass_report.sections(self, results)
 
 
 def _column(label: str) -> str:

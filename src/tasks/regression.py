@@ -1,7 +1,7 @@
 """A number: the prediction is the answer, and nothing is decided."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +9,9 @@ from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Number
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, r2
 from tabserve.models.base import Fold, Regressor
-from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Decision, Task, check_number
+from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Task, check_number
+from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
-
-if TYPE_CHECKING:
-    from tabserve.charts.parts import Section
-    from tabserve.tasks.results import Results
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,7 @@ class Regression(Task):
 
     kind = "regression"
     headline = "r2"
+    report_module = "tabserve.tasks.regression_report"
     kind_of_model = Regressor
     answer_score = AnswerPart(
         "r2_score", {"type": ["number", "null"], "maximum": 1}, "R² of the values; null when the outcomes do not vary"
@@ -88,8 +86,3 @@ class Regression(Task):
     def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
         """The values as `result`."""
         return {"result": predictions.tolist()}
-
-    def report(self, results: "Results") -> "tuple[list[str], list[Section]]":
-        from tabserve.tasks import regression_report
-
-        return regression_report.summary(results), regression_report.sections(results)

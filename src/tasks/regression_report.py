@@ -7,12 +7,13 @@ from tabserve.charts import figures
 from tabserve.charts.groups import quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import Chart, Section, listed, number, share
 from tabserve.columns.features import CyclicInteger, Feature
+from tabserve.tasks.base import Task
 from tabserve.tasks.results import Results
 
 SHOWN = 3  # features whose errors are shown
 
 
-def summary(results: Results) -> list[str]:
+def summary(task: Task, results: Results) -> list[str]:
     """The model's quality in sentences."""
     y, metrics, target = results.y, results.metrics, results.target.feature
     return [
@@ -24,7 +25,7 @@ def summary(results: Results) -> list[str]:
     ]
 
 
-def sections(results: Results) -> list[Section]:
+def sections(task: Task, results: Results) -> list[Section]:
     """How far predictions are off, and where."""
     table = results.table
     ranked = [column for column in results.columns if isinstance(column, Feature)]

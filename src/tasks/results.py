@@ -8,7 +8,7 @@ from tabserve.aliases import Predictions, Vector
 from tabserve.charts.parts import number
 from tabserve.columns.features import Column
 from tabserve.evaluation.metrics import Metrics
-from tabserve.tasks.base import Decision
+from tabserve.tasks.decision import Decision
 from tabserve.transformers import Target
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from tabserve.columns.matrix import Columns
 from tabserve.declaration.use_case import Algorithm, UseCase
 from tabserve.models.base import CrossValidation, Model
 from tabserve.pipeline import Pipeline
-from tabserve.tasks.base import Decision, Task
+from tabserve.tasks.base import Task
+from tabserve.tasks.decision import Decision
 from tabserve.training.parts import Part
 from tabserve.training.plan import Plan
 from tabserve.tuning import BayesianSearch, Trial, best_of

@@ -4,9 +4,14 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from tabserve.tasks.binary import Binary
+from tabserve.tasks.classes import ClassTask
+from tabserve.tasks.multiclass import Multiclass
+from tabserve.tasks.regression import Regression
 
 from tests.conftest import ROOT
 
@@ -16,15 +21,79 @@ WEB = {"flask", "apiflask", "werkzeug", "marshmallow", "gunicorn", "tabserve.api
 HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "matplotlib"}
 
 
-def imported_by(path: Path) -> set[str]:
-    """Top-level names of everything that a file imports, anywhere in it."""
+# From the top down: a module may import from its own layer and from those below. Of two names that fit, the longer counts.
+LAYERS = (
+    ("cli", "__main__"),
+    ("api",),
+    ("train_pipeline",),
+    ("report",),
+    ("training",),
+    ("predictor", "resolver"),
+    ("predict", "explain"),
+    ("settings", "click_types"),
+    ("declaration.discovery",),
+    ("use_cases",),
+    ("declaration",),
+    ("registry",),
+    ("tasks",),
+    ("charts",),
+    ("evaluation",),
+    ("pipeline",),
+    ("transformers",),
+    ("tuning",),
+    ("models",),
+    ("search_space",),
+    ("tables",),
+    ("columns", "registry.model_id"),
+    ("base",),
+    ("errors", "aliases", "log", "datasets", ""),
+)
+DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+
+
+def module_name(path: Path) -> str:
+    """What a file of src or api is imported as, less the package."""
+    folder = "api" if path.is_relative_to(ROOT / "api") else ""
+    parts = path.relative_to(ROOT / (folder or "src")).with_suffix("").parts
+    return ".".join(part for part in (folder, *parts) if part not in ("", "__init__"))
+
+
+MODULES = {module_name(path): path for folder in ("src", "api") for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def depth_of(module: str) -> int:
+    """How many layers lie above a module's."""
+    while module not in DEPTH:
+        module = module.rpartition(".")[0]
+    return DEPTH[module]
+
+
+def names_imported_by(path: Path) -> set[str]:
+    """Everything that a file imports, anywhere in it, with the modules that it is taken from."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {top_level(name) for name in names}
+    return names
+
+
+def imported_by(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports."""
+    return {top_level(name) for name in names_imported_by(path)}
+
+
+def own_modules_imported_by(module: str) -> set[str]:
+    """The project's modules that one of them imports, for its types alone too."""
+    found = set()
+    for name in names_imported_by(MODULES[module]):
+        if name.startswith("tabserve."):
+            inner = name.removeprefix("tabserve.")
+            while inner not in MODULES:
+                inner = inner.rpartition(".")[0]
+            found.add(inner)
+    return found - {module}
 
 
 def top_level(name: str) -> str:
@@ -49,6 +118,35 @@ def loaded_after(code: str, cwd: Path = ROOT) -> set[str]:
 def modules_after(code: str, cwd: Path = ROOT) -> set[str]:
     """Top-level names of these modules."""
     return {top_level(name) for name in loaded_after(code, cwd)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_its_own_layer_and_from_those_below(module: str) -> None:
+    depth = depth_of(module)
+    assert {other for other in own_modules_imported_by(module) if depth_of(other) < depth} == set()
+
+
+def test_every_module_has_a_layer_that_is_named() -> None:
+    tops = {module.partition(".")[0] for module in MODULES}
+    assert tops <= {name.partition(".")[0] for name in DEPTH}
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: own_modules_imported_by(module) for module in MODULES}
+    assert list(TopologicalSorter(graph).static_order())  # or a CycleError, which names them
+
+
+def test_nothing_asks_of_which_class_a_task_is() -> None:
+    kinds = {"Task", *(kind.__name__ for kind in (ClassTask, Binary, Multiclass, Regression))}
+    asked = {
+        f"{module}: {name.id}"
+        for module, path in MODULES.items()
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "isinstance"
+        for name in ast.walk(call.args[1])
+        if isinstance(name, ast.Name) and name.id in kinds
+    }
+    assert asked == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,0 +1,22 @@
+"""Decision: how a result follows from a prediction."""
+
+from abc import ABC, abstractmethod
+
+from tabserve.aliases import Predictions, Vector
+
+
+class Decision(ABC):
+    """How a result follows from a prediction; saved beside the model."""
+
+    @abstractmethod
+    def decide(self, predictions: Predictions) -> Vector:
+        """The result of each row, as the target is encoded.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+
+        Returns
+        -------
+        ndarray, shape (n_rows,)
+        """

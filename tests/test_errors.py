@@ -35,6 +35,7 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.InvalidTargetError,
     tabserve.errors.UnknownAlgorithmError,
     tabserve.errors.UniformTargetError,
+    tabserve.errors.NoEarlierChampionError,
     tabserve.errors.InterruptedTrainingError,
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
     tabserve.errors.UnsavedError,

@@ -1,4 +1,4 @@
-"""Names for the types that cross module borders."""
+"""Names of types that many modules share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias

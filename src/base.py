@@ -1,4 +1,4 @@
-"""What transformers and models share: scikit-learn's conventions, without importing scikit-learn."""
+"""The base of transformers and models: scikit-learn's conventions, without scikit-learn."""
 
 import inspect
 from typing import Any, Self
@@ -7,10 +7,10 @@ from tabserve.errors import NotFittedError
 
 
 class Estimator:
-    """Something with parameters that are set by its constructor and state that is learnt by `fit`.
+    """An object whose constructor sets parameters and whose `fit` learns a state.
 
-    As in scikit-learn, a constructor stores its arguments unchanged under their own names and does nothing else,
-    and what `fit` learns ends in an underscore. `sklearn.base.clone` therefore works on every subclass.
+    As in scikit-learn, a constructor only stores its arguments, unchanged and under their own names, and the names of
+    what `fit` learns end in an underscore. Therefore `sklearn.base.clone` works on every subclass.
     """
 
     @classmethod
@@ -18,12 +18,12 @@ class Estimator:
         return list(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, as the constructor got them.
+        """The constructor's parameters by name.
 
         Parameters
         ----------
         deep : bool
-            Taken for scikit-learn's sake; there are no nested parameters.
+            Only for compatibility with scikit-learn; there are no nested parameters.
         """
         return {name: getattr(self, name) for name in self._parameter_names()}
 
@@ -33,7 +33,7 @@ class Estimator:
         Raises
         ------
         ValueError
-            For a name that the constructor does not have.
+            For an unknown name.
         """
         unknown = params.keys() - set(self._parameter_names())
         if unknown:
@@ -47,7 +47,7 @@ class Estimator:
 
     def check_is_fitted(self) -> None:
         """Raise `NotFittedError` unless `fit` was called."""
-        # from the end: what fit sets comes after what the constructor set, and this is asked at every prediction
+        # from the end, where fit's attributes are, because every prediction asks this
         for name in reversed(vars(self)):
             if name[-1] == "_" and name[0] != "_":
                 return

@@ -1,7 +1,7 @@
-"""What can go wrong, each with the sentence that says so.
+"""Everything that can go wrong, each with the sentence that says so.
 
-No message holds a path, a secret or a client's record: `api` hands these sentences to clients as they stand.
-The one exception is `InvalidTableError`, whose full text names the values at fault in a data scientist's own file.
+No message holds a path, a secret or a client's record, because `api` passes these sentences on to clients unchanged.
+The one exception is `InvalidTableError`: its full text quotes the invalid values of a data scientist's own file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-FIRST_FAULTS = 10  # how many faults of a table its error lists
-LONGEST_COLUMN = 64  # characters of a column's name that a client is told: a file without a header has data there
+FIRST_FAULTS = 10  # how many of a table's faults its error lists
+LONGEST_COLUMN = 64  # characters of a column's name that a client sees: without a header, these are data
 
 
 class TabserveError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of all errors that this project raises on purpose."""
 
 
 class NotFittedError(TabserveError):
@@ -25,24 +25,24 @@ class NotFittedError(TabserveError):
 
 
 class InvalidSettingError(TabserveError):
-    """An environment variable whose value cannot be used; the value itself, perhaps a secret, is not repeated."""
+    """An environment variable has an invalid value. The message does not repeat the value, which may be a secret."""
 
     def __init__(self, name: str, expected: str) -> None:
-        super().__init__(f"The environment variable {name} cannot be used as it is: it must be {expected}.")
+        super().__init__(f"The environment variable {name} is invalid: it must be {expected}.")
 
 
 class UnknownUseCaseError(TabserveError):
     """No use case has that name."""
 
     def __init__(self, known: Sequence[str]) -> None:
-        super().__init__(f"There is no such use case; there are: {', '.join(known)}.")
+        super().__init__(f"There is no such use case; choose one of: {', '.join(known)}.")
 
 
 class UnknownAlgorithmError(TabserveError):
     """A use case has no algorithm of that name."""
 
     def __init__(self, use_case: str, known: Sequence[str]) -> None:
-        super().__init__(f"{use_case} has no such algorithm; there are: {', '.join(known)}.")
+        super().__init__(f"{use_case} has no such algorithm; choose one of: {', '.join(known)}.")
 
 
 class InvalidUseCaseError(TabserveError):
@@ -55,7 +55,7 @@ class InvalidRecordsError(TabserveError):
     Parameters
     ----------
     rows : sequence of int
-        Positions of the records at fault, counted from 0.
+        Positions of these records, counted from 0.
     """
 
     def __init__(self, rows: Sequence[int]) -> None:
@@ -64,12 +64,12 @@ class InvalidRecordsError(TabserveError):
 
 
 class InvalidFieldsError(TabserveError):
-    """Fields at fault.
+    """Some fields are invalid.
 
     Parameters
     ----------
     by_field : mapping
-        What is wrong: sentences by field, or those of many records by row, and their `count`.
+        What is wrong: sentences by field; for many records, `rows` with the sentences by row and field, and `count`.
     """
 
     def __init__(self, by_field: Mapping[str, Any]) -> None:
@@ -78,71 +78,71 @@ class InvalidFieldsError(TabserveError):
 
 
 class TooFewRowsError(TabserveError):
-    """A table with too few rows to tune on, or too few to judge by.
+    """A table has too few rows to tune on or to judge by.
 
     Parameters
     ----------
     part : str
         The part of the table that is too small.
     found, needed : int
-        How many rows it has, and how many it takes.
+        How many rows it has, and how many it needs.
     of : str
-        Which rows are counted, if not all.
+        Which rows are counted, unless all are.
     """
 
     def __init__(self, part: str, found: int, needed: int, of: str = "") -> None:
         super().__init__(
-            f"There are too few rows to train on: the {part} has {found}{of} and needs at least {needed}. Which part a "
-            "row belongs to follows from its features and the seed, so that equal rows stay together."
+            f"There are too few rows to train on: the {part} has {found}{of} and needs at least {needed}. "
+            "Features and seed decide which part a row belongs to, so that equal rows stay together."
         )
 
 
 class UniformTargetError(TabserveError):
-    """A target with too little variety to be learnt.
+    """A target has the same value in all rows, so nothing can be learnt.
 
     Parameters
     ----------
     target : str
         Its column.
     rows : str
-        The rows in which it is the same.
+        Which rows these are.
     """
 
     def __init__(self, target: str, rows: str) -> None:
         super().__init__(
-            f"The target '{target}' has the same value in all rows of {rows}: nothing can be learnt there."
+            f"The target '{target}' has the same value in all rows of {rows}: nothing can be learnt from them."
         )
 
 
 class InvalidTargetError(TabserveError):
-    """The target column holds values that its declaration does not allow."""
+    """The target column holds a value that its declaration does not allow."""
 
 
 class NothingToPredictError(TabserveError):
-    """A list or a file without a single record."""
+    """A list or a file holds no record."""
 
     def __init__(self) -> None:
         super().__init__("There is nothing to predict: send at least one record.")
 
 
 class TooManyRowsError(TabserveError):
-    """More rows than one request may hold."""
+    """One request holds too many rows."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"More than {limit} rows; send them in several requests.")
 
 
 class UnsupportedFileError(TabserveError):
-    """A file that is neither CSV nor XLSX."""
+    """A file is neither CSV nor XLSX."""
 
 
 class FileLimitError(TabserveError):
-    """A file beyond one of the reader's limits; the message says which, and the way out."""
+    """A file exceeds one of the reader's limits; the message says which, and what to do."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in a table: where it is, what stands there, what would be right."""
+    """One thing that is wrong in a table: where it is, the value found there, and what would be right."""
 
     column: str | None
     problem: str
@@ -157,14 +157,14 @@ class Fault:
 
 
 class InvalidTableError(TabserveError):
-    """A file whose columns, types or values do not fit the use case.
+    """A file's columns, types or values do not fit the use case.
 
     Parameters
     ----------
     place : str
         The file and, for XLSX, its sheet.
     faults : iterable of Fault
-        All that is wrong; the first ten are kept and the others counted.
+        All faults; the first ten are kept, the others only counted.
     """
 
     def __init__(self, place: str, faults: Iterable[Fault]) -> None:
@@ -177,7 +177,7 @@ class InvalidTableError(TabserveError):
         super().__init__("\n".join(lines))
 
     def by_column(self) -> Mapping[str, list[str]]:
-        """The problems without the values, by column: what may be told to a client."""
+        """The problems by column, without the values, so that they can be sent to a client."""
         problems: dict[str, list[str]] = {}
         for fault in self.faults:
             column = "the whole row" if fault.column is None else fault.column[:LONGEST_COLUMN]
@@ -191,43 +191,43 @@ class UnknownModelError(TabserveError):
     """No artifact, alias or use case has that name."""
 
     def __init__(self) -> None:
-        super().__init__("There is no model of that name; GET /models lists those there are.")
+        super().__init__("There is no model of that name; GET /models lists all models.")
 
 
 class NoModelError(TabserveError):
-    """A use case has no model yet, or none by the given algorithm."""
+    """A use case, or one of its algorithms, has no model yet."""
 
     def __init__(self, use_case: str, algorithm: str | None = None) -> None:
         super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
 
 
 class NoEarlierChampionError(TabserveError):
-    """A use case that had no other champion before, or none that is still there."""
+    """A use case had no other champion before, or none that still exists."""
 
     def __init__(self, use_case: str) -> None:
         super().__init__(f"There is no earlier champion of {use_case} to go back to; promote a model instead.")
 
 
 class NoHoldOutError(TabserveError):
-    """A model that was copied here without the rows that its training held out."""
+    """A model was copied here without the rows that its training held out."""
 
     def __init__(self) -> None:
-        super().__init__("The hold-out of this model's training is not kept here; send a list of records.")
+        super().__init__("The hold-out of this model is not stored here; send a list of records.")
 
 
 class UnavailableError(TabserveError):
-    """A model that is there but cannot be had."""
+    """A model exists, but cannot be used now."""
 
 
 class BrokenArtifactError(UnavailableError):
-    """An artifact that is refused, and why.
+    """An artifact failed its verification.
 
     Parameters
     ----------
     model_id : str
         The artifact.
     reason : str
-        What failed, without a path.
+        What is wrong with it, without a path.
     """
 
     def __init__(self, model_id: str, reason: str) -> None:
@@ -237,30 +237,30 @@ class BrokenArtifactError(UnavailableError):
 
 
 class StoreAwayError(UnavailableError):
-    """The store of the models cannot be reached.
+    """The store with the models cannot be reached.
 
     Parameters
     ----------
     reason : str
-        In a few words that name no address.
+        A few words, without an address.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"The registry of models cannot be reached: {reason}.")
+        super().__init__(f"The model registry cannot be reached: {reason}.")
         self.reason = reason
 
 
 class UnsavedError(TabserveError):
-    """Models that their folder did not take.
+    """Models could not be written to their folder.
 
     Parameters
     ----------
     folder : str
-        Where they should be.
+        The folder.
     reason : OSError
         What the system said.
     saved, unsaved : sequence of str
-        model_ids of those that were saved before, and of the others.
+        model_ids of the models that were saved before the error, and of the others.
     """
 
     def __init__(self, folder: str, reason: OSError, saved: Sequence[str] = (), unsaved: Sequence[str] = ()) -> None:
@@ -269,29 +269,29 @@ class UnsavedError(TabserveError):
 
 
 class MissingExtraError(TabserveError):
-    """Libraries that only some installations have.
+    """Libraries of an extra are not installed.
 
     Parameters
     ----------
     extra : str
-        The extra of this package that brings them.
+        The extra of this package that installs them.
     missing : sequence of str
         The libraries.
     """
 
     def __init__(self, extra: str, missing: Sequence[str]) -> None:
-        super().__init__(f"Libraries are missing here ({', '.join(missing)}): pip install 'tabserve[{extra}]'")
+        super().__init__(f"Libraries are missing ({', '.join(missing)}): pip install 'tabserve[{extra}]'")
 
 
 class NotExplainableError(TabserveError):
-    """A model whose score cannot be split into what each column contributes.
+    """A model's prediction cannot be split into what each column contributes.
 
     Parameters
     ----------
     kind : str
         The model's class.
     reason : str
-        Why it cannot, as the end of a sentence.
+        Why not, as the end of a sentence.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -299,7 +299,7 @@ class NotExplainableError(TabserveError):
 
 
 class InterruptedTrainingError(TabserveError):
-    """Training was stopped by the user before it was over; nothing was saved."""
+    """The user stopped the training before it was over; nothing was saved."""
 
     def __init__(self, done: int, trials: int) -> None:
         super().__init__(f"Interrupted after {done} of {trials} trials; nothing was saved.")

@@ -1,7 +1,7 @@
-"""What the log holds: one line an event, and never a record, a secret, a traceback or a path.
+"""The log: one line for each event, without records, secrets, tracebacks or paths.
 
-The entry points call `configure` or `configure_command`; all other modules have a logger of the standard library and
-nothing else.
+Only the entry points call `configure` or `configure_command`; all other modules just use a logger of the standard
+library.
 """
 
 import logging
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-OURS = {"tabserve", "gunicorn"}  # loggers whose messages are known to hold nothing that they must not
+OURS = {"tabserve", "gunicorn"}  # loggers whose messages are known to be harmless
 LONGEST_LINE = 1000  # characters
 SERVICE_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 COMMAND_FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def traced(error: BaseException) -> str:
-    """What a log may say of an error: its class and the places it came through.
+    """What a log may say of an error: its class, and the functions and lines it passed through.
 
-    Not its message, which may quote a record, and no paths.
+    The message is left out because it may quote a record; paths are left out too.
     """
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames)
@@ -37,7 +37,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 class OthersFromWarning(logging.Filter):
-    """Drops what other libraries say below WARNING, whatever level they have set for themselves."""
+    """Drops messages of other libraries below WARNING, whatever level these have set."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or _is_ours(record)
@@ -46,13 +46,13 @@ class OthersFromWarning(logging.Filter):
 class OneLine(logging.Formatter):
     """Writes a record as one line of bounded length, with `traced` instead of a traceback.
 
-    Of another library it says where a message comes from, but not the message: such messages quote requests, cells,
-    signed headers and paths.
+    For other libraries it says where the message comes from, without the message, which may quote requests, cells,
+    signed headers or paths.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         if _is_ours(record):
-            text = record.getMessage().partition("Traceback (most recent")[0].rstrip()  # gunicorn has some in its texts
+            text = record.getMessage().partition("Traceback (most recent")[0].rstrip()  # gunicorn logs some
         else:
             text = f"a message of this library, at {record.module}.{record.funcName}:{record.lineno}"
         if record.exc_info and record.exc_info[1]:
@@ -65,12 +65,12 @@ class OneLine(logging.Formatter):
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return what `logging.config.dictConfig` takes.
+    """The configuration for `logging.config.dictConfig`.
 
     Parameters
     ----------
     level : str
-        Least severe messages of our own that are logged; other libraries' are logged from WARNING on.
+        Lowest level of our own messages in the log; those of other libraries are logged from WARNING.
     """
     gunicorns_level = "INFO" if level == "DEBUG" else level  # its DEBUG lines quote requests
     return {
@@ -88,12 +88,12 @@ def configuration(level: str) -> dict[str, Any]:
 
 
 def configure(level: str) -> None:
-    """Let this process, a server or a part of one, log as `configuration` says, and let nothing past the log.
+    """Make this process, a server or one of its workers, log as `configuration` says; nothing bypasses the log.
 
-    Warnings of Python are dropped: they quote cells and name paths, and Python keeps the text of each that it showed.
+    Python's warnings are dropped: they quote cells and paths, and Python remembers the text of each one shown.
     """
     dictConfig(configuration(level))
-    logging.raiseExceptions = False  # a message that cannot be formatted would be printed with all that is in it
+    logging.raiseExceptions = False  # a message that cannot be formatted would be printed with its arguments
     warnings.simplefilter("ignore")
     threading.excepthook = lambda args: _report(args.exc_value)
     sys.unraisablehook = lambda args: _report(args.exc_value)
@@ -101,7 +101,7 @@ def configure(level: str) -> None:
 
 
 def configure_command() -> None:
-    """Let a command that a person runs log its warnings and errors."""
+    """Make a command log its warnings and errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine(COMMAND_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -1,7 +1,6 @@
-"""Predictor: all that can be asked of the models in a registry, whoever asks.
+"""Predictor: everything that the models in a registry can be asked for.
 
-HTTP routes, files and commands translate what they are sent, call it, and translate what it returns. It knows nothing
-of any protocol.
+Routes and commands translate their input, call the predictor and translate what it returns. It knows no protocol.
 """
 
 import io
@@ -23,14 +22,14 @@ from tabserve.tables.checking import MOST_ROWS, field_problems, row_problems
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
 
-LONGEST_TEXT = 500  # characters that a cell says of what is wrong in its row
+LONGEST_TEXT = 500  # characters of the text, in one cell, that says what is wrong in a row
 
 
 class Predictor:
     """The models in a registry, and what they answer.
 
-    A name is resolved once; everything else is asked of the artifact that it means, so that one request is answered by
-    one model.
+    A name is resolved once, and everything else is asked of the resulting artifact. So one request is answered by one
+    model.
 
     Parameters
     ----------
@@ -52,19 +51,19 @@ class Predictor:
         return self._resolver.resolve(name)
 
     def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
-        """Say which of the use cases (all of them by default) can be answered; models are loaded for it."""
+        """Load the models of these use cases, by default of all, and say which can be answered."""
         return self._resolver.readiness(use_cases)
 
     def model_ids(self, use_case: str | None = None) -> list[str]:
-        """Those that can be asked for, of one use case or of all that are declared, newest first."""
+        """The models that can be requested, of one use case or of all declared ones, newest first."""
         return self._resolver.model_ids(use_case)
 
     def describe(self, artifact: Artifact) -> Manifest:
-        """A model's manifest without the figures that would tell of single people."""
+        """A model's manifest without figures that could reveal single people."""
         return artifact.manifest.publishable()
 
     def report(self, artifact: Artifact) -> bytes:
-        """A model's training report, a page of HTML."""
+        """A model's training report, an HTML page."""
         return self.registry.read(artifact.model_id, REPORT, artifact.manifest)
 
     # one record
@@ -101,7 +100,7 @@ class Predictor:
     # many
 
     def table_of(self, artifact: Artifact, records: Sequence[Record]) -> Table:
-        """Records as a table, their outcomes apart when any of them has one."""
+        """Records as a table; outcomes, where any record has one, become its target."""
         name = artifact.target.feature.name
         if not any(name in record for record in records):
             return Table.of(records)
@@ -118,7 +117,7 @@ class Predictor:
         Raises
         ------
         NoHoldOutError
-            When it is not kept here.
+            When it is not stored here.
         """
         return self.registry.hold_out(artifact.model_id, artifact.manifest)
 
@@ -143,16 +142,16 @@ class Predictor:
         artifact : Artifact
             The model that answers.
         table : Table
-            With the model's features, and with the outcomes where they are known.
+            With the model's features and, where they are known, the outcomes.
         partial : bool
-            Whether to answer the good rows when others are at fault.
+            Whether to answer the valid rows when others are invalid.
 
         Raises
         ------
         NothingToPredictError
             When there is no row.
         InvalidFieldsError
-            With what is wrong with the first rows at fault, when `partial` is not asked for.
+            With what is wrong with the first invalid rows, unless `partial` is true.
         """
         try:
             prediction = make_prediction(artifact, table.records, target=table.target, partial=partial)
@@ -168,7 +167,7 @@ class Predictor:
         NothingToPredictError
             When there is no row.
         InvalidFieldsError
-            With what is wrong with the first rows at fault.
+            With what is wrong with the first invalid rows.
         NotExplainableError
             When the model cannot be explained.
         """
@@ -189,7 +188,7 @@ class TablePrediction:
     table : Table
         What was asked.
     prediction : Prediction
-        One entry for each row, None for one at fault.
+        One entry for each row, None for an invalid one.
     """
 
     artifact: Artifact
@@ -197,18 +196,18 @@ class TablePrediction:
     prediction: Prediction
 
     def problems(self) -> dict[str, Any] | None:
-        """What is wrong with the first rows at fault, by their numbers, and how many are; None when all are good."""
+        """What is wrong with the first invalid rows, by number, and how many there are; None when all are valid."""
         faulty = self.prediction.faulty
         return _row_problems(self.artifact, self.table, faulty) if faulty else None
 
     def score(self) -> dict[str, float | None]:
-        """The headline metric by its name; None where it is undefined, and nothing for a table without outcomes."""
+        """The headline metric by its name: None where it is undefined; empty for a table without outcomes."""
         if self.table.target is None:
             return {}
         return {self.artifact.task.answer_score.name: measure(self.artifact, self.prediction, self.table.target)}
 
     def columns(self) -> dict[str, Iterable[Any]]:
-        """The table's columns and then the answer's; what is wrong with rows is made while it is iterated over."""
+        """The table's columns, then the answer's. The texts about invalid rows are made only while iterating."""
         table, target = self.table, self.artifact.target.feature.name
         columns: dict[str, Iterable[Any]] = {name: map(itemgetter(name), table.records) for name in table.columns}
         if table.target is not None:
@@ -225,7 +224,7 @@ def _row_problems(artifact: Artifact, table: Table, positions: Sequence[int]) ->
 
 
 def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
-    """The columns in which a table may be at fault; an outcome may still be open."""
+    """The columns that are checked; an outcome may still be unknown."""
     target = () if table.target is None else (replace(artifact.target.feature, missing=True),)
     return (*artifact.features, *target)
 
@@ -237,7 +236,7 @@ def _record(artifact: Artifact, table: Table, position: int) -> Record:
 
 
 def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterator[str]:
-    """What is wrong with each row, in one text that is not made before it is asked for."""
+    """One text for each row that says what is wrong with it, made only when needed."""
     columns = _columns(artifact, table)
     for position in range(len(table.records)):
         yield _in_words(columns, _record(artifact, table, position)) if position in faulty else ""

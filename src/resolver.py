@@ -1,4 +1,4 @@
-"""Resolver: which model a name means, loaded once and kept."""
+"""Resolver: finds the model that a name means, and keeps it loaded."""
 
 import logging
 import threading
@@ -23,10 +23,10 @@ from tabserve.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-KEPT_MODELS = 8  # models asked for by model_id that stay loaded in a process
-RECHECK_AFTER = 1.0  # seconds for which an alias keeps its model before the registry is asked again
-# Seconds after which a model that was refused is verified again, though none of its files was written: there may have
-# been too little memory, or a download damaged on its way.
+KEPT_MODELS = 8  # models requested by model_id that stay loaded in a process
+RECHECK_AFTER = 1.0  # seconds until the registry is asked again which model an alias means
+# Seconds until a refused model is verified again although its files did not change: memory may have been short, or a
+# download damaged.
 REFUSED_FOR = 60.0
 
 
@@ -34,7 +34,7 @@ REFUSED_FOR = 60.0
 class _Resolved:
     artifact: Artifact
     expires: float
-    refused: str | None  # why another model, which should have answered, does not
+    refused: str | None  # why the model that should answer does not
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Refusal:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What can be answered, and what cannot.
+    """Which use cases can be answered.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class Readiness:
     unavailable : dict of str
         Why no model answers, for each of the other use cases.
     refused : dict of str
-        Why the model that should answer does not, for use cases that another one answers meanwhile.
+        Why the model that should answer does not, for use cases that another model answers meanwhile.
     registry : str
-        `ok` or, while it cannot be reached and what was read from it before answers, `away`.
+        `ok`, or `away` while it cannot be reached and models that were read before answer.
     """
 
     models: dict[str, str] = field(default_factory=dict)
@@ -69,9 +69,9 @@ class Readiness:
 class Resolver:
     """The models of one process, by their names.
 
-    A name is resolved again every second, so that a newly trained or promoted model is served soon; until the new one
-    is verified, loaded and warm, and for good when it is refused, the one before it answers. A refused model is
-    verified again when one of its files was written, and after a minute.
+    A name is resolved again every second, so that a newly trained or promoted model is served soon. The model before
+    it answers until the new one is verified, loaded and warm, or for good when the new one is refused. A refused model
+    is verified again when one of its files changes, and after a minute.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Resolver:
         Raises
         ------
         UnknownModelError
-            When it means none.
+            When no model has this name.
         NoModelError
             When the use case has no model yet.
         BrokenArtifactError
@@ -116,7 +116,7 @@ class Resolver:
         return self._load(name)
 
     def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
-        """Say which of the use cases (all of them by default) can be answered; models are loaded for it."""
+        """Load the models of these use cases, by default of all, and say which can be answered."""
         readiness = Readiness()
         for use_case in use_cases or all_use_cases():
             try:
@@ -124,13 +124,13 @@ class Resolver:
             except TabserveError as error:
                 readiness.unavailable[use_case] = str(error)
             else:
-                resolved = self._resolved.get(use_case)  # None: its last model was deleted this moment
+                resolved = self._resolved.get(use_case)  # None: its last model was just deleted
                 if resolved and resolved.refused:
                     readiness.refused[use_case] = resolved.refused
         return replace(readiness, registry="away" if self.registry.away else "ok")
 
     def model_ids(self, use_case: str | None = None) -> list[str]:
-        """Those that can be asked for, of one use case or of all that are declared, newest first."""
+        """The models that can be requested, of one use case or of all declared ones, newest first."""
         return [model_id for model_id in self.registry.list(use_case) if _is_of_a_use_case(model_id)]
 
     def _check_served(self, model_id: str) -> None:
@@ -139,30 +139,30 @@ class Resolver:
         self.registry.check_exists(model_id)
 
     def _ask_registry(self, name: str, before: _Resolved | None) -> Artifact:
-        # One thread asks the registry; the others meanwhile answer with what they have, when they have something.
+        # One thread asks the registry; meanwhile the others answer with the model they have, if any.
         if not self._lock.acquire(blocking=before is None):
             assert before
             return before.artifact
         try:
-            before = self._resolved.get(name)  # as it is now
+            before = self._resolved.get(name)  # another thread may have replaced it
             try:
                 artifact, refused = self._newest_usable(name)
             except UnavailableError as error:
                 if before is None:
                     raise
                 artifact, refused = before.artifact, error
-            # the registry's being away is said of the registry
+            # an unreachable registry is reported as such, not as a refused model
             reason = str(refused) if refused and not isinstance(refused, StoreAwayError) else None
             self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER, reason)
             return artifact
-        except NoModelError:  # of any more: no thread shall answer with the one before
+        except NoModelError:  # all models are gone: no thread may answer with the old one
             self._resolved.pop(name, None)
             raise
         finally:
             self._lock.release()
 
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
-        """The model that a name means, and why it is not the first that should answer to it."""
+        """The model that answers to a name, and why the first choice does not when it is another one."""
         use_case = name if name in all_use_cases() else self.default_use_case
         refused: UnavailableError | None = None
         for model_id in self._candidates(use_case, latest=name == "latest"):
@@ -170,14 +170,14 @@ class Resolver:
                 return self._load(model_id), refused
             except UnavailableError as error:
                 reason = error
-            except UnknownModelError:  # a champion whose folder was taken away, or a model deleted this moment
-                reason = BrokenArtifactError(model_id, "it is not there any more")
+            except UnknownModelError:  # a champion whose folder was removed, or a model that was just deleted
+                reason = BrokenArtifactError(model_id, "it no longer exists")
             self._report(reason)
             refused = refused or reason
         raise refused or NoModelError(use_case)
 
     def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
-        """The model_ids that may answer, best first. A champion was chosen by somebody: no other stands in for it."""
+        """The model_ids that may answer, best first. Nothing stands in for a champion, because a person chose it."""
         try:
             champion = None if latest else self.registry.champion(use_case)
         except UnavailableError as error:
@@ -186,12 +186,12 @@ class Resolver:
         return [champion] if champion else self.registry.list(use_case)
 
     def _report(self, error: UnavailableError) -> None:
-        if str(error) not in self._reported:  # it is found again every second
+        if str(error) not in self._reported:  # the same error comes every second
             self._reported.add(str(error))
             logger.error("%s", error)
 
     def _load_warm(self, model_id: str) -> Artifact:
-        version = self.registry.version(model_id)  # as it is before anything is read
+        version = self.registry.version(model_id)  # before anything is read: a later change must be noticed
         refusal = self._refused.get(model_id)
         if refusal and refusal.version == version and time.monotonic() < refusal.expires:
             raise BrokenArtifactError(model_id, refusal.reason)

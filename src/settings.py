@@ -1,4 +1,4 @@
-"""Every setting: its default, what it means, and what it may be."""
+"""All settings: the default, the meaning and the allowed values of each."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def _file(text: str) -> Path:
 
 
 def _rate_limit(text: str) -> str:
-    from limits import parse_many  # most services have no limit
+    from limits import parse_many  # imported here: most services have no limit
 
     if not all(limit.amount for limit in parse_many(text)):
         raise ValueError
@@ -82,10 +82,10 @@ def _storage(text: str) -> str:
         return text
     if address.scheme not in ("redis", "rediss") or not address.hostname:
         raise ValueError
-    from redis import Redis, RedisError  # 25 MB, for those who use it
+    from redis import Redis, RedisError  # imported here: 25 MB
 
     try:
-        Redis.from_url(text).connection_pool.make_connection()  # which connects to nothing yet, but checks the options
+        Redis.from_url(text).connection_pool.make_connection()  # checks the options without connecting
     except (TypeError, RedisError):
         raise ValueError from None
     return text
@@ -122,40 +122,40 @@ def _origins(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """Where the models are: all that training and the registry's commands need to know.
+    """Where the models are: the only settings of training and of the registry's commands.
 
-    Each field's environment variable has the field's name in capitals.
+    A field's environment variable is its name in capitals.
     """
 
     model_registry: Location = _setting(
         DEFAULT_FOLDER,
-        "Where the models are: a folder, or a bucket of S3.",
+        "Where the models are: a folder or an S3 bucket.",
         LOCATION_FORM,
         parse_location,
     )
     model_cache: Path = _setting(
         DEFAULT_CACHE,
-        "Folder that keeps what was read from a bucket, to start and serve from while the bucket is away.",
+        "Folder for copies of a bucket's files; the service starts and answers from it while the bucket is away.",
         "a path to a folder",
         parse_folder,
     )
     model_signing_key: str | None = _setting(
         None,
-        "Secret that signs manifests and champions; with it, unsigned ones are refused. None: no signatures.",
+        "Secret that signs manifests and champions; with it, unsigned ones are refused. None: nothing is signed.",
         "a text that is not empty, in UTF-8",
         _key,
     )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Settings from environment variables, defaults where there are none.
+        """Settings from environment variables, with defaults for those that are not set.
 
-        Variables of other settings than this class's are not looked at.
+        Only the variables of this class's fields are read.
 
         Raises
         ------
         InvalidSettingError
-            For a value that cannot be used; the message says what would do and does not repeat the value.
+            For an invalid value.
         """
         values = {}
         for setting in fields(cls):
@@ -169,7 +169,7 @@ class RegistrySettings:
 
     @classmethod
     def at_start(cls) -> Self:
-        """The environment's settings; a value that cannot be used ends the process with one line and no traceback."""
+        """The environment's settings; an invalid value ends the process with one line and no traceback."""
         try:
             return cls.from_environment()
         except InvalidSettingError as error:
@@ -182,70 +182,70 @@ class RegistrySettings:
 
 @dataclass(frozen=True)
 class Settings(RegistrySettings):
-    """The settings of the service, those of its registry among them."""
+    """The settings of the service, including those of its registry."""
 
     default_use_case: str = _setting(
         DEFAULT_USE_CASE,
         "The use case that `latest`, `champion` and `/predict` mean.",
-        lambda: f"the name of a use case: {', '.join(all_use_cases())}",  # declarations are imported when asked for
+        lambda: f"the name of a use case: {', '.join(all_use_cases())}",  # imports the declarations
         _use_case,
     )
     max_content_length: int = _setting(
         16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
     )
     max_rows: int = _setting(
-        100_000, "Most records in one request, in a list or a file.", "a whole number above 0", _positive
+        100_000, "Most records in one request, as a list or a file.", "a whole number above 0", _positive
     )
     max_file_seconds: int = _setting(
-        25, "Longest time that reading one file may take, in seconds.", "a whole number from 1 to 3600", _within_an_hour
+        25, "Longest time to read one file, in seconds.", "a whole number from 1 to 3600", _within_an_hour
     )
     auth_required: bool = _setting(
         True,
-        "Whether predictions are for users alone, who are added by `tabserve users add`; "
-        "the development server and `make serve` take false when it is not set.",
+        "Whether only users, added by `tabserve users add`, get predictions; when it is not set, "
+        "the development server and `make serve` use false.",
         "true or false",
         _true_or_false,
     )
     auth_users_file: Path = _setting(
-        Path("users.txt"), "File that holds the users' names and password hashes.", "a path to a file", _file
+        Path("users.txt"), "File with the users' names and password hashes.", "a path to a file", _file
     )
     rate_limit: str | None = _setting(
         None,
-        "How many predictions a user, or else an address, may ask for; several limits are separated by semicolons.",
+        "How many predictions a user, or without users an address, may request; semicolons separate several limits.",
         "limits such as 100/minute or 10/second;5000/day",
         _rate_limit,
     )
     rate_limit_storage: str = _setting(
         "memory://",
-        "Where the workers count requests and failed attempts at passwords; memory://: each for itself.",
+        "Where workers count requests and failed logins; memory://: each worker counts its own.",
         "memory:// or the address of a Redis such as redis://host:6379, with TLS rediss://host:6379",
         _storage,
     )
     trusted_proxies: int = _setting(
         0,
-        "Reverse proxies in front of the service whose X-Forwarded-For is believed; behind a load balancer all clients "
-        "have one address otherwise.",
-        "a whole number from 0",
+        "How many reverse proxies in front of the service are trusted to set X-Forwarded-For; with 0 behind a load "
+        "balancer, all clients seem to have one address.",
+        "a whole number, 0 or more",
         _not_negative,
     )
     log_level: str = _setting(
         "INFO",
-        "Least severe messages of this service that are logged; other libraries are heard from WARNING on.",
+        "Lowest level of this service's messages in the log; those of other libraries are logged from WARNING.",
         f"one of {', '.join(LOG_LEVELS)}",
         _one_of(LOG_LEVELS),
     )
     web_concurrency: int | None = _setting(
-        None, "Worker processes under gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive
+        None, "Worker processes of gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive
     )
     host: str = _setting(
         "0.0.0.0",  # noqa: S104 - a container's port is reached from outside
-        "Address that gunicorn listens on; the development server always takes 127.0.0.1.",
+        "Address that gunicorn listens on; the development server always uses 127.0.0.1.",
         "an IP address of this machine",
         lambda text: str(ip_address(text)),
     )
     cors_origins: tuple[str, ...] = _setting(
         (),
-        "Origins, separated by commas, whose pages may call the service from a browser. None: no other than its own.",
+        "Origins whose pages may call the service from a browser, separated by commas. None: only its own.",
         "origins such as https://example.org, separated by commas",
         _origins,
     )
@@ -253,5 +253,5 @@ class Settings(RegistrySettings):
 
     @property
     def graceful_timeout(self) -> int:
-        """Seconds that a stopping worker has to answer what it has accepted: a whole file, and 5 more."""
+        """Seconds that a stopping worker has to answer accepted requests: time for a whole file, and 5 more."""
         return self.max_file_seconds + 5

@@ -21,14 +21,14 @@ class Dimension(ABC):
     Parameters
     ----------
     low, high : float
-        Its smallest and largest value.
+        The smallest and the largest value.
     log : bool
         Whether to search on a logarithmic scale.
 
     Raises
     ------
     InvalidUseCaseError
-        When a bound is not finite, `low` is above `high`, or a logarithmic scale does not start above 0.
+        When a bound is not finite, `low` is above `high`, or `low` is not above 0 on a logarithmic scale.
     """
 
     low: float
@@ -44,7 +44,7 @@ class Dimension(ABC):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The range on the scale that is searched."""
+        """The range, on the scale that is searched."""
         return (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
 
     def value(self, position: float) -> Any:
@@ -58,7 +58,7 @@ class Dimension(ABC):
         Returns
         -------
         float, int or bool
-            As the dimension's kind demands.
+            Depending on the kind of dimension.
         """
         return self._typed(math.exp(position) if self.log else position)
 
@@ -70,7 +70,7 @@ class Real(Dimension):
     """A parameter that is a real number."""
 
     def _typed(self, value: float) -> float:
-        return min(max(value, self.low), self.high)  # exp(log(x)) may miss x by a rounding
+        return min(max(value, self.low), self.high)  # exp(log(x)) may differ from x by rounding
 
 
 class Whole(Dimension):
@@ -92,14 +92,14 @@ class Flag(Dimension):
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the search and how good it was.
+    """One point of the search and how good it is.
 
     Parameters
     ----------
     parameters : mapping
-        The point: a value for each parameter of the search space.
+        A value for each parameter of the search space.
     cross_validation : CrossValidation
-        Of a model with these parameters.
+        The result of a model with these parameters.
     """
 
     parameters: Mapping[str, Any]
@@ -114,9 +114,9 @@ class BayesianSearch:
     search_space : mapping
         Range of each parameter.
     initial_points : int
-        Trials at random points, before the surrogate model chooses.
+        How many trials are at random points, before the surrogate model chooses.
     iterations : int
-        Trials that the surrogate chooses.
+        How many trials the surrogate model chooses.
     seed : int
         The same seed and objective give the same trials.
     """
@@ -139,12 +139,12 @@ class BayesianSearch:
         objective : callable
             Cross-validates a model with the given parameters.
         progress : callable
-            Told after each trial: all trials so far.
+            Called after each trial, with all trials so far.
 
         Returns
         -------
         list of Trial
-            All of them, in the order they were made.
+            In the order they were made.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class BayesianSearch:
             allow_duplicate_points=True,
             verbose=0,
         )
-        # A score is a mean over few folds: the surrogate must smooth (alpha) and need not be fitted to the last digit.
+        # A score is a mean over few folds: the surrogate must smooth (alpha) and need not be fitted exactly.
         optimizer.set_gp_params(alpha=0.1, n_restarts_optimizer=1)
         initial = optimizer.random_sample(self.initial_points)
         trials: list[Trial] = []
@@ -182,7 +182,7 @@ def _thrifty_acquisition() -> "AcquisitionFunction":
     from bayes_opt.acquisition import UpperConfidenceBound
 
     class ThriftyUpperConfidenceBound(UpperConfidenceBound):
-        """The library's own, with a tenth of its search for the next point: that took longer than the trials."""
+        """The library's own, with a tenth of its search for the next point, which took longer than the trials."""
 
         def suggest(self, *args: Any, **kwargs: Any) -> Any:
             return super().suggest(*args, **{"n_random": 2000, "n_smart": 2, **kwargs})

@@ -474,7 +474,7 @@ def test_a_setting_that_cannot_be_used_stops_the_service_at_its_start(tmp_path: 
         timeout=60,
     )
     assert done.returncode != 0
-    assert "PORT cannot be used as it is: it must be a port number from 1 to 65535" in done.stderr
+    assert "PORT is invalid: it must be a port number from 1 to 65535" in done.stderr
     assert MARKER not in done.stdout + done.stderr
 
 

@@ -118,7 +118,7 @@ def test_the_query_wins_over_the_path(service: Server, path: str) -> None:
 def test_an_unknown_model_is_refused_with_those_there_are(service: Server, path: str, query: dict[str, str]) -> None:
     status, answer = post(service, path, ALICE, **query)
     assert status == 422
-    assert answer["errors"] == {"model": [f"bikes has no such algorithm; there are: {ALGORITHMS}."]}
+    assert answer["errors"] == {"model": [f"bikes has no such algorithm; choose one of: {ALGORITHMS}."]}
 
 
 def test_a_model_that_was_not_trained_is_missed_by_name(service: Server) -> None:

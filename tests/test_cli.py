@@ -83,7 +83,7 @@ def test_a_use_case_that_is_not_there_is_said_with_those_that_are() -> None:
     for arguments in (["train", "loans"], ["train", "--use-case", "loans"], ["models", "rollback", "loans"]):
         result = CliRunner().invoke(tabserve, arguments)
         assert result.exit_code == 2
-        assert result.stderr.splitlines()[-1].endswith("There is no such use case; there are: bikes, credit.")
+        assert result.stderr.splitlines()[-1].endswith("There is no such use case; choose one of: bikes, credit.")
 
 
 @pytest.mark.parametrize("named", [["bikes"], ["--use-case", "bikes"], ["bikes", "--use-case", "bikes"]])
@@ -200,7 +200,7 @@ def test_a_setting_that_the_service_cannot_use_is_one_line(monkeypatch) -> None:
     monkeypatch.setenv("PORT", "none")
     result = CliRunner().invoke(tabserve, ["openapi"])
     assert result.exit_code == 1
-    assert re.fullmatch(r"Error: The environment variable PORT cannot be used .*\n", result.stderr)
+    assert re.fullmatch(r"Error: The environment variable PORT is invalid: .*\n", result.stderr)
 
 
 # serve
@@ -231,7 +231,7 @@ def test_what_keeps_the_service_from_starting_is_one_line(tmp_path: Path) -> Non
         free: dict[str, str] = {"HOST": "127.0.0.1", "AUTH_REQUIRED": "false"}
         for arguments, environment, text in (
             (["--port", port], free, f"Port {port} of 127.0.0.1 cannot be used"),
-            ([], {**free, "LOG_LEVEL": "loud"}, "LOG_LEVEL cannot be used"),
+            ([], {**free, "LOG_LEVEL": "loud"}, "LOG_LEVEL is invalid"),
             ([], {**free, "AUTH_REQUIRED": "true"}, "add one with `tabserve users add NAME`"),
         ):
             done = run("serve", *arguments, folder=tmp_path, **environment)

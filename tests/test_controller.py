@@ -177,7 +177,7 @@ def test_ready_names_the_model_of_each_use_case(service: FlaskClient, trained: R
 def test_only_use_cases_can_be_ready(service: FlaskClient, name: str) -> None:
     answer = service.get(f"/ready/{name}")
     assert_problem(answer, 404)
-    assert "there are: bikes, credit" in answer.json["detail"]
+    assert "choose one of: bikes, credit" in answer.json["detail"]
 
 
 def test_a_use_case_that_cannot_be_answered_takes_no_other_away(
@@ -857,7 +857,7 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
     assert client.get("/ready/credit").status_code == 200
     answer = client.post("/outputs/credit")
     assert_problem(answer, 404)
-    assert answer.json["detail"].endswith("is not kept here; send a list of records.")
+    assert answer.json["detail"].endswith("is not stored here; send a list of records.")
     assert client.post("/outputs/credit", json=[record]).status_code == 200
 
 

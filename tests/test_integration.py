@@ -115,6 +115,6 @@ def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Reg
     trained.copy(trained.latest("credit"), kept_out, hold_out=False)
     without = run(server.url, kept_out)
     assert (without.exit_code, len(without.output.splitlines())) == (1, 1)
-    assert "hold-out of this model's training is not kept here" in without.output
+    assert "hold-out of this model is not stored here" in without.output
     stray = shutil.copy(trained.location / trained.latest("credit") / "test.csv", tmp_path)
     assert "must lie in its artifact's folder" in run(server.url, trained, "--test-csv", str(stray)).output

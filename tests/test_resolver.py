@@ -407,7 +407,7 @@ def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, res
     copy_of(counting)
     counting.promote(model_id)
     shutil.rmtree(counting.location / model_id)
-    with pytest.raises(BrokenArtifactError, match="not there any more"):
+    with pytest.raises(BrokenArtifactError, match="no longer exists"):
         resolver.resolve("credit")
 
 

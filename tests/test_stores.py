@@ -712,7 +712,7 @@ def test_a_service_without_store_and_cache_is_not_ready_and_says_why(location, p
     answer = create_app(settings).test_client().get("/ready")
     assert answer.status_code == 503
     (reason,) = answer.json["errors"]["credit"]
-    assert reason.startswith("The registry of models cannot be reached: ")
+    assert reason.startswith("The model registry cannot be reached: ")
     assert "127.0.0.1" not in reason
     assert create_app(settings).test_client().get("/").status_code == 200
 
@@ -977,7 +977,7 @@ def test_a_folder_that_goes_away_takes_nothing_away(folder_client, registry, rec
         assert client.get(f"/models/{answering}").status_code == 200
         refused = client.get(f"/models/{answering}/report")  # which was never asked for
         assert refused.status_code == 503
-        assert refused.json["detail"].startswith("The registry of models cannot be reached: ")
+        assert refused.json["detail"].startswith("The model registry cannot be reached: ")
         assert str(registry.location) not in refused.text
         assert client.get("/models/credit-lightgbm_v1.0.0-1.000000").status_code == 404
     assert client.get("/ready").json == before
@@ -1076,7 +1076,7 @@ def test_gunicorn_serves_from_the_bucket_and_starts_without_it(published, regist
     with running_server(tmp_path / "third.log", environment) as server, pytest.raises(HTTPError) as caught:
         ask(server.url)
     assert caught.value.code == 503
-    assert json.load(caught.value)["detail"].startswith("The registry of models cannot be reached")
+    assert json.load(caught.value)["detail"].startswith("The model registry cannot be reached")
 
 
 def test_a_server_takes_a_new_model_from_the_bucket_by_itself(published, registry, s3, proxy, tmp_path):

@@ -118,7 +118,7 @@ def test_use_cases_are_found_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["", "Credit", "declaration", "../credit"])
 def test_an_unknown_name_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(UnknownUseCaseError, match=r"There is no such use case; there are: .*credit"):
+    with pytest.raises(UnknownUseCaseError, match=r"There is no such use case; choose one of: .*credit"):
         get_use_case(name)
 
 
@@ -579,7 +579,7 @@ def test_what_is_searched_for_are_parameters_of_the_bikes_models(bikes: UseCase)
 
 def test_algorithms_are_found_whatever_the_case_of_their_names(bikes: UseCase) -> None:
     assert bikes.algorithm("lgbmregressor") is bikes.algorithm("LGBMRegressor")
-    with pytest.raises(UnknownAlgorithmError, match="bikes has no such algorithm; there are: Lasso, SVR, "):
+    with pytest.raises(UnknownAlgorithmError, match="bikes has no such algorithm; choose one of: Lasso, SVR, "):
         bikes.algorithm("lightgbm")
 
 

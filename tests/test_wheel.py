@@ -122,5 +122,5 @@ def test_without_the_extra_training_names_it_in_one_line(run, elsewhere: Path) -
     done = run("train", "credit", PYTHONPATH=str(elsewhere / "hidden"))
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: Libraries are missing here (")
+    assert line.startswith("Error: Libraries are missing (")
     assert line.endswith("pip install 'tabserve[train]'")

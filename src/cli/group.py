@@ -8,7 +8,7 @@ from tabserve.cli.interrupt import raise_at_interrupt
 from tabserve.errors import TabserveError, UnknownModelError
 
 INTERRUPTED = 130  # exit status, as shells have it: 128 and the signal's number
-NO_MODEL = "There is no model of that name; `tabserve models list` lists those there are."
+NO_MODEL = "There is no model of that name; `tabserve models list` lists all models."
 
 
 class Lazy(click.Command):

@@ -67,7 +67,7 @@ WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); from tabs
 def test_without_a_library_of_training_the_command_says_which_extra_brings_it(libraries, tmp_path):
     done = run(["-c", WITHOUT.format(libraries=libraries)], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: Libraries are missing here ({libraries[0]}): pip install 'tabserve[train]'\n"
+    assert done.stderr == f"Error: Libraries are missing ({libraries[0]}): pip install 'tabserve[train]'\n"
     assert list(tmp_path.iterdir()) == []
 
 

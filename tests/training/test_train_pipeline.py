@@ -63,7 +63,7 @@ def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
 
 
 def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some_bikes):
-    with pytest.raises(UnknownAlgorithmError, match=r"^bikes has no such algorithm; there are: Lasso, "):
+    with pytest.raises(UnknownAlgorithmError, match=r"^bikes has no such algorithm; choose one of: Lasso, "):
         run_training(quick, empty, some_bikes, Plan(), ["Ridge"])
     assert not empty.location.exists()
 
@@ -118,7 +118,7 @@ def test_warnings_are_shown_when_it_is_run_as_a_module(registry, some_bikes):
 def test_an_unknown_algorithm_is_a_line_and_exit_status_1(tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none"))
     result = CliRunner().invoke(main, ["--algorithm", "Ridge"])
-    assert (result.exit_code, result.stderr) == (1, "Error: credit has no such algorithm; there are: lightgbm.\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: credit has no such algorithm; choose one of: lightgbm.\n")
     assert not (tmp_path / "none").exists()
 
 

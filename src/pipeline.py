@@ -10,10 +10,10 @@ from tabserve.transformers import RecordEncoder, Transformer
 
 
 class Pipeline(Estimator):
-    """An encoder of records, then transformers, each fed with what the one before it made.
+    """An encoder of records, followed by transformers.
 
-    Many pipelines may be fitted on one table that was encoded once: `fit_encoded` and `transform_encoded` begin after
-    the encoder.
+    `fit_encoded` and `transform_encoded` skip the encoder, so that many pipelines can be fitted on a table that was
+    encoded once.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Pipeline(Estimator):
 
     @property
     def columns_(self) -> tuple[MatrixColumn, ...]:
-        """The columns of the matrix that a model gets."""
+        """The columns of the matrix that the model gets."""
         return self.transformers[-1].columns_ if self.transformers else self._encoded_columns
 
     @property
@@ -51,12 +51,12 @@ class Pipeline(Estimator):
             part.check_is_fitted()
 
     def fit(self, X: Records, y: Vector | None = None) -> Self:
-        """Fit all parts on records and, where a transformer needs them, targets."""
+        """Fit all parts on records and, for transformers that need them, targets."""
         self.fit_transform(X, y)
         return self
 
     def transform(self, X: Records) -> Matrix:
-        """Send records through all parts.
+        """Transform records by all parts.
 
         Raises
         ------
@@ -70,12 +70,12 @@ class Pipeline(Estimator):
         return self.fit_transform_encoded(self.encoder.fit().transform(X), y)
 
     def fit_encoded(self, X: Matrix, y: Vector | None = None) -> Self:
-        """Fit all parts on what the encoder made of records."""
+        """Fit all parts on encoded records."""
         self.fit_transform_encoded(X, y)
         return self
 
     def transform_encoded(self, X: Matrix) -> Matrix:
-        """Send what the encoder made of records through the transformers."""
+        """Transform encoded records."""
         for transformer in self.transformers:
             X = transformer.transform(X)
         return X
@@ -91,7 +91,7 @@ class Pipeline(Estimator):
         return X
 
     def by_origin(self, values: Matrix) -> Matrix:
-        """Add up values of the model's columns by the encoder's columns that these come from.
+        """Sum values of the model's columns over the encoder's column that each comes from.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Pipeline(Estimator):
         Returns
         -------
         ndarray, shape (n_rows, n_encoder_columns)
-            A column that the model does not see holds 0.
+            0 in a column that the model does not see.
         """
         places = {column.name: place for place, column in enumerate(self.encoder.columns)}
         added_up = np.zeros((len(values), len(places)))

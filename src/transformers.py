@@ -1,4 +1,4 @@
-"""Encoders, from records and targets to numbers, and transformers, from that matrix to the one a model is fitted on."""
+"""Encoders turn records and targets into numbers; transformers turn that matrix into the one a model is fitted on."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,11 +14,11 @@ from tabserve.columns.features import Category, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 
-MANY_CLASSES = 100  # a target of more whole numbers is measured and not classified
+MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
 
 
 class Encoder(Estimator, ABC):
-    """The step from what clients and files hold to numbers. The declaration says all that there is to learn."""
+    """The step from the values of clients and files to numbers. It learns nothing: the declaration says it all."""
 
     @abstractmethod
     def fit(self, X: Any = None, y: Any = None) -> Self:
@@ -27,7 +27,7 @@ class Encoder(Estimator, ABC):
         Parameters
         ----------
         X, y : optional
-            Not read.
+            Ignored.
 
         Returns
         -------
@@ -47,7 +47,7 @@ class Encoder(Estimator, ABC):
         Returns
         -------
         ndarray of float64
-            A matrix, or the numbers of a target column; rows keep their order.
+            A matrix, or the numbers of a target column, in the order of the rows.
 
         Raises
         ------
@@ -63,13 +63,13 @@ class Encoder(Estimator, ABC):
 class Transformer(Estimator, ABC):
     """A step from matrix to matrix, between the encoder and the model.
 
-    It names columns, and learns where they are when it is fitted. A name that does not reach it is passed over: an
+    It names columns and learns their positions when it is fitted. A name without a column is ignored, because an
     earlier step may have dropped the column.
 
     Attributes
     ----------
     columns_ : tuple of MatrixColumn
-        The columns that `transform` makes.
+        The columns of the matrix that `transform` returns.
     """
 
     columns_: tuple[MatrixColumn, ...]
@@ -80,9 +80,9 @@ class Transformer(Estimator, ABC):
         return ()
 
     def keeps_order(self, column: Column) -> bool:
-        """Whether the values of a declared column come out in their order, or not at all; known before `fit`.
+        """Whether the values of a declared column come out in their order or not at all; known before `fit`.
 
-        No promise of `monotone` can be kept without that.
+        `monotone` can only be guaranteed if they do.
         """
         return False
 
@@ -96,7 +96,7 @@ class Transformer(Estimator, ABC):
         y : ndarray, shape (n_rows,), optional
             Targets, for a step that learns from them.
         columns : sequence of MatrixColumn
-            What each column holds. Only a step that names no column may do without it.
+            What each column holds. Only a step that names no columns works without it.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Transformer(Estimator, ABC):
 
     @abstractmethod
     def transform(self, X: Matrix) -> Matrix:
-        """Change a matrix by what was learnt.
+        """Apply what was learnt to a matrix.
 
         Parameters
         ----------
@@ -130,25 +130,25 @@ class Transformer(Estimator, ABC):
 class RecordEncoder(Encoder):
     """Records to a matrix of numbers: the first part of every pipeline.
 
-    A category becomes its position among the declared values, a number stays itself, a missing value becomes NaN where
-    the feature allows one. Nothing is guessed: a record with a key too many or too few, or with a value that is not
-    allowed, is refused.
+    A category becomes its position among the declared values, a number stays the same, and a missing value becomes NaN
+    where the feature allows one. Nothing is guessed: a record with a missing or unknown key or an invalid value is
+    refused.
 
     Parameters
     ----------
     features : tuple of Feature
-        The first columns of the matrix, in its order.
+        The first columns of the matrix, in order.
     derived : tuple of DerivedColumn
         The columns after them.
 
     Attributes
     ----------
     encoders_ : list of (str, callable)
-        Name of each feature and its way from a value to a number.
+        The name of each feature, and the function from its values to numbers.
     computers_ : list of callable
-        Each derived column's way from an encoded row to its number.
+        For each derived column the function from an encoded row to its number.
     absent_ : dict
-        The features that a record may leave out, each with None.
+        None for each feature that a record may leave out.
     """
 
     def __init__(self, features: tuple[Feature, ...], derived: tuple[DerivedColumn, ...] = ()) -> None:
@@ -161,7 +161,7 @@ class RecordEncoder(Encoder):
         return (*self.features, *self.derived)
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Build the look-ups; the declaration says all there is to learn, so `X` is not read."""
+        """Build the look-ups from the declaration; `X` is ignored."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
         self.computers_ = [column.computer(self.features) for column in self.derived]
         self.absent_ = {feature.name: None for feature in self.features if feature.optional}
@@ -192,7 +192,7 @@ class RecordEncoder(Encoder):
         for position, record in enumerate(_records(X)):
             try:
                 if len(record) != width:
-                    if len(record) > width:  # perhaps a million keys: not copied
+                    if len(record) > width:  # not copied, as there may be a million keys
                         raise KeyError
                     record = {**self.absent_, **record}
                     if len(record) != width:
@@ -211,13 +211,13 @@ class RecordEncoder(Encoder):
 def _records(X: Records) -> Sequence[Record]:
     if isinstance(X, list) or not hasattr(X, "astype"):
         return cast("Sequence[Record]", X)
-    # pandas writes a missing value as NaN, and turns a column of whole numbers with a gap into floats
+    # pandas turns missing values into NaN, and a column of integers with a gap into floats
     cells = X.astype(object)
     return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
 
 
 class Drop(Transformer):
-    """Columns that the model must not see are left out.
+    """Removes columns that the model must not see.
 
     Parameters
     ----------
@@ -254,21 +254,21 @@ class Drop(Transformer):
 
 
 class OneHot(Transformer):
-    """Codes of categories to one column of 0 and 1 for each value that was seen.
+    """Replaces the codes of a category by one column of 0 and 1 for each value that `fit` saw.
 
-    The new columns stand after the others. A value that `fit` did not see, and a missing one, is 0 in all of them.
+    The new columns come after the others. A missing value, or one that `fit` did not see, is 0 in all of them.
 
     Parameters
     ----------
     columns : tuple of str, optional
-        Names of declared columns that hold few values; by default every category without an order.
+        Names of declared columns with few values; by default, all categories without an order.
 
     Attributes
     ----------
     kept_ : list of int
         Positions of the columns that stay as they are.
     levels_ : list of (int, ndarray)
-        Position of each other column, and the codes seen in it, ascending.
+        The position of each replaced column, and the codes that `fit` saw in it, ascending.
     """
 
     def __init__(self, columns: tuple[str, ...] | None = None) -> None:
@@ -306,7 +306,7 @@ class OneHot(Transformer):
 
 
 class Scaler(Transformer):
-    """A step that changes the unit of each column and leaves each in its place."""
+    """A step that changes the unit of each column, but not its position."""
 
     def keeps_order(self, column: Column) -> bool:
         return True
@@ -316,13 +316,13 @@ class Scaler(Transformer):
 
 
 class MinMax(Scaler):
-    """Every column to the range from 0 to 1; a missing value becomes 0.
+    """Scales each column to the range from 0 to 1; a missing value becomes 0.
 
     Attributes
     ----------
     low_, range_ : ndarray, shape (n_columns,)
-        Smallest value of each column, NaN where it has none, and its distance to the largest; the range of a constant
-        column is 1.
+        Smallest value of each column (NaN where it has none) and its distance to the largest; for a constant column
+        the range is 1.
     """
 
     def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
@@ -340,12 +340,12 @@ class MinMax(Scaler):
 
 
 class Standardize(Scaler):
-    """Every column to mean 0 and standard deviation 1; a missing value becomes the mean.
+    """Scales each column to mean 0 and standard deviation 1; a missing value becomes the mean.
 
     Attributes
     ----------
     mean_, scale_ : ndarray, shape (n_columns,)
-        Mean of each column, NaN where it has no value, and standard deviation; the scale of a constant column is 1.
+        Mean of each column (NaN where it has no value) and standard deviation; for a constant column the scale is 1.
     """
 
     def fit(self, X: Matrix, y: Vector | None = None, columns: Columns = ()) -> Self:
@@ -355,7 +355,7 @@ class Standardize(Scaler):
         self.mean_[known] = np.nanmean(X[:, known], axis=0)
         deviation = np.ones(X.shape[1])
         deviation[known] = np.nanstd(X[:, known], axis=0)
-        varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding gives constant columns a deviation, too
+        varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding gives even constant columns a deviation
         self.scale_: Vector = np.where(varies & (deviation > 0), deviation, 1.0)
         self._note(columns)
         return self
@@ -372,7 +372,7 @@ class Target(Encoder):
     Parameters
     ----------
     feature : Feature
-        What the column is called and which values it may hold.
+        The column's name and allowed values.
 
     Attributes
     ----------
@@ -384,7 +384,7 @@ class Target(Encoder):
         self.feature = feature
 
     def codes(self) -> set[float] | None:
-        """All numbers that it can give; None where these are any of a range."""
+        """All numbers that `transform` can return; None where any number of a range is possible."""
         feature = self.feature
         if isinstance(feature, Category):
             return {float(code) for code in range(len(feature.values))}
@@ -393,12 +393,12 @@ class Target(Encoder):
         return None
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Build the look-up; the declaration says all there is to learn, so `X` is not read."""
+        """Build the look-up from the declaration; `X` is ignored."""
         self.encode_ = self.feature.encoder()
         return self
 
     def transform(self, X: Sequence[Any]) -> Vector:
-        """Numbers of the n_rows values of the target column.
+        """Encode the n_rows values of the target column.
 
         Raises
         ------
@@ -419,9 +419,9 @@ class RemapTarget(Target):
     Parameters
     ----------
     feature : Feature
-        What the column is called and which values it may hold.
+        The column's name and allowed values.
     classes : dict
-        The class, 0 or 1, of each label; 1 is the event that the score is the probability of.
+        The class, 0 or 1, of each label; the model predicts the probability of 1.
 
     Raises
     ------
@@ -438,7 +438,7 @@ class RemapTarget(Target):
 
     def transform(self, X: Sequence[Any]) -> Vector:
         """Classes (0.0 or 1.0) of the n_rows labels."""
-        super().transform(X)  # refuses what is not allowed
+        super().transform(X)  # refuses values that are not allowed
         try:
             return np.array([self.classes[label] for label in X], dtype=np.float64)
         except KeyError:

@@ -412,7 +412,7 @@ def test_a_derived_column_s_declaration_is_plain_data() -> None:
 
 def test_a_feature_with_a_default_cannot_be_missing_too() -> None:
     with pytest.raises(
-        InvalidUseCaseError, match="The default of 'age' must be one of its values, and none be missing"
+        InvalidUseCaseError, match="The default of 'age' must be one of its values, without missing=True"
     ):
         Integer(name="age", description="", low=0, high=9, missing=True, default=3)
 
@@ -483,7 +483,7 @@ def test_a_reason_that_is_no_template_of_the_value_is_refused(column: Column, re
 
 @pytest.mark.parametrize(("feature", "value"), [(COLOUR, "blue"), (COLOUR, 1), (AGE, 121), (AGE, "35"), (WEIGHT, None)])
 def test_a_sentence_for_what_is_not_among_the_values_is_refused(feature: Feature, value: Any) -> None:
-    with pytest.raises(InvalidUseCaseError, match=f"'{feature.name}' has a reason for what is not among its values"):
+    with pytest.raises(InvalidUseCaseError, match=f"'{feature.name}' has a reason for a value that is not allowed"):
         with_words(feature, reason_for={value: "Something"})
 
 

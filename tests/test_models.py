@@ -494,7 +494,7 @@ def test_a_promise_holds_through_transformers_that_keep_the_order(scaler: Transf
 
 
 def test_columns_that_do_not_describe_the_matrix_are_refused() -> None:
-    with pytest.raises(ValueError, match="The matrix has 4 columns, and 3 are described"):
+    with pytest.raises(ValueError, match="The matrix has 4 columns, but 3 are described"):
         LgbClassifier().fit(X, y, COLUMNS[:3])
 
 

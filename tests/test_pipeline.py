@@ -58,7 +58,7 @@ def test_a_transformer_that_describes_another_matrix_than_it_makes_is_refused() 
         def transform(self, X: np.ndarray) -> np.ndarray:
             return super().transform(X)[:, :1]
 
-    with pytest.raises(ValueError, match="The matrix has 1 columns, and 2 are described"):
+    with pytest.raises(ValueError, match="The matrix has 1 columns, but 2 are described"):
         Pipeline(RecordEncoder(FEATURES), (Half(),)).fit(RECORDS)
 
 

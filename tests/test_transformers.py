@@ -198,7 +198,7 @@ def test_a_step_of_no_column_that_reaches_it_changes_nothing(step: Any) -> None:
 
 @pytest.mark.parametrize("step", [OneHot(("a",)), OneHot(), Drop(("a",))], ids=repr)
 def test_a_step_that_finds_columns_by_name_needs_them_described(step: Any) -> None:
-    with pytest.raises(ValueError, match="The matrix has 2 columns, and 0 are described"):
+    with pytest.raises(ValueError, match="The matrix has 2 columns, but 0 are described"):
         step.fit(np.ones((3, 2)))
 
 

@@ -1,4 +1,4 @@
-"""Derived columns: what is computed from the features of a record."""
+"""Derived columns: computed from the features of a record."""
 
 import math
 from abc import abstractmethod
@@ -13,15 +13,15 @@ from tabserve.errors import InvalidUseCaseError
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedColumn(Column):
-    """A column that clients do not send: it is computed from features."""
+    """A column that clients do not send, because it is computed from features."""
 
     @abstractmethod
     def check(self, features: Mapping[str, Feature]) -> None:
-        """Raise `InvalidUseCaseError` unless the features, by name, are such that the column can be computed."""
+        """Raise `InvalidUseCaseError` unless the column can be computed from these features, given by name."""
 
     @abstractmethod
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
-        """A picklable function from a row, in the features' order and encoded, to the column's number."""
+        """A picklable function from an encoded row, in the features' order, to the column's number."""
 
     def declaration(self) -> dict[str, Any]:
         """The column as plain data."""
@@ -59,14 +59,14 @@ class Quotient(DerivedColumn):
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping(DerivedColumn):
-    """The group that a category belongs to; it is encoded as the group's position.
+    """The group that a category's value belongs to; it is encoded as the group's position.
 
     Parameters
     ----------
     category : str
         Name of a category.
     groups : mapping of str to tuple of str
-        The values of each group; every value of the category is in exactly one.
+        The values of each group; each value of the category is in exactly one group.
     """
 
     category: str

@@ -1,9 +1,9 @@
 """Features: the columns of a table, declared once.
 
-A feature is the one place that knows which values are right. Five things are derived from it: `encoder`, the fast
-way from a value to a number; `problem`, the sentence that says what is wrong with a value; `parse`, the way from a
-text cell to a value; `json_schema`, what the OpenAPI document says; `in_words`, what an explanation says of a value. A
-value has no problem exactly when the encoder takes it.
+Only a feature knows which values are valid. Five things follow from it: `encoder`, the fast way from a value to a
+number; `problem`, the sentence that says what is wrong with a value; `parse`, the way from a text cell to a value;
+`json_schema`, for the OpenAPI document; `in_words`, what an explanation says about a value. A value has no problem
+exactly when the encoder accepts it.
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeAlias
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError
 
-# names of what answers hold beside a record: no column may have one
+# names in answers beside those of the record: no column may have one
 RESERVED_NAMES = frozenset(
     {"result", "probability", "errors", "lower", "upper", "reasons", "decision_id", "decision_ids", "read_as"}
 )
@@ -31,24 +31,24 @@ Encoder: TypeAlias = Callable[[Any], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Column(ABC):
-    """One column of the encoded records, and the words for what stands in it.
+    """One column of the encoded records, and the words for its values.
 
     Parameters
     ----------
     name : str
         The column's name.
     description : str
-        What it means, for someone who fills in a form.
+        What it means, for people who fill in a form.
     monotone : int
-        1 when the prediction must never fall as the value rises, -1 when it must never rise, 0 for no such demand.
-        Every algorithm of the use case keeps it; one that cannot is refused.
+        1 when the prediction must never fall as the value rises, -1 when it must never rise, 0 when either may happen.
+        Every algorithm of the use case guarantees it; one that cannot is refused.
     label : str
-        A short heading for forms and reports; by default made of the name.
+        A short heading for forms and reports; by default, made from the name.
     reason : str
-        A true and neutral sentence about a record with a certain value, as a template of `str.format` in which `value`
-        stands for it: ``"Loan of {value:,.0f} DM"``. Numbers are floats there. By default label and value.
+        A true and neutral sentence about a record with a certain value, as a template for `str.format`:
+        ``"Loan of {value:,.0f} DM"``. Numbers are floats here. By default, label and value.
     reason_for : mapping
-        The whole sentence for each value that does not read well in `reason`.
+        The whole sentence for values that do not read well in `reason`.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Column(ABC):
     Raises
     ------
     InvalidUseCaseError
-        When `reason` is no such template.
+        When `reason` is not such a template.
     """
 
     _DEFAULT_REASON: ClassVar[str] = "{label}: {value}"
@@ -80,7 +80,7 @@ class Column(ABC):
                 raise ValueError
             self.reason.format(value=self._decode(0.0))
         except (LookupError, ValueError, AttributeError):
-            raise InvalidUseCaseError(f"The reason of '{self.name}' may hold {{value}} and nothing else.") from None
+            raise InvalidUseCaseError(f"The reason of '{self.name}' may hold {{value}} and no other field.") from None
 
     @property
     @abstractmethod
@@ -89,7 +89,7 @@ class Column(ABC):
 
     @property
     def title(self) -> str:
-        """The label or, when none is declared, the name as words."""
+        """The label; without one, the name as words."""
         return self.label or self.name.replace("_", " ").capitalize()
 
     def in_words(self, code: float) -> str:
@@ -98,7 +98,7 @@ class Column(ABC):
         Parameters
         ----------
         code : float
-            What stands in this column of the encoded record.
+            The number in this column of the encoded record.
 
         Returns
         -------
@@ -118,16 +118,16 @@ class Column(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Feature(Column):
-    """One input column: its name is the key in a JSON record.
+    """One input column; its name is the key in a JSON record.
 
     Parameters
     ----------
     missing : bool
         Whether a value may be missing (null, an empty cell, or no such key); missing values reach the model as NaN.
     default : object, optional
-        What a missing value stands for; a feature that has one may be missing, but for training.
+        The value used for a missing one, except in training.
     protected : bool
-        Whether people are protected by law from being judged by it; reasons that come from it are marked.
+        Whether the law protects people from being judged by it; reasons that come from it are marked.
     all_else_equal : bool
         Whether `monotone` is meant with the columns that are derived from this feature held where they are. Without
         it, a feature that others are derived from cannot be monotone: they move with it.
@@ -146,9 +146,9 @@ class Feature(Column):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.default is not None and (self.missing or self._problem(self.default)):
-            raise InvalidUseCaseError(f"The default of '{self.name}' must be one of its values, and none be missing.")
+            raise InvalidUseCaseError(f"The default of '{self.name}' must be one of its values, without missing=True.")
         if any(map(self._problem, self.reason_for)):
-            raise InvalidUseCaseError(f"'{self.name}' has a reason for what is not among its values.")
+            raise InvalidUseCaseError(f"'{self.name}' has a reason for a value that is not allowed.")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -156,12 +156,12 @@ class Feature(Column):
 
     @property
     def optional(self) -> bool:
-        """Whether a record may do without it."""
+        """Whether a record may leave it out."""
         return self.missing or self.default is not None
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """A picklable function from a valid value to its number; KeyError, TypeError or ValueError for any other."""
+        """A picklable function from a valid value to its number; others raise KeyError, TypeError or ValueError."""
 
     @abstractmethod
     def _problem(self, value: Any) -> str | None:
@@ -177,7 +177,7 @@ class Feature(Column):
         Parameters
         ----------
         value : object
-            Of any type, as clients may send any.
+            Of any type, because clients may send any.
 
         Returns
         -------
@@ -189,7 +189,7 @@ class Feature(Column):
         return self._problem(value)
 
     def parse(self, text: str) -> Any:
-        """The value that a text cell stands for.
+        """The value of a text cell.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class Feature(Column):
         Returns
         -------
         str, int, float or None
-            None for an empty cell; the text itself when it stands for nothing else. It may still have a problem.
+            None for an empty cell; the text itself when it cannot be parsed. The value may still have a problem.
         """
         return text if text else None
 
@@ -222,12 +222,12 @@ class Category(Feature):
     Parameters
     ----------
     values : tuple of str
-        The allowed values; each is encoded as its position. Any other is rejected.
+        The allowed values; each is encoded as its position.
 
     Raises
     ------
     InvalidUseCaseError
-        When there is no value, an empty one, or one that is there twice.
+        When there is no value, an empty one or a repeated one.
     """
 
     is_ordered: ClassVar[bool] = False
@@ -237,7 +237,7 @@ class Category(Feature):
     def __post_init__(self) -> None:
         are_texts = fits(self.values, tuple[str, ...]) and all(self.values)
         if not are_texts or len(set(self.values)) < len(self.values) or not self.values:
-            raise InvalidUseCaseError(f"The values of '{self.name}' must be different texts, none of them empty.")
+            raise InvalidUseCaseError(f"The values of '{self.name}' must be distinct texts that are not empty.")
         super().__post_init__()
 
     def encoder(self) -> Encoder:
@@ -260,7 +260,7 @@ class Category(Feature):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedCategory(Category):
-    """A category whose values stand in their natural order, least first; models may treat its codes as numbers."""
+    """A category with values in their natural order, least first; models may treat its codes as numbers."""
 
     is_ordered: ClassVar[bool] = True
 
@@ -277,7 +277,7 @@ class Number(Feature):
     Raises
     ------
     InvalidUseCaseError
-        When a bound is not finite, or the lower one is above the other.
+        When a bound is not finite, or `low` is above `high`.
     """
 
     _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.10g}"
@@ -298,7 +298,7 @@ class Number(Feature):
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
-        # type(...) is, and not isinstance: a bool is an int, and is no number here
+        # type(...), not isinstance: a bool is an int, but not a number here
         kind = type(value)
         if (kind is int or kind is float) and low <= value <= high:
             return value  # type: ignore[no-any-return]
@@ -342,7 +342,7 @@ class Integer(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class CyclicInteger(Integer):
-    """Whole numbers on a circle, such as the hours of a day: `high` is taken for `low`."""
+    """Whole numbers on a circle, such as the hours of a day: `high` means the same as `low`."""
 
     is_ordered: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Kinds: whether what is declared is what its annotations say, as a comma or quotes too many would change it."""
+"""Kinds: whether declared values have the types of their annotations, which a stray comma or quote changes."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ _WORDS = {str: "a text", int: "a whole number", float: "a finite number", bool: 
 
 
 def check_kinds(declared: Any) -> None:
-    """Refuse a declaration with a field of another kind than its annotation's.
+    """Refuse a declaration with a value that does not fit its field's annotation.
 
     Parameters
     ----------
     declared : dataclass
-        Whose annotations are classes, tuples and mappings.
+        Its annotations are classes, tuples and mappings.
 
     Raises
     ------
@@ -36,13 +36,13 @@ def check_kinds(declared: Any) -> None:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind.
+    """Whether a value fits an annotation.
 
     Parameters
     ----------
     value : object
     kind : type
-        For float, any number that is finite as a float; for a tuple, a list is as good.
+        A float allows any number that is finite as a float; a tuple allows a list.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def fits(value: Any, kind: Any) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -72,7 +72,7 @@ def _in_words(kind: Any) -> str:
     of = get_args(kind)
     if get_origin(kind) is tuple:
         size = "" if of[-1] is ... else f" of {len(of)}"
-        return f"a tuple{size}, with a comma even after a single value, and each of them {_in_words(of[0])}"
+        return f"a tuple{size}, with a comma even after a single value, and each value {_in_words(of[0])}"
     if get_origin(kind) is Mapping:
         return "a mapping" if of[1] is Any else f"a mapping to {_in_words(of[1])}"
     return _WORDS.get(kind, f"a {kind.__name__}" if isinstance(kind, type) else "something else")

@@ -1,4 +1,4 @@
-"""What the columns of a matrix hold: transformers and models find by it the columns that are declared for them."""
+"""What the columns of a matrix hold, so that transformers and models find the columns they are declared for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class MatrixColumn:
     origin : Column
         The declared column that it comes from.
     level : float, optional
-        The one code that it shows the presence of, when it was made by `OneHot`.
+        In a column of `OneHot`, the code that a 1 stands for.
     scaled : bool
-        Whether the codes or values were changed; they are still in their order.
+        Whether codes or values were scaled, which keeps their order.
     """
 
     origin: Column
@@ -37,12 +37,12 @@ class MatrixColumn:
 
     @property
     def is_level(self) -> bool:
-        """Whether it holds 0 and 1, for a single code of the declared column."""
+        """Whether it holds 0 and 1, for one code of the declared column."""
         return self.level is not None
 
     @property
     def monotone(self) -> int:
-        """The declared direction; 0 where the column does not hold the declared values in their order."""
+        """The declared direction; 0 where the values are no longer in their order."""
         return 0 if self.is_level else self.origin.monotone
 
 
@@ -52,4 +52,4 @@ Columns = Sequence[MatrixColumn]
 def check_described(X: Matrix, columns: Columns) -> None:
     """Raise ValueError unless each column of a matrix is described."""
     if len(columns) != X.shape[1]:
-        raise ValueError(f"The matrix has {X.shape[1]} columns, and {len(columns)} are described.")
+        raise ValueError(f"The matrix has {X.shape[1]} columns, but {len(columns)} are described.")

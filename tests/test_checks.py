@@ -96,7 +96,7 @@ def test_what_works_is_accepted() -> None:
 
 @pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_no_column_is_called_as_one_of_an_answer_is(name: str) -> None:
-    problem = f"a column cannot be called '{name}', as one of an answer is: rename it, in the data too"
+    problem = f"a column cannot be called '{name}', because answers use that name: rename it, in the data too"
     feature = dataclasses.replace(SIZE, name=name)
     refused(problem, features=(*FEATURES, feature), example={**WORKS["example"], name: 2})
     refused(problem, target=Target(dataclasses.replace(PRICE, name=name)))
@@ -106,7 +106,7 @@ def test_no_column_is_called_as_one_of_an_answer_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["latest", "champion"])
 def test_no_use_case_is_called_as_an_alias(name: str) -> None:
-    with pytest.raises(InvalidUseCaseError, match=f"'{name}' stands for a model in URLs"):
+    with pytest.raises(InvalidUseCaseError, match=f"'{name}' means a model in URLs"):
         declare(name=name)
 
 
@@ -117,7 +117,7 @@ def test_a_column_without_a_name_and_a_table_without_a_feature_are_refused() -> 
 
 def test_a_baseline_does_not_hide_another_algorithm_of_its_name() -> None:
     baseline = Algorithm(name="TREES", model=LinearRegression())
-    refused("the baseline is another than the algorithm 'trees'", baseline=baseline)
+    refused("the baseline is not the algorithm 'trees': give it another name", baseline=baseline)
 
 
 # what is learnt
@@ -173,8 +173,8 @@ def test_a_cross_validation_without_folds_is_refused(folds: dict[str, int]) -> N
 @pytest.mark.parametrize("wide", [{"low": 0, "high": 1.1e30}, {"low": -1e300, "high": 9}])
 def test_numbers_that_cannot_be_squared_are_refused(wide: dict[str, float]) -> None:
     features = (dataclasses.replace(SIZE, **wide), *FEATURES[1:])
-    refused("nothing can be learnt from numbers as large as .* 'size'", features=features)
-    refused("nothing can be learnt .* 'price'", target=Target(dataclasses.replace(PRICE, **wide)))
+    refused("the bounds of 'size' are too large to learn from", features=features)
+    refused("the bounds of 'price' are too large to learn from", target=Target(dataclasses.replace(PRICE, **wide)))
 
 
 # gates and groups
@@ -182,7 +182,7 @@ def test_numbers_that_cannot_be_squared_are_refused(wide: dict[str, float]) -> N
 
 @pytest.mark.parametrize("gate", [SmallestMetric("accuracy", 0.5), LargestGap("R2", 1), ChampionMargin("", 1)])
 def test_a_gate_on_no_metric_is_refused_with_those_there_are(gate: Any) -> None:
-    refused(f"a gate is on '{gate.name}', which is no metric here; there are: r2, rmse, mae", gates=(gate,))
+    refused(f"a gate is on '{gate.name}', which this task does not measure; choose from: r2, rmse, mae", gates=(gate,))
 
 
 def test_every_metric_may_be_gated() -> None:
@@ -192,14 +192,14 @@ def test_every_metric_may_be_gated() -> None:
 
 def test_groups_are_of_decisions_and_cut_by_ascending_numbers() -> None:
     refused(
-        "groups by 'grade' are compared by decisions of 0 and 1, and this task makes none",
+        "groups by 'grade' are compared by decisions of 0 and 1, but this task makes none",
         groups=(GroupBy(feature="grade"),),
     )
     for groups, problem in (
-        ((GroupBy(feature="colour", cuts=(1,)),), "only numbers can be cut into groups, and 'colour' is none"),
+        ((GroupBy(feature="colour", cuts=(1,)),), "only a number can be cut into groups, and 'colour' is not a number"),
         ((GroupBy(feature="size", cuts=(5, 3)),), "the cuts of 'size' must ascend"),
         ((GroupBy(feature="size", cuts=(3, 3)),), "the cuts of 'size' must ascend"),
-        ((GroupBy(feature="size"), GroupBy(feature="size", cuts=(3,))), "a feature can make groups in one way only"),
+        ((GroupBy(feature="size"), GroupBy(feature="size", cuts=(3,))), "each feature can define groups only once"),
     ):
         refused(problem, **{**CLASSES, "groups": groups, "gates": ()})
 
@@ -215,7 +215,7 @@ def test_a_model_of_another_task_is_refused() -> None:
 
 def test_a_model_of_counts_is_refused_where_the_target_may_be_negative() -> None:
     below = Target(dataclasses.replace(PRICE, low=-0.5))
-    problem = "LgbCountRegressor takes no target below 0, and 'price' may be as low as -0.5"
+    problem = "LgbCountRegressor takes no target below 0, but 'price' may be as low as -0.5"
     refused(problem, target=below, **trees(LgbCountRegressor()))
     assert declare(**trees(LgbCountRegressor())).algorithms[0].name == "trees"
 
@@ -232,7 +232,7 @@ def test_a_parameter_that_no_manifest_can_hold_is_refused(alpha: Any) -> None:
 
 @pytest.mark.parametrize("step", [OneHot(("colour", "color")), Drop(("color",))])
 def test_a_transformer_names_columns_that_are_there(step: Any) -> None:
-    problem = rf"{type(step).__name__} names the column 'color', which is not there; there are: size, grade, colour"
+    problem = rf"{type(step).__name__} names the column 'color', which does not exist; choose from: size, grade, colour"
     refused(problem, **trees(LgbRegressor(), step))
     derived = Grouping(name="color", description="-", category="colour", groups={"any": ("red", "blue")})
     assert declare(derived=(derived,), **trees(LgbRegressor(), OneHot(("color",)))).algorithms[0].transformers
@@ -252,7 +252,7 @@ def test_what_encodes_records_is_no_transformer() -> None:
 
 
 def test_a_promise_needs_a_model_that_can_keep_it() -> None:
-    problem = "'size' is declared as monotone=1, and Lasso is a model that cannot keep that"
+    problem = "'size' is declared as monotone=1, but Lasso cannot guarantee that"
     refused(problem, features=promising(SIZE), **trees(Lasso()))
     assert declare(features=promising(SIZE), **trees(LgbRegressor())).features[0].monotone == 1
 
@@ -260,12 +260,12 @@ def test_a_promise_needs_a_model_that_can_keep_it() -> None:
 def test_a_promise_must_be_kept_by_every_algorithm_that_may_answer_and_not_by_the_baseline() -> None:
     features = promising(SIZE)
     assert declare(features=features, algorithms=(TREES,)).baseline is LINEAR
-    with pytest.raises(InvalidUseCaseError, match=r"^things, linear: 'size' is declared as monotone=1, and Linear"):
+    with pytest.raises(InvalidUseCaseError, match=r"^things, linear: 'size' is declared as monotone=1, but Linear"):
         declare(features=features, algorithms=(TREES, LINEAR))
 
 
 def test_a_promise_needs_transformers_that_keep_the_order_of_its_values() -> None:
-    problem = "'grade' is declared as monotone=-1, and OneHot, which stands before the model, does not keep the order"
+    problem = "'grade' is declared as monotone=-1, but OneHot, which comes before the model, does not keep the order"
     changes = trees(LgbRegressor(), MinMax(), OneHot(("grade",)))
     refused(problem, features=promising(GRADE, -1), **changes)
     assert declare(features=promising(SIZE), **changes).algorithms[0].transformers
@@ -280,7 +280,7 @@ def test_a_transformer_that_says_nothing_of_the_order_keeps_no_promise() -> None
     class Same(Drop):
         keeps_order = Transformer.keeps_order
 
-    problem = "'size' is declared as monotone=1, and Same, which stands before the model, does not keep the order"
+    problem = "'size' is declared as monotone=1, but Same, which comes before the model, does not keep the order"
     refused(problem, features=promising(SIZE), **trees(LgbRegressor(), Same(())))
 
 
@@ -292,7 +292,7 @@ def test_a_promise_of_a_derived_column_must_be_kept_too() -> None:
 
 @pytest.mark.parametrize("feature", [COLOUR, HOUR])
 def test_what_has_no_order_promises_nothing(feature: Any) -> None:
-    problem = f"'{feature.name}' has no order that a prediction could follow: leave its monotone out"
+    problem = f"'{feature.name}' has no order that a prediction could follow: remove its monotone"
     refused(problem, features=promising(feature), **trees())
 
 
@@ -300,7 +300,7 @@ def test_a_promise_of_what_moves_other_columns_is_made_with_these_held() -> None
     derived = Grouping(name="group", description="-", category="grade", groups={"one": ("low",), "two": ("high",)})
     features = promising(GRADE)
     refused(
-        "'grade' cannot be monotone, since other columns that are derived from it move with it. Say all_else",
+        "'grade' cannot be monotone, because columns that are derived from it change with it. Add all_else",
         features=features,
         derived=(derived,),
         **trees(),

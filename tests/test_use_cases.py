@@ -366,7 +366,7 @@ def test_where_all_is_protected_nothing_else_can_be_predicted_from(bikes: UseCas
         bikes, features=tuple(dataclasses.replace(feature, protected=True) for feature in bikes.features)
     )
     assert guarded.pipeline(guarded.baseline).transformers == bikes.baseline.transformers
-    with pytest.raises(InvalidUseCaseError, match="bikes: all columns are protected, and without them none is left"):
+    with pytest.raises(InvalidUseCaseError, match="bikes: all columns are protected, and without them none are left"):
         guarded.pipeline(guarded.baseline, exclude_protected=True)
 
 
@@ -599,7 +599,7 @@ def test_an_algorithms_name_must_fit_into_a_model_id(bikes: UseCase) -> None:
 @pytest.mark.parametrize("changes", [{"missing": True}, {"default": 5}])
 def test_a_target_that_may_be_missing_is_refused(bikes: UseCase, changes: dict[str, Any]) -> None:
     target = type(bikes.target)(dataclasses.replace(bikes.target.feature, **changes))
-    with pytest.raises(InvalidUseCaseError, match="bikes: the target must be there in every row"):
+    with pytest.raises(InvalidUseCaseError, match="bikes: the target can have neither missing=True nor a default"):
         dataclasses.replace(bikes, target=target)
 
 

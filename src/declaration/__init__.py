@@ -1,1 +1,1 @@
-"""Declarations: what a use case is, whether it can work, and which there are."""
+"""Declarations: what a use case is, checks that it can work, and which use cases there are."""

@@ -1,6 +1,6 @@
-"""Checks of a declaration: what cannot work is refused when it is declared, and not after an hour of tuning.
+"""Checks of a declaration: what cannot work is refused at once, not after an hour of tuning.
 
-Each check yields a sentence for everything that is wrong.
+Each check yields one sentence for each problem.
 """
 
 import json
@@ -14,17 +14,17 @@ from tabserve.errors import InvalidUseCaseError
 if TYPE_CHECKING:
     from tabserve.declaration.use_case import Algorithm, UseCase
 
-ALIASES = ("latest", "champion")  # what a URL may say in place of a use case
-LARGEST_NUMBER = 1e30  # its square, added up over many rows, is still a number
+ALIASES = ("latest", "champion")  # names that URLs may hold in place of a use case
+LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 
 
 def check(use_case: "UseCase") -> None:
-    """Refuse what would fail later, or would be something else than what is declared.
+    """Refuse a declaration that would fail later, or would not do what it says.
 
     Parameters
     ----------
     use_case : UseCase
-        Whose names are known to be all different, and whose groups are of its features.
+        Its names are known to be distinct, and its groups to be of its features.
 
     Raises
     ------
@@ -42,24 +42,24 @@ def check(use_case: "UseCase") -> None:
 
 def _names(use_case: "UseCase") -> Iterator[str]:
     if use_case.name in ALIASES:
-        yield f"'{use_case.name}' stands for a model in URLs: give the use case another name."
+        yield f"'{use_case.name}' means a model in URLs: give the use case another name."
     if not use_case.features:
         yield "there is no feature to predict from."
     for name in (*(column.name for column in use_case.columns), use_case.target.feature.name):
         if name in RESERVED_NAMES or name in use_case.task.table_columns:
-            yield f"a column cannot be called '{name}', as one of an answer is: rename it, in the data too."
+            yield f"a column cannot be called '{name}', because answers use that name: rename it, in the data too."
         if not name:
             yield "each column needs a name."
     for algorithm in use_case.algorithms:
         if algorithm is not use_case.baseline and algorithm.name.lower() == use_case.baseline.name.lower():
-            yield f"the baseline is another than the algorithm '{algorithm.name}', and needs a name of its own."
+            yield f"the baseline is not the algorithm '{algorithm.name}': give it another name."
 
 
 def _bounds(use_case: "UseCase") -> Iterator[str]:
     for feature in (*use_case.features, use_case.target.feature):
         if isinstance(feature, Number) and max(-feature.low, feature.high) > LARGEST_NUMBER:
             most = f"{LARGEST_NUMBER:g}"
-            yield f"nothing can be learnt from numbers as large as the bounds of '{feature.name}'; ±{most} is the most."
+            yield f"the bounds of '{feature.name}' are too large to learn from: they must be within ±{most}."
 
 
 def _target(use_case: "UseCase") -> Iterator[str]:
@@ -87,37 +87,37 @@ def _groups(use_case: "UseCase") -> Iterator[str]:
     features = {feature.name: feature for feature in use_case.features}
     for group in use_case.groups:
         if not use_case.task.compares_groups:
-            yield f"groups by '{group.feature}' are compared by decisions of 0 and 1, and this task makes none."
+            yield f"groups by '{group.feature}' are compared by decisions of 0 and 1, but this task makes none."
         if group.cuts and not isinstance(features[group.feature], Number):
-            yield f"only numbers can be cut into groups, and '{group.feature}' is none."
+            yield f"only a number can be cut into groups, and '{group.feature}' is not a number."
         if list(group.cuts) != sorted(set(group.cuts)):
             yield f"the cuts of '{group.feature}' must ascend."
     if len({group.feature for group in use_case.groups}) < len(use_case.groups):
-        yield "a feature can make groups in one way only."
+        yield "each feature can define groups only once."
 
 
 def _gates(use_case: "UseCase") -> Iterator[str]:
     metrics = use_case.task.metric_names
     for gate in use_case.gates:
         if not gate.of_groups and gate.name not in metrics:
-            yield f"a gate is on '{gate.name}', which is no metric here; there are: {', '.join(metrics)}."
+            yield f"a gate is on '{gate.name}', which this task does not measure; choose from: {', '.join(metrics)}."
 
 
 def _promises(use_case: "UseCase") -> Iterator[str]:
-    """What no model can keep."""
+    """Promises that no model can keep."""
     for column in use_case.columns:
         if column.monotone not in (-1, 0, 1):
             yield f"monotone of '{column.name}' must be 1, -1 or 0."
         if column.monotone and not column.is_ordered:
-            yield f"'{column.name}' has no order that a prediction could follow: leave its monotone out."
+            yield f"'{column.name}' has no order that a prediction could follow: remove its monotone."
         if column.monotone and not use_case.task.has_direction:
             yield f"'{column.name}' cannot be monotone: predictions of several classes neither rise nor fall."
     for feature in use_case.features:
         is_source = any(feature.name in column.sources for column in use_case.derived)
         if feature.monotone and is_source and not feature.all_else_equal:
             yield (
-                f"'{feature.name}' cannot be monotone, since other columns that are derived from it move with it. Say "
-                "all_else_equal=True to promise it for records in which those stay the same."
+                f"'{feature.name}' cannot be monotone, because columns that are derived from it change with it. Add "
+                "all_else_equal=True to promise it only for records in which those columns stay the same."
             )
 
 
@@ -127,48 +127,48 @@ def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
         yield f"the task needs a model that is a {use_case.task.kind_of_model.__name__}."
     if isinstance(target, Number) and target.low < model.smallest_target:
         yield (
-            f"{type(model).__name__} takes no target below {model.smallest_target:g}, and '{target.name}' may be as "
+            f"{type(model).__name__} takes no target below {model.smallest_target:g}, but '{target.name}' may be as "
             f"low as {target.low:g}."
         )
     parameters = model.get_params()
     if chosen := algorithm.search_space.keys() & model.chosen_by_cross_validation:
-        yield f"cross-validation chooses {', '.join(sorted(chosen))} itself: leave it out of the search space."
+        yield f"cross-validation chooses {', '.join(sorted(chosen))} itself: remove it from the search space."
     if unknown := algorithm.search_space.keys() - parameters.keys():
         yield f"{type(model).__name__} has no parameter {', '.join(sorted(unknown))} to search for."
     try:
         json.dumps(parameters, allow_nan=False)
     except (TypeError, ValueError):
-        yield "the model's parameters must be plain numbers, texts and tuples: a manifest holds them."
+        yield "the model's parameters must be plain numbers, texts and tuples, because the manifest holds them."
 
 
 def _transformers(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
-    """A name that no column has would be passed over when the transformer is fitted."""
+    """A fitted transformer would silently ignore a name that no column has."""
     names = [column.name for column in use_case.columns]
     for transformer in algorithm.transformers:
         kind = type(transformer).__name__
         if not fits(transformer.names, tuple[str, ...]):
             yield f"{kind} must name columns as a tuple of texts, with a comma even after a single one."
         elif unknown := [name for name in transformer.names if name not in names]:
-            yield f"{kind} names the column '{unknown[0]}', which is not there; there are: {', '.join(names)}."
+            yield f"{kind} names the column '{unknown[0]}', which does not exist; choose from: {', '.join(names)}."
 
 
 def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
-    """A baseline that is only compared with is never registered, and promises nothing."""
+    """A baseline that is not an algorithm is never registered, so it promises nothing."""
     if algorithm not in use_case.algorithms:
         return
     for column in use_case.columns:
         if column.monotone and (reason := _unkept(algorithm, column)):
             yield (
-                f"'{column.name}' is declared as monotone={column.monotone}, and {reason}. Leave the promise or the "
-                "algorithm out."
+                f"'{column.name}' is declared as monotone={column.monotone}, but {reason}. Remove the promise or the "
+                "algorithm."
             )
 
 
 def _unkept(algorithm: "Algorithm", column: Column) -> str | None:
     """Why an algorithm cannot keep a column's promise."""
     if not algorithm.model.keeps_monotone:
-        return f"{type(algorithm.model).__name__} is a model that cannot keep that"
+        return f"{type(algorithm.model).__name__} cannot guarantee that"
     for transformer in algorithm.transformers:
         if not transformer.keeps_order(column):
-            return f"{type(transformer).__name__}, which stands before the model, does not keep the order of its values"
+            return f"{type(transformer).__name__}, which comes before the model, does not keep the order of its values"
     return None

@@ -21,8 +21,8 @@ def all_use_cases() -> "Mapping[str, UseCase]":
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(use_cases.__path__)):
         use_case = getattr(_imported(module), "USE_CASE", None)
-        if use_case and use_case.name != module:  # two of one name would hide each other
-            raise InvalidUseCaseError(f"{module}.py declares the use case '{use_case.name}': name both the same.")
+        if use_case and use_case.name != module:  # of two with the same name, one would hide the other
+            raise InvalidUseCaseError(f"{module}.py declares the use case '{use_case.name}': give both the same name.")
         if use_case:
             found[module] = use_case
     return MappingProxyType(found)
@@ -33,7 +33,7 @@ def _imported(module: str) -> ModuleType:
         return importlib.import_module(f"{use_cases.__name__}.{module}")
     except TabserveError:
         raise
-    except Exception as error:  # whatever a file that somebody wrote raises
+    except Exception as error:  # a user's file may raise anything
         raise InvalidUseCaseError(f"{module}.py cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -43,7 +43,7 @@ def get_use_case(name: str) -> "UseCase":
     Raises
     ------
     UnknownUseCaseError
-        With the names there are.
+        With the names of all use cases.
     """
     try:
         return all_use_cases()[name]

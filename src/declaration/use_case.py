@@ -32,11 +32,11 @@ class Algorithm:
     name : str
         Letters, digits and hyphens; part of the model_id.
     model : Model
-        Unfitted, with the parameters that are not searched for.
+        Unfitted, with the parameters that are not tuned.
     transformers : tuple of Transformer
-        Unfitted; what comes between the encoded records and the model.
+        Unfitted; the steps between the encoded records and the model.
     search_space : mapping
-        Range of each parameter that tuning may choose; empty when there is nothing to tune.
+        Range of each parameter that is tuned; empty when none is.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Algorithm:
 
 @dataclass(frozen=True, kw_only=True)
 class UseCase:
-    """One prediction problem: all that training, serving and documentation need to know of it.
+    """One prediction problem: all that training, serving and documentation need to know about it.
 
     Parameters
     ----------
@@ -59,41 +59,41 @@ class UseCase:
     title, description : str
         For people.
     task : Task
-        The kind of prediction, with what it takes to measure it.
+        The kind of prediction and how it is measured.
     source : str
-        File in `src/datasets` that is trained on when no other is given.
+        File in `src/datasets` to train on by default.
     features : tuple of Feature
         The input columns, in the model's order.
     derived : tuple of DerivedColumn
-        Columns that are computed from features, after theirs.
+        The columns after them, which are computed from features.
     target : Target
         The column to predict.
     algorithms : tuple of Algorithm
-        The ways to predict it that compete, at least one.
+        The algorithms that compete, at least one.
     baseline : Algorithm
-        The simple way that the gates compare with; it may be one of the algorithms.
+        The simple algorithm that gates compare with; it may be one of `algorithms`.
     gates : tuple of Gate
-        What a candidate must reach to be registered.
+        What a candidate must pass to be registered.
     example : mapping
-        A record that works when sent.
+        A valid record.
     splits, repeats : int
-        Folds of cross-validation, and how often the rows are dealt out to them: few rows need many of both, since one
-        pass ranks trials by noise; many rows need neither.
+        Folds of cross-validation, and how often the rows are assigned to folds. With few rows, both should be large,
+        because a single pass ranks trials by noise; with many rows, both may be small.
     groups : tuple of GroupBy
-        People whom the decisions are compared for.
+        Groups of people for whom decisions are compared.
     limits : tuple of str
-        What must be known before a model is trusted: faults of the data, and what it must not be used for. A sentence
-        or more each, for the report.
+        What people must know before they trust a model: faults of the data, and what it must not be used for. One or
+        more sentences each, for the report.
     chronological : bool
-        Whether the rows of the data stand in the order of time; a model is then also judged by fitting it on the first
-        of them and scoring the last.
+        Whether the rows of the data are in the order of time; then a model is also judged by fitting it on the first
+        rows and scoring the last.
 
     Raises
     ------
     InvalidUseCaseError
         When the example does not fit the features, two columns or algorithms share a name, a derived column cannot be
-        computed, a group is of no feature or a gate on no group, the target may be missing, or something else is
-        declared that could not be trained or would be silently ignored (`src/declaration/checks.py`).
+        computed, a group has no feature, a gate has no group, the target may be missing, or anything else could not
+        be trained or would be silently ignored (`src/declaration/checks.py`).
     """
 
     name: str
@@ -117,14 +117,14 @@ class UseCase:
     def __post_init__(self) -> None:
         check_kinds(self)
         if not isinstance(self.target.feature, Feature):
-            raise InvalidUseCaseError(f"{self.name}: the target must be of a feature.")
+            raise InvalidUseCaseError(f"{self.name}: the target needs a feature.")
         for algorithm in (*self.algorithms, self.baseline):
             if ModelId.parse(str(ModelId(self.name, algorithm.name, "1.0.0", "1.000000"))) is None:
                 raise InvalidUseCaseError(
                     f"A model_id cannot hold '{self.name}' and '{algorithm.name}': use letters and digits, those of "
                     "the use case in lower case."
                 )
-        names = {algorithm.name.lower() for algorithm in self.algorithms}  # folders, whose case may not count
+        names = {algorithm.name.lower() for algorithm in self.algorithms}  # names of folders, where case may not matter
         if not names or len(names) < len(self.algorithms):
             raise InvalidUseCaseError(f"{self.name} needs an algorithm, and each needs a name of its own.")
         columns = [feature.name for feature in (*self.features, self.target.feature)]
@@ -132,7 +132,7 @@ class UseCase:
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
         if self.target.feature.optional:
-            raise InvalidUseCaseError(f"{self.name}: the target must be there in every row.")
+            raise InvalidUseCaseError(f"{self.name}: the target can have neither missing=True nor a default.")
         grouped = {group.feature for group in self.groups}
         if any(isinstance(gate, SmallestGroupRatio) and gate.name not in grouped for gate in self.gates):
             raise InvalidUseCaseError(f"{self.name}: a gate is on groups that are not declared.")
@@ -157,12 +157,12 @@ class UseCase:
         return DATASETS / self.source
 
     def algorithm(self, name: str) -> Algorithm:
-        """The algorithm of that name, upper and lower case being the same.
+        """The algorithm of that name; case does not matter.
 
         Raises
         ------
         UnknownAlgorithmError
-            With the names there are.
+            With the names of all algorithms.
         """
         for algorithm in self.algorithms:
             if algorithm.name.lower() == name.lower():
@@ -171,30 +171,30 @@ class UseCase:
 
     @property
     def protected(self) -> tuple[str, ...]:
-        """Names of the protected features and of the columns that are derived from them."""
+        """Names of the protected features and of the columns derived from them."""
         features = {feature.name for feature in self.features if feature.protected}
         return tuple(column.name for column in self.columns if not features.isdisjoint(column.sources))
 
     @property
     def can_exclude_protected(self) -> bool:
-        """Whether there are protected columns, and others to predict from."""
+        """Whether there are protected columns, and other columns to predict from."""
         return 0 < len(self.protected) < len(self.columns)
 
     @property
     def encoder(self) -> RecordEncoder:
-        """From records to the matrix that all pipelines of this use case begin with."""
+        """From records to a matrix: the first step of all pipelines of this use case."""
         return RecordEncoder(self.features, self.derived)
 
     def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
-        """A pipeline from records to the matrix of an algorithm; its parts are the declaration's: clone it to fit.
+        """A pipeline from records to the matrix of an algorithm. Clone it to fit it: the declaration owns its parts.
 
         Raises
         ------
         InvalidUseCaseError
-            When there is nothing but protected columns, and they are to be excluded.
+            When protected columns are to be excluded, and there are no others.
         """
         if exclude_protected and len(self.protected) == len(self.columns):
-            raise InvalidUseCaseError(f"{self.name}: all columns are protected, and without them none is left.")
+            raise InvalidUseCaseError(f"{self.name}: all columns are protected, and without them none are left.")
         drop = (Drop(self.protected),) if exclude_protected and self.protected else ()
         return Pipeline(self.encoder, (*drop, *algorithm.transformers))
 

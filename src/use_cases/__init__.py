@@ -1,1 +1,1 @@
-"""The use cases: each module in this folder declares one as its `USE_CASE`."""
+"""The use cases: each module in this folder declares one, called `USE_CASE`."""

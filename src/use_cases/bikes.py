@@ -31,7 +31,7 @@ MONTHS = (
 YEARS = (2011, 2012)
 
 FEATURES = (
-    CyclicInteger(name="hour", description="Hour of the day, 0 to 23; 24 is taken for 0", low=0, high=24),
+    CyclicInteger(name="hour", description="Hour of the day, 0 to 23; 24 means 0", low=0, high=24),
     OrderedCategory(name="weekday", description="Day of the week", values=WEEKDAYS),
     OrderedCategory(name="month", description="Month", values=MONTHS),
     OrderedCategory(
@@ -41,7 +41,7 @@ FEATURES = (
     ),
     Integer(
         name="year",
-        description="Year; the newest when left out",
+        description="Year; by default, the newest",
         low=YEARS[0],
         high=YEARS[-1],
         default=YEARS[-1],
@@ -75,7 +75,7 @@ LINEAR = Algorithm(
 )
 
 ALGORITHMS = (
-    # with its hours as one number, a line cannot follow the day: it shows what the other encodings are worth
+    # with the hour as one number, a line cannot follow the day: this shows what the other encodings are worth
     Algorithm(name="Lasso", model=Lasso(floor=0), transformers=(MinMax(),)),
     Algorithm(
         name="SVR",
@@ -119,8 +119,8 @@ USE_CASE = UseCase(
     repeats=1,
     chronological=True,
     limits=(
-        "The data are hours of one city, Washington, D.C., in 2011 and 2012, while its service grew: another city or "
-        "year is another matter.",
-        "It knows neither temperature nor holidays or events, and predicts what is usual at such an hour.",
+        "The data are hours of one city, Washington, D.C., in 2011 and 2012, while its service grew: they say little "
+        "about another city or year.",
+        "The model knows no temperatures, holidays or events: it predicts what is usual at such an hour.",
     ),
 )

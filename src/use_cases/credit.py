@@ -1,7 +1,7 @@
 """The credit use case: whether a loan applicant will default.
 
-The data are the Statlog German Credit data (see `src/datasets/PROVENANCE.md`). Some of its labels are known to be
-wrong, those of sex above all (Grömping 2019, "South German Credit Data: Correcting a Widely Used Data Set").
+The data are the Statlog German Credit data (see `src/datasets/PROVENANCE.md`). Some of their labels are known to be
+wrong, above all those of sex (Grömping 2019, "South German Credit Data: Correcting a Widely Used Data Set").
 """
 
 from tabserve.columns.derived import Quotient
@@ -25,7 +25,7 @@ FEATURES = (
     OrderedCategory(
         name="checking_balance",
         description="Balance of the applicant's checking account, in Deutsche Mark; unknown: no account at this bank",
-        values=("< 0 DM", "1 - 200 DM", "> 200 DM", "unknown"),  # no account here is the best sign of all
+        values=("< 0 DM", "1 - 200 DM", "> 200 DM", "unknown"),  # no account here has the lowest risk
         monotone=-1,
         label="Checking account",
         reason_for={
@@ -48,7 +48,7 @@ FEATURES = (
     ),
     OrderedCategory(
         name="credit_history",
-        description="How earlier and present loans were repaid; critical: loans at other banks too",
+        description="How earlier and present loans were repaid; critical: includes loans at other banks",
         values=("fully repaid", "fully repaid this bank", "repaid", "delayed", "critical"),
         reason_for={
             "fully repaid": "No earlier loans, or all of them fully repaid",
@@ -92,7 +92,7 @@ FEATURES = (
     ),
     OrderedCategory(
         name="savings_balance",
-        description="Savings, in Deutsche Mark; unknown: none, or none known of",
+        description="Savings, in Deutsche Mark; unknown: none, or none known",
         values=("< 100 DM", "101 - 500 DM", "501 - 1000 DM", "> 1000 DM", "unknown"),
         monotone=-1,
         label="Savings",
@@ -147,12 +147,12 @@ FEATURES = (
     ),
     Category(
         name="other_debtors",
-        description="Who else answers for the loan",
+        description="Who else is liable for the loan",
         values=("none", "co-applicant", "guarantor"),
         reason_for={
-            "none": "Nobody else answers for the loan",
-            "co-applicant": "A co-applicant answers for the loan, too",
-            "guarantor": "A guarantor answers for the loan, too",
+            "none": "Nobody else is liable for the loan",
+            "co-applicant": "A co-applicant is also liable for the loan",
+            "guarantor": "A guarantor is also liable for the loan",
         },
     ),
     Integer(
@@ -207,26 +207,26 @@ FEATURES = (
         values=("for free", "own", "rent"),
         reason_for={
             "for free": "Lives free of rent",
-            "own": "Lives in a home that is owned",
+            "own": "Lives in an owned home",
             "rent": "Lives in a rented home",
         },
     ),
     Integer(
         name="existing_credits",
-        description="Loans at this bank, this one included: 1, 2 or 3, 4 or 5, more (coded 1 to 4)",
+        description="Loans at this bank, with this one: 1 for one, 2 for two or three, 3 for four or five, 4 for more",
         low=1,
         high=4,
         label="Loans at this bank",
         reason_for={
-            1: "One loan at this bank, this one included",
-            2: "Two or three loans at this bank, this one included",
-            3: "Four or five loans at this bank, this one included",
-            4: "More than five loans at this bank, this one included",
+            1: "One loan at this bank, including this one",
+            2: "Two or three loans at this bank, including this one",
+            3: "Four or five loans at this bank, including this one",
+            4: "More than five loans at this bank, including this one",
         },
     ),
     Integer(
         name="dependents",
-        description="People whom the applicant must support: 1 up to two, 2 three or more",
+        description="People whom the applicant must support: 1 for up to two, 2 for three or more",
         low=1,
         high=2,
         reason_for={1: "Up to two people to support", 2: "Three or more people to support"},
@@ -246,10 +246,10 @@ FEATURES = (
     ),
     OrderedCategory(
         name="job",
-        description="Kind of work; mangement (spelt so in the data) self-employed: the highly qualified too",
+        description="Kind of work; mangement self-employed (spelt so in the data) includes the highly qualified",
         values=("unemployed non-resident", "unskilled resident", "skilled employee", "mangement self-employed"),
         reason_for={
-            "unemployed non-resident": "Without work, or in unskilled work and not resident",
+            "unemployed non-resident": "Unemployed, or in unskilled work and not resident",
             "unskilled resident": "In unskilled work and resident",
             "skilled employee": "Skilled employee or official",
             "mangement self-employed": "In management, self-employed or in highly qualified work",
@@ -260,7 +260,7 @@ FEATURES = (
 DERIVED = (
     Quotient(
         name="instalment",
-        description="What is to be paid each month, in Deutsche Mark",
+        description="Monthly payment, in Deutsche Mark",
         numerator="amount",
         denominator="months_loan_duration",
         label="Monthly instalment",
@@ -268,7 +268,7 @@ DERIVED = (
     ),
     Quotient(
         name="duration_for_age",
-        description="How long the loan is for someone of that age, in months for each year",
+        description="Duration of the loan relative to age, in months for each year",
         numerator="months_loan_duration",
         denominator="age",
         label="Duration for age",
@@ -309,21 +309,21 @@ USE_CASE = UseCase(
         LargestMetric("brier", 0.20),
         BaselineMargin("roc_auc", 0.01),
         ChampionMargin("roc_auc", 0.02),
-        SmallestGroupRatio("age", 0.3),  # of some 60 young applicants in a hold-out: 0.42 ± 0.15
+        SmallestGroupRatio("age", 0.3),  # measured on about 60 young applicants in a hold-out: 0.42 ± 0.15
     ),
     groups=(
-        GroupBy(feature="age", cuts=(25,)),  # first: personal_status is known to be unreliable (Grömping 2019)
+        GroupBy(feature="age", cuts=(25,)),  # first, because personal_status is unreliable (Grömping 2019)
         GroupBy(feature="personal_status"),
         GroupBy(feature="foreign_worker"),
     ),
     limits=(
         "The data are loans of a bank in the south of West Germany from 1973 to 1975, in Deutsche Mark: no applicant "
-        "of today is like them. The model shows how such a model is made; nobody may be refused a loan by it.",
+        "of today is like them. The model shows how such a model is made; it must not decide about anybody's loan.",
         "Some labels are known to be wrong (Grömping 2019): sex cannot be told from personal_status, whatever its "
         "values say, and several categories are mislabelled. No figure by sex can be trusted.",
-        "Defaults were sampled more often than they happened, 30 of 100 rows: in a bank's ordinary business the "
-        "probabilities would be much too high.",
-        "Only loans that were granted are in the data: how those who were refused would have repaid is not known.",
+        "Defaults were sampled more often than they happened: they are 30 of 100 rows. In a bank's ordinary business "
+        "the probabilities would be much too high.",
+        "Only granted loans are in the data: nobody knows how refused applicants would have repaid.",
     ),
     example={
         "checking_balance": "< 0 DM",

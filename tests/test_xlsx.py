@@ -224,7 +224,7 @@ def test_no_room_for_another_process_is_an_error_of_the_file(monkeypatch: pytest
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with pytest.raises(FileLimitError, match="send it as CSV, or later"):
+    with pytest.raises(FileLimitError, match="send it as CSV, or try again later"):
         rows_of(io.BytesIO(b"PK"))
 
 

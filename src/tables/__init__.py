@@ -1,1 +1,1 @@
-"""Tables: how files become records, and records files."""
+"""Tables: reading files into records, and writing records to files."""

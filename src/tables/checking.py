@@ -1,4 +1,4 @@
-"""What is wrong with records, by field and by row: the columns know it, and no value is repeated."""
+"""What is wrong with records, by field and by row. The sentences come from the columns and repeat no values."""
 
 from collections.abc import Mapping, Sequence
 from heapq import nsmallest
@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 
-LONGEST_NAME = 64  # characters of an unknown field's name that are repeated
-MOST_FIELDS = 50  # fields of one record that are named
-MOST_ROWS = 100  # rows of a table that are named
+LONGEST_NAME = 64  # characters of an unknown field's name that an answer repeats
+MOST_FIELDS = 50  # fields of one record that an answer lists
+MOST_ROWS = 100  # rows of a table that an answer lists
 MISSING = "Missing data for required field."
 UNKNOWN = "Unknown field."
 
@@ -22,14 +22,14 @@ def field_problems(columns: Sequence[Feature], record: Record) -> FieldProblems:
     Parameters
     ----------
     columns : sequence of Feature
-        All that the record may hold.
+        All columns that the record may hold.
     record : mapping
         With any keys and values.
 
     Returns
     -------
     dict of list of str
-        Sentences by field, those of `columns` first; long names are cut.
+        Sentences by field, those of `columns` first; long names are truncated.
     """
     known = {column.name: problem for column in columns if (problem := _problem(column, record))}
     names = {column.name for column in columns}
@@ -50,11 +50,11 @@ def row_problems(columns: Sequence[Feature], records: Mapping[int, Record], coun
     Parameters
     ----------
     columns : sequence of Feature
-        All that a record may hold.
+        All columns that a record may hold.
     records : mapping
-        Records at fault by the numbers of their rows: those to be named.
+        The invalid records to list, by row number.
     count : int
-        How many rows are at fault.
+        How many rows are invalid.
 
     Returns
     -------
@@ -65,5 +65,5 @@ def row_problems(columns: Sequence[Feature], records: Mapping[int, Record], coun
 
 
 def printable(name: object) -> str:
-    """A name that a client made up, cut, and as text that every client can read."""
+    """A name that a client sent, truncated, and as text that every client can read."""
     return str(name)[:LONGEST_NAME].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What bounds the reading of a file: its time, and the form in which CSV and XLSX files hand over their rows."""
+"""The deadline for reading a file, and the form in which the CSV and XLSX readers return rows."""
 
 import math
 import time
@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 from tabserve.errors import FileLimitError
 
 NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
-Row: TypeAlias = tuple[int, Sequence[Any], int]  # its number as a spreadsheet shows it, its cells, how many it has
+Row: TypeAlias = tuple[int, Sequence[Any], int]  # its number in a spreadsheet, its cells, and how many it has
 
 
 class Deadline:
-    """When reading a file has to be over.
+    """The time limit for reading a file.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds until it is over."""
+        """Seconds that are left."""
         return self._end - time.monotonic()
 
     def check(self) -> None:
-        """Raise `FileLimitError` when the time is over."""
+        """Raise `FileLimitError` when no time is left."""
         if time.monotonic() > self._end:
             raise too_slow(self.seconds)
 

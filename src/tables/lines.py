@@ -1,4 +1,4 @@
-"""CSV files, read line by line: no more of one is held at a time than a row may hold."""
+"""CSV files, read line by line: never more than one row is in memory."""
 
 import csv
 import io
@@ -15,26 +15,24 @@ MAX_BLANK_ROWS = 1_048_576
 
 
 def csv_rows(stream: BinaryIO, deadline: Deadline) -> Generator[Row]:
-    """The rows of a CSV file that hold anything.
+    """The rows of a CSV file that are not blank.
 
     Parameters
     ----------
     stream : binary file
-        What to read.
     deadline : Deadline
-        When to give up.
 
     Yields
     ------
     Row
-        All its cells, texts.
+        With all cells, as texts.
 
     Raises
     ------
     UnsupportedFileError
-        When it is not UTF-8 or is malformed.
+        When the file is not UTF-8 or is malformed.
     FileLimitError
-        When it is beyond a limit.
+        When it exceeds a limit.
     """
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
@@ -56,18 +54,18 @@ def csv_rows(stream: BinaryIO, deadline: Deadline) -> Generator[Row]:
         problem = "a quote is not closed or stands alone, or values are not separated by commas"
         raise UnsupportedFileError(f"The file is not well-formed CSV: in row {number + 1} {problem}.") from None
     finally:
-        text.detach()  # the stream is its owner's to close
+        text.detach()  # its owner closes the stream
 
 
 class _Lines:
-    """The lines of a text, which refuse to make up a row that is too long; a row may have several."""
+    """The lines of a text, with a limit on each row; a row may have several lines."""
 
     def __init__(self, text: io.TextIOBase) -> None:
         self._text = text
         self.begin_row()
 
     def begin_row(self) -> None:
-        """Count from here."""
+        """Start counting for the next row."""
         self._characters = self._cells = 0
 
     def __iter__(self) -> "_Lines":

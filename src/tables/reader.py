@@ -1,9 +1,9 @@
-"""The reader: CSV and XLSX files to records, with every fault named by its place.
+"""The reader: CSV and XLSX files to records; every fault says where it is.
 
-Two forms are read: ordinary columns, and the bank's own export, an XLSX file in which all values of a row stand in the
-first column, joined by commas. Cells of text become numbers where the use case says that a column holds numbers;
-apart from that nothing is changed, dropped or guessed. pandas is not needed, nor would it do: it renames repeated
-columns, takes texts such as "NA" for missing, and knows no row numbers.
+Two forms are read: ordinary columns, and the bank's export, an XLSX file with all values of a row in the first column,
+joined by commas. Text cells become numbers in columns that hold numbers by declaration; nothing else is changed,
+dropped or guessed. pandas would not do: it renames repeated columns, reads texts such as "NA" as missing, and has no
+row numbers.
 """
 
 import csv
@@ -27,11 +27,11 @@ from tabserve.tables.lines import csv_rows
 from tabserve.tables.table import Table
 from tabserve.tables.xlsx import open_xlsx
 
-MAX_TEXTS = 32_000_000  # bytes of different texts in a table: numbers and known values take next to nothing
+MAX_TEXTS = 32_000_000  # bytes of distinct texts in a table; numbers and known values need very few
 MOST_NAMES = 40  # how many columns an error lists
-RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the file that you first uploaded."
+RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the original file."
 XLSX_MAGIC = b"PK\x03\x04"
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0"  # of an XLS file, and of what a password makes of an XLSX file
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"  # of an XLS file, and of an XLSX file with a password
 _OLD_OR_LOCKED = "The file has Excel's old format (XLS) or a password: save it as XLSX, without a password."
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
@@ -40,30 +40,30 @@ Cells = Sequence[Any]
 
 
 def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
-    """Read and check a file to train on: all columns there, the target too, every value allowed.
+    """Read and check a file to train on: it must have all columns, including the target, and only valid values.
 
-    No default stands in for a missing value here: it is meant for questions, not for what is learnt from.
+    Defaults do not replace missing values here: they are for predictions, not for training.
 
     Parameters
     ----------
     path : Path
         The file.
     features : sequence of Feature
-        The columns that are predicted from.
+        The columns to predict from.
     target : Feature
         The column to predict.
 
     Returns
     -------
     Table
-        With at least one record and with its target.
+        With at least one record, and with its target.
 
     Raises
     ------
     InvalidTableError
         With file, sheet, row, column and value of the first faults.
     UnsupportedFileError
-        As of `read_table`.
+        As for `read_table`.
     """
     features = [replace(feature, default=None) for feature in features]
     with path.open("rb") as stream:
@@ -84,16 +84,16 @@ def read_table(
     max_rows: int | None = None,
     seconds: float | None = None,
 ) -> Table:
-    """Read a file with the given columns, in any order; the target and what may be missing can be left out.
+    """Read a file with the given columns, in any order; the target and optional features may be left out.
 
     Parameters
     ----------
     stream : binary file
-        What to read; an XLSX file needs one that can seek.
+        For an XLSX file, it must be able to seek.
     name : str
         What errors call the file.
     features : sequence of Feature
-        The columns that are predicted from.
+        The columns to predict from.
     target : Feature
         The column to predict.
     max_rows : int, optional
@@ -104,19 +104,19 @@ def read_table(
     Returns
     -------
     Table
-        Its values are typed and not checked.
+        Its values are typed but not checked.
 
     Raises
     ------
     InvalidTableError
-        When a column is missing, unknown or there twice, a row has another number of cells than the header, a cell of
-        the bank's export cannot be split, or several sheets hold data.
+        When a column is missing, unknown or repeated, a row is longer or shorter than the header, a cell of the bank's
+        export cannot be split, or several sheets hold data.
     UnsupportedFileError
-        When it is neither CSV nor XLSX, or is malformed.
+        When the file is neither CSV nor XLSX, or is malformed.
     TooManyRowsError
         When there are more than `max_rows`.
     FileLimitError
-        When it takes longer than `seconds`, or is beyond another limit of its form.
+        When reading takes longer than `seconds`, or the file exceeds another limit.
     """
     deadline = Deadline(seconds)
     magic = stream.read(len(XLSX_MAGIC))
@@ -169,7 +169,7 @@ def _table(
 
 
 def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> Iterator[Row]:
-    """The rows, as long as they are not too many and the time is not over."""
+    """The rows; an error when there are too many or no time is left."""
     for count, row in enumerate(rows):
         deadline.check()
         if count == max_rows:
@@ -178,7 +178,7 @@ def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> It
 
 
 def _is_wrong(cells: Cells, width: int, right: int, *, ragged: bool) -> bool:
-    """Whether a row holds values beyond the header, or is shorter; rows may be ragged where only filled cells count."""
+    """Whether a row is longer or shorter than the header; in ragged rows, empty cells at the end do not count."""
     if width <= right:
         return width < right and not ragged
     return ragged or any(cells[right:])
@@ -191,13 +191,13 @@ def _wrong_widths(rows: Iterable[Row], right: int, *, ragged: bool) -> Iterator[
 
 
 class _Texts:
-    """The texts of a table: one that stands in many rows is kept once, and different ones up to a limit."""
+    """The texts of a table: each is kept once, and there is a limit on distinct ones."""
 
     def __init__(self) -> None:
         self._left = MAX_TEXTS
 
     def parser(self, feature: Feature, *, typed: bool) -> Callable[[Any], Any]:
-        """From a cell to the value that it stands for; only texts need to be parsed, and typed ones are values."""
+        """A function from a cell to its value; in a typed table, cells are values already."""
 
         @lru_cache(maxsize=10_000)
         def parse(text: str) -> Any:
@@ -209,14 +209,12 @@ class _Texts:
         if type(value) is str:
             self._left -= sys.getsizeof(value)
             if self._left < 0:
-                raise FileLimitError(
-                    "The file holds too much text: numbers and known values should stand in its columns."
-                )
+                raise FileLimitError("The file holds too much text: its columns should hold numbers and known values.")
         return value
 
 
 def _split(place: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of the bank's export: the first cell holds all values, and no other cell anything."""
+    """Rows of the bank's export: the first cell holds all values, and the others are empty."""
     for number, cells, width in rows:
         if width > 1:
             raise InvalidTableError(place, [Fault(None, "Only the first column may hold values.", number)])
@@ -235,10 +233,10 @@ def _split_cell(place: str, number: int, cell: str) -> Cells:
 def _columns(
     place: str, row: int, header: Cells, features: Sequence[Feature], target: Feature, *, in_one_cell: bool
 ) -> list[str]:
-    """The header's columns, each known and there once; a trailing run of empty header cells is no column.
+    """The header's columns, each known and not repeated; empty cells at the end of the header are ignored.
 
-    A file without a header has a record here, and a header that was cut off runs into one. So an unknown column is
-    named by its place where any column is missing, and where it may be a value: see `_may_be_shown`.
+    Without a header, or with a broken one, a record stands here. So an unknown column is named by its position, not by
+    its text, when any column is missing or when the text may be a value: see `_may_be_shown`.
     """
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
@@ -247,7 +245,7 @@ def _columns(
     reserved = RESERVED_NAMES.difference(allowed)
     known = [name for name in names if name in allowed]
     if not known:
-        problem = "None of the columns is there: this row must hold their names"
+        problem = "No known column was found: this row must hold their names"
         problem = _separator_problem(names, allowed) or f"{problem}, which are {_in_short(allowed)}."
         raise InvalidTableError(place, [Fault(None, problem, row)])
     faults = [
@@ -262,14 +260,14 @@ def _columns(
     hidden = set(unknown).difference(shown)
     places = [number for number, name in enumerate(names, 1) if name in hidden]
     faults += _unknown(row, shown, [str(number) if in_one_cell else _letters(number) for number in places], allowed)
-    faults += [Fault(name, "This column is there more than once.") for name, n in Counter(known).items() if n > 1]
+    faults += [Fault(name, "This column appears more than once.") for name, n in Counter(known).items() if n > 1]
     if faults:
         raise InvalidTableError(place, faults)
     return names
 
 
 def _separator_problem(names: Sequence[str], allowed: Sequence[str]) -> str | None:
-    """What is said about a header that other characters than commas separate."""
+    """The problem of a header that is not separated by commas."""
     text = ",".join(names).casefold()
     if text.startswith("sep="):
         return "This row only says what separates the columns: remove it, and separate them by commas."
@@ -281,8 +279,8 @@ def _separator_problem(names: Sequence[str], allowed: Sequence[str]) -> str | No
 
 
 def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Sequence[str]) -> list[Fault]:
-    """Faults of unknown columns, some by their names, others by their places; the first says which there are."""
-    list_of_them = f"; there are: {_in_short(allowed)}."
+    """Faults of unknown columns, by name or by position; the first one lists the known columns."""
+    list_of_them = f"; the columns are: {_in_short(allowed)}."
     faults = [Fault(name, f"There is no such column{'.' if n else list_of_them}") for n, name in enumerate(names)]
     if places:
         problem = f"{len(places)} unknown column(s), {_in_short(places)}"
@@ -291,7 +289,7 @@ def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Seq
 
 
 def _may_be_shown(name: str, features: Sequence[Feature]) -> bool:
-    """Whether a header's cell is a name, as far as one can see, and no value of a record."""
+    """Whether a header's cell looks like a name, and is not a value of a record."""
     values = {value.casefold() for feature in features if isinstance(feature, Category) for value in feature.values}
     return _NAME.fullmatch(name) is not None and name.casefold() not in values
 
@@ -311,17 +309,12 @@ def _letters(position: int) -> str:
 
 
 def check_file_name(name: str) -> None:
-    """Refuse a file whose name does not end as a CSV or XLSX file's does.
-
-    Parameters
-    ----------
-    name : str
-        Upper and lower case are the same.
+    """Refuse a file whose name does not end in .csv or .xlsx, in upper or lower case.
 
     Raises
     ------
     UnsupportedFileError
-        With the way out for XLS.
+        For XLS, with what to do.
     """
     if not name.casefold().endswith((".csv", ".xlsx")):
         raise UnsupportedFileError(_OLD_OR_LOCKED if name.casefold().endswith(".xls") else NOT_A_TABLE)

@@ -1,4 +1,4 @@
-"""Table: many records with their columns, where each stands, and their outcomes where these are known."""
+"""Table: many records with their columns, their row numbers and, where they are known, their outcomes."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from tabserve.errors import Fault, InvalidTableError
 
 @dataclass(frozen=True)
 class Table:
-    """A file's content with known columns.
+    """The content of a file with known columns.
 
     Parameters
     ----------
@@ -21,11 +21,11 @@ class Table:
     columns : list of str
         The columns, in the file's order.
     records : list of dict
-        One for each row, with the feature columns only. Values are typed but not checked.
+        One for each row, with the feature columns only; values are typed but not checked.
     target : list or None
-        Values of the target column, when the file has one.
+        Values of the target column, if the file has one.
     rows : sequence of int
-        Where each record stands: the number of its row as a spreadsheet shows it.
+        The row number of each record, as a spreadsheet shows it.
     """
 
     place: str
@@ -36,7 +36,7 @@ class Table:
 
     @classmethod
     def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
-        """Records that came from no file.
+        """Records that do not come from a file.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class Table:
         Returns
         -------
         Table
-            Without columns; its rows are counted from 0.
+            Without columns; rows are counted from 0.
         """
         return cls("the list", [], records, target, range(len(records)))
 
@@ -60,12 +60,12 @@ class Table:
         features : sequence of Feature
             The columns of the records.
         target : Feature or None
-            The target column; None when its values do not matter.
+            The target column; None to leave it unchecked.
 
         Raises
         ------
         InvalidTableError
-            With the first values that do not fit their columns, and their number.
+            With the first values that do not fit their columns, and how many there are.
         """
         faults = self._faults(features, target)
         for first in faults:

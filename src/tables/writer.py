@@ -1,4 +1,4 @@
-"""The writer: tables as CSV, a whole one as text, or a piece at a time for those who open it in a spreadsheet."""
+"""The writer: tables as CSV, as one text, or in pieces that are safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -8,21 +8,21 @@ from typing import Any
 
 from tabserve.aliases import Record
 
-PIECE = 64 * 1024  # characters that are handed over at a time
+PIECE = 64 * 1024  # characters in a piece
 BLANKS = " \u00a0\u3000"
-# what a spreadsheet may take for the beginning of a formula, also behind blanks; the last four are wide letters
+# what may begin a formula in a spreadsheet, even after blanks; the last four are full-width characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
-    """Records as CSV text; what is missing becomes an empty cell.
+    """Records as CSV text, with empty cells for missing values.
 
     Parameters
     ----------
     columns : sequence of str
         The header, in this order.
     records : iterable of mapping
-        The rows; all keys must be columns.
+        All keys must be columns.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
     Raises
     ------
     ValueError
-        When a record has a key that is no column.
+        When a record has a key that is not a column.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -42,18 +42,18 @@ def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
 
 
 def csv_pieces(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
-    """Columns as CSV that a spreadsheet can open without computing anything.
+    """Columns as CSV in which a spreadsheet finds no formulas.
 
     Parameters
     ----------
     columns : mapping
-        The values of each column by its name, n_rows each; they are not asked for before they are needed.
+        The n_rows values of each column, by its name; they are read lazily.
 
     Yields
     ------
     bytes
-        UTF-8. Lines end in CR LF, so that a cell that holds either is quoted. A text that would be a formula has an
-        apostrophe before it.
+        UTF-8. Lines end in CR LF, so that cells with either character are quoted. A text that would be a formula gets
+        an apostrophe in front.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)

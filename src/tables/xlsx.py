@@ -1,7 +1,7 @@
 """XLSX files, read by a child process whose memory and time are limited.
 
-A few kB of XLSX can unpack to what takes gigabytes or hours. The child (`xlsx_child.py`) takes the damage: one that
-dies is an error of its file, and of nothing else.
+A few kB of XLSX can take gigabytes or hours to unpack. Only the child (`xlsx_child.py`) suffers: when it dies, its file
+is refused, and the service goes on.
 """
 
 import json
@@ -22,13 +22,13 @@ from tabserve.errors import Fault, FileLimitError, InvalidTableError, Unsupporte
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row, too_slow
 from tabserve.tables.xlsx_child import OUT_OF_MEMORY
 
-MAX_UNPACKED = 200_000_000  # bytes that a client's file may unpack to: more is an attack or a mistake
-MAX_MEMORY = 192_000_000  # address space of the child, of which Python itself takes 30 MB
-TRAINING = 10  # times as much for a file to train on, which is the user's own
+MAX_UNPACKED = 200_000_000  # bytes of a client's file after unpacking: more is an attack or a mistake
+MAX_MEMORY = 192_000_000  # bytes of the child's address space; Python itself takes 30 MB
+TRAINING = 10  # these limits are multiplied by it for training files, which are the user's own
 
 _CHILD = Path(__file__).with_name("xlsx_child.py")
 _MAX_LINE = 20_000_000  # bytes; the child's rows are shorter
-_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what Python may need to start; the child learns no secret
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what Python may need to start; the child gets no secrets
 
 
 @contextmanager
@@ -38,27 +38,27 @@ def open_xlsx(stream: BinaryIO, name: str, deadline: Deadline) -> Iterator[tuple
     Parameters
     ----------
     stream : binary file
-        What to read.
+        The file.
     name : str
         What errors call the file.
     deadline : Deadline
-        When to give up; a file without one may also be larger.
+        Without a time limit, the file may also be larger.
 
     Yields
     ------
     str
         The file's name and its sheet.
     iterator of Row
-        The rows that hold anything; the cells of those wider than the first are cut.
+        The rows that are not blank; rows wider than the first are cut to its width.
 
     Raises
     ------
     InvalidTableError
         When several sheets hold data.
     UnsupportedFileError
-        When it is no workbook or is malformed.
+        When the file is not a workbook or is malformed.
     FileLimitError
-        When it is beyond a limit.
+        When it exceeds a limit.
     """
     with _as_file(stream) as file, _start(file, deadline) as child:
         watch = threading.Timer(deadline.left, child.kill) if deadline.seconds else None
@@ -100,19 +100,19 @@ def _start(file: IO[bytes], deadline: Deadline) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # it might quote the file
             env={**environment, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))},
-            start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which ends what it has begun
+            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which ends the child
         )
     except OSError:  # too many processes, or no memory for another
-        raise FileLimitError("No XLSX file can be read at the moment: send it as CSV, or later.") from None
+        raise FileLimitError("No XLSX file can be read at the moment: send it as CSV, or try again later.") from None
 
 
 def _lines(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[Any]:
-    """What the child says, until it is done."""
+    """The child's lines, until it is done."""
     assert child.stdout
     for text in iter(partial(child.stdout.readline, _MAX_LINE), b""):
         try:
             line = json.loads(text)
-        except ValueError:  # cut off where the child was killed
+        except ValueError:  # incomplete because the child was killed
             break
         if type(line) is dict and "limit" in line:
             raise FileLimitError(f"The XLSX file {line['limit']}: save the table alone in a new file, or as CSV.")
@@ -126,13 +126,13 @@ def _end(status: int, deadline: Deadline) -> Exception:
     """Why a child ended before it was done."""
     if deadline.seconds and deadline.left <= 0:
         return too_slow(deadline.seconds)
-    if status == OUT_OF_MEMORY or status < 0:  # the kernel's limits end it by a signal
+    if status == OUT_OF_MEMORY or status < 0:  # the kernel's limits end the child by a signal
         return FileLimitError("The XLSX file takes too much memory: save the table alone in a new file, or as CSV.")
     return UnsupportedFileError(NOT_A_TABLE)
 
 
 def _place(name: str, sheets: list[str]) -> str:
     if len(sheets) > 1:
-        problem = f"One sheet is read, and {len(sheets)} hold data."
+        problem = f"Only one sheet may hold data, but {len(sheets)} do."
         raise InvalidTableError(name, [Fault(title, problem) for title in sheets])
     return f"{name}, sheet '{sheets[0]}'" if sheets else name

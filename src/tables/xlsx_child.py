@@ -1,12 +1,12 @@
 """The child process that reads an XLSX file: the file on standard input, its rows as lines of JSON on standard output.
 
-`tabserve.tables.xlsx` runs it as a script for every file, so it starts fast: it imports nothing of this project, and
-openpyxl only where a workbook holds dates. Two things bound what a hostile file can take: the limits below, while it
-is read, and those of the kernel for what they do not foresee.
+`tabserve.tables.xlsx` runs this script for every file, so it must start fast: it imports nothing else of this project,
+and openpyxl only for workbooks with dates. Two things bound what a hostile file can consume: the limits below, and the
+kernel's limits for everything that they do not foresee.
 
 The first line names the sheets that hold data. If there is only one, a line for each of its rows follows: the row's
-number, its cells up to the width of the first row, and the place of its last filled cell. Dates are texts. The last
-line is `{"end": true}` or `{"limit": "..."}`; a file that is no workbook ends in an exception.
+number, its cells up to the width of the first row, and the position of its last filled cell. Dates are texts. The last
+line is `{"end": true}` or `{"limit": "..."}`; a file that is not a workbook ends in an exception.
 """
 
 import ctypes
@@ -29,31 +29,31 @@ from xml.parsers import expat
 OUT_OF_MEMORY = 3  # the exit status
 MAX_PARTS = 10_000  # files in the archive
 MAX_SHEETS = 1_000
-MAX_ELEMENTS = 300_000  # of the workbook and of its styles; Excel allows 65,490 styles, each of a few elements
+MAX_ELEMENTS = 300_000  # in the workbook or its styles; Excel allows 65,490 styles, each with a few elements
 MAX_ROWS = 1_048_576  # as many as Excel writes; empty ones count
 MAX_COLUMNS = 16_384  # as many as Excel writes
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
-MAX_ROW_BYTES = 2_000_000  # of XML; what is parsed is kept as long as its row is, and looked through again and again
-MAX_STRINGS = MAX_ROWS  # different texts: the bank's export has one in each row
+MAX_ROW_BYTES = 2_000_000  # of XML; until a row ends, its elements stay in memory and are searched repeatedly
+MAX_STRINGS = MAX_ROWS  # distinct texts: the bank's export has one in each row
 MAX_FORMATS = 10_000  # of numbers
 MAX_FORMAT = 255  # characters; as many as Excel writes
-NO_VALUE = "#FORMULA!"  # the text of a formula whose value is not in the file; no column takes it, nor a missing value
+NO_VALUE = "#FORMULA!"  # for a formula without a value in the file: no column accepts it, not even as missing
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _EXPAT_LIMITS = (1, 43)  # XML_ERROR_NO_MEMORY, XML_ERROR_AMPLIFICATION_LIMIT_BREACH
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
-_ESCAPE = re.compile(r"_x((?![dD][89a-fA-F])[0-9a-fA-F]{4})_")  # halves of characters stay as they are
+_ESCAPE = re.compile(r"_x((?![dD][89a-fA-F])[0-9a-fA-F]{4})_")  # surrogates stay as they are
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class LimitError(Exception):
-    """The file goes beyond a limit; the message ends the sentence "The XLSX file ..."."""
+    """The file exceeds a limit; the message ends the sentence "The XLSX file ..."."""
 
 
 def main() -> None:
-    """Read standard input within the limits that the arguments give."""
+    """Read standard input within the limits in the arguments."""
     memory, seconds, unpacked, parent = map(int, sys.argv[1:])
     _confine(memory, seconds, parent)
     try:
@@ -69,8 +69,8 @@ def main() -> None:
 
 
 def _confine(memory: int, seconds: int, parent: int) -> None:
-    """Die with the parent, before it when memory is short, and beyond these limits; seconds are of the processor."""
-    with suppress(OSError, AttributeError):  # where there is no Linux, the limits below still hold
+    """End with the parent, before it when memory is short, and at these limits; seconds are CPU time."""
+    with suppress(OSError, AttributeError):  # without Linux, the limits below still hold
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent:
@@ -83,8 +83,8 @@ def _confine(memory: int, seconds: int, parent: int) -> None:
 
 def _limit(kind: int, limit: int) -> None:
     hard = resource.getrlimit(kind)[1]
-    if hard == resource.RLIM_INFINITY or limit < hard:  # a lower one cannot be raised, and will do
-        with suppress(ValueError):  # macOS has no limit of memory
+    if hard == resource.RLIM_INFINITY or limit < hard:  # a lower limit cannot be raised, and is good enough
+        with suppress(ValueError):  # macOS has no memory limit
             resource.setrlimit(kind, (limit, limit))
 
 
@@ -98,7 +98,7 @@ def _lines(unpacked: int) -> Iterator[dict[str, Any] | list[Any]]:
 
 
 class _Workbook:
-    """What stands in a workbook: its sheets, its texts and which styles are dates."""
+    """The content of a workbook: its sheets, its texts, and which styles are dates."""
 
     def __init__(self, archive: zipfile.ZipFile, unpacked: int) -> None:
         entries = archive.infolist()
@@ -107,7 +107,7 @@ class _Workbook:
             raise LimitError(f"unpacks to more than {unpacked // 10**6:,} MB")
         self._archive, self._unpacked = archive, unpacked
         self._characters = 0
-        self._parts = {entry.filename.lower(): entry for entry in entries}  # case does not matter to Excel either
+        self._parts = {entry.filename.lower(): entry for entry in entries}  # Excel ignores case, too
         path = dict(self._relations("").values()).get("officeDocument", "xl/workbook.xml")
         book = self._tree(path)
         relations = self._relations(path)
@@ -117,7 +117,7 @@ class _Workbook:
             if _name(element) == "sheet"
         ]
         _at_most(len(sheets), MAX_SHEETS, "sheets")
-        self.sheets = [(title, path) for title, kind, path in sheets if kind == "worksheet"]  # others are charts
+        self.sheets = [(title, path) for title, kind, path in sheets if kind == "worksheet"]  # the others are charts
         if len({path for _, path in self.sheets}) < len(self.sheets):
             raise LimitError("names a sheet more than once")
         paths = dict(relations.values())
@@ -137,7 +137,7 @@ class _Workbook:
             yield [number, [cells.get(column) for column in range(1, min(last, width) + 1)], last]
 
     def _rows(self, path: str) -> Iterator[tuple[int, dict[int, Any]]]:
-        """The rows that hold anything: their numbers and their filled cells by column, both from 1."""
+        """The rows that are not blank: row numbers, and filled cells by column, both counted from 1."""
         number = 0
         for count, row in enumerate(self._elements(path, "row", within="sheetData"), 1):
             _at_most(count, MAX_ROWS, "rows in a sheet")
@@ -179,7 +179,7 @@ class _Workbook:
                 is_formula = True
             elif name == "}is" and kind == "inlineStr":
                 return _text(child)
-        if not text:  # only a text may be empty
+        if not text:  # only texts may be empty
             return NO_VALUE if is_formula and not (kind == "str" and text == "") else None
         if kind == "n":
             return self._number(text, cell.get("s", "0"))
@@ -190,7 +190,7 @@ class _Workbook:
         return _unescaped(text) if kind == "str" else text
 
     def _number(self, text: str, style: str) -> Any:
-        """The number or date that a text is, or the text itself: what is wrong with it is seen as in other cells."""
+        """The number or date in a text, or the text itself; a problem with it is found later, as in other cells."""
         try:
             number = _number(text)
         except ValueError:
@@ -204,7 +204,7 @@ class _Workbook:
             yield _text(element)
 
     def _relations(self, part: str) -> dict[str | None, tuple[str, str]]:
-        """The kind and the path of what a part refers to, by id; the part "" is the archive."""
+        """The kind and path of each part that a part refers to, by id; the part "" is the archive."""
         folder, name = posixpath.split(part)
         path = posixpath.join(folder, "_rels", f"{name}.rels")
         if path.lower() not in self._parts:
@@ -223,15 +223,15 @@ class _Workbook:
     def _tree(self, path: str) -> Element:
         with self._open(path) as part:
             source = _Source(part)
-            events = iterparse(source, ("start",))  # noqa: S314 - what else it may do is limited by the kernel
+            events = iterparse(source, ("start",))  # noqa: S314 - the kernel limits everything else
             for count, _ in enumerate(events, 1):
                 source.unused = 0
                 _at_most(count, MAX_ELEMENTS, "XML elements in its workbook or styles")
-            root: Element = events.root  # type: ignore[attr-defined]  # documented, and missing from the types
+            root: Element = events.root  # type: ignore[attr-defined]  # documented, but missing from the types
             return root
 
     def _elements(self, path: str, name: str, within: str = "") -> Iterator[Element]:
-        """The elements of that name, each emptied after its use; nothing is parsed after the end of `within`."""
+        """The elements of that name, each cleared after use; parsing stops at the end of `within`."""
         ending, last = "}" + name, "}" + within
         with self._open(path) as part:
             source = _Source(part)
@@ -246,21 +246,21 @@ class _Workbook:
 
 
 class _Source:
-    """A part that is being parsed, which must have no DOCTYPE: a short one makes much of little."""
+    """A part that is being parsed. It must not have a DOCTYPE, because a short one can expand enormously."""
 
     def __init__(self, part: IO[bytes]) -> None:
         self._part = part
-        self._prolog: expat.XMLParserType | None = expat.ParserCreate()  # for what stands before the first element
+        self._prolog: expat.XMLParserType | None = expat.ParserCreate()  # for the part before the first element
         self._prolog.StartDoctypeDeclHandler = _refuse_doctype
         self._prolog.StartElementHandler = self._end_prolog
-        self.unused = 0  # bytes that were read since an element was used
+        self.unused = 0  # bytes read since an element was used
 
     def read(self, size: int = 1 << 16) -> bytes:
         self.unused += size
         _at_most(self.unused, MAX_ROW_BYTES, "bytes in a row")
         content = self._part.read(size)
         if self._prolog:
-            self._prolog.Parse(content, not content)  # a long comment may be kept back until the end
+            self._prolog.Parse(content, not content)  # a long comment may be held back until the end
         return content
 
     def _end_prolog(self, *_: object) -> None:
@@ -274,7 +274,7 @@ def _refuse_doctype(*_: object) -> None:
 
 
 def _drain(part: IO[bytes]) -> None:
-    """Read to the end, where the archive's checksum is compared."""
+    """Read to the end, where zipfile compares the checksum."""
     while part.read(1 << 16):
         pass
 
@@ -285,7 +285,7 @@ def _at_most(count: int, limit: int, what: str) -> None:
 
 
 def _name(element: Element) -> str:
-    """The element's name without its namespace, of which there are two: the usual and the strict one."""
+    """The element's name without its namespace, which may be the usual or the strict one."""
     return element.tag.rpartition("}")[2]
 
 
@@ -295,7 +295,7 @@ def _attribute(element: Element, name: str) -> str | None:
 
 
 def _text(element: Element) -> str:
-    """The text of a string, whose parts may be formatted; not how it is pronounced."""
+    """The text of a string, whose parts may be formatted; phonetic hints are left out."""
     text = ""
     for child in element:
         if child.tag[-2:] == "}t":
@@ -306,7 +306,7 @@ def _text(element: Element) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """The text, whose characters may be written as `_x000D_`: those that XML has not, and underscores before such."""
+    """The text with escapes such as `_x000D_` resolved: characters that XML lacks, and underscores before escapes."""
     return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
 
 
@@ -324,7 +324,7 @@ def _index(text: str) -> int:
 
 @functools.lru_cache(maxsize=MAX_COLUMNS)
 def _column(letters: str) -> int:
-    """The number of a column: 1 of A, 27 of AA."""
+    """The number of a column: 1 for A, 27 for AA."""
     number = 0
     for letter in letters:
         number = 26 * number + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter.upper()) + 1
@@ -333,7 +333,7 @@ def _column(letters: str) -> int:
 
 
 def _date_styles(styles: Element) -> dict[str, bool]:
-    """The styles, as cells name them, that make a date of a number, and whether it is a span of time."""
+    """The styles, by the names that cells use, that turn a number into a date, and whether into a span of time."""
     formats = [element.get("numFmtId", "0") for group in styles if _name(group) == "cellXfs" for element in group]
     if not set(formats) - {"0"}:
         return {}
@@ -361,7 +361,7 @@ def _date(number: float, *, from_1904: bool, is_span: bool) -> str:
 
 @functools.cache
 def _openpyxl(module: str) -> Any:
-    sys.modules.update(dict.fromkeys(["numpy", "lxml", "pandas"]))  # type: ignore[arg-type]  # it imports what is there
+    sys.modules.update(dict.fromkeys(["numpy", "lxml", "pandas"]))  # type: ignore[arg-type]  # or it would import them
     import importlib
 
     return importlib.import_module(f"openpyxl.{module}")

@@ -1,11 +1,11 @@
-"""Types of the command line's arguments."""
+"""Types of command-line arguments."""
 
 import click
 from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
 
 
 class UseCaseName(click.ParamType[str]):
-    """The name of a use case that is declared; the declarations are imported when one is given."""
+    """The name of a declared use case; declarations are imported only when one is given."""
 
     name = "use_case"
 

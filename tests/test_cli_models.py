@@ -150,7 +150,7 @@ def test_a_champion_that_is_gone_is_said_by_list_and_verify(run, registry, model
     assert model_id in listed.stdout
     assert (verified.exit_code, verified.stdout) == (1, f"{model_id} is whole.\n")
     for result in (listed, verified):
-        assert f"The champion of credit cannot answer: {champion} is not there; promote a model again." in result.stderr
+        assert f"champion of credit cannot answer: {champion} does not exist; promote a model again." in result.stderr
     assert "1 model(s) refused." in verified.stderr
     assert run("verify", model_id).exit_code == 0
 
@@ -182,7 +182,7 @@ def test_a_damaged_copy_is_copied_again(run, registry, model_id, tmp_path, name,
     assert run("copy", str(other.location)).exit_code == 0
     assert f"{model_id} is there already." in run("copy", str(other.location)).stdout
     harm(other.location / model_id / name)
-    assert f"{model_id} is copied." in run("copy", str(other.location)).stdout
+    assert f"{model_id} was copied." in run("copy", str(other.location)).stdout
     other.verify(model_id)
     assert (other.location / model_id / name).read_bytes() == (registry.location / model_id / name).read_bytes()
 
@@ -193,7 +193,7 @@ def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, 
     result = run("copy", "--hold-out=false", str(other), model_id)
     assert not (other / model_id / "test.csv").exists()
     assert result.stdout == (
-        f"{model_id}: its hold-out, test.csv, was there and is deleted.\n{model_id} is there already.\n"
+        f"{model_id}: the earlier copy of its hold-out, test.csv, was deleted.\n{model_id} is there already.\n"
     )
     assert (registry.location / model_id / "test.csv").exists()
     assert "deleted" not in run("copy", "--hold-out=false", str(other), model_id).stdout

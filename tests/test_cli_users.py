@@ -48,7 +48,7 @@ def assert_one_line(result: Result, text: str) -> None:
 
 def test_a_user_is_added_with_the_password_on_standard_input(run_users, users_file):
     result = run_users("add", "alice")
-    assert (result.exit_code, result.output) == (0, "alice is added.\n")
+    assert (result.exit_code, result.output) == (0, "alice was added.\n")
     assert matches(Users(users_file).read()["alice"], PASSWORD)
     assert stat.S_IMODE(users_file.stat().st_mode) == 0o600
 
@@ -83,7 +83,7 @@ def test_users_are_listed_by_name_and_nothing_else_is_told(run_users):
 def test_a_user_is_removed(run_users):
     run_users("add", "alice")
     result = run_users("remove", "alice")
-    assert (result.exit_code, result.output) == (0, "alice is removed.\n")
+    assert (result.exit_code, result.output) == (0, "alice was removed.\n")
     assert run_users("list").output == ""
     assert_one_line(run_users("remove", "alice"), "no user of that name")
 
@@ -127,8 +127,8 @@ def test_a_users_file_that_cannot_be_written_is_one_line_and_exit_status_1(run_u
 @pytest.mark.parametrize(
     ("typed", "exit_code", "said"),
     [
-        ([PASSWORD, PASSWORD], 0, "alice is added."),
-        ([PASSWORD, "something else", PASSWORD, PASSWORD], 0, "alice is added."),
+        ([PASSWORD, PASSWORD], 0, "alice was added."),
+        ([PASSWORD, "something else", PASSWORD, PASSWORD], 0, "alice was added."),
         (["short", "short"], 1, "at least 8 characters"),
     ],
 )

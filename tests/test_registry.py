@@ -594,7 +594,7 @@ def test_an_artifact_of_another_library_version_is_refused(registry, model_id, m
 @pytest.mark.parametrize("protocol", [1, 3, "2", None])
 def test_an_artifact_of_another_protocol_is_refused(registry, model_id, protocol):
     edit_manifest(registry, model_id, protocol=protocol)
-    said = f"its protocol is {protocol!r} and this program's 2: train it again with this program"
+    said = f"it has protocol {protocol!r}, but this program reads 2: train it again"
     assert reason(registry, model_id) == said
 
 
@@ -654,9 +654,9 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(registry, model_id, tm
     (registry.location / "evil.champion").write_bytes(b"evil")
     edit_manifest(registry, model_id, files={**files, name: hashlib.sha256(b"evil").hexdigest()})
     other = Registry(tmp_path / "other")
-    with pytest.raises(BrokenArtifactError, match="names files that are none"):
+    with pytest.raises(BrokenArtifactError, match="holds invalid file names"):
         registry.copy(model_id, other)
-    assert reason(registry, model_id) == "its manifest names files that are none"
+    assert reason(registry, model_id) == "its manifest holds invalid file names"
     assert not list(tmp_path.glob("other/*"))
 
 

@@ -298,7 +298,7 @@ def test_a_training_whose_bucket_went_away_loses_nothing(fast, remote, proxy, tm
     assert problem.endswith(command)
     proxy.mode = "pass"
     monkeypatch.setenv("MODEL_REGISTRY", "models")
-    assert CliRunner().invoke(tabserve, command.split()[2:]).output == f"{model_id} is copied.\n"
+    assert CliRunner().invoke(tabserve, command.split()[2:]).output == f"{model_id} was copied.\n"
     assert fresh(remote, tmp_path).list() == [model_id]
 
 

@@ -10,10 +10,10 @@ from tabserve.cli.group import Group, Lazy
 def tabserve() -> None:
     """Train models on tables and serve their predictions.
 
-    Settings come from the environment: MODEL_REGISTRY says where the models are, by default in the folder models.
+    Settings come from the environment: MODEL_REGISTRY says where the models are; the default is the folder models.
 
-    Exit status: 0 when all is well; 1 when something was refused or failed, which one line says; 2 when the command was
-    mistyped; 130 after Ctrl-C.
+    Exit status: 0 for success; 1 when something was refused or failed, with one line that says why; 2 when the command
+    was mistyped; 130 after Ctrl-C.
     """
 
 

@@ -1,4 +1,4 @@
-"""Groups of commands that are imported when they run, and whose expected errors are one line."""
+"""Groups of commands that are imported when they run and print expected errors as one line."""
 
 import importlib
 
@@ -7,21 +7,21 @@ from tabserve import log
 from tabserve.cli.interrupt import raise_at_interrupt
 from tabserve.errors import TabserveError, UnknownModelError
 
-INTERRUPTED = 130  # exit status, as shells have it: 128 and the signal's number
+INTERRUPTED = 130  # exit status, as in shells: 128 plus the signal's number
 NO_MODEL = "There is no model of that name; `tabserve models list` lists all models."
 
 
 class Lazy(click.Command):
-    """Stands for a command until it is asked for.
+    """Stands in for a command until it is needed.
 
     Parameters
     ----------
     name : str
-        The command's.
+        The command's name.
     place : str
-        Its module and its name there, with a colon in between.
+        Its module and its name there, separated by a colon.
     short_help : str
-        What the list of commands says of it.
+        Its line in the list of commands.
     """
 
     def __init__(self, name: str, place: str, short_help: str) -> None:
@@ -36,7 +36,7 @@ class Lazy(click.Command):
 
 
 class Group(click.Group):
-    """Commands whose expected errors are one line and exit status 1, and Ctrl-C another."""
+    """Commands that end expected errors and Ctrl-C with one line and an exit status."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -51,7 +51,7 @@ class Group(click.Group):
         log.configure_command()
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word
+        except BrokenPipeError:  # the reader, such as `head`, has read enough: click ends quietly
             raise
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)

@@ -33,7 +33,7 @@ def _location(text: str) -> Location:
 @click.pass_context
 def models(context: click.Context) -> None:
     """List, show, promote, verify, copy and delete the models in MODEL_REGISTRY."""
-    # A bucket is looked at itself, and not what a service on this machine has kept of it.
+    # A temporary cache: commands look at the bucket itself, not at copies that a service on this machine keeps.
     cache = context.with_resource(TemporaryDirectory())
     context.obj = RegistrySettings.from_environment({**os.environ, "MODEL_CACHE": cache}).open_registry()
 
@@ -48,7 +48,7 @@ def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
     The metric is the headline metric on the hold-out.
     """
     champions, faults = _champions(registry)
-    for fault in faults.values():  # who shall promote another must see what there is
+    for fault in faults.values():  # who wants to promote another needs the list
         click.echo(fault, err=True)
     rows = [_summary(registry, model_id, model_id in champions) for model_id in registry.list(use_case)]
     if is_json:
@@ -68,7 +68,7 @@ HEADING = ("use case", "model_id", "trained (UTC)", "hold-out", "")
 
 
 def _summary(registry: Registry, model_id: str, is_champion: bool) -> dict[str, Any]:
-    """What the list says of a model."""
+    """What the list says about a model."""
     parts = ModelId.parse(model_id)
     assert parts
     summary: dict[str, Any] = {"use_case": parts.use_case, "model_id": model_id, "is_champion": is_champion}
@@ -99,7 +99,7 @@ def _minute(created: str) -> str:
 
 
 def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
-    """The champions, and what is wrong with those that cannot answer, by their model_id or else their use case."""
+    """The champions, and what is wrong with those that cannot answer, by model_id or, without one, by use case."""
     champions: set[str] = set()
     faults: dict[str, str] = {}
     for use_case in all_use_cases():
@@ -111,7 +111,7 @@ def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
         except BrokenArtifactError as error:
             faults[champion or use_case] = f"{prefix if champion else ''}{error}"
         except UnknownModelError:
-            faults[champion or use_case] = f"{prefix}{champion} is not there; promote a model again."
+            faults[champion or use_case] = f"{prefix}{champion} does not exist; promote a model again."
     return champions, faults
 
 
@@ -144,7 +144,7 @@ def _can_be_loaded(registry: Registry, model_id: str) -> bool:
 def show(registry: Registry, model_id: str, is_json: bool) -> None:
     """Show what a model is and how good it is.
 
-    With --json, that is its manifest.
+    With --json, print its manifest.
     """
     manifest = registry.manifest(model_id)
     if is_json:
@@ -168,7 +168,7 @@ def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, 
     if manifest.threshold is not None:
         yield "threshold", f"{manifest.threshold:.3f}, by {manifest.threshold_choice}"
     yield "gates", f"{len(manifest.gates)} passed"
-    with suppress(BrokenArtifactError):  # another's fault, which the list names
+    with suppress(BrokenArtifactError):  # the list reports such a fault
         if registry.champion(manifest.use_case) == manifest.model_id:
             yield "champion", "yes"
     yield "report", f"{registry.location}/{manifest.model_id}/{REPORT}"
@@ -187,20 +187,20 @@ def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
 def promote(registry: Registry, model_id: str) -> None:
     """Make a model its use case's champion.
 
-    The service answers with it, whatever is trained later.
+    The service then answers with it, even when newer models are trained.
     """
     registry.load(model_id)
     registry.promote(model_id)
-    click.echo(f"{model_id} is the champion now.")
+    click.echo(f"{model_id} is now the champion.")
 
 
 @models.command()
 @click.argument("use_case", type=use_case_type)
 @click.pass_obj
 def rollback(registry: Registry, use_case: str) -> None:
-    """Go back to the champion before.
+    """Go back to the previous champion.
 
-    Models that were deleted since are passed over; without an earlier champion nothing changes.
+    Deleted models are skipped. Without an earlier champion, nothing changes.
     """
     click.echo(f"{registry.rollback(use_case)} is the champion again.")
 
@@ -212,7 +212,7 @@ def rollback(registry: Registry, use_case: str) -> None:
 def verify(registry: Registry, model_ids: tuple[str, ...], is_json: bool) -> None:
     """Check that models are as training wrote them.
 
-    By default all are checked. The exit status is 1 when one is refused.
+    By default, all models are checked. The exit status is 1 when any is refused.
     """
     _, refused = ({}, {}) if model_ids else _champions(registry)
     found = model_ids or registry.list()
@@ -226,7 +226,7 @@ def verify(registry: Registry, model_ids: tuple[str, ...], is_json: bool) -> Non
             refused.setdefault(model_id, str(error))
         else:
             whole.append(model_id)
-            if not is_json:  # at once: a registry may be large
+            if not is_json:  # not at the end: a registry may be large
                 click.echo(f"{model_id} is whole.")
     if is_json:
         click.echo(as_json({"whole": whole, "refused": refused}))
@@ -239,14 +239,14 @@ def verify(registry: Registry, model_ids: tuple[str, ...], is_json: bool) -> Non
 @models.command()
 @click.argument("destination", type=_location)
 @click.argument("model_ids", nargs=-1)
-@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether test.csv goes along.")
+@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether to copy test.csv.")
 @click.pass_obj
 def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], hold_out: bool) -> None:
     """Copy models to a folder or a bucket.
 
-    DESTINATION is a folder, or s3://bucket/prefix; train.csv does not go along. By default, those that answer are
-    copied: of each use case the champion, which is one there, too, and the newest model of each algorithm that can be
-    loaded.
+    DESTINATION is a folder or s3://bucket/prefix; train.csv is never copied. By default, the models that answer are
+    copied: the champion of each use case, which is also champion there, and for each algorithm the newest model that
+    can be loaded.
     """
     to = registry.beside(destination)
 
@@ -254,8 +254,8 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
         is_taken_away = not hold_out and to.has_hold_out(model_id)
         is_new = registry.copy(model_id, to, hold_out=hold_out)
         if is_taken_away:
-            click.echo(f"{model_id}: its hold-out, test.csv, was there and is deleted.")
-        click.echo(f"{model_id} is copied." if is_new else f"{model_id} is there already.")
+            click.echo(f"{model_id}: the earlier copy of its hold-out, test.csv, was deleted.")
+        click.echo(f"{model_id} was copied." if is_new else f"{model_id} is there already.")
 
     if model_ids:
         for model_id in model_ids:
@@ -272,7 +272,7 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
 
 
 def _newest(registry: Registry, use_case: str) -> Iterator[str]:
-    """The newest model of each algorithm that can be loaded."""
+    """For each algorithm, the newest model that can be loaded."""
     algorithms: set[str] = set()
     for model_id in registry.list(use_case):
         parts = ModelId.parse(model_id)
@@ -289,4 +289,4 @@ def _newest(registry: Registry, use_case: str) -> Iterator[str]:
 def delete(registry: Registry, model_id: str) -> None:
     """Delete a model and its files."""
     registry.delete(model_id)
-    click.echo(f"{model_id} is deleted.")
+    click.echo(f"{model_id} was deleted.")

@@ -1,4 +1,4 @@
-"""`tabserve openapi`: what the service offers."""
+"""`tabserve openapi`: the service's OpenAPI document."""
 
 import click
 from tabserve.api.app import create_app

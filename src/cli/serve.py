@@ -17,16 +17,18 @@ def _address(context: click.Context, parameter: click.Parameter, text: str | Non
 
 
 @click.command()
-@click.option("--host", callback=_address, help="Address to listen on, HOST.  [default: 0.0.0.0]")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on, PORT.  [default: 8080]")
+@click.option("--host", callback=_address, help="Address to listen on (HOST).  [default: 0.0.0.0]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (PORT).  [default: 8080]")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes, WEB_CONCURRENCY.  [default: one for each CPU granted]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes (WEB_CONCURRENCY).  [default: one for each CPU granted]",
 )
 def serve(host: str | None, port: int | None, workers: int | None) -> None:
     """Serve predictions over HTTP, with gunicorn.
 
-    Options stand for the settings of the environment that they name; the README lists all settings. Ctrl-C stops the
-    service, which answers first what it has accepted.
+    Options override the environment variables in parentheses; the README lists all settings. At Ctrl-C the service
+    answers the requests it has accepted and stops.
     """
     end_at_interrupt()  # until gunicorn has its own handler
     given = {"HOST": host, "PORT": port, "WEB_CONCURRENCY": workers}

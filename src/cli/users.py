@@ -30,11 +30,11 @@ def list_(users: Users, is_json: bool) -> None:
 def add(users: Users, name: str) -> None:
     """Add a user, or change a password.
 
-    The password is asked for, or is a line of standard input where that is no terminal.
+    The command asks for the password; without a terminal it reads a line of standard input.
     """
     check_name(name)
     is_new = users.add(name, _password())
-    click.echo(f"{name} is added." if is_new else f"{name} has a new password.")
+    click.echo(f"{name} was added." if is_new else f"{name} has a new password.")
 
 
 @users.command()
@@ -43,14 +43,14 @@ def add(users: Users, name: str) -> None:
 def remove(users: Users, name: str) -> None:
     """Remove a user.
 
-    A running service refuses them within a minute.
+    A running service refuses the user within a minute.
     """
     users.remove(name)
-    click.echo(f"{name} is removed.")
+    click.echo(f"{name} was removed.")
 
 
 def _password() -> str:
-    """A password that somebody types, or that another program writes; never an argument, which others can see."""
+    """A password from the terminal or from another program, never from an argument, which other users can see."""
     if sys.stdin.isatty():
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password

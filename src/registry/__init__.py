@@ -1,1 +1,1 @@
-"""The registry: artifacts, their names and where they are kept."""
+"""The registry: artifacts, their names, and the stores that keep them."""

@@ -1,4 +1,4 @@
-"""Artifact: what one training run saved for one model."""
+"""Artifact: what a training saved for one model."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tabserve.transformers import RecordEncoder, Target
 
 @dataclass(frozen=True)
 class Artifact:
-    """What one training run saved for one model, verified and loaded.
+    """What a training saved for one model, verified and loaded.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ class Artifact:
 
     @property
     def model_id(self) -> str:
-        """The artifact's name."""
+        """The model_id in the manifest."""
         return self.manifest.model_id
 
     @property
     def encoder(self) -> RecordEncoder:
-        """The pipeline's encoder, with the columns of this model and their wording."""
+        """The pipeline's encoder, with this model's columns and their words."""
         return self.pipeline.encoder
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """The input columns that this model was trained with, whatever the use case declares today."""
+        """The features that this model was trained with, whatever the use case declares now."""
         return self.encoder.features

@@ -1,4 +1,4 @@
-"""Manifest: what an artifact says of itself, and its way to JSON and back."""
+"""Manifest: what an artifact says about itself, to JSON and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -15,7 +15,7 @@ Built = TypeVar("Built")
 
 @dataclass(frozen=True)
 class Source:
-    """The file that was trained on: its SHA-256 in hexadecimal digits, and how many rows it has."""
+    """The file that was trained on: its SHA-256 in hexadecimal digits, and its number of rows."""
 
     sha256: str
     rows: int
@@ -23,7 +23,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Tried:
-    """A point of the search space, with the parameters that cross-validation chose, and its cross-validated metric."""
+    """A trial: its parameters, including those that cross-validation chose, and its cross-validated score."""
 
     parameters: Mapping[str, Any]
     score: float
@@ -31,7 +31,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class ThresholdOutcome:
-    """A threshold, and the metrics of the decisions that it leads to."""
+    """A threshold, and the metrics of the decisions that follow from it."""
 
     threshold: float
     cross_validation: Metrics
@@ -40,18 +40,17 @@ class ThresholdOutcome:
 
 @dataclass(frozen=True)
 class ChampionComparison:
-    """The model that answered before, on the rows of the hold-out that it takes.
+    """The model that answered before, on those rows of the hold-out that it accepts.
 
     Parameters
     ----------
     model_id : str
-        Its name.
     rows : int or None
         How many rows these are; None when it could not be compared.
     metrics : mapping of float
-        Its metrics of these rows.
+        Its metrics on these rows.
     difference : mapping of tuple
-        How much better the new model is, with the lower and upper end of a paired 95 % interval, by metric.
+        By metric, how much better the new model is, with the ends of a paired 95 % interval.
     not_compared : str or None
         Why it could not be compared.
     """
@@ -70,9 +69,9 @@ class ProtectedComparison:
     Parameters
     ----------
     columns : tuple of str
-        The protected features, and what is derived from them.
+        The protected features and the columns derived from them.
     excluded : bool
-        Whether this model does without them.
+        Whether this model was trained without them.
     metric : str
         The headline metric.
     with_, without : mapping of float
@@ -90,14 +89,14 @@ class ProtectedComparison:
 class Manifest:
     """What a model is, how it was made and how good it is.
 
-    In JSON it has the same names and structure; a name that is a word of Python ends in an underscore here.
+    Its JSON has the same names and structure; a name that is a Python keyword ends in an underscore here.
 
     Parameters
     ----------
     model_id, use_case, algorithm, version : str
-        Its name, and the parts of it; the version is the program's.
+        Its name, and the parts of the name; the version is that of the program.
     commit : str or None
-        Of the program's code.
+        Of the program.
     created : str
         ISO 8601, UTC.
     python : str
@@ -107,47 +106,47 @@ class Manifest:
     data : Source
         What it was trained on.
     seed : int
-        Of split, folds and search.
+        For split, folds and search.
     split : str
-        How the hold-out was parted from the rest.
+        How the hold-out was split off.
     threads : int
-        That LightGBM trained with.
+        How many LightGBM trained with.
     features, derived : tuple of mapping
         The columns as plain data.
     target : mapping
         The target as plain data.
     example : mapping
-        A record that works.
+        A valid record.
     headline : str
         The metric that models are chosen by.
     parameters : mapping
         Of the model.
     trials : tuple of Tried
-        What was tried.
+        All trials of the search.
     threshold : float or None
-        Where decisions are cut; None where nothing is decided by one.
+        The cut for decisions; None for a task without a threshold.
     threshold_choice : str or None
-        How it was chosen: a name among `thresholds`.
+        How it was chosen: a key of `thresholds`.
     thresholds : mapping of ThresholdOutcome
-        By how they were chosen.
+        The possible thresholds, by how each was chosen.
     intervals : mapping of (float, float)
         95 % interval of each hold-out metric.
     groups : mapping of GroupComparison
-        How groups are treated, by feature.
+        By feature, how its groups are treated.
     baseline : str
-        The algorithm that the gates compare with.
+        The algorithm that gates compare with.
     baseline_difference : mapping of (float, float, float)
-        How much better than it, with a paired 95 % interval, by metric.
+        By metric, how much better this model is than the baseline, with a paired 95 % interval.
     champion : ChampionComparison or None
         The model that answered before.
     metrics : mapping of dict
-        By part: train, cross_validation, hold_out and, where rows stand in the order of time, chronological.
+        By part: train, cross_validation, hold_out and, where rows are in the order of time, chronological.
     comparison : mapping
-        The metrics of all algorithms of the training, by algorithm and part.
+        The metrics of all trained algorithms, by algorithm and part.
     protected : ProtectedComparison or None
         None without protected features.
     gates : tuple of Verdict
-        What the gates found.
+        The results of the gates.
     files : mapping of str
         SHA-256 of each file, by name.
     """
@@ -187,12 +186,12 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: Any) -> "Manifest":
-        """Build one from what a JSON parser gave.
+        """Build a manifest from parsed JSON; unknown keys are ignored.
 
         Raises
         ------
         ValueError
-            When a part is missing or of another kind than it must be; parts that are not known are left out.
+            When a part is missing or has the wrong type.
         """
         manifest: Manifest = _build(cls, content)
         return manifest
@@ -217,7 +216,7 @@ class Manifest:
         return self.metrics[part][self.headline]
 
     def publishable(self) -> "Manifest":
-        """The manifest without the figures of small groups, and without those from which they could be computed."""
+        """The manifest without the figures of small groups, and without figures from which these could be computed."""
         groups = {name: comparison.publishable() for name, comparison in self.groups.items()}
         withheld = {group_gate(name) for name, comparison in groups.items() if comparison.withheld}
         gates = tuple(replace(gate, value=None) if gate.gate in withheld else gate for gate in self.gates)
@@ -235,7 +234,7 @@ def _plain(value: Any) -> Any:
 
 
 def _build(kind: Any, value: Any) -> Any:
-    """Plain data as what an annotation says; numbers and texts stay as they are."""
+    """Convert plain data to the type of an annotation; numbers and texts stay as they are."""
     if is_dataclass(kind):
         return _build_dataclass(kind, value)
     origin, of = get_origin(kind), get_args(kind)
@@ -255,7 +254,7 @@ def _build_dataclass(kind: Any, value: Any) -> Any:
     hints = _hints(kind)
     try:
         return kind(**{name: _build(hints[name], value[key]) for name, key in _keys(kind) if key in value})
-    except TypeError:  # a part without a default is missing, or the value is no mapping
+    except TypeError:  # a required part is missing, or the value is not a mapping
         raise ValueError(kind.__name__) from None
 
 

@@ -19,7 +19,7 @@ class ModelId:
     use_case, algorithm : str
         What was trained, and how.
     version : str
-        Of the program that trained it.
+        The version of the program that trained it.
     timestamp : str
         Unix time in seconds, with six decimals.
     """
@@ -31,17 +31,17 @@ class ModelId:
 
     @classmethod
     def parse(cls, text: str) -> "ModelId | None":
-        """Take a text apart.
+        """Split a text into the parts of a model_id.
 
         Parameters
         ----------
         text : str
-            Anything, perhaps from a URL.
+            Any text, perhaps from a URL.
 
         Returns
         -------
         ModelId or None
-            None for a text that is no model_id.
+            None for a malformed text.
         """
         match = MODEL_ID.fullmatch(text)
         return cls(**match.groupdict()) if match else None
@@ -51,5 +51,5 @@ class ModelId:
 
     @property
     def age_key(self) -> tuple[float, str]:
-        """What to sort by: the timestamp as a number, never as a text."""
+        """The key to sort by: the timestamp as a number, not as a text."""
         return float(self.timestamp), str(self)

@@ -1,4 +1,4 @@
-"""Registry: artifacts in a store, saved so that no half-written one exists, and verified before they are used."""
+"""Registry: artifacts in a store, never half-written, and verified before they are used."""
 
 import hashlib
 import hmac
@@ -39,33 +39,33 @@ from tabserve.registry.stores import (
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 2  # raised whenever an older program could not read what a newer one writes
+PROTOCOL = 2  # rises when older programs could not read new artifacts
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
 REPORT = "report.html"
-NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is whole without them
-PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # a pickle of one version may mean something else to another
-DEEPEST = 32  # levels of a manifest; training writes no more than six
-LONGEST_QUOTE = 40  # characters of a manifest that an error repeats
-MOST_PROMOTIONS = 4  # a champion and those before it that its file remembers: that is still a small file
-REJECTED = "rejected"  # folder of the reports of candidates that failed their gates
+NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is complete without them
+PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # other versions may read a pickle differently
+DEEPEST = 32  # levels of nesting in a manifest; training writes at most six
+LONGEST_QUOTE = 40  # characters of a manifest that an error quotes
+MOST_PROMOTIONS = 4  # how many champions, the present one included, the file of a use case holds
+REJECTED = "rejected"  # folder for the reports of candidates that failed their gates
 
 Promotions: TypeAlias = list[tuple[str, str]]  # model_ids with their signatures
 
 
 class Registry:
-    """Artifacts in a local folder or in a bucket of S3.
+    """Artifacts in a local folder or an S3 bucket.
 
-    An artifact exists exactly when its manifest does: files are written first and the manifest last, all at once; it
-    is deleted first. Artifacts are read from the store's listing, never from a name that a client sent.
+    An artifact exists exactly when its manifest does: the manifest is written last, atomically, and deleted first.
+    Artifacts are read by the names in the store's listing, never by a name that a client sent.
 
     Parameters
     ----------
     location : Path or str
-        Where the artifacts are: a folder, made when the first is saved, or `s3://bucket/prefix`.
+        Where the artifacts are: `s3://bucket/prefix`, or a folder, which is created when the first artifact is saved.
     signing_key : str, optional
-        When given, manifests and champions are signed with it, and one without its signature is refused.
+        When given, manifests and champions are signed with it, and those without its signature are refused.
     cache : Path
-        Folder for what was read from a bucket.
+        Folder for copies of what was read from a bucket.
     """
 
     def __init__(self, location: Location, signing_key: str | None = None, cache: Path = DEFAULT_CACHE) -> None:
@@ -74,7 +74,7 @@ class Registry:
         self._signing_key, self._cache = signing_key, cache
 
     def on_this_machine(self) -> "Registry":
-        """Return this registry when it is a folder, else one in the default folder, beside it."""
+        """Return this registry when it is a folder, otherwise one in the default folder."""
         return self if isinstance(self.location, Path) else self.beside(DEFAULT_FOLDER)
 
     def beside(self, location: Location) -> "Registry":
@@ -83,7 +83,7 @@ class Registry:
 
     @property
     def away(self) -> str | None:
-        """Why the store cannot be reached now; what is known of it is then served."""
+        """Why the store cannot be reached now, so that older copies answer; None when it can."""
         return self._store.away
 
     # names
@@ -94,7 +94,7 @@ class Registry:
         Parameters
         ----------
         use_case, algorithm : str, optional
-            Only those of this use case and of this algorithm.
+            List only those of this use case and algorithm.
 
         Returns
         -------
@@ -125,13 +125,13 @@ class Registry:
         return ids[0]
 
     def champion(self, use_case: str) -> str | None:
-        """The model_id that was made the use case's champion, if any was.
+        """The model_id of the use case's champion, if it has one.
 
         Raises
         ------
         BrokenArtifactError
-            When that cannot be read, names a model of another use case or is not signed where a key is set: no other
-            model may stand in for a champion.
+            When the name cannot be read, is that of another use case's model, or lacks the signature: no other model
+            may stand in for a champion.
         """
         try:
             promotions = self._promotions(use_case)
@@ -146,7 +146,7 @@ class Registry:
         return model_id
 
     def _promotions(self, use_case: str) -> Promotions:
-        """What stands in a champion's file: it and those before it, the last promoted first, with their signatures."""
+        """The promotions in a champion's file, the last one first, with their signatures."""
         try:
             lines = self._store.read(_champion_file(use_case)).decode().split("\n")
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class Registry:
         return list(itertools.zip_longest(lines[::2], lines[1::2], fillvalue=""))
 
     def _why_no_champion(self, use_case: str, model_id: str, signature: str) -> str | None:
-        """Why a line of a champion's file names no model that may answer."""
+        """Why the model in a line of a champion's file may not answer; None if it may."""
         parts = ModelId.parse(model_id)
         if parts is None:
             return "its name cannot be read"
@@ -165,7 +165,7 @@ class Registry:
         return None
 
     def promote(self, model_id: str) -> None:
-        """Make an artifact the champion of its use case; those before it are remembered.
+        """Make an artifact the champion of its use case; earlier champions are remembered.
 
         Raises
         ------
@@ -180,19 +180,19 @@ class Registry:
         self._write_promotions(use_case, [(model_id, signature), *before])
 
     def rollback(self, use_case: str) -> str:
-        """Make the champion that a use case had before its champion again; models deleted since are passed over.
+        """Make the previous champion of a use case the champion again; deleted models are skipped.
 
         Returns
         -------
         str
-            The champion's model_id.
+            The new champion's model_id.
 
         Raises
         ------
         NoEarlierChampionError
-            When none is remembered that is still there.
+            When no earlier champion still exists.
         BrokenArtifactError
-            When it is refused; the champion stays.
+            When the earlier champion is refused; then nothing changes.
         """
         self._store.refresh()
         before = [
@@ -208,7 +208,7 @@ class Registry:
         return champion
 
     def _good_promotions(self, use_case: str, first: int = 0) -> Promotions:
-        """The lines of a champion's file that may answer, from a place in it on."""
+        """The promotions in a champion's file, from a position on, whose models may answer."""
         with suppress(OSError, ValueError):
             promotions = self._promotions(use_case)[first:]
             return [promotion for promotion in promotions if not self._why_no_champion(use_case, *promotion)]
@@ -219,12 +219,12 @@ class Registry:
         self._store.replace(_champion_file(use_case), "\n".join(lines).rstrip("\n").encode())
 
     def check_exists(self, model_id: str) -> None:
-        """Refuse a name that no artifact has; for one that is no model_id without touching the disk.
+        """Refuse a name that no artifact has. Malformed ids are refused without touching the disk.
 
         Parameters
         ----------
         model_id : str
-            Anything, perhaps from a URL.
+            Any text, perhaps from a URL.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class Registry:
         files : mapping
             Content of each file by name.
         manifest : Manifest
-            The digests of the files are added here.
+            Without the digests of the files, which are added here.
 
         Returns
         -------
@@ -254,50 +254,50 @@ class Registry:
         Raises
         ------
         UnknownModelError
-            When the model_id is none: it would never be listed.
+            When the model_id is malformed: it would never be listed.
         FileExistsError
-            When there is such an artifact already.
+            When the artifact exists already.
         ValueError
-            When the manifest cannot be JSON, as with NaN.
+            When the manifest cannot be written as JSON, for example because of a NaN.
         """
         model_id = manifest.model_id
-        _parts(model_id)  # a name that would never be listed is refused before anything is written
+        _parts(model_id)  # refuse a malformed name before anything is written
         self._sweep()
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         written = self._sealed(replace(manifest, files=digests))
         for name, content in files.items():
-            if name != TRAIN_TABLE or isinstance(self.location, Path):  # which stays where it was trained
-                # each new: of two writers of one model_id, one goes no further
+            if name != TRAIN_TABLE or isinstance(self.location, Path):  # never leaves the machine that trained
+                # never overwrites: of two writers of one model_id, one fails here
                 self._store.create(f"{model_id}/{name}", content)
         self._store.replace(f"{model_id}/{MANIFEST}", written)
         logger.info("saved %s", model_id)
         return model_id
 
     def copy(self, model_id: str, to: "Registry", *, hold_out: bool = True) -> bool:
-        """Copy an artifact to another registry, all but `train.csv`, which stays where it was trained.
+        """Copy an artifact to another registry, without `train.csv`, which never leaves the machine that trained.
 
-        One that is there already is verified, and written again when it is refused or lacks a file.
+        An existing copy is verified, and written again when it is refused or lacks a file.
 
         Parameters
         ----------
         model_id : str
             The artifact.
         to : Registry
-            Where to.
+            The destination.
         hold_out : bool
-            Whether `test.csv` goes along, when it is there; otherwise one that was copied before is deleted.
+            Whether to copy `test.csv`, if it is here; otherwise an earlier copy of it is deleted.
 
         Returns
         -------
         bool
-            False when it was there already, whole.
+            False when a complete copy existed already.
 
         Raises
         ------
         UnknownModelError
             When there is no such artifact.
         BrokenArtifactError
-            When it is not as its manifest says: nothing is copied.
+            When the artifact does not match its manifest; then nothing is copied.
         """
         manifest, written = self._manifest(model_id)
         left_out = {TRAIN_TABLE} if hold_out else {TRAIN_TABLE, TEST_TABLE}
@@ -307,12 +307,12 @@ class Registry:
             to._store.delete(f"{model_id}/{TEST_TABLE}")
         if to._is_whole(model_id, files):
             return False
-        for name, content in {**files, MANIFEST: written}.items():  # perhaps once more: the same, after a killed copy
+        for name, content in {**files, MANIFEST: written}.items():  # may replace the same files after a killed copy
             to._store.replace(f"{model_id}/{name}", content)
         return True
 
     def _is_whole(self, model_id: str, names: Collection[str]) -> bool:
-        """Whether there is such an artifact, with files of these names, and all as its manifest says."""
+        """Whether the artifact exists, matches its manifest and has files with these names."""
         try:
             self._files(model_id, self.manifest(model_id))
         except (BrokenArtifactError, UnknownModelError):
@@ -320,7 +320,7 @@ class Registry:
         return all(self._store.exists(f"{model_id}/{name}") for name in names)
 
     def copy_champion(self, use_case: str, to: "Registry") -> None:
-        """Make the use case's champion that of another registry, which has its artifact: its signature goes along.
+        """Copy the use case's champion, with its signature, to another registry, which must have its artifact.
 
         Raises
         ------
@@ -333,17 +333,17 @@ class Registry:
         to._store.replace(_champion_file(use_case), self._store.read(_champion_file(use_case)))
 
     def reject(self, model_id: str, report: bytes) -> None:
-        """Keep the report of a candidate that failed its gates, and nothing else of it.
+        """Keep the report of a candidate that failed its gates, and nothing else.
 
         Raises
         ------
         UnknownModelError
-            When the model_id is none.
+            When the model_id is malformed.
         """
         self._store.replace(f"{REJECTED}/{_parts(model_id)}.html", report)
 
     def delete(self, model_id: str) -> None:
-        """Delete an artifact, its manifest first; its title of champion goes with it.
+        """Delete an artifact, its manifest first. If it is the champion, its use case has none afterwards.
 
         Raises
         ------
@@ -353,7 +353,7 @@ class Registry:
         self._store.refresh()
         self.check_exists(model_id)
         try:
-            self._store.replace(DELETED, model_id.encode())  # a store without models is then not taken for a lost one
+            self._store.replace(DELETED, model_id.encode())  # so that a store without models does not look lost
         except OSError:
             if self.list() == [model_id]:
                 raise
@@ -364,7 +364,7 @@ class Registry:
 
     @contextmanager
     def _without_title(self, model_id: str) -> Iterator[None]:
-        """Take the title of champion from an artifact that is then deleted; it gets it back when that fails."""
+        """Make an artifact that is to be deleted no longer the champion; it stays champion when deleting fails."""
         use_case = _parts(model_id).use_case
         title = None
         with suppress(BrokenArtifactError):
@@ -379,7 +379,7 @@ class Registry:
             raise
 
     def _sweep(self) -> None:
-        """Remove what killed runs left: artifacts that got no manifest for a long time."""
+        """Remove what killed runs left: artifacts that have had no manifest for a long time."""
         self._store.refresh()
         paths = self._store.paths()
 
@@ -392,7 +392,7 @@ class Registry:
     # reading
 
     def manifest(self, model_id: str) -> Manifest:
-        """An artifact's manifest, verified; its files are not looked at.
+        """An artifact's manifest, verified; its files are not read.
 
         Raises
         ------
@@ -404,14 +404,14 @@ class Registry:
         return self._manifest(model_id)[0]
 
     def load(self, model_id: str) -> Artifact:
-        """Verify what answers of an artifact (manifest, pipeline and model), then unpickle exactly what was verified.
+        """Verify an artifact's manifest, pipeline and model, then unpickle exactly the verified bytes.
 
         Raises
         ------
         UnknownModelError
             When there is no such artifact.
         BrokenArtifactError
-            When one of the three is not as its manifest says.
+            When one of the three does not match the manifest.
         """
         import joblib
 
@@ -426,19 +426,19 @@ class Registry:
         return Artifact(manifest, pipeline, target, model, task, decision)
 
     def verify(self, model_id: str) -> None:
-        """Check that an artifact can be loaded, and that all of its files are those that training wrote.
+        """Check that an artifact can be loaded and that all its files are those that training wrote.
 
         Raises
         ------
         UnknownModelError
             When there is no such artifact.
         BrokenArtifactError
-            When anything about it is not as its manifest says.
+            When anything does not match the manifest.
         """
         self._files(model_id, self.load(model_id).manifest)
 
     def version(self, model_id: str) -> object:
-        """What differs when one of the files that `load` reads was written again, found without reading them."""
+        """A value that changes when a file that `load` reads is written again; it is found without reading files."""
         return [self._store.version(f"{model_id}/{name}") for name in (MANIFEST, PIPELINE, MODEL)]
 
     def hold_out(self, model_id: str, manifest: Manifest) -> bytes:
@@ -447,7 +447,7 @@ class Registry:
         Raises
         ------
         NoHoldOutError
-            When they were not copied here with the artifact.
+            When they were not copied with the artifact.
         BrokenArtifactError
             When they are not those that training wrote.
         """
@@ -456,11 +456,11 @@ class Registry:
         return self.read(model_id, TEST_TABLE, manifest)
 
     def has_hold_out(self, model_id: str) -> bool:
-        """Whether the rows that an artifact's training held out are here."""
+        """Whether the rows that an artifact's training held out are stored here."""
         return ModelId.parse(model_id) is not None and self._store.exists(f"{model_id}/{TEST_TABLE}")
 
     def _files(self, model_id: str, manifest: Manifest, left_out: Collection[str] = ()) -> dict[str, bytes]:
-        """All files of an artifact but its manifest, verified."""
+        """All files of an artifact except its manifest, verified."""
         return {
             name: self.read(model_id, name, manifest)
             for name in manifest.files
@@ -477,7 +477,7 @@ class Registry:
         name : str
             The file.
         manifest : Manifest
-            The artifact's, with the digest that the file must have.
+            The artifact's, with the digest of the file.
 
         Returns
         -------
@@ -492,7 +492,7 @@ class Registry:
         digest = manifest.files.get(name)
         try:
             content = self._store.read(f"{model_id}/{name}", digest)
-        except (FileNotFoundError, ValueError):  # ValueError for a name that no file can have
+        except (FileNotFoundError, ValueError):  # ValueError: no file can have this name
             raise BrokenArtifactError(model_id, f"its file {name} is missing") from None
         except (OSError, MemoryError):
             raise BrokenArtifactError(model_id, f"its file {name} cannot be read") from None
@@ -507,7 +507,7 @@ class Registry:
             return self._read_manifest(model_id)
         except TabserveError:
             raise
-        except Exception:  # whatever else goes wrong with one manifest is no fault of the service
+        except Exception:  # no other problem of a manifest may look like an error of the service
             raise BrokenArtifactError(model_id, "its manifest cannot be read") from None
 
     def _read_manifest(self, model_id: str) -> tuple[Manifest, bytes]:
@@ -517,7 +517,7 @@ class Registry:
         if protocol != PROTOCOL:
             raise BrokenArtifactError(
                 model_id,
-                f"its protocol is {_quoted(protocol)} and this program's {PROTOCOL}: train it again with this program",
+                f"it has protocol {_quoted(protocol)}, but this program reads {PROTOCOL}: train it again",
             )
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
@@ -527,8 +527,8 @@ class Registry:
             manifest = Manifest.from_json(content)
         except ValueError:
             raise BrokenArtifactError(model_id, "its manifest is incomplete") from None
-        if not all(map(SAFE_SEGMENT.fullmatch, manifest.files)):  # another could be a path out of its folder
-            raise BrokenArtifactError(model_id, "its manifest names files that are none")
+        if not all(map(SAFE_SEGMENT.fullmatch, manifest.files)):  # another name could lead out of the folder
+            raise BrokenArtifactError(model_id, "its manifest holds invalid file names")
         if manifest.use_case != _parts(model_id).use_case:
             raise BrokenArtifactError(model_id, "its manifest belongs to another use case")
         if not _can_be_answered(content):
@@ -538,7 +538,7 @@ class Registry:
         return manifest, written
 
     def _sealed(self, manifest: Manifest) -> bytes:
-        """The manifest as it is written: with protocol, digest and, where there is a key, signature."""
+        """The manifest as it is written: with protocol, digest and, if there is a key, signature."""
         content = {"protocol": PROTOCOL, **manifest.to_json()}
         content["digest"] = _digest(content)
         if self._signing_key:
@@ -565,13 +565,13 @@ def _check_versions(model_id: str, manifest: Manifest) -> None:
 
 
 def _quoted(value: object) -> str:
-    """Part of a manifest as an error may repeat it: short, and of characters that any answer and log can hold."""
+    """Part of a manifest, short and in ASCII, so that any error, answer or log may quote it."""
     text = ascii(value)
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...{text[-1]}"
 
 
 def _can_be_answered(value: object, levels: int = DEEPEST) -> bool:
-    """Whether part of a manifest can be written wherever it goes: texts without half characters, few levels."""
+    """Whether part of a manifest can be written to answers: no lone surrogates, and few levels."""
     if isinstance(value, dict | list):
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         return levels > 0 and all(_can_be_answered(part, levels - 1) for part in parts)
@@ -583,16 +583,16 @@ def _serialized(content: Mapping[str, Any]) -> bytes:
 
 
 def _is_as_written(manifest: Manifest, content: Mapping[str, Any], written: bytes) -> bool:
-    """Whether a manifest is, to the byte, one that `save` wrote; its signature was looked at before."""
+    """Whether a manifest is, byte for byte, as `save` wrote it; its signature is checked elsewhere."""
     seal = {name: content[name] for name in ("digest", "hmac") if name in content}
-    with suppress(ValueError):  # for a NaN, which is never written
+    with suppress(ValueError):  # for NaN, which `save` never writes
         complete = {"protocol": PROTOCOL, **manifest.to_json(), **seal}
         return content.get("digest") == _digest(content) and written == _serialized(complete)
     return False
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:
-    """What digest and signature are taken of: all but the two of them."""
+    """The bytes that digest and signature are computed from: everything except these two."""
     return json.dumps({key: content[key] for key in sorted(content) if key not in ("digest", "hmac")}).encode()
 
 
@@ -612,5 +612,5 @@ def _champion_file(use_case: str) -> str:
 
 
 def _champion_message(model_id: str) -> bytes:
-    """What a champion's signature is taken of; no manifest begins like this."""
+    """The bytes that a champion's signature is computed from; no manifest begins like this."""
     return f"champion {model_id}".encode()

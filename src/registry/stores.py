@@ -1,6 +1,6 @@
-"""Stores: where a registry's files lie, a folder or a bucket of S3, behind the same few operations.
+"""Stores: the files of a registry, in a folder or an S3 bucket, with the same few operations.
 
-A path in a store is the name of a file (`credit.champion`) or of a file in a folder (`<model_id>/manifest.json`).
+A path in a store names a file (`credit.champion`) or a file in a folder (`<model_id>/manifest.json`).
 """
 
 import errno
@@ -27,34 +27,34 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path("models")
 DEFAULT_CACHE = Path("model-cache")
-CHAMPION_SUFFIX = ".champion"  # of the file that names a use case's champion
-MANIFEST = "manifest.json"  # of a model, which exists exactly when this file does
-DELETED = "deleted"  # names the model that was deleted last: a store that holds it may have lost all on purpose
+CHAMPION_SUFFIX = ".champion"  # of the file with a use case's champion
+MANIFEST = "manifest.json"  # a model exists exactly when this file does
+DELETED = "deleted"  # names the last deleted model: with this file, a store may be empty on purpose
 
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that need no quoting anywhere
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, and keys that never need quoting
 BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[a-zA-Z0-9._-]+)*)/?", re.ASCII)
 KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)  # a SHA-256: the names under which a cache keeps files
 TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9]+", re.ASCII | re.DOTALL)  # a file that is being written
-ABANDONED_AFTER = 3600  # seconds after which what is unfinished is taken for a killed process's
-SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # . and .. mean something else on a disk
+ABANDONED_AFTER = 3600  # seconds after which an unfinished file must be a killed process's
+SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # not . and .., which have a meaning on disks
 
-# Bytes beyond which a file is not read: nobody trained it, and a worker would end of it.
+# Bytes beyond which a file is not read: training writes none so large, and reading it could kill a worker.
 MOST_BYTES = {MANIFEST: 5_000_000, CHAMPION_SUFFIX: 1000}
 MOST_BYTES_OF_OTHERS = 1 << 30
 
-RELIST_AFTER = 30.0  # seconds after which a bucket is listed anew, or tried again; each listing is paid for
-PATIENCE = 0.25  # seconds that a reader waits for a new listing before it takes the one before
-FIRST_PATIENCE = 15.0  # the same for the first listing, s3fs's import included, before that of an earlier process
+RELIST_AFTER = 30.0  # seconds until a bucket is listed, or tried, again; each listing costs money
+PATIENCE = 0.25  # seconds that a reader waits for a new listing before using the old one
+FIRST_PATIENCE = 15.0  # the same for a process's first listing and s3fs's import, before using an earlier process's
 DIGEST_LENGTH = 64  # of a SHA-256 in hexadecimal digits
-# seconds; the SDK tries again after failed connections and errors of the server, s3fs after cut downloads as well
+# seconds; the SDK retries failed connections and server errors, s3fs also interrupted downloads
 TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
 ATTEMPTS = 2
-# Seconds for a whole listing and a whole file, all attempts included, however slowly their bytes come. Both together
-# are less than the minute after which gunicorn replaces a worker that loads its first models.
+# Seconds for a whole listing and a whole file, with all attempts, however slow the transfer. Together they are less
+# than the minute after which gunicorn replaces a worker that is loading its first models.
 LISTING_SECONDS = 20.0
 READ_SECONDS = 30.0
-WRITE_SECONDS = 300.0  # nobody waits for it but who publishes
-SLOW = 5.0  # seconds after which a read that fails is taken for a failure of the bucket, not of the one file
+WRITE_SECONDS = 300.0  # only the person who publishes waits
+SLOW = 5.0  # seconds after which a failed read counts as a failure of the bucket, not of the file
 
 Location: TypeAlias = Path | str  # a folder, or s3://bucket/prefix
 
@@ -63,12 +63,12 @@ LOCATION_FORM = "a path to a folder, or s3://bucket/prefix"
 
 
 def parse_location(text: str) -> Location:
-    """Return the location that a text names; a folder need not be there yet.
+    """Return the location that a text names; a folder need not exist yet.
 
     Raises
     ------
     ValueError
-        For a text that is not as `LOCATION_FORM` says.
+        When the text does not have `LOCATION_FORM`.
     """
     if "://" in text or text.startswith("s3:"):
         match = BUCKET.fullmatch(text)
@@ -79,32 +79,32 @@ def parse_location(text: str) -> Location:
 
 
 def parse_folder(text: str) -> Path:
-    """Return the folder that a text names; it need not be there yet.
+    """Return the folder that a text names; it need not exist yet.
 
     Raises
     ------
     ValueError
-        For no text, or the path to a file.
+        For an empty text, or the path to a file.
     """
-    with suppress(OSError):  # for a name that no file can have
+    with suppress(OSError):  # no file can have this name
         if text and (Path(text).is_dir() or not Path(text).exists()):
             return Path(text)
     raise ValueError("a path to a folder")
 
 
 def open_store(location: Location, cache: Path) -> "Store":
-    """Return the store at a location; nothing is read or connected to yet.
+    """Return the store at a location, without reading or connecting yet.
 
     Parameters
     ----------
     location : Path or str
         From `parse_location`.
     cache : Path
-        Folder for what was read from a bucket.
+        Folder for copies of what was read from a bucket.
     """
     if isinstance(location, Path):
         return WatchedFolder(location)
-    # `s3+` since no bucket's name begins so: `models` in MODEL_CACHE may be somebody's folder of that name
+    # the prefix `s3+` avoids a folder in MODEL_CACHE that is not ours, such as `models`
     return CachedStore(BucketStore(location), cache / f"s3+{location.removeprefix('s3://').replace('/', '+')}")
 
 
@@ -118,7 +118,7 @@ class Entry(NamedTuple):
     written : float
         Unix time in seconds.
     content : str, optional
-        Of a file that names a champion, which is read with the listing.
+        Of a champion's file, which is read with the listing.
     """
 
     version: str
@@ -132,14 +132,14 @@ class Store(ABC):
     Attributes
     ----------
     away : str or None
-        Why the store cannot be reached now, when what is known of it comes from before.
+        Why the store cannot be reached now, so that older copies are used; None when it can.
     """
 
     away: str | None = None
 
     @abstractmethod
     def refresh(self) -> None:
-        """See the store as it is now, and not as it was a moment ago.
+        """Make later calls see the store as it is now.
 
         Raises
         ------
@@ -149,45 +149,45 @@ class Store(ABC):
 
     @abstractmethod
     def paths(self) -> Mapping[str, Any]:
-        """All files, by path, in one folder or none; the values are the store's own."""
+        """All files by path, at most one folder deep; the values are internal to the store."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         return path in self.paths()
 
     @abstractmethod
     def read(self, path: str, digest: str | None = None) -> bytes:
-        """Read a file; its SHA-256, where it is known, lets a store answer from a copy.
+        """Read a file; if its SHA-256 is given, a store may answer from a copy.
 
         Raises
         ------
         FileNotFoundError
-            When there is none.
+            When there is no such file.
         OSError
-            When it cannot be read, is too large or no file at all, such as a pipe.
+            When it cannot be read, is too large or is not a regular file.
         StoreAwayError
-            When it cannot be reached.
+            When the store cannot be reached.
         """
 
     @abstractmethod
     def create(self, path: str, content: bytes) -> None:
-        """Write a file that must not be there yet.
+        """Write a file that must not exist yet.
 
         Raises
         ------
         FileExistsError
-            When there is one.
+            When it exists.
         StoreAwayError
             When the store cannot be reached.
         """
 
     @abstractmethod
     def replace(self, path: str, content: bytes) -> None:
-        """Write a file, which is there in full or as it was before."""
+        """Write a file atomically: readers see the new content or the old one."""
 
     @abstractmethod
     def delete(self, path: str) -> None:
-        """Delete a file that is there, and its folder when it was the last one in it."""
+        """Delete an existing file, and its folder when that is empty afterwards."""
 
     @abstractmethod
     def age(self, path: str) -> float:
@@ -195,7 +195,7 @@ class Store(ABC):
 
     @abstractmethod
     def version(self, path: str) -> Any:
-        """What differs when a file was written again, found without reading it; None when there is no such file.
+        """A value that changes when a file is written again, found without reading it; None without such a file.
 
         Raises
         ------
@@ -204,24 +204,24 @@ class Store(ABC):
         """
 
     def sweep(self, seconds: float, is_unfinished: Callable[[str], bool] = lambda path: False) -> None:
-        """Delete what killed processes left long ago: half-written files, and files of which that is said.
+        """Delete old leftovers of killed processes: temporary files, and files that `is_unfinished` names.
 
         Parameters
         ----------
         seconds : float
-            How old it must be.
+            How old a file must be.
         is_unfinished : function
-            Whether the file of a path is one more to be deleted when it is old.
+            From a path to whether its file, too, is deleted when it is old.
         """
         for path in self.paths():
             if TEMPORARY.fullmatch(path.rpartition("/")[2]) or is_unfinished(path):
-                with suppress(OSError, StoreAwayError):  # another one sweeps, too
+                with suppress(OSError, StoreAwayError):  # another process may be sweeping, too
                     if self.age(path) > seconds:
                         self.delete(path)
 
     def _went_away(self, error: StoreAwayError) -> None:
         if self.away != error.reason:
-            logger.warning("the registry cannot be reached (%s): what was read from it before is used", error.reason)
+            logger.warning("the registry cannot be reached (%s): what was read from it earlier is used", error.reason)
         self.away = error.reason
 
     def _came_back(self) -> None:
@@ -236,7 +236,7 @@ class FolderStore(Store):
     Parameters
     ----------
     folder : Path
-        Made when the first file is written.
+        Created when the first file is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -262,7 +262,7 @@ class FolderStore(Store):
         with open(self.folder / path, "rb", opener=_open_at_once) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "it is no file")
+                raise OSError(errno.EINVAL, "it is not a file")
             _check_size(path, found.st_size)
             return file.read()
 
@@ -298,14 +298,14 @@ class FolderStore(Store):
 
 
 class WatchedFolder(FolderStore):
-    """A local folder that can go away, as a mount does; what was seen in it before is then still taken to be there.
+    """A local folder that may go away, as a mount can; meanwhile, what was seen in it counts as still there.
 
-    It is away when it cannot be listed, and when it has lost all of its models and none was deleted.
+    It is away when it cannot be listed, or when all its models are gone though none was deleted.
 
     Parameters
     ----------
     folder : Path
-        Made when the first file is written.
+        Created when the first file is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -327,7 +327,7 @@ class WatchedFolder(FolderStore):
         return paths
 
     def exists(self, path: str) -> bool:
-        if self._known is None:  # what is not known before the folder goes away is not known after it
+        if self._known is None:  # list it before it can go away, when that is no longer possible
             self.paths()
         return os.path.isfile(self.folder / path) or path in self.paths()  # noqa: PTH113 - Path's own may raise
 
@@ -342,10 +342,9 @@ class WatchedFolder(FolderStore):
 
 
 class BucketStore(Store):
-    """Objects in a bucket of S3, below a prefix.
+    """Objects in an S3 bucket, below a prefix.
 
-    Credentials, region and endpoint are found as the AWS SDK finds them: variables of the environment, profiles, the
-    role of the machine.
+    The AWS SDK finds credentials, region and endpoint: in environment variables, profiles or the machine's role.
 
     Parameters
     ----------
@@ -355,15 +354,15 @@ class BucketStore(Store):
 
     def __init__(self, url: str) -> None:
         self._root = url.removeprefix("s3://")
-        self._sizes: dict[str, int] = {}  # as listed last
+        self._sizes: dict[str, int] = {}  # from the last listing
 
     @cached_property
     def _files(self) -> Any:
         try:
-            from s3fs import S3FileSystem  # a second and 50 MB, for those who use it
+            from s3fs import S3FileSystem  # imported here: it takes a second and 50 MB
         except ModuleNotFoundError:
             raise StoreAwayError("s3fs is not installed: pip install -r requirements-s3.txt") from None
-        # One of our own, and without a memory of listings: others write to the bucket, too. A file in one request.
+        # An instance of our own, without cached listings, because others write to the bucket, too. One request a file.
         files = S3FileSystem(
             config_kwargs=TIMEOUTS, max_concurrency=1, use_listings_cache=False, skip_instance_cache=True
         )
@@ -389,9 +388,9 @@ class BucketStore(Store):
             }
 
     def _listed(self, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
-        """The bucket's objects with that prefix, from pages each of which is a listing, and whole.
+        """The bucket's objects with that prefix; each page is checked to be a complete listing.
 
-        S3's client makes an empty one of an empty answer, and of XML that is something else.
+        S3's client turns an empty answer, or XML of another kind, into an empty listing.
         """
         ends = time.monotonic() + LISTING_SECONDS
         following: dict[str, str] = {}
@@ -432,19 +431,19 @@ class BucketStore(Store):
 
 
 class CachedStore(Store):
-    """A bucket in front of which a folder keeps what was read, so that a bucket that is away stops nobody.
+    """A bucket with copies in a folder, so that reading goes on while the bucket is away.
 
-    Files are kept by their SHA-256; manifests, whose SHA-256 is not known, by the version that the listing gives, with
-    the SHA-256 of what was read: what is kept is neither out of date nor damaged. The listing is kept, too, and with it
-    what names the champions. While the bucket cannot be listed, or its listing has lost all models and none was
-    deleted, `away` says why, and listing and files are those of before.
+    Files are kept by their SHA-256. The SHA-256 of a manifest is not known beforehand, so it is kept by the version in
+    the listing, together with the SHA-256 of what was read. So no copy is outdated or damaged. The listing is kept as
+    well, including the champions' files. While the bucket cannot be listed, or all models are gone from its listing
+    though none was deleted, `away` says why, and the last listing and the copies are used.
 
     Parameters
     ----------
     bucket : BucketStore
         The original.
     folder : Path
-        Of the copies; of this bucket alone. What is in it may be deleted at any time.
+        For the copies of this bucket only. Its content may be deleted at any time.
     """
 
     LISTING = "listing.json"
@@ -453,8 +452,8 @@ class CachedStore(Store):
         self._bucket = bucket
         self._copies = FolderStore(folder)
         self._known: dict[str, Entry] | None = None
-        self._failed: dict[str, StoreAwayError] = {}  # since the last listing
-        self._odd: dict[str, bytes] = {}  # the same: what was read, is not as it should be and is not kept
+        self._failed: dict[str, StoreAwayError] = {}  # since the last listing, by path
+        self._odd: dict[str, bytes] = {}  # the same: content that was read but is invalid, and so is not kept
         self._expires = 0.0  # by time.monotonic()
         self._lock = threading.Lock()  # held while the bucket is listed or changed
 
@@ -464,7 +463,7 @@ class CachedStore(Store):
 
     def paths(self) -> dict[str, Entry]:
         if time.monotonic() >= self._expires:
-            is_needed = self._known is None and not self.away  # nobody waits long twice for a bucket that is away
+            is_needed = self._known is None and not self.away  # nobody waits long twice for a lost bucket
             if self._lock.acquire(timeout=FIRST_PATIENCE if is_needed else 0):
                 self._list_in_background(FIRST_PATIENCE if is_needed else PATIENCE)
         if self._known is None:
@@ -476,14 +475,14 @@ class CachedStore(Store):
         return self._known
 
     def _list_in_background(self, patience: float) -> None:
-        """List the bucket in a thread of its own: nobody waits long for one that is slow or hangs."""
+        """List the bucket in a thread, so that a slow listing blocks nobody for long."""
 
         def list_and_release() -> None:
             try:
                 if time.monotonic() >= self._expires:  # no other thread was faster
                     self._list()
             except StoreAwayError:
-                pass  # it is noted
+                pass  # `_list` has noted it
             except Exception as error:
                 self._went_away(StoreAwayError(type(error).__name__))
             finally:
@@ -492,7 +491,7 @@ class CachedStore(Store):
         thread = threading.Thread(target=list_and_release, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there are too many
+        except RuntimeError:  # there are too many threads
             self._lock.release()
         else:
             thread.join(patience)
@@ -519,7 +518,7 @@ class CachedStore(Store):
             return entry
         if path in before and before[path][:2] == entry[:2]:
             return before[path]
-        with suppress(OSError):  # deleted this moment, or no champion's name
+        with suppress(OSError):  # just deleted, or not readable
             return entry._replace(content=self._bucket.read(path).decode(errors="replace"))
         return entry
 
@@ -540,11 +539,11 @@ class CachedStore(Store):
     def _keep(self, name: str, content: bytes) -> None:
         try:
             self._copies.replace(name, content)
-        except OSError as error:  # a full or read-only disk: slower, but no reason not to serve
-            logger.warning("a file of the bucket cannot be kept (%s): set MODEL_CACHE", type(error).__name__)
+        except OSError as error:  # a full or read-only disk makes serving slower, not impossible
+            logger.warning("a file from the bucket cannot be cached (%s): set MODEL_CACHE", type(error).__name__)
 
     def _forget_deleted(self, known: Mapping[str, Any]) -> None:
-        """Delete the copies of models that are no longer in the bucket, and nothing that is no copy."""
+        """Delete the copies of models that are no longer in the bucket, and only copies."""
         folders = {"", *(path.rpartition("/")[0] for path in known)}
         with suppress(OSError):
             self._copies.sweep(ABANDONED_AFTER)
@@ -568,7 +567,7 @@ class CachedStore(Store):
             content = self._copies.read(version)
             if _sha256(content[DIGEST_LENGTH:]).encode() == content[:DIGEST_LENGTH]:
                 return content[DIGEST_LENGTH:]
-        if self.away:  # known to be: no need to wait for it
+        if self.away:  # no need to wait for a bucket that is known to be away
             raise StoreAwayError(self.away)
         if path in self._failed:
             raise StoreAwayError(self._failed[path].reason)
@@ -579,7 +578,7 @@ class CachedStore(Store):
             self._keep(f"{folder}/{digest}", content)
         elif digest is None and _is_json(content):
             self._keep(version, _sha256(content).encode() + content)
-        else:  # perhaps it was damaged on its way
+        else:  # it may have been damaged on the way
             self._odd[path] = content
         return content
 
@@ -589,7 +588,7 @@ class CachedStore(Store):
             return self._bucket.read(path)
         except StoreAwayError as error:
             self._failed[path] = error
-            if time.monotonic() - began > SLOW:  # nobody waits as long for the next file
+            if time.monotonic() - began > SLOW:  # nobody shall wait as long for the next file
                 self._went_away(error)
             raise
 
@@ -614,19 +613,19 @@ class CachedStore(Store):
         with self._lock:
             try:
                 change(*arguments)
-            finally:  # what it changed is seen by the next reader, who waits for a new listing
+            finally:  # the next reader waits for a new listing, which has the change
                 self._known, self._expires = None, 0.0
 
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Turn whatever an SDK raises when something cannot be had from a bucket into a StoreAwayError."""
+    """Turn whatever the SDK raises for a bucket that cannot be used into a StoreAwayError."""
     try:
         yield
     except (FileExistsError, StoreAwayError):
         raise
     except Exception as error:
-        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")  # S3's own word, such as SlowDown
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")  # of S3, such as SlowDown
         if code == "NoSuchKey":
             raise
         if isinstance(error, TimeoutError):
@@ -635,9 +634,9 @@ def _reached() -> Iterator[None]:
 
 
 def _check_not_lost(before: Iterable[str], now: Collection[str]) -> None:
-    """Take a store whose models are all gone at once for one that is away, unless somebody deleted a model there.
+    """Treat a store as away when all its models are gone at once, unless somebody deleted a model there.
 
-    So does an unmounted folder look, and so does the answer of a server that knows nothing of the bucket.
+    An unmounted folder looks like this, and so does the answer of a server that does not know the bucket.
     """
     if _has_models(before) and not _has_models(now) and DELETED not in now:
         raise StoreAwayError("all of its models are gone at once")
@@ -648,7 +647,7 @@ def _has_models(paths: Iterable[str]) -> bool:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder; so is one that cannot be looked at, such as a loop of links."""
+    """Whether it is a folder. One that cannot be examined, such as a loop of links, counts as a folder."""
     try:
         return entry.is_dir()
     except OSError:
@@ -656,17 +655,17 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _names_in(folder: str) -> list[str]:
-    """The files in a folder; a manifest for one that cannot be looked into: its model is refused, and not gone."""
+    """The files in a folder. An unreadable folder seems to hold a manifest: its model is refused, not gone."""
     try:
         return os.listdir(folder)  # noqa: PTH208
-    except (FileNotFoundError, NotADirectoryError):  # deleted this moment
+    except (FileNotFoundError, NotADirectoryError):  # just deleted
         return []
     except OSError:
         return [MANIFEST]
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting, as a pipe makes one wait for its other end."""
+    """Open a file without blocking: opening a pipe would wait for its other end."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -686,10 +685,10 @@ def _is_json(content: bytes) -> bool:
 
 @contextmanager
 def _removed_on_failure(path: Path) -> Iterator[None]:
-    """Leave nothing of a file that could not be written; on a full disk it would take what room there is."""
+    """Delete a file that could not be written completely: on a full disk it would take the last room."""
     try:
         yield
-    except FileExistsError:  # it is another one's
+    except FileExistsError:  # another process's file
         raise
     except BaseException:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""More artifacts for tests, made without training: copies of a trained one under other names."""
+"""More artifacts for tests without training: copies of a trained one under other names."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from typing import Any
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 
-OLD, NEW = "0000000001.000000", "9999999999.000000"  # timestamps before and after that of any real training
+OLD, NEW = "0000000001.000000", "9999999999.000000"  # timestamps before and after any real training's
 _seconds = count(1_900_000_000)
 
 
 def copy_of(registry: Registry, model_id: str | None = None, **changes: Any) -> str:
-    """Save the newest credit artifact once more, by default under a newer name; its model_id."""
+    """Save the newest credit artifact again, by default under a newer name; return the new model_id."""
     source = registry.latest("credit")
     manifest = Manifest.from_json(json.loads((registry.location / source / "manifest.json").read_text()))
     files = {name: (registry.location / source / name).read_bytes() for name in manifest.files}
@@ -24,7 +24,7 @@ def copy_of(registry: Registry, model_id: str | None = None, **changes: Any) -> 
 
 
 def edit_manifest(registry: Registry, model_id: str, /, **changes: Any) -> None:
-    """Change parts of a manifest on the disk, its digest included, so that only the change itself can be refused."""
+    """Change parts of a manifest on disk and its digest, so that only the change itself can be refused."""
     path = registry.location / model_id / "manifest.json"
     manifest = {**json.loads(path.read_text()), **changes}
     content = json.dumps({key: manifest[key] for key in sorted(manifest) if key not in ("digest", "hmac")})

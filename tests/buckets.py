@@ -1,4 +1,4 @@
-"""A bucket of S3 for tests: moto's server, a process of its own, behind a proxy that can fail as a network does."""
+"""An S3 bucket for tests: moto's server in its own process, behind a proxy that can fail like a network."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import free_port
 
-# each client would read the SDK's large descriptions of its services again
+# otherwise each client would read the SDK's large service descriptions again
 botocore.session.create_loader = cache(botocore.session.create_loader)
 
 REGION = "eu-central-1"
@@ -49,7 +49,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def fail(self, mode: str) -> None:
-        """Fail from now on, on connections that are open, too."""
+        """Fail from now on, also on open connections."""
         self.mode = mode
         for connection in list(self._open):
             with suppress(OSError):
@@ -100,7 +100,7 @@ class Proxy:
 
 
 class S3:
-    """moto's server and a proxy in front of it while the `with` block runs; the environment names the proxy."""
+    """Run moto's server and a proxy in front of it during the `with` block; the environment names the proxy."""
 
     def __enter__(self) -> "S3":
         self._port = free_port()
@@ -128,7 +128,7 @@ class S3:
         return proxy
 
     def environment(self, proxy: Proxy | None = None) -> dict[str, str]:
-        """What the AWS SDK reads to find this S3, directly or through a proxy."""
+        """The environment with which the AWS SDK finds this S3, directly or through the proxy."""
         return {
             "AWS_ENDPOINT_URL": proxy.url if proxy else f"http://127.0.0.1:{self._port}",
             "AWS_ACCESS_KEY_ID": "tests",
@@ -153,7 +153,7 @@ class S3:
         return self._client
 
     def bucket(self) -> str:
-        """Return the name of a new bucket."""
+        """Create a bucket and return its name."""
         name = f"tabserve-{next(_numbers)}"
         self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return name

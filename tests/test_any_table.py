@@ -1,4 +1,4 @@
-"""Whatever is declared and whatever the table holds: a training ends well, or in words before anything is tuned."""
+"""For any declaration and any table, training succeeds or is refused in words before anything is tuned."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ KINDS: dict[type[Feature], tuple[dict[str, Any], Callable[[Random], Any]]] = {
     Category: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
     OrderedCategory: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
 }
-FILLED = ("all", "all", "most", "constant", "two rows", "none", "absent")  # which of a column's cells hold a value
+FILLED = ("all", "all", "most", "constant", "two rows", "none", "absent")  # how many of a column's cells hold a value
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Case:
 
 
 def some_column(random: Random, place: int, n_rows: int) -> tuple[Feature, list[Any] | None]:
-    """A feature, and its column or, where the file has none, nothing."""
+    """A feature and its column; None when the file lacks the column."""
     kind = random.choice(list(KINDS))
-    filled = random.choice(FILLED) if place else "all"  # one tells the rows apart
+    filled = random.choice(FILLED) if place else "all"  # the first feature keeps the rows distinct
     bounds, value = KINDS[kind]
     feature = kind(
         name=f"{random.choice(NAMES)}{place}",
@@ -80,7 +80,7 @@ def some_case(random: Random) -> Case:
     features = tuple(feature for feature, _ in drawn)
     cells = {feature.name: column for feature, column in drawn if column}
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
-    if random.random() < 0.3:  # most of them duplicates
+    if random.random() < 0.3:  # mostly duplicates
         rows = [dict(random.choice(rows[:30])) for _ in rows]
     example = {**dict.fromkeys(feature.name for feature in features), **rows[0]}
     classify = random.random() < 0.5
@@ -148,7 +148,7 @@ def some_numbers(
 
 @pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bootstrap intervals of few samples: how wide they are is not asked here."""
+    """Bootstrap intervals from few samples, because their width does not matter here."""
     for function in (bootstrap_intervals, bootstrap_difference):
         monkeypatch.setattr(tabserve.training.evidence, function.__name__, partial(function, samples=100))
 
@@ -166,7 +166,7 @@ def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samp
     with TemporaryDirectory() as folder:
         registry, data = Registry(Path(folder) / "models"), Path(folder) / "any.csv"
         data.write_text(write_csv(case.columns, case.rows))
-        for _ in range(2):  # the second has a champion
+        for _ in range(2):  # the second training has a champion
             before = registry.list()
             try:
                 result = run_training(case.use_case, registry, data, plan)

@@ -37,7 +37,7 @@ ALGORITHMS = "Lasso, SVR, LinearRegression, DecisionTreeRegressor, LGBMRegressor
 def full(
     trained: Registry, bikes: UseCase, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Registry:
-    """Models of all the real hours, of fewer trials than by default, and without the one that takes long to fit."""
+    """Models of all the real data, with fewer trials than by default and without the slow algorithm."""
     registry = Registry(tmp_path_factory.mktemp("full") / "models")
     with made_once(request.config, "bikes", __file__) as (folder, is_there):
         if not is_there:
@@ -59,7 +59,7 @@ def service(full: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def post(server: Server, path: str, user: tuple[str, str] | None = None, **query: Any) -> tuple[int, Any]:
-    """Status and JSON of an answer."""
+    """The status and JSON of an answer."""
     headers = {}
     if user:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()

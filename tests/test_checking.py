@@ -1,4 +1,4 @@
-"""What is wrong with records: it is said exactly when the encoder takes them not, and no value is repeated."""
+"""What is wrong with records: a problem is reported exactly when the encoder refuses, and repeats no value."""
 
 import json
 import tracemalloc

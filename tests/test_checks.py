@@ -1,4 +1,4 @@
-"""Declarations that could not be trained, or would be something else than what they say, are refused."""
+"""Declarations that could not be trained, or would not do what they say, are refused."""
 
 import dataclasses
 from typing import Any
@@ -75,12 +75,12 @@ def refused(problem: str, **changes: Any) -> None:
 
 
 def trees(model: Any = TREES.model, *transformers: Any, **changes: Any) -> dict[str, Any]:
-    """The algorithm that is declared beside the linear baseline."""
+    """The algorithm declared beside the linear baseline."""
     return {"algorithms": (Algorithm(name="trees", model=model, transformers=transformers, **changes),)}
 
 
 def promising(feature: Any, sign: int = 1) -> tuple[Any, ...]:
-    """The features, of which one makes a promise."""
+    """The features, one of them monotone."""
     return tuple(dataclasses.replace(one, monotone=sign) if one is feature else one for one in FEATURES)
 
 

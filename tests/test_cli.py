@@ -1,4 +1,4 @@
-"""The `tabserve` command: what it knows, how it fails, and how it ends."""
+"""The `tabserve` command: its subcommands, its errors, and how it ends."""
 
 import json
 import os
@@ -133,7 +133,7 @@ def test_a_reader_that_has_read_enough_is_no_error(trained: Registry) -> None:
 
 AT_IMPORT = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test that runs in the background ignores
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore the signal
 module = sys.argv.pop(1)
 class Finder:
     def find_spec(name, *_):

@@ -29,7 +29,7 @@ def model_id(registry: Registry) -> str:
 
 @pytest.fixture
 def run(registry: Registry, monkeypatch: pytest.MonkeyPatch):
-    """Run a command on the changeable registry; it fails in the expected way or not at all."""
+    """Run a command on the changeable registry; it succeeds or fails in an expected way."""
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
 
     def run(*arguments: str, answer: str | None = None) -> Result:
@@ -42,7 +42,7 @@ def run(registry: Registry, monkeypatch: pytest.MonkeyPatch):
 
 
 def listed(text: str) -> list[list[str]]:
-    """The lines of the table below its heading, as words."""
+    """The table's lines below its heading, split into words."""
     heading, *lines = text.splitlines()
     assert heading.split() == ["use", "case", "model_id", "trained", "(UTC)", "hold-out"]
     return [line.split() for line in lines]
@@ -102,7 +102,7 @@ def test_a_signed_registry_is_promoted_in_and_copied(run, registry, tmp_path, mo
     signed = Registry(registry.location, "key")
     champion, newest = copy_of(signed), copy_of(signed)
     signed.delete(registry.list()[-1])
-    (registry.location / "credit.champion").write_text(champion)  # as one without the key does
+    (registry.location / "credit.champion").write_text(champion)  # as a command without the key writes it
     refused = run("copy", str(tmp_path / "other"))
     assert refused.exit_code == 1
     assert "it is not signed with this service's key; promote a model again" in refused.stderr
@@ -110,7 +110,7 @@ def test_a_signed_registry_is_promoted_in_and_copied(run, registry, tmp_path, mo
     assert run("copy", str(tmp_path / "other")).exit_code == 0
     monkeypatch.delenv("MODEL_SIGNING_KEY")
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "other"))
-    assert run("copy", str(tmp_path / "third")).exit_code == 0  # by one without the key, as in the build of an image
+    assert run("copy", str(tmp_path / "third")).exit_code == 0  # by a command without the key, as in an image build
     third = Registry(tmp_path / "third", "key")
     assert (third.champion("credit"), third.list()) == (champion, [newest, champion])
     third.verify(champion)

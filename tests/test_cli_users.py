@@ -25,7 +25,7 @@ def users_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_users(users_file: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a command on a users file; it fails in the expected way or not at all, and tells no path and no password."""
+    """Run a command on a users file; it succeeds or fails in an expected way, and reveals no path or password."""
     monkeypatch.setenv("AUTH_USERS_FILE", str(users_file))
 
     def run(*arguments: str, line: str | bytes = f"{PASSWORD}\n") -> Result:
@@ -39,7 +39,7 @@ def run_users(users_file: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def assert_one_line(result: Result, text: str) -> None:
-    """The command failed, and says why in one line."""
+    """Check that the command failed and says why in one line."""
     assert result.exit_code == 1
     (line,) = result.output.splitlines()
     assert line.startswith("Error: ")
@@ -141,14 +141,14 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(users_file,
         stdin=end,
         stdout=end,
         stderr=end,
-        start_new_session=True,  # so that there is no other terminal to ask at
+        start_new_session=True,  # so that it cannot ask at another terminal
     ) as process:
         os.close(end)
         shown = b""
         while True:
             try:
                 part = os.read(terminal, 1024)
-            except OSError:  # the other end is closed: it is over
+            except OSError:  # the command has ended
                 break
             if not part:
                 break

@@ -1,4 +1,4 @@
-"""Errors: every one is a problem, and none tells more than it should."""
+"""Errors: each is a problem response, and none reveals more than it should."""
 
 import inspect
 import logging
@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 
 SECRET = "Grete Muster, 35, /srv/grete/loan.xlsx"
 
-# raised where tables are read to train on, or turned into one of STATUS before a client could see them
+# raised in training and commands only, or turned into an error of STATUS before a client sees it
 NOT_FOR_CLIENTS = {
     tabserve.errors.NotFittedError,
     tabserve.errors.InvalidUseCaseError,
@@ -63,7 +63,7 @@ EVERY_STATUS = [
 
 
 class Raiser:
-    """A service whose only route raises what it is told to."""
+    """A service whose only route raises a given exception."""
 
     def __init__(self) -> None:
         self.error: BaseException = RuntimeError()

@@ -1,4 +1,4 @@
-"""Features: which values are right, said four times from one declaration."""
+"""Features: one declaration says in four ways which values are valid."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from tabserve.errors import InvalidUseCaseError
 
 
 class Text(str):
-    """A subclass of str, as numpy and markup libraries have them."""
+    """A subclass of str, as in numpy and markup libraries."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ SIZE = OrderedCategory(name="size", description="Size", values=("small", "large"
 WEIGHT = Number(name="weight", description="Weight", low=-1.5, high=1e300)
 AGE = Integer(name="age", description="Age", low=0, high=120)
 HOUR = CyclicInteger(name="hour", description="Hour", low=0, high=24)
-KINDS: dict[str, tuple[type[Feature], dict[str, Any], Any]] = {  # with a value that may be the default
+KINDS: dict[str, tuple[type[Feature], dict[str, Any], Any]] = {  # each with a value that may be its default
     "category": (Category, {"values": COLOUR.values}, "green"),
     "ordered": (OrderedCategory, {"values": SIZE.values}, "small"),
     "number": (Number, {"low": -1.5, "high": 1e300}, 2.5),
@@ -96,7 +96,7 @@ with_default = pytest.mark.parametrize("feature", WITH_DEFAULT, ids=lambda featu
 
 
 def encoded(feature: Feature, value: Any) -> float | None:
-    """The value's number, None when the encoder refuses it."""
+    """The value's number; None when the encoder refuses it."""
     try:
         return feature.encoder()(value)
     except (KeyError, TypeError, ValueError):
@@ -321,7 +321,7 @@ INSTALMENT = Quotient(name="instalment", description="", numerator="amount", den
 WEEKEND = Grouping(
     name="weekend", description="", category="day", groups={"no": ("Mon", "Fri"), "yes": ("Sun", "Sat"), "never": ()}
 )
-ROW = (AMOUNT, DAY, MONTHS)  # in another order than the derived columns name them
+ROW = (AMOUNT, DAY, MONTHS)  # not in the order in which the derived columns name them
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files that take much from little: each is refused soon, in little memory, and nobody else notices.
+"""Small files that take much to read: each is refused soon, in little memory, without affecting others.
 
 A process of its own reads them, so that what it and its children take can be measured. Time is that of the processor,
 which a busy machine does not change much; the bounds are wide, since what they stand against took gigabytes or an hour.
@@ -23,11 +23,11 @@ from tests.conftest import ROOT, Server, children_of, wait_until
 
 HEADER = ("hour", "weekday", "month", "weather")
 ROW = (8, "Monday", "March", "Clear")
-MEGABYTES = 100  # that a process may grow by
-SECONDS = 10  # of the processor, for one file
+MEGABYTES = 100  # by which a process may grow
+SECONDS = 10  # of CPU time, for one file
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 TYPES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-WIDE = "\U0001f600"  # a text that holds it takes four bytes for each of its letters
+WIDE = "\U0001f600"  # a text with it takes four bytes for each character
 LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
 
 READ = """
@@ -41,7 +41,7 @@ bikes = get_use_case("bikes")
 def used():
     own, children = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in (own, children))
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))  # ru_maxrss counts what forked it, too
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))  # ru_maxrss would include the parent
     return seconds, int(status["VmHWM"].split()[0]) / 1024, children.ru_maxrss / 1024
 
 seconds, before, _ = used()
@@ -79,7 +79,7 @@ def book(
     sheets: int = 1,
     parts: int = 0,
 ) -> bytes:
-    """A workbook from pieces of XML; further sheets are the first under other names."""
+    """A workbook from pieces of XML; all further sheets are the first one under other names."""
     content = io.BytesIO()
     targets = {"styles": "styles.xml", "sharedStrings": "sharedStrings.xml", "worksheet": "worksheets/sheet1.xml"}
     kinds = [*targets.items(), *[("worksheet", "worksheets/sheet1.xml")] * (sheets - 1)]
@@ -189,7 +189,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 def results_of(files: Iterable[bytes], folder: Path) -> Iterator[tuple[str, float, float, float]]:
-    """The outcome of each file, its seconds, and the megabytes that reader and children have taken until then."""
+    """For each file: its outcome, its seconds, and the megabytes that reader and children have taken so far."""
     paths = []
     for number, content in enumerate(files):
         paths.append(folder / str(number))
@@ -221,7 +221,7 @@ def test_a_hostile_file_is_refused_in_little_time_and_memory(
     assert outcome == HOSTILE[name][0]
     assert seconds < SECONDS
     assert own < MEGABYTES
-    assert child < 2 * MEGABYTES  # all of it, not what it grew by
+    assert child < 2 * MEGABYTES  # its total, not its growth
 
 
 def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_little_time_and_memory(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_little_time_and_
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:
-    """Some pieces of it removed, repeated often, or replaced by bytes that mean something in such files."""
+    """The content with some pieces removed, repeated often, or replaced by bytes with a meaning in such files."""
     for _ in range(chance.randint(1, 4)):
         start = chance.randrange(len(content) + 1)
         end = start + chance.choice([0, 1, 4, 40])
@@ -250,7 +250,7 @@ def changed(content: bytes, chance: random.Random) -> bytes:
 
 
 def changed_book(chance: random.Random) -> bytes:
-    """A workbook of which one part was changed or, now and then, the archive itself."""
+    """A workbook with one part, or sometimes the archive itself, changed."""
     whole = book(HEAD + GOOD * 5, texts="<si><t>Clear</t></si>", styles='<cellXfs><xf numFmtId="14"/></cellXfs>')
     if chance.random() < 0.2:
         return changed(whole, chance)
@@ -301,6 +301,6 @@ def upload(server: Server, content: bytes) -> int:
 
 
 def peak_of(pid: int) -> float:
-    """The most memory that a process has had, in megabytes."""
+    """The peak memory of a process, in megabytes."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""What is declared is of the kind that its annotation says."""
+"""Declared values have the types of their annotations."""
 
 from collections.abc import Callable
 from typing import Any

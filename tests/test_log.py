@@ -1,4 +1,4 @@
-"""The log: one line an event, and nothing in it that a client, an operator or a library would rather keep."""
+"""The log: one line for each event, without anything confidential of clients, operators or libraries."""
 
 import io
 import json
@@ -30,11 +30,11 @@ from tests.buckets import S3
 from tests.conftest import ALICE, ROOT, free_port, running_server
 from tests.test_application import development_server
 
-MARKER = "Xylophone4711"  # in all that clients send
-SERIAL = "4711471147"  # a number where a spreadsheet has dates
-TOKEN = "Glockenspiel0815"  # of AWS
-SECRET = "Vibraphone1234"  # the other key of AWS
-REDIS = "Marimba2345"  # the password of a Redis
+MARKER = "Xylophone4711"  # in everything that clients send
+SERIAL = "4711471147"  # a number in a spreadsheet's date cell
+TOKEN = "Glockenspiel0815"  # AWS session token
+SECRET = "Vibraphone1234"  # AWS secret key
+REDIS = "Marimba2345"  # password of a Redis
 WRONG = "hunter2hunter2"
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.-]+: \S.*")
 
@@ -55,7 +55,7 @@ def assert_clean(text: str) -> None:
         assert len(line) <= LONGEST_LINE
 
 
-# what is written of a record
+# how a record is written
 
 
 def written(name: str = "tabserve.api.app", message: str = "%s", args: Any = (), **attributes: Any) -> str:
@@ -100,7 +100,7 @@ def test_a_traceback_in_a_message_is_cut_off() -> None:
     assert line.endswith("gunicorn.error: Exception during worker exit:")
 
 
-# what else would write to the standard error
+# what else would write to standard error
 
 HOSTILE = f"""
 import gc, logging, sys, threading, warnings
@@ -121,7 +121,7 @@ del item
 gc.collect()
 for name in ("botocore.auth", "asyncio", "urllib3.connectionpool", "werkzeug", "flask_cors", "s3fs"):
     library = logging.getLogger(name)
-    library.setLevel("DEBUG")  # as some do for themselves
+    library.setLevel("DEBUG")  # as some libraries do
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(library, level)("{MARKER} %s", "/tmp/{MARKER}.py")
     try:
@@ -193,7 +193,7 @@ def test_commands_log_no_message_of_another_library(name: str, arguments: list[s
 
 
 def workbook(header: list[str], change: Callable[[bytes], bytes] = lambda content: content) -> bytes:
-    """An XLSX file at which openpyxl warns: dates out of range, a style sheet without a default style."""
+    """An XLSX file that makes openpyxl warn: dates out of range, a style sheet without a default style."""
     book = Workbook()
     sheet = book.active
     assert sheet
@@ -219,7 +219,7 @@ def upload(name: str, content: bytes) -> tuple[bytes, str]:
 
 
 def hostile_run(url: str, record: dict[str, Any]) -> set[int]:
-    """Ask a server in many bad ways, and in some good ones; the statuses of its answers."""
+    """Send a server many bad requests and some good ones; return the statuses of its answers."""
     statuses = set()
 
     def ask(path: str, body: bytes | None, content_type: str = "application/json", **headers: str) -> None:
@@ -303,7 +303,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture
 def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """A registry in a bucket, in which one model is damaged."""
+    """A registry in a bucket, with one damaged model."""
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     name = s3.bucket()
@@ -335,7 +335,7 @@ def test_the_log_of_a_hostile_run_at_debug_holds_nothing_that_it_must_not(
     }
     with running_server(tmp_path / "log.txt", environment) as server:
         statuses = hostile_run(server.url, record)
-        server.process.send_signal(signal.SIGHUP)  # a worker that starts and one that ends
+        server.process.send_signal(signal.SIGHUP)  # starts one worker and ends another
     text = (tmp_path / "log.txt").read_text(errors="replace")
     assert_clean(text)
     for expected in ("Booting worker", "refused alice from", "RATE_LIMIT_STORAGE cannot be reached", "answered "):

@@ -1,4 +1,4 @@
-"""Manifests: there and back again, and what is refused."""
+"""Manifests: to JSON and back, and what is refused."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,7 @@ def test_parts_that_are_not_known_are_left_out(content: dict[str, Any]) -> None:
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where everything in it stands."""
+    """The path of every part."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [at, *(path for key, part in parts for path in paths(part, (*at, key)))]
 
@@ -69,7 +69,7 @@ def test_what_is_no_manifest_is_refused(other: Any) -> None:
 
 
 def grouped(*sizes: int) -> GroupComparison:
-    """A comparison of groups of so many rows."""
+    """A comparison of groups with these numbers of rows."""
     return GroupComparison({f"group {place}": {"rows": float(size)} for place, size in enumerate(sizes)}, 0.7, 0.1)
 
 

@@ -1,4 +1,4 @@
-"""Pipeline: transformers in a row."""
+"""Pipeline: an encoder and transformers, one after another."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def test_a_column_is_traced_back_through_all_steps() -> None:
     records = [{"colour": "red", "age": 1}, {"colour": "green", "age": 2}]
     transformers = (OneHot(("colour",)), OneHot(("age", "colour")), Standardize())
     pipeline = Pipeline(RecordEncoder(FEATURES), transformers).fit(records)
-    # age goes before the two colours, and is then itself one-hot, after them
+    # age comes before the two colours; then it is one-hot encoded, too, and comes after them
     traced = [(column.name, column.level, column.scaled) for column in pipeline.columns_]
     assert traced == [("colour", 0, True), ("colour", 1, True), ("age", 1, True), ("age", 2, True)]
 

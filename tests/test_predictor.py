@@ -1,4 +1,4 @@
-"""The predictor: all that can be asked of models, without HTTP."""
+"""The predictor: everything that models can be asked for, without HTTP."""
 
 import io
 from typing import Any

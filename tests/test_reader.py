@@ -1,4 +1,4 @@
-"""The reader: CSV and XLSX files to records, with every fault named by its place."""
+"""The reader: CSV and XLSX files to records; every fault says where it is."""
 
 import io
 import zipfile
@@ -44,7 +44,7 @@ def csv(*lines: str) -> io.BytesIO:
 
 
 def xlsx(*sheets: Sequence[Sequence[Any]]) -> io.BytesIO:
-    """A workbook with a sheet of rows for each argument."""
+    """A workbook with one sheet for each argument, a list of rows."""
     workbook = Workbook()
     workbook.remove(workbook.active)
     for rows in sheets:
@@ -62,7 +62,7 @@ def read(stream: io.BytesIO, max_rows: int | None = None) -> Table:
 
 
 def refused(stream: io.BytesIO, *, check: bool = False) -> str:
-    """The whole message with which a file is refused."""
+    """The whole error message of a refused file."""
     with pytest.raises(InvalidTableError) as caught:
         read(stream).check(*((FEATURES, TARGET) if check else ((), None)))
     return str(caught.value)

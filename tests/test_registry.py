@@ -64,7 +64,7 @@ once_per_example = settings(suppress_health_check=[HealthCheck.function_scoped_f
 
 
 def ids_are(registry: Registry, *model_ids: str) -> None:
-    """Make folders that hold nothing but a manifest."""
+    """Make folders that hold only a manifest."""
     for model_id in model_ids:
         (registry.location / model_id).mkdir(parents=True)
         (registry.location / model_id / MANIFEST).write_text("{}")
@@ -81,7 +81,7 @@ def model_id(registry: Registry) -> str:
 
 
 def reason(registry: Registry, model_id: str) -> str:
-    """Why an artifact is refused; it never says where the registry is."""
+    """Why an artifact is refused; the reason never reveals where the registry is."""
     with pytest.raises(BrokenArtifactError) as refused:
         registry.load(model_id)
     assert refused.value.model_id == model_id
@@ -145,7 +145,7 @@ def test_an_unknown_names_error_does_not_repeat_it(registry):
 
 
 def test_models_are_listed_newest_first_by_timestamp_as_a_number(empty):
-    oldest = "credit-lightgbm_v0.10.0-999999999.900000"  # nine digits: as a text it would be the last
+    oldest = "credit-lightgbm_v0.10.0-999999999.900000"  # nine digits: sorted as a text, it would come last
     middle = "credit-lightgbm_v0.9.0-1000000000.000000"
     newest = "credit-lightgbm_v0.10.0-1000000000.000001"
     ids_are(empty, middle, newest, oldest)
@@ -467,7 +467,7 @@ def test_a_manifest_with_one_byte_changed_is_refused(registry, model_id, data):
         why = reason(registry, model_id)
         with pytest.raises(BrokenArtifactError) as refused:
             registry.manifest(model_id)
-        assert refused.value.reason == why or why.startswith("it was written with")  # a version is looked at by load
+        assert refused.value.reason == why or why.startswith("it was written with")  # only load checks versions
     finally:
         path.write_bytes(whole)
 
@@ -549,7 +549,7 @@ def test_a_swapped_pickle_is_never_unpickled(registry, model_id, tmp_path, name)
     reason(registry, model_id)
     assert not trace.exists()
     pickle.loads(harmful)
-    assert trace.exists()  # it would have been
+    assert trace.exists()  # loading it does leave the trace
 
 
 def test_a_swapped_pickle_whose_digest_was_changed_too_is_never_unpickled_where_a_key_is_set(registry, tmp_path):
@@ -581,7 +581,7 @@ def test_an_unpickling_that_fails_is_a_refusal(registry, model_id):
 
 
 @pytest.mark.parametrize("library", ["scikit-learn", "lightgbm"])
-@pytest.mark.parametrize("version", ["0.0.1", None])  # None: it does not say
+@pytest.mark.parametrize("version", ["0.0.1", None])  # None: the manifest does not say
 def test_an_artifact_of_another_library_version_is_refused(registry, model_id, monkeypatch, library, version):
     libraries = registry.manifest(model_id).libraries
     installed = libraries[library]
@@ -662,7 +662,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(registry, model_id, tm
 
 def make_huge(path: Path) -> None:
     with path.open("r+b") as file:
-        file.truncate(1 << 40)  # no byte of it is on the disk
+        file.truncate(1 << 40)  # a sparse file
 
 
 def make_pipe(path: Path) -> None:
@@ -886,7 +886,7 @@ def test_a_champion_that_cannot_be_read_is_no_leave_to_serve_another(registry, m
 
 @pytest.fixture(params=[None, "key"], ids=["unsigned", "signed"])
 def keyed(registry, request) -> Registry:
-    """A registry with a model of each use case that its key, if it has one, has signed."""
+    """A registry with a model of each use case, signed if the registry has a key."""
     keyed = Registry(registry.location, request.param)
     copy_of(keyed)
     copy_of(keyed, BIKES, use_case="bikes")
@@ -970,7 +970,7 @@ def test_a_champion_is_copied_with_its_signature_by_whoever_has_no_key(registry,
 
 @pytest.fixture(params=[None, "key"], ids=["unsigned", "signed"])
 def promoted(registry, request) -> tuple[Registry, list[str]]:
-    """A registry, and six of its models that became champions in turn."""
+    """A registry, and six of its models, each promoted after the other."""
     keyed = Registry(registry.location, request.param)
     model_ids = [copy_of(keyed) for _ in range(6)]
     for model_id in model_ids:

@@ -50,7 +50,7 @@ def model_id(registry: Registry) -> str:
 
 @pytest.fixture
 def always_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name is resolved anew each time it is asked for."""
+    """Aliases are resolved again at every request."""
     monkeypatch.setattr(module, "RECHECK_AFTER", 0)
 
 
@@ -100,7 +100,7 @@ def test_an_alias_keeps_its_model_until_it_is_rechecked(counting, resolver, mode
     resolver.resolve("credit")
     new = copy_of(counting)
     assert resolver.resolve("credit").model_id == model_id
-    assert resolver.resolve(new).model_id == new  # asked for by id, it is there at once
+    assert resolver.resolve(new).model_id == new  # a model_id is found at once
 
 
 def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up(counting, resolver, model_id):
@@ -108,7 +108,7 @@ def test_models_asked_for_by_id_are_kept_and_the_least_recently_used_is_given_up
     for one in ids[:KEPT_MODELS] * 2:
         assert resolver.resolve(one).model_id == one
     assert set(counting.loads.values()) == {1}
-    resolver.resolve(ids[0])  # now ids[1] was used the longest ago
+    resolver.resolve(ids[0])  # now ids[1] is the least recently used
     resolver.resolve(ids[-1])
     resolver.resolve(ids[0])
     assert counting.loads[ids[0]] == 1
@@ -308,7 +308,7 @@ def test_why_a_newer_model_does_not_answer_is_said(counting, resolver, model_id)
 
 @pytest.fixture
 def many_refused(counting) -> list[str]:
-    """Three hundred models that another LightGBM made, all newer than the one that can be loaded."""
+    """Three hundred models of another LightGBM version, all newer than the one that can be loaded."""
     source = counting.location / counting.latest("credit")
     libraries = {**counting.manifest(source.name).libraries, "lightgbm": "0.1"}
     ids = [f"credit-lightgbm_v1.0.0-{1_950_000_000 + number}.000000" for number in range(300)]
@@ -482,7 +482,7 @@ def test_threads_never_see_an_error_while_models_come_and_go(registry, record, m
                 answers[artifact.model_id] += 1
             except Exception as error:
                 failures.append(error)
-            time.sleep(0.001)  # lets the other threads have the interpreter
+            time.sleep(0.001)  # lets the other threads run
 
     def hammer_ids() -> None:
         while not stop.is_set():

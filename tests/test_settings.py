@@ -1,4 +1,4 @@
-"""Settings: defaults, the environment, refusals, and that each is documented."""
+"""Settings: defaults, environment variables, refusals, and their documentation."""
 
 import os
 import re
@@ -184,7 +184,7 @@ def test_a_refusal_does_not_repeat_the_value_not_even_in_its_traceback(name: str
 
 
 def documented() -> dict[str, str]:
-    """The default that the README's table of settings states, by environment variable."""
+    """The defaults in the README's table of settings, by environment variable."""
     rows = re.findall(r"^\| *`([A-Z_]+)` *\|([^|]*)\|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     return {name: cell.strip() for name, cell in rows}
 

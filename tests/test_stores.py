@@ -1,4 +1,4 @@
-"""Stores: a folder and a bucket behind the same operations; a registry in a bucket, through all that networks do."""
+"""Stores: a folder and a bucket with the same operations, and a registry in a bucket when the network fails."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ def bucket(s3) -> str:
 
 @pytest.fixture
 def proxy(s3, monkeypatch) -> Proxy:
-    """The way to the bucket, for this process too."""
+    """The proxy in front of the bucket, with the environment of this process set to it."""
     proxy = s3.proxy()
     for name, value in s3.environment(proxy).items():
         monkeypatch.setenv(name, value)
@@ -76,14 +76,14 @@ def published(registry, remote) -> Registry:
 
 @pytest.fixture
 def no_retries(monkeypatch) -> None:
-    """What fails is not tried again: the pause before that is up to a second."""
+    """Failed requests are not retried, because the pause before a retry takes up to a second."""
     monkeypatch.setitem(stores.TIMEOUTS, "retries", {"total_max_attempts": 1})
     monkeypatch.setattr(stores, "ATTEMPTS", 1)
 
 
 @pytest.fixture
 def impatient(monkeypatch, no_retries) -> None:
-    """A bucket is listed anew five times a second, and a reader waits for that."""
+    """A bucket is listed five times a second, and a reader waits for each listing."""
     monkeypatch.setattr(stores, "RELIST_AFTER", 0.2)
     monkeypatch.setattr(stores, "PATIENCE", 30)
     monkeypatch.setattr(resolver, "RECHECK_AFTER", 0)
@@ -105,7 +105,7 @@ def objects(s3: S3, registry: Registry) -> list[str]:
 
 
 def publish_all_but_the_manifest(model_id: str, registry: Registry, to: Registry, monkeypatch) -> None:
-    """Publish a model, and be killed before its manifest is written."""
+    """Publish a model, but die before its manifest is written."""
     write = BucketStore.replace
 
     def killed(self: BucketStore, path: str, content: bytes) -> None:
@@ -120,7 +120,7 @@ def publish_all_but_the_manifest(model_id: str, registry: Registry, to: Registry
 
 
 def make_unreadable(end: str, reason: str, monkeypatch) -> None:
-    """Let the bucket refuse objects whose path has this end."""
+    """Make the bucket refuse objects whose path ends like this."""
     read = BucketStore.read
 
     def refuse(self: BucketStore, path: str, digest: str | None = None) -> bytes:
@@ -132,7 +132,7 @@ def make_unreadable(end: str, reason: str, monkeypatch) -> None:
 
 
 def garble(end: str, content: bytes, monkeypatch) -> None:
-    """Let other content come of objects whose path has this end."""
+    """Make the bucket return other content for objects whose path ends like this."""
     read = BucketStore.read
 
     def other(self: BucketStore, path: str, digest: str | None = None) -> bytes:
@@ -282,7 +282,7 @@ def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(f
     assert not [key for key in objects(s3, remote) if key.endswith(TRAIN_TABLE)]
     assert (tmp_path / "models" / model_id / TRAIN_TABLE).is_file()
     (second,) = run_training(fast, remote, fast.path, Plan(trials=1, seed=44)).manifests
-    assert second.champion.model_id == model_id  # what answers from the bucket is what it was compared with
+    assert second.champion.model_id == model_id  # it was compared with the model that answers from the bucket
     assert remote.latest("credit") == second.model_id
 
 
@@ -345,7 +345,7 @@ def test_what_killed_publications_left_long_ago_is_swept_away(s3, registry, remo
     bucket, _, prefix = remote.location.removeprefix("s3://").partition("/")
     s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{other}/{MODEL}", Body=b"")
     registry.copy(model_id, remote)
-    assert f"{prefix}/{other}/{MODEL}" in objects(s3, remote)  # just begun, perhaps
+    assert f"{prefix}/{other}/{MODEL}" in objects(s3, remote)  # another upload that may have just begun
     monkeypatch.setattr("tabserve.registry.registry.ABANDONED_AFTER", -1)
     remote.delete(model_id)
     registry.copy(model_id, remote)
@@ -459,7 +459,7 @@ def test_copying_says_what_is_wrong(registry, proxy, monkeypatch, arguments, sai
     assert said in " ".join(answer.output.split())
 
 
-# what networks do
+# failing networks
 
 
 def test_a_download_that_is_cut_short_is_refused_and_made_again(published, proxy, tmp_path):
@@ -470,7 +470,7 @@ def test_a_download_that_is_cut_short_is_refused_and_made_again(published, proxy
     with pytest.raises(StoreAwayError):
         elsewhere.load(model_id)
     proxy.fail("pass")
-    again = fresh(published, tmp_path)  # with what the other one kept
+    again = fresh(published, tmp_path)  # with the other one's copies
     assert again.load(model_id).model_id == model_id
 
 
@@ -495,7 +495,7 @@ def test_files_are_kept_by_their_digest_and_read_from_there(published, proxy, tm
     folder = kept(published, tmp_path) / model_id
     served = {manifest.files[name] for name in (PIPELINE, MODEL)}
     assert served == {path.name for path in folder.iterdir()} & set(manifest.files.values())
-    proxy.fail("cut")  # none is read again
+    proxy.fail("cut")  # no file is read again
     Registry(published.location, cache=tmp_path / "cache").load(model_id)
 
 
@@ -535,7 +535,7 @@ def test_a_champion_that_is_promoted_again_answers_again(published, registry, tm
     registry.copy(second, published)
     cache = tmp_path / "served"
     for model_id in (first, second, first):
-        time.sleep(1)  # S3 dates what is written by the second
+        time.sleep(1)  # S3's timestamps are whole seconds
         published.promote(model_id)
         assert Registry(published.location, cache=cache).champion("credit") == model_id
 
@@ -636,8 +636,8 @@ def test_a_publisher_with_an_old_listing_deletes_nothing_of_others(registry, rem
     mine, other = registry.latest("credit"), registry.latest("bikes")
     publish_all_but_the_manifest(other, registry, remote, monkeypatch)
     publisher = fresh(remote, tmp_path)
-    assert publisher.list() == []  # it has seen the other's files, and no manifest
-    registry.copy(other, remote)  # which comes now
+    assert publisher.list() == []  # it has seen the other's files, but no manifest
+    registry.copy(other, remote)  # now the manifest comes
     monkeypatch.setattr("tabserve.registry.registry.ABANDONED_AFTER", -1)
     monkeypatch.setattr(stores, "PATIENCE", 0)
     registry.copy(mine, publisher)
@@ -676,7 +676,7 @@ def test_while_the_store_is_away_what_was_read_before_answers_and_ready_says_so(
     started_now = create_app(settings).test_client()
     assert started_now.get("/ready").json == {**before, "registry": "away"}
     assert started_now.get("/models/credit/report").status_code == 200
-    assert started_now.post("/outputs/credit").status_code == 503  # its hold-out was never asked for
+    assert started_now.post("/outputs/credit").status_code == 503  # its hold-out was never requested
     proxy.fail("pass")
     new = copy_of(registry)
     registry.copy(new, fresh(published, tmp_path))
@@ -738,7 +738,7 @@ def test_nobody_waits_for_a_store_that_hangs(published, proxy, tmp_path, monkeyp
 
 
 def http(body: bytes, length: int | None = None) -> bytes:
-    """An answer of a server."""
+    """A server's answer."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length or len(body)}\r\n"
     return f"{head}Connection: close\r\n\r\n".encode() + body
 
@@ -832,7 +832,7 @@ def test_a_listing_that_drips_is_given_up_and_made_again(published, proxy, tmp_p
     settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
     client = create_app(settings).test_client()
     before = client.get("/ready").json
-    monkeypatch.setattr(stores, "LISTING_SECONDS", 1.0)  # not for the first, before which much is imported
+    monkeypatch.setattr(stores, "LISTING_SECONDS", 1.0)  # only from now on: the first listing includes slow imports
     proxy.fail("drip")
 
     def state() -> str:
@@ -890,12 +890,12 @@ def test_a_file_that_was_garbled_on_its_way_is_not_kept(published, tmp_path, mon
         assert elsewhere.load(model_id).model_id == model_id
 
 
-# what folders do
+# failing folders
 
 
 @pytest.fixture
 def folder_client(registry, monkeypatch):
-    """A service whose models are in a folder, and were all loaded."""
+    """A service with its models in a folder, all of them loaded."""
     monkeypatch.setattr(resolver, "RECHECK_AFTER", 0)
     client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
     assert client.get("/ready").json["registry"] == "ok"
@@ -904,7 +904,7 @@ def folder_client(registry, monkeypatch):
 
 @contextmanager
 def unreadable(folder: Path) -> Iterator[None]:
-    """A folder that this process may not look into; root may everywhere, and becomes somebody else for a while."""
+    """A folder that this process may not read. Root may read every folder, so it becomes another user meanwhile."""
     folder.chmod(0)
     if not os.geteuid():
         os.seteuid(65534)
@@ -924,7 +924,7 @@ def gone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """What a mount leaves when it goes."""
+    """What an unmounted folder looks like."""
     with gone(folder):
         folder.mkdir()
         yield
@@ -946,7 +946,7 @@ def with_other_things(folder: Path) -> Iterator[None]:
         listdir = os.listdir
 
         def refuse(path: Path | str) -> list[str]:
-            if str(path).endswith("lost+found"):  # which is root's
+            if str(path).endswith("lost+found"):  # belongs to root
                 raise PermissionError(13, "Permission denied")
             return listdir(path)
 
@@ -975,7 +975,7 @@ def test_a_folder_that_goes_away_takes_nothing_away(folder_client, registry, rec
         assert client.get("/models").json == listed
         assert client.get("/").status_code == 200
         assert client.get(f"/models/{answering}").status_code == 200
-        refused = client.get(f"/models/{answering}/report")  # which was never asked for
+        refused = client.get(f"/models/{answering}/report")  # never requested before
         assert refused.status_code == 503
         assert refused.json["detail"].startswith("The model registry cannot be reached: ")
         assert str(registry.location) not in refused.text

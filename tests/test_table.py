@@ -1,4 +1,4 @@
-"""Tables: where their rows stand, and what is wrong with them."""
+"""Tables: row numbers, and what is wrong with values."""
 
 import pytest
 from tabserve.columns.features import Integer

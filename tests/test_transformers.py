@@ -152,7 +152,7 @@ def test_groups_and_quotients_become_columns_in_their_order() -> None:
 
 @pytest.fixture
 def rentals() -> RecordEncoder:
-    """An encoder of features of which most have a default."""
+    """An encoder of features, most of them with a default."""
     return RecordEncoder(
         (
             CyclicInteger(name="hour", description="", low=0, high=24, default=24),

@@ -19,7 +19,7 @@ def judged(score: float) -> CrossValidation:
 
 
 def hill(parameters: Mapping[str, Any]) -> CrossValidation:
-    """Highest, 0, at x = 2 and y = 0.1."""
+    """An objective whose maximum is 0, at x = 2 and y = 0.1."""
     return judged(-((parameters["x"] - 2) ** 2) - (np.log10(parameters["y"]) + 1) ** 2)
 
 

@@ -1,4 +1,4 @@
-"""Use cases: the declaration, the credit use case, and that a further one costs one file."""
+"""Use cases: the declaration, the shipped use cases, and that a new one takes one file."""
 
 import dataclasses
 import importlib
@@ -94,7 +94,7 @@ USE_CASE = UseCase(
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose modules are use cases, too."""
+    """A further folder with modules of use cases."""
     monkeypatch.setattr(tabserve.use_cases, "__path__", [*tabserve.use_cases.__path__, str(tmp_path)])
     before = set(sys.modules)
     all_use_cases.cache_clear()
@@ -377,7 +377,7 @@ def test_where_nothing_is_protected_nothing_is_left_out(bikes: UseCase) -> None:
 
 @pytest.fixture(scope="module")
 def candidates(credit: UseCase) -> dict[tuple[str, bool], Candidate]:
-    """Fitted models by algorithm and by whether they were fitted without the protected features."""
+    """Fitted models, by algorithm and by whether protected features were excluded."""
     train = split(credit, read(credit, credit.path), 42).train
     quick = dataclasses.replace(credit, splits=2, repeats=1)
     trees = dataclasses.replace(credit.algorithms[0], search_space={})
@@ -412,7 +412,7 @@ def test_nothing_protected_moves_the_score_of_a_model_trained_without_it(
 @pytest.mark.parametrize(
     ("algorithm", "change"),
     [
-        ("lightgbm", {"age": 20}),  # these few trees ask about no other
+        ("lightgbm", {"age": 20}),  # these few trees use no other protected feature
         *[
             ("logistic", {"age": 20}),
             ("logistic", {"personal_status": "female"}),
@@ -434,7 +434,7 @@ def test_a_model_trained_without_protected_features_is_still_a_model_of_the_othe
     changed = [{**record, "checking_balance": "unknown"} for record in records]
     for candidate in candidates.values():
         assert np.any(scores_of(candidate, records) != scores_of(candidate, changed))
-        with pytest.raises(InvalidRecordsError):  # clients send what they always sent
+        with pytest.raises(InvalidRecordsError):  # clients still send all features
             scores_of(candidate, [{name: value for name, value in records[0].items() if name != "age"}])
 
 

@@ -1,4 +1,4 @@
-"""The writer: CSV as text, and a piece at a time without anything that a spreadsheet would compute."""
+"""The writer: CSV as text, and in pieces without formulas."""
 
 import csv
 import io

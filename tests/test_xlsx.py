@@ -1,4 +1,4 @@
-"""XLSX files: the child process that reads them, and what becomes of it."""
+"""XLSX files: the child process that reads them, and how it ends."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def rows_of(stream: BinaryIO, seconds: float | None = None) -> list[Any]:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Lets other code run in the place of the child's."""
+    """Runs other code in place of the child's."""
 
     def run(code: str) -> None:
         path = tmp_path / "child.py"
@@ -59,7 +59,7 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def children() -> list[int]:
-    """The processes that read files for this one, which may have others."""
+    """This process's children that read files; it may have other children."""
     return [pid for pid in children_of(HERE) if "child.py" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
@@ -128,7 +128,7 @@ def test_the_child_learns_no_secret_and_inherits_no_socket(child: Any, monkeypat
         "print('{\"end\": true}')"
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        os.set_inheritable(listening.fileno(), True)  # as a server's may be
+        os.set_inheritable(listening.fileno(), True)  # as a server's socket may be
         with open_xlsx(io.BytesIO(b"x"), "a", Deadline(30)) as (place, rows):
             assert list(rows) == []
     environment, files, _ = json.loads(place.removeprefix("a, sheet '").removesuffix("'"))
@@ -197,7 +197,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
 
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # left for init to collect
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # a zombie is over
     except OSError:
         return False
 

@@ -21,7 +21,7 @@ WEB = {"flask", "apiflask", "werkzeug", "marshmallow", "gunicorn", "tabserve.api
 HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "matplotlib"}
 
 
-# From the top down: a module may import from its own layer and from those below. Of two names that fit, the longer counts.
+# From the top down: a module may import from its own layer and from lower ones. Of two matching names the longer counts
 LAYERS = (
     ("cli", "__main__"),
     ("api",),

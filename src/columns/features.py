@@ -135,7 +135,7 @@ class Feature(Column):
     Raises
     ------
     InvalidUseCaseError
-        When the default, or a value that has a sentence of its own, is not among the values.
+        When the default, or a key of `reason_for`, is not an allowed value.
     """
 
     missing: bool = False

@@ -1,9 +1,8 @@
 """The hold-out: which rows are kept from training.
 
-A row's side follows from what its features hold and from the seed, and from nothing else: not from its place, its
-outcome or the other rows. So it stays where it is while the table grows, its duplicates stand on the same side, and a
-model that is trained again with more rows has never seen a row that an earlier one was judged by, nor the other way
-round.
+Only the values of its features and the seed decide on which side a row is: not its position, its outcome or the other
+rows. So a row stays on its side while the table grows, and duplicates are on the same side. When a model is trained
+again with more rows, it never sees a row that an earlier model was judged by, nor the other way round.
 """
 
 import hashlib
@@ -28,13 +27,13 @@ def held_out(table: "pd.DataFrame", features: Iterable[Feature], share: float, s
     Parameters
     ----------
     table : DataFrame
-        n_rows checked rows. A column that is not there counts as one in which all is missing.
+        n_rows checked rows. A column that is not there counts as one without values.
     features : iterable of Feature
-        What the rows are told apart by, in any order.
+        The columns that distinguish rows, in any order.
     share : float
-        The hold-out's share of many different rows, between 0 and 1.
+        The share of distinct rows in the hold-out, between 0 and 1; the exact number varies.
     seed : int
-        Another one deals the rows out otherwise.
+        Another seed splits the rows differently.
 
     Returns
     -------
@@ -49,12 +48,12 @@ def held_out(table: "pd.DataFrame", features: Iterable[Feature], share: float, s
 
 
 def _column_bits(column: "pd.Series[Any]", feature: Feature, seed: int) -> Bits:
-    """64 bits for each value of a column; none are set for one that is missing."""
-    places, values = column.factorize()  # the place of what is missing is -1
+    """64 bits for each value of a column; all are 0 for a missing value."""
+    places, values = column.factorize()  # the place of a missing value is -1
     if isinstance(feature, Category):
         bits = np.array([_bits(value) for value in values], dtype=np.uint64)
     else:
-        # as the model sees them, but with one zero: 1 and 1.0 are the same number, and -0.0 and 0.0
+        # the numbers that the model sees: 1 equals 1.0, and -0.0 becomes 0.0
         bits = (np.array([*map(feature.encoder(), values.tolist())], dtype=np.float64) + 0.0).view(np.uint64)
     hashed: Bits = np.append(_mix(bits + _bits(f"{seed} {feature.name}")), np.uint64(0))[places]
     return hashed
@@ -65,7 +64,7 @@ def _bits(text: str) -> np.uint64:
 
 
 def _mix(bits: Bits) -> Bits:
-    """Each input bit moves half of the output's: the finaliser of MurmurHash3 (Appleby, public domain)."""
+    """Mix so that each input bit changes half of the output bits: MurmurHash3's finaliser (Appleby, public domain)."""
     bits = bits ^ (bits >> np.uint64(33))
     bits = bits * np.uint64(0xFF51AFD7ED558CCD)
     bits = bits ^ (bits >> np.uint64(33))

@@ -36,7 +36,7 @@ FEATURES = (
     OrderedCategory(name="month", description="Month", values=MONTHS),
     OrderedCategory(
         name="weather",
-        description="Cloudy: mist, too; Rainy: light rain or snow; Stormy: heavy rain, thunderstorm or snow",
+        description="Cloudy: includes mist; Rainy: light rain or snow; Stormy: heavy rain, thunderstorm or snow",
         values=("Clear", "Cloudy", "Rainy", "Stormy"),
     ),
     Integer(

@@ -1,4 +1,4 @@
-"""WSGI entry point, for any server; run as a script, the development server."""
+"""WSGI entry point for any server; run as a script, it is the development server."""
 
 import logging
 import os
@@ -16,14 +16,14 @@ if __name__ == "__main__":
     os.environ.setdefault("AUTH_REQUIRED", "false")  # nobody else can reach it
     check_use_cases()
     check_at_start(Settings.at_start())
-    if not is_running_from_reloader():  # whose first process holds the port
+    if not is_running_from_reloader():  # the reloader's first process holds the port already
         check_port(HOST, Settings.at_start().port)
 
-from tabserve.api.wsgi import application  # noqa: E402 - what is wrong is said before
+from tabserve.api.wsgi import application  # noqa: E402 - after the checks
 
 
 class QuietRequestHandler(WSGIRequestHandler):
-    """The development server's handler, which repeats no request: not in the log, and not in the page of an error."""
+    """The development server's handler; requests are echoed neither in the log nor in an error's page."""
 
     error_message_format = "%(code)d"
 

@@ -1,3 +1,3 @@
-"""What `gunicorn application` takes in this folder: the settings that are in the package, with their reasons."""
+"""The settings of `gunicorn application` in this folder: those of the package, where their reasons are."""
 
 from tabserve.api.gunicorn_conf import *  # noqa: F403

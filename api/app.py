@@ -14,31 +14,31 @@ from tabserve.predictor import Predictor
 from tabserve.settings import Settings
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-MOST_FORM_MEMORY = 192 * 1024  # bytes of a text or of a part's head; its parser takes 64 kB at a time
+MOST_FORM_MEMORY = 192 * 1024  # bytes of a text field or a part's header; the parser reads 64 kB at a time
 MOST_FORM_PARTS = 10
-# modules whose `blueprint` is there exactly when a use case is declared, by its name
+# by use case: the module whose `blueprint` is registered when that use case is declared
 OF_ONE_USE_CASE = {"bikes": "tabserve.api.bikes"}
 
 
 class Service(APIFlask):
-    """APIFlask for views that are plain functions: none is awaited, so none is looked at before each request."""
+    """APIFlask for views that are plain functions, without a look at each request whether the view is a coroutine."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is."""
         return func
 
     def log_exception(self, exc_info: Any) -> None:
-        """Log an exception that no handler took, without the path that was asked for."""
+        """Log an unhandled exception, without the request's path."""
         self.logger.error("unexpected %s", traced(exc_info[1]))
 
 
 def create_app(settings: Settings | None = None) -> APIFlask:
-    """Make the service; no model is loaded until one is asked for.
+    """Make the service; models are loaded when they are first used.
 
     Parameters
     ----------
     settings : Settings, optional
-        By default, those of the environment.
+        By default, read from the environment.
     """
     settings = settings or Settings.from_environment()
     app = Service(
@@ -46,14 +46,14 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         title="Tabserve",
         version=tabserve.__version__,
         docs_path=None,
-        static_folder=None,  # type: ignore[arg-type]  # the pages send their files themselves
+        static_folder=None,  # type: ignore[arg-type]  # the pages serve their own files
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
-    # a form holds one file, which is kept on disk; its parser keeps a part's head, and looks through it again and again
+    # a form's one file is kept on disk; its parser keeps a part's header in memory and scans it again and again
     app.config["MAX_FORM_MEMORY_SIZE"], app.config["MAX_FORM_PARTS"] = MOST_FORM_MEMORY, MOST_FORM_PARTS
     app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # a path with a slash too many is unknown: its redirect would not be problem+json
-    for rule in app.url_map.iter_rules():  # those that APIFlask has made already
+    app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
+    for rule in app.url_map.iter_rules():  # added by APIFlask
         rule.strict_slashes = False
     app.extensions["settings"] = settings
     app.extensions["turn"] = Turn()
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     errors.init_app(app)
     extra = [import_module(module) for use_case, module in OF_ONE_USE_CASE.items() if use_case in all_use_cases()]
     openapi.init_app(app, settings, {name: shown for module in extra for name, shown in module.PATH_PARAMETERS.items()})
-    # each says for itself who may ask, and whether that is counted
+    # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT
     for blueprint in (controller.blueprint, controller.predictions, docs.blueprint, page.blueprint):
         app.register_blueprint(blueprint)
     for module in extra:

@@ -1,4 +1,4 @@
-"""Who asks: users by HTTP Basic."""
+"""Authentication: users by HTTP Basic."""
 
 import logging
 import os
@@ -27,18 +27,18 @@ from werkzeug.exceptions import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_FOR = 60.0  # seconds for which a worker does not look into the users file for credentials that were right
-MOST_REMEMBERED = 1000  # credentials that a worker remembers so at a time
-MOST_WAITING = 50  # attempts in a worker that wait for a hash, each some 20 to 100 ms
+REMEMBERED_FOR = 60.0  # seconds for which a worker trusts verified credentials without reading the users file again
+MOST_REMEMBERED = 1000  # verified credentials in a worker
+MOST_WAITING = 50  # attempts in a worker that wait to be hashed, which takes 20 to 100 ms each
 DIGEST_SIZE = 32  # bytes
 
 
 class BasicAuth(HTTPBasicAuth):
-    """HTTP Basic that takes only what RFC 7617 describes."""
+    """HTTP Basic, strictly as in RFC 7617."""
 
     def get_auth(self) -> Authorization | None:
         """The request's credentials; None when there are none or they are malformed."""
-        # Flask-HTTPAuth's own takes them under any scheme, among noise, and in other encodings than UTF-8
+        # Flask-HTTPAuth's own method accepts any scheme, stray characters, and encodings other than UTF-8
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
         encoded = encoded.lstrip(" ")
         if scheme.lower() != "basic":
@@ -50,10 +50,10 @@ class BasicAuth(HTTPBasicAuth):
         return Authorization("basic", {"username": name, "password": password}) if colon else None
 
     def get_auth_password(self, auth: Authorization | None) -> None:
-        """No password is looked up to compare with: `verify` compares hashes."""
+        """Return no password to compare with: `verify` compares hashes."""
 
     def ensure_sync(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function as it is: no view and no callback here is awaited."""
+        """Return the function as it is: no view or callback here is a coroutine."""
         return f
 
 
@@ -61,13 +61,13 @@ auth = BasicAuth(realm="Tabserve", description="A user's name and password")
 
 
 class Verified:
-    """Credentials that were right, for all workers of a server: memory that processes share after a fork.
+    """Verified credentials, for all workers of a server: memory that processes share after a fork.
 
-    What is kept of each is a digest of name, password and the hash in the users file, with a key that only these
-    processes have: it says that the password is right for this hash, for as long as the file holds it.
+    All that is kept is a digest of the name, the password and the hash in the users file, with a key that only these
+    processes have. It counts for as long as the users file holds that hash.
     """
 
-    PLACES = 4096  # of so many credentials each; what comes when a place is full takes over from one of those
+    PLACES = 4096  # each for WAYS credentials; when they are all taken, new ones replace one of them
     WAYS = 8
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Verified:
         self._places = mmap(-1, self.PLACES * self.WAYS * DIGEST_SIZE)
 
     def digest(self, name: str, password: str, hash_: str = "") -> bytes:
-        """Return what stands for credentials."""
+        """Return the keyed digest of credentials."""
         content = repr((name, password, hash_))
         return blake2b(content.encode(), key=self._key, digest_size=DIGEST_SIZE).digest()
 
@@ -100,26 +100,26 @@ VERIFIED = Verified()  # made when gunicorn's master imports this module, before
 class Credentials:
     """Checks names and passwords.
 
-    What was right is remembered. For a minute nothing is asked then; after it the users file is read again, so that
-    who was removed from it is refused, but nothing is hashed: however many attempts by others are wrong or wait, users
-    who were let in once are let in.
+    Credentials that were right are remembered. For a minute they are trusted without looking anything up. After that
+    the users file is read again, so that removed users are refused, but nothing is hashed: users who were let in once
+    are let in at once, however many attempts by others are wrong or waiting.
 
-    All others wait until the passwords before theirs are hashed, in one thread: each hash takes 19 MiB, which stay with
-    the thread that it was computed in. What is wrong is counted there before the next one is checked, so that attempts
-    at the same time are no more than those one after another.
+    All other passwords are hashed one after another, in one thread: a hash takes 19 MiB, which stay allocated for each
+    thread that computes one. A wrong attempt is counted there before the next one is checked, so simultaneous attempts
+    gain nothing over successive ones.
 
     Parameters
     ----------
     users : Users
-        Who may ask.
+        The users file.
     failures : FailedAttempts
-        Which attempts are to be refused.
+        Refuses attempts after too many wrong ones.
     """
 
     def __init__(self, users: Users, failures: FailedAttempts) -> None:
         self._users = users
         self._failures = failures
-        self._remembered: dict[bytes, float] = {}  # until when, the oldest first
+        self._remembered: dict[bytes, float] = {}  # digest to its end, the oldest first
         self._lock = threading.Lock()
         self._hashing = ThreadPoolExecutor(1, "hashing")
         self._waiting = threading.BoundedSemaphore(MOST_WAITING)
@@ -130,9 +130,9 @@ class Credentials:
         Raises
         ------
         TooManyRequests
-            When too many attempts were wrong; nothing was checked then.
+            After too many wrong attempts; the password is not checked then.
         ServiceUnavailable
-            When too many wait for their passwords to be checked.
+            When too many passwords are waiting to be checked.
         UsersFileError
             When the users file cannot be used.
         """
@@ -150,9 +150,9 @@ class Credentials:
         return name in hashes and VERIFIED.digest(name, password, hashes[name]) in VERIFIED
 
     def _check_in_turn(self, *attempt: Any) -> bool:
-        self._check_failures(*attempt)  # before it waits, too: those who will be refused need not
+        self._check_failures(*attempt)  # before waiting, too: an attempt that will be refused need not wait
         if not self._waiting.acquire(blocking=False):
-            raise ServiceUnavailable("Too many passwords wait to be checked; try again.", retry_after=1)
+            raise ServiceUnavailable("Too many passwords are waiting to be checked; try again.", retry_after=1)
         try:
             with paused():
                 return self._hashing.submit(self._check, *attempt).result()
@@ -160,11 +160,11 @@ class Credentials:
             self._waiting.release()
 
     def _check(self, name: str, password: str, network: str, hashes: dict[str, str]) -> bool:
-        if self._is_verified(name, password, hashes):  # by now
+        if self._is_verified(name, password, hashes):  # while this attempt was waiting
             return True
         user = self._check_failures(name, password, network, hashes)
         is_known = name in hashes
-        # the password of nobody is compared with somebody's, so that the answer takes as long
+        # for an unknown name, somebody else's hash is compared, so that the answer takes as long
         hash_ = hashes[name] if is_known else next(iter(hashes.values()), None)
         is_equal = hash_ is not None and matches(hash_, password)
         if is_known and is_equal:
@@ -193,8 +193,8 @@ class Credentials:
 
 @auth.verify_password  # type: ignore[untyped-decorator]  # Flask-HTTPAuth has no types
 def verify(name: str, password: str) -> str | None:
-    """Name the user whose credentials a request holds."""
-    if not name:  # there are none, which is no attempt
+    """Return the user's name if the request's credentials are right."""
+    if not name:  # no credentials: this does not count as an attempt
         return None
     credentials: Credentials = current.extension("credentials")
     return name if credentials.are_right(name, password, network_of(request.remote_addr)) else None
@@ -202,41 +202,41 @@ def verify(name: str, password: str) -> str | None:
 
 @auth.error_handler  # type: ignore[untyped-decorator]
 def refuse(status: int) -> Response:
-    """Ask for credentials, whatever was wrong with those that came."""
-    return problem(status, "This needs the name and the password of a user, by HTTP Basic.")
+    """Ask for credentials, without saying what was wrong with those that were sent."""
+    return problem(status, "Send a user's name and password by HTTP Basic.")
 
 
 def _let_in() -> None:
     """Go on to the view."""
 
 
-require_user = auth.login_required(_let_in)  # before the requests of a blueprint whose views are for users alone
+require_user = auth.login_required(_let_in)  # for `before_request` of blueprints that only users may use
 
 
 def require_user_if_set() -> Response | None:
-    """Ask for credentials where AUTH_REQUIRED is on."""
+    """Ask for credentials if AUTH_REQUIRED is on."""
     refusal: Response | None = require_user() if current.settings().auth_required else None
     return refusal
 
 
 def client() -> str:
-    """Say who asks: the user, or else the network."""
+    """Name the client: the user, or else the network."""
     return f"user {auth.current_user}" if auth.current_user else f"address {network_of(request.remote_addr)}"
 
 
 def init_app(app: APIFlask, settings: Settings, counts: Counts) -> None:
-    """Let users be known to an application.
+    """Let an application check credentials.
 
-    That there are some is for the server to check at its start: when the last one is removed later, a worker that
-    replaces another must refuse requests, and not stop the whole service.
+    It does not check that there are users. The server does so when it starts (`check_at_start`): when the last user is
+    removed later, a new worker must refuse requests and not stop the whole service.
     """
     users = Users(settings.auth_users_file)
     app.extensions["credentials"] = Credentials(users, FailedAttempts(counts))
 
 
-@cache  # a reload reads gunicorn.conf.py again, and must not end a service that runs
+@cache  # a reload reads gunicorn.conf.py again, and must not end a running service
 def check_at_start(settings: Settings) -> None:
-    """End the process with one line and no traceback when credentials are required and nobody can have any."""
+    """Exit with one line and no traceback when credentials are required and there are no users."""
     try:
         if settings.auth_required:
             Users(settings.auth_users_file).check_there_are_some()

@@ -1,4 +1,4 @@
-"""The routes of the bikes service's older clients: its status, predictions from a query, and its models' scores."""
+"""Routes for older clients of the bikes service: its status, predictions from a query, and its models' scores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.use_cases.bikes import USE_CASE
 
-blueprint = APIBlueprint("bikes", __name__)  # anybody may ask
+blueprint = APIBlueprint("bikes", __name__)  # open to anybody
 
 scores = APIBlueprint("scores", __name__, tag="Bikes")
 scores.before_request(require_user)  # whatever AUTH_REQUIRED is: the answer names the user
@@ -30,7 +30,7 @@ ONE = {"type": "integer", "const": 1}
 ALGORITHMS = [algorithm.name for algorithm in USE_CASE.algorithms]
 PATH_PARAMETERS = {
     "name": {
-        "description": "The algorithm that the model was trained by; one in the query wins over it",
+        "description": "The model's algorithm; `model` in the query overrides it",
         "schema": {"type": "string", "enum": ALGORITHMS},
         "example": ALGORITHMS[-1],
     }
@@ -47,7 +47,7 @@ class RentalsSchema(AnswerSchema):
 class ScoreQuery(QuerySchema):
     """Query of a score."""
 
-    model = String(metadata={"description": "Instead of the name in the path", "enum": ALGORITHMS})
+    model = String(metadata={"description": "Overrides the name in the path", "enum": ALGORITHMS})
 
 
 class ScoreSchema(AnswerSchema):
@@ -58,9 +58,9 @@ class ScoreSchema(AnswerSchema):
 
 
 @blueprint.get("/status")
-@blueprint.doc(responses={200: {"description": "It runs", "content": {"application/json": {"schema": ONE}}}})  # type: ignore[arg-type]  # schemas too
+@blueprint.doc(responses={200: {"description": "It is running", "content": {"application/json": {"schema": ONE}}}})  # type: ignore[arg-type]  # schemas too
 def status() -> Response:
-    """Say that the service runs."""
+    """Say that the service is running."""
     return as_json(1)
 
 
@@ -80,7 +80,7 @@ def rentals(query_data: Mapping[str, Any]) -> Response:
 @scores.output(ScoreSchema)
 @problems(422, 503)
 def score(name: str, query_data: Mapping[str, str]) -> Response:
-    """Say how good the newest bikes model of an algorithm is: its R² on the hold-out."""
+    """Give the R² on the hold-out of an algorithm's newest bikes model."""
     try:
         algorithm = USE_CASE.algorithm(query_data.get("model", name)).name
     except UnknownAlgorithmError as error:

@@ -1,4 +1,4 @@
-"""What requests hold: JSON that is bounded before it is built and says one thing, files, and the query."""
+"""Reads what requests hold: JSON (counted before it is built, without repeated keys), files, and the query."""
 
 import json
 from collections import Counter
@@ -17,14 +17,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."
-SPARE = 1000  # braces, brackets, colons and commas beyond those of records: in texts, or in values that are at fault
-IN_TEXTS = 10  # times as many colons and commas as records of these fields have: texts may hold them, too
+SPARE = 1000  # more braces, brackets, colons and commas than records have are allowed: texts or wrong values hold them
+IN_TEXTS = 10  # times as many colons and commas as the fields need are allowed: texts may hold them, too
 
 
 def read_body(longest: int) -> bytes:
-    """Return the request's body, read from the server itself.
+    """Return the request's body, read from the server's own stream.
 
-    Flask's stream around it, which checks its length, costs as much as a prediction, and cuts a body of unknown length.
+    Flask's wrapper checks the length, which costs as much as a prediction, and cuts off a body of unknown length.
     """
     length = request.content_length
     if length is None:
@@ -38,10 +38,10 @@ def read_body(longest: int) -> bytes:
 
 
 def parse(content: bytes, max_rows: int, fields: int) -> Any:
-    """Return the JSON in a body; objects that have a key twice are refused.
+    """Return the JSON of a body; objects with repeated keys are refused.
 
-    An empty object or list takes 3 bytes of a body and 70 of memory, a key or a short text 60: they are counted before
-    they are built, by what records of so many fields can hold.
+    An empty object or list takes 3 bytes in a body and 70 in memory; a key or a short text takes 60. So they are
+    counted first, and a body that holds more of them than records of so many fields is refused before it is built.
     """
     objects = content.count(b"{")
     if max(objects, content.count(b"[")) > max_rows + SPARE:
@@ -55,7 +55,7 @@ def parse(content: bytes, max_rows: int, fields: int) -> Any:
     except orjson.JSONDecodeError:
         # Many writers emit NaN and Infinity, which are not JSON, or 1e999: read them, so that the field can be named.
         body = _loads(content)
-    if content.count(b":") > _keys(body):  # else each colon is a key's: most bodies are done here
+    if content.count(b":") > _keys(body):  # in most bodies each colon is a key's, and no key is repeated
         _refuse_repetitions(_loads(content, _repeated))
     return body
 
@@ -72,8 +72,8 @@ def as_list(body: Any, most: int) -> Sequence[Record]:
 
 
 def uploaded_file() -> FileStorage:
-    """Return the one file of a form; its name says that it is CSV or XLSX."""
-    # other forms are not parsed: pairs of a few bytes take hundreds each
+    """Return a form's one file, whose name must be that of a CSV or XLSX file."""
+    # other kinds of forms are not parsed: a pair of a few bytes takes hundreds in memory
     files = request.files.getlist("fileupload") if request.mimetype == "multipart/form-data" else []
     if len(files) != 1:
         raise InvalidFieldsError({"fileupload": ["Send one CSV or XLSX file in this multipart field."]})
@@ -83,20 +83,20 @@ def uploaded_file() -> FileStorage:
 
 
 def is_csv(file: FileStorage) -> bool:
-    """Whether a file is read as CSV; what it begins with decides."""
+    """Whether a file is read as CSV: its first bytes decide."""
     file.seek(0)
-    begins_so: bool = file.read(len(XLSX_MAGIC)) != XLSX_MAGIC
+    beginning: bytes = file.read(len(XLSX_MAGIC))
     file.seek(0)
-    return begins_so
+    return beginning != XLSX_MAGIC
 
 
 def wants_csv() -> bool:
-    """Whether the client would rather have a table than JSON."""
+    """Whether the client prefers CSV to JSON."""
     return request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv"
 
 
 def wants_partial() -> bool:
-    """Whether the good rows are to be answered when others are at fault."""
+    """Whether the valid rows are to be answered when others are invalid."""
     if not request.query_string:
         return False
     texts = request.args.getlist("partial")
@@ -121,7 +121,7 @@ def _keys(body: Any) -> int:
 
 
 def _repeated(pairs: Sequence[tuple[str, Any]]) -> FieldProblems:
-    """What is wrong with an object's keys; what it holds is not kept."""
+    """What is wrong with an object's keys; its values are not kept."""
     names = Counter(name for name, _ in pairs)
     if len(names) == len(pairs):
         return {}
@@ -129,7 +129,7 @@ def _repeated(pairs: Sequence[tuple[str, Any]]) -> FieldProblems:
 
 
 def _refuse_repetitions(faults: Any) -> None:
-    """Refuse a body by what `_repeated` made of its objects; those within a record's values are at fault anyway."""
+    """Refuse a body for what `_repeated` found in its records; an object among a record's values is wrong anyway."""
     if type(faults) is dict and faults:
         raise InvalidFieldsError(faults)
     if type(faults) is list:

@@ -1,4 +1,4 @@
-"""A client's connection, as the worker sees it: what has arrived of a request, and what still waits to be sent."""
+"""A client's connection: how much of a request has arrived, and what is still to be sent."""
 
 import re
 import select
@@ -15,55 +15,56 @@ from urllib.parse import unquote_to_bytes
 from gunicorn.http import RequestParser
 from gunicorn.workers.gthread import TConn
 
-SMALL = 64 * 1024  # bytes of a request, head included, that are collected before a thread is taken for it
+SMALL = 64 * 1024  # bytes of a request, head included, up to which it is collected before it gets a thread
 BODY_TIME = 30  # seconds for a whole body, however it arrives
-BEGINNING = 5  # seconds after which a large body must have arrived at the pace of SLOWEST
-SLOWEST = 64 * 1024  # bytes a second that the client of a large body or of a large answer must manage
+BEGINNING = 5  # seconds that a large body may take beyond the pace of SLOWEST
+SLOWEST = 64 * 1024  # bytes a second at which a client must send a large body or take a large answer
 
 LINE = re.compile(rb"[^a-z\s]+ \S+ HTTP/1\.[0-9]")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-LONGEST_LINE = 4096  # of a request's first line: gunicorn refuses it beyond that
-LONG_WORK = b"/outputs"  # in the paths that take whole files, a few kB of which may take long
+LONGEST_LINE = 4096  # bytes of a request's first line; gunicorn refuses longer ones
+LONG_WORK = b"/outputs"  # in the paths that take whole files, where even a few kB may take long
 
 
 class Arrived(Enum):
-    """What of a request is there."""
+    """How much of a request has arrived."""
 
     NOTHING = auto()
     HEAD = auto()  # a part of it
     BODY = auto()  # the head and a part of the body
     WHOLE = auto()  # all of it, or enough to refuse it: a thread need not wait for the client
-    LONG = auto()  # what a thread may need long for: a large body, which it reads itself, or a file
+    LONG = auto()  # enough for a thread that may take long: it reads a large body itself, or works on a file
 
 
 def arrived(data: bytes) -> Arrived:
-    """Say what of a request is there.
+    """Say how much of a request has arrived.
 
-    It need not understand all that gunicorn's parser does: whatever it takes for whole, a thread never waits for more.
+    It need not understand everything that gunicorn's parser does: where it is wrong about a whole request, the thread
+    does not wait for more.
 
     Parameters
     ----------
     data : bytes
-        All that was sent so far and not yet answered.
+        All that was received and is not answered yet.
     """
     if not data:
         return Arrived.NOTHING
     line, line_ends, _ = data.removeprefix(b"\r\n").partition(b"\r\n")
     end = data.find(b"\r\n\r\n") + 4
     if end < 4:
-        is_none = data.count(b"\n") != data.count(b"\r\n") or len(line) > LONGEST_LINE
-        if is_none or (line_ends and not LINE.fullmatch(line)):
+        is_malformed = data.count(b"\n") != data.count(b"\r\n") or len(line) > LONGEST_LINE
+        if is_malformed or (line_ends and not LINE.fullmatch(line)):
             return Arrived.WHOLE
         return Arrived.HEAD if len(data) < SMALL else Arrived.LONG
     head = data[:end]
     if CHUNKED.search(head):
-        is_missing, is_long = data.find(b"\r\n\r\n", end) < 0, True  # after the last chunk
+        is_incomplete, is_long = data.find(b"\r\n\r\n", end) < 0, True  # after the last chunk
     else:
         length = LENGTH.search(head)
-        is_missing = len(data) < end + int(length[1] if length else 0)
+        is_incomplete = len(data) < end + int(length[1] if length else 0)
         is_long = LONG_WORK in unquote_to_bytes(line)
-    if is_missing:
+    if is_incomplete:
         return Arrived.BODY if len(data) < SMALL else Arrived.LONG
     return Arrived.LONG if is_long else Arrived.WHOLE
 
@@ -71,13 +72,13 @@ def arrived(data: bytes) -> Arrived:
 class Client(socket):
     """The socket of a connection, which never blocks.
 
-    What the client does not take at once of an answer waits here, and no thread waits with it. A thread may wait for
-    data, for as long as it was allowed in all.
+    It keeps the part of an answer that the client does not take at once, so that no thread waits to send it. A thread
+    may wait for data, for the total time that `allow` grants.
 
     Parameters
     ----------
     accepted : socket
-        What a listening socket has accepted; this one takes its place.
+        What a listening socket has accepted; this one replaces it.
     """
 
     def __init__(self, accepted: socket) -> None:
@@ -87,19 +88,19 @@ class Client(socket):
         self._began = self._until = self._received = 0.0
 
     def settimeout(self, value: float | None) -> None:
-        """Leave it as it is, for gunicorn switches to and fro."""
+        """Do nothing: gunicorn would switch to blocking and back."""
 
     def setblocking(self, flag: bool) -> None:
-        """Leave it as it is, for gunicorn switches to and fro."""
+        """Do nothing: gunicorn would switch to blocking and back."""
 
     def allow(self, seconds: float) -> None:
-        """Let a thread wait for a large body, or with 0 for nothing."""
+        """Let a thread wait this long for a large body; with 0, not at all."""
         self._began = time.monotonic() if seconds else 0.0
         self._until = self._began + seconds
         self._received = SMALL
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read in a thread; BlockingIOError when the time that was allowed is over."""
+        """Read in a thread; BlockingIOError when the allowed time is over."""
         while True:
             try:
                 data = super().recv(size, flags)
@@ -127,7 +128,7 @@ class Client(socket):
             self.send_now()
 
     def send_now(self) -> int:
-        """Send of what waits as much as the client takes; how many bytes that were."""
+        """Send as much of what waits as the client takes; return how many bytes that was."""
         total = 0
         while self._unsent:
             try:
@@ -153,18 +154,18 @@ def _wait_for_data(client: socket, seconds: float) -> None:
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """gthread's connection, and what the worker's main thread knows of it.
+    """gthread's connection, and what the worker's main thread knows about it.
 
     Attributes
     ----------
     there : Arrived
-        What of the next request has arrived.
+        How much of the next request has arrived.
     begun : float
-        When `there` became what it is.
+        When `there` last changed.
     timeout : float
-        When the connection is let go, if it still waits then.
+        When the connection is closed if it is still waiting.
     then : callable
-        What the worker does when the client has sent something, or takes something.
+        What the worker does when the client has sent something, or can take more.
     is_kept : bool
         Whether another request may follow.
     """
@@ -188,7 +189,7 @@ class Connection(TConn):  # type: ignore[misc]
         return data
 
     def receive(self) -> bool:
-        """Collect what has come; whether the client may send more."""
+        """Collect what has arrived; return whether the client may send more."""
         data = self.sock.recv_now(SMALL)
         buffer = self.parser.unreader.buf
         buffer.seek(0, SEEK_END)
@@ -196,11 +197,11 @@ class Connection(TConn):  # type: ignore[misc]
         return bool(data)
 
     def parsed_head(self) -> Any:
-        """The request whose head is there.
+        """The request whose head has arrived.
 
         Raises
         ------
         ParseException
-            When it is none.
+            When the head is malformed.
         """
         return next(RequestParser(self.cfg, iter([self.received]), self.client))

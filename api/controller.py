@@ -32,7 +32,7 @@ from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.table import Table
 
-blueprint = APIBlueprint("service", __name__)  # anybody may ask
+blueprint = APIBlueprint("service", __name__)  # open to anybody
 predictions = APIBlueprint("predictions", __name__)
 predictions.before_request(auth.require_user_if_set)  # AUTH_REQUIRED
 predictions.before_request(limits.count_request)  # RATE_LIMIT, by user
@@ -41,16 +41,16 @@ View = TypeVar("View", bound=Callable[..., Any])
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
 
 ERRORS = {
-    400: "Not JSON, JSON of another shape, or nothing to predict",
+    400: "Not JSON, JSON of the wrong shape, or nothing to predict",
     404: "No such model or use case, or no hold-out",
     413: "Too many rows or bytes",
     415: "Neither CSV nor XLSX",
     422: "A field is missing, unknown or invalid",
-    501: "No model of this kind can be explained",
-    503: "No usable model, or too much large work at a time",
+    501: "Models of this kind cannot be explained",
+    503: "No usable model, or too many large requests at a time",
 }
 
-REPORT_HEADERS = {  # a report is styled by itself and does nothing
+REPORT_HEADERS = {  # a report brings its own style and runs no scripts
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
@@ -84,7 +84,7 @@ def health() -> Response:
 @blueprint.output(ReadySchema)
 @problems(503)
 def ready() -> Response:
-    """Say which use cases can be answered: it is ready while at least one can."""
+    """Say which use cases have a model that answers; the service is ready while at least one has."""
     return _readiness(all_use_cases())
 
 
@@ -92,7 +92,7 @@ def ready() -> Response:
 @blueprint.output(ReadySchema)
 @problems(404, 503)
 def use_case_ready(use_case: str) -> Response:
-    """Say whether one use case can be answered."""
+    """Say whether a use case has a model that answers."""
     return _readiness([get_use_case(use_case).name])
 
 
@@ -106,7 +106,7 @@ def _readiness(use_cases: Iterable[str]) -> Response:
 @blueprint.get("/version")
 @blueprint.output(VersionSchema)
 def version() -> Response:
-    """Name the versions of the program and of its HTTP contract."""
+    """Give the versions of the program and of its HTTP contract."""
     return as_json({"version": tabserve.__version__, "api_version": API_VERSION})
 
 
@@ -132,7 +132,7 @@ def model(model_id: str) -> Response:
 @blueprint.output(FileSchema(type="string", format="html"), content_type="text/html", description="The report")
 @problems(404, 503)
 def report(model_id: str) -> Response:
-    """Show a model's training report: a page that loads nothing."""
+    """Show a model's training report, a self-contained page."""
     predictor = current.predictor()
     content = predictor.report(predictor.resolve(model_id))
     return Response(content, headers=REPORT_HEADERS, content_type="text/html; charset=utf-8")
@@ -158,7 +158,7 @@ def output(model_id: str) -> Response:
         return _predict(predictor, artifact, content)
 
 
-# What these functions hold is freed when they return or fail, which is before the turn is somebody else's.
+# Functions of their own, so that what they hold is freed before the next request has its turn.
 
 
 def _predict(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
@@ -173,7 +173,7 @@ def _predict(predictor: Predictor, artifact: Artifact, content: bytes) -> Respon
 @predictions.output(ExplanationsSchema)
 @problems(400, 404, 413, 422, 501, 503)
 def explanations(model_id: str) -> Response:
-    """Explain the answer to one record or to each of a list: what speaks for it, what against it, and how much.
+    """Explain the prediction for one record or for each of a list: what speaks for it, what against it, and how much.
 
     The contributions of the columns and the base value sum to the raw score: the log-odds of a classifier, the
     logarithm of a count, the value of any other regressor.

@@ -8,13 +8,13 @@ from tabserve.settings import Settings
 
 
 def extension(name: str) -> Any:
-    """What the application keeps under a name."""
-    # of the application itself: to look it up through Flask's proxy takes eight times as long, several times a request
+    """An extension of the application, by its name."""
+    # from the application itself: Flask's proxy takes eight times as long, and a request looks up several
     return current_app._get_current_object().extensions[name]  # type: ignore[attr-defined]
 
 
 def predictor() -> Predictor:
-    """The models, and what they answer."""
+    """The application's predictor."""
     found: Predictor = extension("predictor")
     return found
 

@@ -17,7 +17,7 @@ blueprint.after_request(protect)
 
 @blueprint.get("/docs")
 def page() -> str:
-    """Show the OpenAPI document, and send what is tried out."""
+    """Show the OpenAPI document, where requests can be tried out."""
     # relative, so that it does not matter where a proxy mounts the service; /docs/ is one folder deeper than /docs
     return render_template("docs.html", root="../" if request.path.endswith("/") else "")
 
@@ -31,7 +31,7 @@ def file(name: str) -> Response:
 
 @cache
 def _swagger_ui() -> Path:
-    """The folder that the package flask-swagger-ui brings; its code is not imported."""
+    """The folder of files in the package flask-swagger-ui, whose code is not imported."""
     package = find_spec("flask_swagger_ui")
     assert package
     assert package.origin

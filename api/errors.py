@@ -21,14 +21,14 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class BadRequestError(errors.TabserveError):
-    """A request that is not JSON, or JSON of another shape than the route takes."""
+    """The body is not JSON, or JSON of a shape that the route does not take."""
 
 
 class NotReadyError(errors.TabserveError):
-    """None of the use cases that were asked for has a model that answers, each with the reason."""
+    """None of the requested use cases has a model that answers; the reason is given for each."""
 
     def __init__(self, unavailable: Mapping[str, str]) -> None:
-        super().__init__(f"Not ready: no usable model of {', '.join(unavailable)}.")
+        super().__init__(f"Not ready: no usable model for {', '.join(unavailable)}.")
         self.by_field = {use_case: [reason] for use_case, reason in unavailable.items()}
 
 
@@ -80,7 +80,7 @@ def init_app(app: APIFlask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        if isinstance(error.response, Response):  # of whoever raised it
+        if isinstance(error.response, Response):  # made by the code that raised it
             return error.response
         headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
         return problem(error.code or 500, error.description or "", headers=headers)
@@ -88,19 +88,19 @@ def init_app(app: APIFlask) -> None:
     @app.errorhandler(NoMoreData)
     @app.errorhandler(ParseException)
     def broken_transfer(error: Exception) -> Response:
-        # what gunicorn raises while a body is read whose chunks are malformed; what follows it cannot be read either
+        # gunicorn raises these when a body's chunks are malformed; what follows cannot be read either
         return problem(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.", headers={"Connection": "close"})
 
     @app.errorhandler(HTTPError)
     def invalid_input(error: HTTPError) -> Response:
-        # what APIFlask raises when a query or form does not fit its schema: {location: {field: [message]}}
+        # raised by APIFlask when a query or form does not match its schema; detail is {location: {field: [message]}}
         by_field = {field: messages for fields in error.detail.values() for field, messages in fields.items()}
-        return problem(error.status_code, "Some parameters are invalid; see errors.", by_field, error.headers)
+        return problem(error.status_code, "Some parameters are invalid: see errors.", by_field, error.headers)
 
     @app.errorhandler(BlockingIOError)
     @app.errorhandler(ConnectionError)
     def slow_transfer(error: OSError) -> Response:
-        # what a read from a socket raises that was given a time limit (see api/connection.py), or whose client is gone
+        # raised by a read from a client that is too slow (see api/connection.py) or gone
         detail = "The request did not arrive in time."
         return problem(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})
 

@@ -1,4 +1,4 @@
-"""Production server settings, each with its reason: what `tabserve serve` runs gunicorn with."""
+"""The settings that `tabserve serve` runs gunicorn with, each with its reason."""
 
 import gc
 import os
@@ -6,10 +6,10 @@ import resource
 from pathlib import Path
 from typing import Any
 
-# Imported here, before the workers are forked, though not used in this file: a worker then shares the libraries' memory
-# and is ready in a fraction of a second, when it replaces another too. That is not preload_app: a Booster that was
-# loaded before a fork hangs in OpenMP, so models are loaded after it. The use cases are imported here, too: new code
-# needs a restart, a reload (SIGHUP) would mix it with the old.
+# Libraries are imported here, before the workers are forked, though this file does not use them: the workers then share
+# their memory, and a new worker is ready in a fraction of a second. This is not preload_app: a Booster that was loaded
+# before a fork hangs in OpenMP, so models are loaded after it. The use cases are imported here, too: new code needs a
+# restart; a reload (SIGHUP) would mix it with the old.
 import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
@@ -19,50 +19,50 @@ from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_gunicorn, check_use_cases
 from tabserve.settings import Settings
 
-check_gunicorn()  # before anything of it is overridden
+check_gunicorn()  # before any of its methods is overridden
 
 from tabserve.api.server_log import Log  # noqa: E402
 from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
 
 check_use_cases()
 settings = Settings.at_start()
-log.configure(settings.log_level)  # here, for the workers too, though gunicorn takes the configuration again
-check_at_start(settings)  # here, in the master: it would start workers that cannot work again and again
-cpus = joblib.cpu_count()  # those granted: affinity and cgroup limits count, not what the machine has
+log.configure(settings.log_level)  # for the workers, too; gunicorn applies the same configuration again later
+check_at_start(settings)  # in the master, which would otherwise start failing workers again and again
+cpus = joblib.cpu_count()  # those granted by affinity and cgroup limits, not those of the machine
 
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency or cpus  # a prediction is pure computation: more workers than CPUs only wait
-worker_class = StoppingWorker  # gthread: what waits for a client waits in the main thread and costs no worker thread
-threads = 4  # so that up to three large files do not hold up the short requests of their worker
-worker_connections = 500  # of a worker; beyond that the one that has been idle longest is closed
+worker_class = StoppingWorker  # gthread whose main thread waits for the clients, so that no worker thread does
+threads = 4  # up to three large files do not hold up the short requests of their worker
+worker_connections = 500  # of each worker; beyond that, the one that has been idle longest is closed
 timeout = 60  # seconds without a sign of life after which a worker is replaced
 graceful_timeout = settings.graceful_timeout  # whoever stops the service must give it longer than that
 keepalive = 75  # longer than a load balancer's 60 s: the side that opens a connection should be the one to close it
 max_requests = 200_000  # recycle workers, in case a library leaks
 max_requests_jitter = 50_000  # and not all at the same time
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # heartbeats in memory: a slow disk kills nobody
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # heartbeats in memory: a slow disk delays none
 preload_app = False  # see above
-sendfile = False  # which would wait for the client; the files are small
-control_socket_disable = True  # no second way in, and no file outside the folders we know
-accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps one
+sendfile = False  # it would wait for the client, and the files are small
+control_socket_disable = True  # no second way in, and no file in a folder of gunicorn's choice
+accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps a log
 errorlog = "-"
 logger_class = Log
 when_ready = stop_without_loss
 logconfig_dict = log.configuration(settings.log_level)
 loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
 
-# each connection takes a file descriptor, and shells allow few
+# each connection takes a file descriptor, and shells allow only a few
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-# LightGBM's threads for large lists: what the workers leave of the CPUs; more than there are would be many times slower
+# LightGBM's threads for large lists: each worker's share of the CPUs; more threads than CPUs are many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 
 
 def post_worker_init(worker: Any) -> None:
-    """Load the models before the first request; what is missing is said by /ready."""
+    """Load the models before the first request; /ready names those that are missing."""
     worker.wsgi.extensions["predictor"].readiness()
-    # What is loaded by now stays: the garbage collector need not look through it again, nor after every few requests.
+    # What is loaded by now stays, so the garbage collector need not look through it, nor run after every few requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)

@@ -1,4 +1,4 @@
-"""Headers of what a browser shows."""
+"""Headers of the pages that a browser shows."""
 
 from flask import Response
 
@@ -13,6 +13,6 @@ HEADERS = {
 
 
 def protect(response: Response) -> Response:
-    """Let a page load and call nothing but the service, and be shown in no other page."""
+    """Let a page load and call only the service, and be shown in no other page."""
     response.headers.update(HEADERS)
     return response

@@ -1,4 +1,4 @@
-"""How often a client may ask, and how often it may be wrong."""
+"""Limits on a client's requests, and on wrong passwords."""
 
 import logging
 import math
@@ -21,30 +21,30 @@ logger = logging.getLogger(__name__)
 WITH_PORT = re.compile(r"\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", re.ASCII)
 
 STORAGE_OPTIONS: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
-STORAGE_RETRY = 30.0  # seconds for which a storage that could not be reached is not asked again
-PREFIX = "tabserve:"  # of our keys in a Redis
+STORAGE_RETRY = 30.0  # seconds before a storage that could not be reached is tried again
+PREFIX = "tabserve:"  # of our keys in Redis
 MOST_IN_MEMORY = 50_000  # clients that a worker counts for itself
 
-MINUTE = 60  # seconds after the first wrong password after which those that followed are forgotten, too
-MOST_BY_USER_AND_NETWORK = 10  # wrong passwords a minute for a user's name from one network
-MOST_BY_NETWORK = 100  # from one network for all names together: who tries name after name
-MOST_BY_USER = 100  # for a user's name from all networks together: who has many networks
+MINUTE = 60  # seconds after the first wrong password; then it and those that followed are forgotten
+MOST_BY_USER_AND_NETWORK = 10  # wrong passwords a minute for one name from one network
+MOST_BY_NETWORK = 100  # for all names from one network: against trying name after name
+MOST_BY_USER = 100  # for one name from all networks: against those who have many networks
 
 
 class Count(NamedTuple):
-    """How many there were, and the seconds after which they are forgotten."""
+    """How many events there were, and the seconds until they are forgotten."""
 
     number: int
     seconds: float
 
 
 class _Memory:
-    """Counts of one worker, by the monotonic clock: setting the machine's clock changes nothing."""
+    """Counts of one worker, by the monotonic clock, which setting the machine's clock does not change."""
 
     failures: tuple[type[Exception], ...] = ()
 
     def __init__(self) -> None:
-        self._counts: dict[str, Count] = {}  # `seconds` is the moment here; those that began first come first
+        self._counts: dict[str, Count] = {}  # here `seconds` is the end, by the clock; the oldest first
         self._lock = threading.Lock()
 
     def add(self, key: str, seconds: int) -> Count:
@@ -66,7 +66,7 @@ class _Memory:
 
 
 class _Redis:
-    """Counts that all share who use a Redis, by its clock."""
+    """Counts in a Redis, shared by all who use it, by its clock."""
 
     ADD = """
         local number = redis.call('INCR', KEYS[1])
@@ -75,7 +75,7 @@ class _Redis:
     """
 
     def __init__(self, url: str) -> None:
-        from redis import Redis, RedisError  # 25 MB, for those who use it
+        from redis import Redis, RedisError  # 25 MB, only for those who use it
 
         self.failures: tuple[type[Exception], ...] = (RedisError,)
         self._redis = Redis.from_url(url, **STORAGE_OPTIONS)
@@ -86,20 +86,20 @@ class _Redis:
         return Count(number, milliseconds / 1000)
 
     def read(self, key: str) -> Count:
-        questions = self._redis.pipeline()
-        questions.get(PREFIX + key)
-        questions.pttl(PREFIX + key)
-        number, milliseconds = questions.execute()
+        commands = self._redis.pipeline()
+        commands.get(PREFIX + key)
+        commands.pttl(PREFIX + key)
+        number, milliseconds = commands.execute()
         return Count(int(number or 0), milliseconds / 1000)
 
 
 class Counts:
-    """Counts things, for all workers in the storage that they share.
+    """Counts events by key, for all workers together when they share a storage.
 
     Parameters
     ----------
     storage : str
-        What RATE_LIMIT_STORAGE says; while it cannot be reached, each worker counts for itself.
+        The setting RATE_LIMIT_STORAGE; while it cannot be reached, each worker counts for itself.
     """
 
     def __init__(self, storage: str) -> None:
@@ -109,15 +109,15 @@ class Counts:
         self._is_away = False
 
     def add(self, key: str, seconds: int) -> Count:
-        """Count one more of something; all of them are forgotten so many seconds after the first."""
+        """Count one more event; all events of a key are forgotten so many seconds after the first."""
         return self._ask(lambda storage: storage.add(key, seconds))
 
     def read(self, key: str) -> Count:
-        """How many there were."""
+        """The count of a key."""
         return self._ask(lambda storage: storage.read(key))
 
     def _ask(self, question: Callable[[_Memory | _Redis], Count]) -> Count:
-        """The shared storage's answer; the memory's when there is none."""
+        """The answer of the shared storage, or of this worker's memory when it cannot be reached."""
         if time.monotonic() >= self._retry_at:
             try:
                 answer = question(self._shared)
@@ -133,9 +133,9 @@ class Counts:
 
 
 class FailedAttempts:
-    """Which attempts at passwords are refused, since too many before them were wrong.
+    """Refuses attempts at passwords after too many wrong ones.
 
-    Nothing tells names that exist from those that do not.
+    Names that exist and names that do not are treated alike, so that nobody can tell them apart.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class FailedAttempts:
         self._counts = counts
 
     def check(self, user: str, network: str) -> None:
-        """Raise TooManyRequests when too many were wrong of the user, of the network, or of both together."""
+        """Raise TooManyRequests after too many wrong attempts by the user, the network, or both together."""
         for key, most in _limits(user, network).items():
             number, seconds = self._counts.read(key)
             if number >= most:
@@ -156,7 +156,7 @@ class FailedAttempts:
                 )
 
     def add(self, user: str, network: str) -> int:
-        """Count one that was wrong; how many there are of the user from the network."""
+        """Count a wrong attempt; return how many there are by this user from this network."""
         number, *_ = (self._counts.add(key, MINUTE).number for key in _limits(user, network))
         return number
 
@@ -170,9 +170,9 @@ def _limits(user: str, network: str) -> dict[str, int]:
 
 
 def network_of(address: str | None) -> str:
-    """What is counted as one client: an IPv4 address, however it is written, or the /64 of an IPv6 address.
+    """What counts as one client: an IPv4 address, however it is written, or the /64 of an IPv6 address.
 
-    An IPv6 subscriber has a /64 at least, and with it 18 quintillion addresses.
+    An IPv6 subscriber has at least a /64, which is 18 quintillion addresses.
     """
     text = str(address)
     if with_port := WITH_PORT.fullmatch(text):  # as some proxies write it
@@ -180,21 +180,21 @@ def network_of(address: str | None) -> str:
     try:
         parsed = ip_address(text)
     except ValueError:
-        return repr(address)[:64]  # what a proxy says; it may be anything
+        return repr(address)[:64]  # a proxy may send anything
     if not isinstance(parsed, IPv6Address):
         return str(parsed)
     return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
 
 
 class RateLimit:
-    """How many requests a client may make; all routes that are counted are counted together.
+    """Limits a client's requests, to all counted routes together.
 
     Parameters
     ----------
     text : str
-        What RATE_LIMIT says.
+        The setting RATE_LIMIT.
     client : callable
-        Says, during a request, whose it is.
+        Names the client of the current request.
     counts : Counts
         Where the requests are counted.
     """
@@ -202,13 +202,13 @@ class RateLimit:
     def __init__(self, text: str, client: Callable[[], str], counts: Counts) -> None:
         from limits import parse_many  # most services have no limit
 
-        # the shortest first: what it refuses does not count for the longer ones
+        # the shortest first: what it refuses does not count towards the longer ones
         self._limits = sorted(parse_many(text), key=lambda limit: limit.get_expiry())
         self._client = client
         self._counts = counts
 
     def count(self) -> Response | None:
-        """Count a request; the answer to one that is too many."""
+        """Count a request; return the refusal if it is one too many."""
         client = self._client()
         for limit in self._limits:
             number, seconds = self._counts.add(f"requests/{limit}/{client}", limit.get_expiry())
@@ -220,18 +220,18 @@ class RateLimit:
 
 
 def count_request() -> Response | None:
-    """Count the request, before it reaches its view; the refusal when it is one too many."""
+    """Count the current request before it reaches its view; return the refusal if it is one too many."""
     rate_limit: RateLimit | None = current.extension("rate_limit")
     return rate_limit.count() if rate_limit and request.method != "OPTIONS" else None
 
 
 def init_app(app: APIFlask, settings: Settings, client: Callable[[], str], counts: Counts) -> None:
-    """Limit the requests of blueprints that count them, when there is a RATE_LIMIT."""
+    """Limit the requests of blueprints that count them, if RATE_LIMIT is set."""
     app.extensions["rate_limit"] = RateLimit(settings.rate_limit, client, counts) if settings.rate_limit else None
 
 
 def _refusal(limit: str, seconds: float) -> Response:
-    detail = f"Too many requests: {limit} are answered."
+    detail = f"Too many requests: the limit is {limit}."
     return problem(429, detail, headers={"Retry-After": str(_whole(seconds))})
 
 

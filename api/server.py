@@ -1,4 +1,4 @@
-"""The service under gunicorn, from any folder: neither its arguments nor files in that folder are gunicorn's."""
+"""The service under gunicorn, from any folder: gunicorn takes neither the arguments nor the files of that folder."""
 
 from gunicorn.app.base import Application
 

@@ -1,4 +1,4 @@
-"""gunicorn's log, which is the service's: see `tabserve.log`."""
+"""gunicorn's part of the service's log: see `tabserve.log`."""
 
 import sys
 from typing import Any
@@ -8,10 +8,10 @@ from tabserve.log import traced
 
 
 class Log(Logger):  # type: ignore[misc]
-    """gunicorn's log without tracebacks, which hold paths and may quote a request, and without hidden work."""
+    """gunicorn's log without tracebacks, which hold paths and may quote a request, and without unused access lines."""
 
     def access(self, *args: Any) -> None:
-        if self.cfg.accesslog:  # gunicorn makes each request's line, if only to drop it, once there is a logconfig_dict
+        if self.cfg.accesslog:  # with a logconfig_dict, gunicorn makes a line for each request even if it drops it
             super().access(*args)
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
-"""How the service stops without loss: what clients believe to be connected is answered, and each answer is whole.
+"""Stopping without loss: every client that believes it is connected is answered, and every answer is complete.
 
-It overrides `set_accept_enabled` and the handlers of signals of gunicorn's worker, `send_headers`, `_emit_body` and
+It overrides `set_accept_enabled` and the signal handlers of gunicorn's worker, `send_headers`, `_emit_body` and
 `close` of its response, and `stop` of its master.
 """
 
@@ -13,30 +13,30 @@ from gunicorn.http import wsgi
 from tabserve.api.connection import SMALL
 from tabserve.api.worker import Worker
 
-LAST_HANDSHAKES = 0.5  # seconds for connections that are being made while the service stops, also on a busy machine
+LAST_HANDSHAKES = 0.5  # seconds for connections in the making when the service stops; enough on a busy machine, too
 
 SO_BINDTOIFINDEX = 62  # in asm-generic/socket.h; Python 3.13 has no name for it
 NO_INTERFACE = 2**31 - 1
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
-    """gunicorn's response, whose head goes out together with the beginning of the body.
+    """gunicorn's response, whose head is sent together with the beginning of the body.
 
-    gunicorn sends it alone, and a proxy passes it on at once: when the worker is killed before the body follows, the
-    client gets half an answer, where the proxy could still have asked another replica.
+    gunicorn sends the head alone, and a proxy passes it on at once. If the worker is killed before the body follows,
+    the client gets half an answer. Without the head, the proxy could still have asked another replica.
     """
 
     headers_sent: bool
 
     def send_headers(self) -> None:
-        """Wait for what is to be sent with them."""
+        """Do nothing: the headers are sent with the body."""
 
     def _send_head(self, body: bytes = b"") -> None:
         if not self.headers_sent:
             lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
             util.write(self.sock, "".join(lines).encode("latin-1") + body[:SMALL])
             self.headers_sent = True
-            if len(body) > SMALL:  # not a copy of all of it
+            if len(body) > SMALL:  # the rest, without copying it
                 util.write(self.sock, memoryview(body)[SMALL:])
 
     def _emit_body(self, data: bytes) -> None:
@@ -55,10 +55,10 @@ wsgi.Response = Response  # the worker takes it from there
 
 
 class StoppingWorker(Worker):
-    """The worker, which when it stops answers all that clients believe to be connected.
+    """A worker that, when it stops, answers every client that believes it is connected.
 
-    That is more than gthread has accepted: the kernel makes connections by itself and queues them, and what is in the
-    queue of a socket that is closed is lost.
+    These are more than gthread has accepted: the kernel makes connections by itself and queues them. Closing the
+    listening socket drops its queue.
     """
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -72,7 +72,7 @@ class StoppingWorker(Worker):
             for listener in self.sockets:
                 while self.accept(listener):
                     pass
-                listener.close()  # now, not when all is answered: the next client shall go elsewhere at once
+                listener.close()  # now, not when all is answered: new clients should go elsewhere at once
             self.sockets = []
             self._begin_long()
         elif self.sockets:
@@ -91,19 +91,19 @@ class StoppingWorker(Worker):
         super().handle_abort(sig, frame)
 
     def _stop_turn(self) -> None:
-        """Tell the application that no more may wait for its turn; again and again does no harm."""
+        """Tell the application to begin no more large work; repeating it does no harm."""
         extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
         if "turn" in extensions:
             extensions["turn"].stop()
 
 
 def stop_without_loss(server: Any) -> None:
-    """Let the server, when it stops, first tell the kernel to make no more connections.
+    """Make the server, when it stops, first tell the kernel to make no more connections.
 
-    A listening socket that is bound to a network interface that is not there gets no more of them: who asks for one is
-    refused at once. Those that are being made are still made, and wait for a worker to accept them. It needs no
-    privilege since Linux 5.7; where it cannot be done, the log says so, and a connection may be lost in the moment in
-    which the sockets are closed. gunicorn has no hook for it.
+    The listening sockets are bound to a network interface that does not exist. New clients are then refused at once;
+    connections in the making are completed and wait for a worker to accept them. Since Linux 5.7 this needs no
+    privilege. Where it fails, the log says so, and a connection may be lost at the moment when the sockets are closed.
+    gunicorn has no hook for this, so its `stop` is replaced.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def stop_without_loss(server: Any) -> None:
     stop = server.stop
 
     def stop_(graceful: bool = True) -> None:
-        if not (server.reexec_pid or server.master_pid or server.systemd):  # the sockets are nobody else's
+        if not (server.reexec_pid or server.master_pid or server.systemd):  # no other process uses the sockets
             for listener in server.LISTENERS:
                 try:
                     listener.setsockopt(SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)

@@ -1,4 +1,4 @@
-"""Threads that answer requests: so many work at a time, and one that only waits gives its place to another."""
+"""Threads that answer requests: a fixed number work at a time, and one that only waits gives its place to another."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ _current = threading.local()
 
 
 class Pool:
-    """What a gthread worker asks of an executor, with threads that may pause.
+    """The part of an executor that a gthread worker needs, with threads that may pause.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Pool:
             self._add_thread()
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        """Let a thread do some work."""
+        """Let a thread do the work."""
         future: Future[Any] = Future()
 
         def task() -> bool:
@@ -42,18 +42,18 @@ class Pool:
         """Do nothing: the threads end with the process."""
 
     def pause(self) -> Callable[[], None]:
-        """Let another thread work instead of this one; what is returned waits until this one may work again."""
+        """Let another thread work instead of this one; the function returned waits until this one may work again."""
         self._add_thread()
 
         def resume() -> None:
-            leaves = threading.Event()
+            has_left = threading.Event()
 
             def leave() -> bool:
-                leaves.set()
+                has_left.set()
                 return False
 
-            self._tasks.put(leave)  # behind what came before: it is the next one's turn
-            leaves.wait()
+            self._tasks.put(leave)  # behind the tasks that came before; the thread that takes it ends
+            has_left.wait()
 
         return resume
 
@@ -68,7 +68,7 @@ class Pool:
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Wait for something in the `with` block, while another thread of the pool, if this is one of a pool's, works."""
+    """Wait for something in the `with` block; if this is a pool's thread, another one works meanwhile."""
     pool: Pool | None = getattr(_current, "pool", None)
     resume = pool.pause() if pool else lambda: None
     try:

@@ -1,4 +1,4 @@
-"""Whose turn it is: work that may take much memory is done one piece at a time by each worker."""
+"""Turns: each worker does work that may take much memory one piece at a time."""
 
 import threading
 import time
@@ -13,20 +13,20 @@ from tabserve.api.threads import paused
 from tabserve.errors import TabserveError
 
 MOST_WAITING = 5  # requests, whose bodies are kept meanwhile
-PATIENCE = 30.0  # seconds that one waits; proxies give up after 60
-# Bytes from which on a body waits for its turn. A row of a CSV file may be 20 bytes and take a kilobyte as a record;
-# a workbook may unpack to anything.
+PATIENCE = 30.0  # seconds that each waits at most; proxies give up after 60
+# A body of more bytes waits for its turn. A row of a CSV file may be 20 bytes and take a kilobyte as a record; a
+# workbook may unpack to any size.
 LARGE_JSON = 1_000_000
 LARGE_CSV = 100_000
 LARGE_XLSX = 0
-LOOK_AGAIN = 0.1  # seconds after which one that waits sees that the service stops
+LOOK_AGAIN = 0.1  # seconds after which a waiting request notices that the service is stopping
 
 
 _NO_TURN = nullcontext()
 
 
 class BusyError(TabserveError):
-    """Too much large work at a time, or the service stops; nothing of the request was done."""
+    """Too many large requests at a time, or the service is stopping; nothing was done."""
 
     headers: ClassVar = {"Retry-After": "5"}
 
@@ -35,9 +35,9 @@ class BusyError(TabserveError):
 
 
 class Turn:
-    """One piece of large work at a time, few that wait for it, and none begun once the service stops.
+    """One piece of large work at a time, a few that wait, and none begun once the service is stopping.
 
-    Python computes by one thread at a time anyway, and each piece may take 200 MB of a container's 512.
+    Each piece may take 200 MB; a container has 512. Python computes in one thread at a time anyway.
     """
 
     def __init__(self) -> None:
@@ -47,23 +47,23 @@ class Turn:
         self._is_stopping = False
 
     def stop(self) -> None:
-        """Begin no more; only sets a flag, since it is called by a signal's handler."""
+        """Begin no more work. This only sets a flag, since a signal handler calls it."""
         self._is_stopping = True
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have the turn while the `with` block runs.
+        """Hold the turn while the `with` block runs.
 
         Raises
         ------
         BusyError
-            When too many wait already, the wait is too long, or the service stops.
+            When too many are waiting already, the wait is too long, or the service is stopping.
         """
         self._wait()
         try:
             yield
         except BaseException as error:
-            clear_frames(error.__traceback__)  # what the work was about: freed before the next one begins
+            clear_frames(error.__traceback__)  # so that what the work held is freed before the next one begins
             raise
         finally:
             self._lock.release()
@@ -90,7 +90,9 @@ class Turn:
 
 
 def in_turn(size: int, large: int) -> AbstractContextManager[None]:
-    """What to answer a body in once all of it has arrived: no client that sends slowly holds up others.
+    """The context in which to answer a body: its turn, if the body is large.
+
+    Enter it when the whole body has arrived, so that no slow client holds up others.
 
     Parameters
     ----------
@@ -106,12 +108,12 @@ def in_turn(size: int, large: int) -> AbstractContextManager[None]:
 
 
 def sent_in_turn(size: int, large: int, answer: Callable[[], Response]) -> Response:
-    """Make an answer in its turn, which ends when the last piece of the answer is sent: until then its table is kept.
+    """Make an answer in its turn, which ends when its last piece is sent: until then its table is in memory.
 
     Parameters
     ----------
     size, large : int
-        As of `in_turn`.
+        As in `in_turn`.
     answer : callable
         Makes the answer.
     """

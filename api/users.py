@@ -1,4 +1,4 @@
-"""The users file: who may ask, each with a hash of the password."""
+"""The users file: a line for each user, with the name and a hash of the password."""
 
 import fcntl
 import os
@@ -22,14 +22,14 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type
 
 
 class UsersFileError(TabserveError):
-    """A users file that cannot be used, and why; neither its path nor its content is told."""
+    """The users file cannot be used. The message gives the reason, and neither its path nor its content."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The users file (AUTH_USERS_FILE) cannot be used: {reason}.")
 
 
 class NoUsersError(TabserveError):
-    """Credentials are required and nobody has any."""
+    """Credentials are required and there are no users."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class UnknownUserError(TabserveError):
     """No user has that name."""
 
     def __init__(self) -> None:
-        super().__init__("There is no user of that name; `tabserve users list` lists those there are.")
+        super().__init__("There is no user of that name; `tabserve users list` shows all users.")
 
 
 class InvalidUserError(TabserveError):
@@ -92,7 +92,7 @@ class Users:
             raise NoUsersError
 
     def add(self, name: str, password: str) -> bool:
-        """Give a user a password; whether the user is new.
+        """Add a user, or change a user's password; return whether the user is new.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Users:
         return is_new
 
     def remove(self, name: str) -> None:
-        """Take a user away.
+        """Remove a user.
 
         Raises
         ------
@@ -125,11 +125,11 @@ class Users:
 
     @contextmanager
     def _changed(self) -> Iterator[dict[str, str]]:
-        """The hashes, written back after the `with` block; nobody else changes them meanwhile."""
+        """The hashes, written back after the `with` block; a lock keeps others from changing them meanwhile."""
         try:
             folder = os.open(self._path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX)  # the file itself is no good to lock: it is replaced
+                fcntl.flock(folder, fcntl.LOCK_EX)  # not the file itself: it is replaced
                 hashes = self.read()
                 yield hashes
                 self._write("".join(f"{name}:{hash_}\n" for name, hash_ in hashes.items()).encode())
@@ -140,11 +140,11 @@ class Users:
             raise UsersFileError(f"writing it failed ({type(error).__name__})") from None
 
     def _write(self, content: bytes) -> None:
-        path = self._path.resolve()  # a link stays one
+        path = self._path.resolve()  # a symbolic link stays one
         temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)  # left by a process that was killed
         with open(temporary, "xb", opener=_private) as file:
-            if path.exists():  # added to by root, it stays the service's
+            if path.exists():  # when root adds a user, the file stays the service's
                 owner = path.stat()
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
@@ -156,7 +156,7 @@ class Users:
 def check_name(name: str) -> None:
     """Raise InvalidUserError for a name that no user may have."""
     if not re.fullmatch(_NAME, name):
-        raise InvalidUserError("A user's name is 1 to 64 of the letters a to z and A to Z, digits and . _ - @.")
+        raise InvalidUserError("A user's name has 1 to 64 characters: letters (a-z, A-Z), digits and . _ - @.")
 
 
 def check_password(password: str) -> None:
@@ -172,12 +172,12 @@ def check_password(password: str) -> None:
 
 
 def matches(hash_: str, password: str) -> bool:
-    """Whether a hash is that of a password.
+    """Whether a password has this hash.
 
     Raises
     ------
     UsersFileError
-        For a hash that argon2 cannot work with, or when there is no memory for it.
+        When argon2 cannot use the hash, or there is not enough memory to compute it.
     """
     try:
         return _HASHER.verify(hash_, password)
@@ -188,5 +188,5 @@ def matches(hash_: str, password: str) -> bool:
 
 
 def _private(path: str, flags: int) -> int:
-    """Make a file that its owner alone can read and write."""
+    """Make a file that only its owner can read and write."""
     return os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""How the service keeps bad clients off: deadlines for all that a client does, and a queue for what may take long.
+"""Protection from slow and broken clients: deadlines for everything a client does, and a queue for long work.
 
 It overrides `get_thread_pool`, `accept`, `wait_for_and_dispatch_events`, `finish_request`, `murder_keepalived`,
 `_cap_keepalive`, `handle` and `handle_error` of gunicorn's threaded worker.
@@ -23,33 +23,33 @@ from tabserve.api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, 
 from tabserve.api.errors import problem
 from tabserve.api.threads import Pool
 
-READ_TIMEOUT = 10  # seconds for the whole head of a request, and without any byte of its body
-ANSWER_TIME = 30  # seconds to take a whole answer, and one more for each SLOWEST bytes of it that are taken
-LEAVE_TIME = 2  # seconds for a client that is not kept to close its end, so that the answer is not thrown away
-LOOK_AFTER = 0.5  # seconds after which those that took too long are looked for again
+READ_TIMEOUT = 10  # seconds for the whole head of a request, and for each pause in its body
+ANSWER_TIME = 30  # seconds to take an answer, and one more for each SLOWEST bytes of it that are taken
+LEAVE_TIME = 2  # seconds for the client to close its end; closed at once, a connection may lose the answer
+LOOK_AFTER = 0.5  # seconds between looks for connections that have waited too long
 
-MOST_REFUSED = 64 * 1024 * 1024  # bytes of a body that was refused; what comes after them is not read
+MOST_REFUSED = 64 * 1024 * 1024  # bytes of a refused body that are read
 MOST_UNSENT = 64 * 1024 * 1024  # bytes of answers that wait for their clients
-MOST_LONG = 64  # requests that wait for one of the threads that may be held up
-YOUNG = 2  # seconds for which a connection that has sent nothing is not taken for an idle one
+MOST_LONG = 64  # requests with long work that wait for a thread
+YOUNG = 2  # seconds before a connection that has sent nothing counts as idle
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, whose threads only compute: the main thread waits for the clients.
+    """gthread whose threads only compute, while the main thread waits for the clients.
 
-    A thread is taken for a request when all of it is there, and is free when the answer is made; what the client does
-    not take at once of it is sent by the main thread. So clients that send nothing, or a byte now and then, or do not
-    read, or do not close, hold no thread. Each must send its head, send its body, take its answer and leave within a
-    time that counts from the beginning. When there are too many connections, the oldest that asks nothing is closed.
+    A request gets a thread when all of it has arrived, and the thread is free when the answer is made. The main thread
+    sends what the client does not take at once. So clients that send nothing, or a byte now and then, or do not read,
+    or do not close, hold no thread. Sending the head, sending the body, taking the answer and leaving each have a
+    deadline. When there are too many connections, the one that has been idle longest is closed.
 
-    What may take long has all threads but one: files, and bodies that are too large to collect (`SMALL`), which a
-    thread reads itself within BODY_TIME. So short requests always find a thread.
+    Long work may have all threads but one: files, and bodies that are too large to collect (`SMALL`), which a thread
+    reads itself within BODY_TIME. So short requests always find a thread.
 
-    Malformed requests are never echoed in answers or logs. A record whose Content-Length is too small
-    is one: what is left of it is taken for the next request.
+    Malformed requests are never echoed in answers or logs, for they may hold a record: after a Content-Length that is
+    too small, the rest of the record is read as the next request.
 
-    A body that was refused is read to its end. gthread reads 64 kB of it and closes, and the client, or the proxy in
-    between, may then never see why: its system throws the answer away.
+    A refused body is read to its end. gthread would read 64 kB and close; the client's system, or the proxy in between,
+    may then throw the answer away, and the client never sees the reason.
 
     A thread that waits for a password to be checked gives its place to another.
     """
@@ -59,8 +59,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.waiting: dict[Connection, None] = {}  # for their clients, the longest first
-        self.long: deque[Connection] = deque()  # for a thread
-        self.nr_long = 0  # that have one
+        self.long: deque[Connection] = deque()  # with long work, waiting for a thread
+        self.nr_long = 0  # those with long work that have a thread
         self.next_look = 0.0
 
     def get_thread_pool(self) -> Pool:
@@ -73,7 +73,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False
-        except OSError:  # there are no more file descriptors, or no memory
+        except OSError:  # out of file descriptors, or of memory
             self._make_room()
             return False
         if self.alive and self.nr_conns + 1 >= self.worker_connections:
@@ -83,7 +83,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def _make_room(self) -> None:
-        """Close a connection: one that is idle, else the oldest that has sent a part, else one that has just come."""
+        """Close a connection: an idle one, else the oldest that has sent part of a request, else a new one."""
         young = time.monotonic() - YOUNG
 
         def order(conn: Connection) -> tuple[bool, bool, float]:
@@ -105,12 +105,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.watched = event
 
     def _on_event(self, conn: Connection, _: Client) -> None:
-        if conn not in self.waiting:  # a thread has it, or it is closed since: most clients send nothing meanwhile
-            self._unwatch(conn)
+        if conn not in self.waiting:  # a thread has it, or it is closed
+            self._unwatch(conn)  # only now, since most clients send nothing meanwhile
             return
         try:
             conn.then(conn)
-        except BlockingIOError:  # it was nothing
+        except BlockingIOError:  # a false alarm
             pass
         except OSError:
             self._drop(conn)
@@ -124,7 +124,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.waiting.pop(conn, None)
         self._unwatch(conn)
         self.nr_conns -= 1
-        if conn.sock.unsent:  # the kernel would keep its part for a client that does not read
+        if conn.sock.unsent:  # otherwise the kernel would keep its part of the answer for a client that does not read
             conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         conn.close()
 
@@ -132,14 +132,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.there, conn.begun, conn.was_told_to_go_on = Arrived.NOTHING, time.monotonic(), False
         seconds = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
         self._wait(conn, EVENT_READ, self._receive, seconds)
-        if conn.received:  # together with the one before
+        if conn.received:  # it came together with the request before
             self._look(conn)
 
     def _receive(self, conn: Connection) -> None:
         self._look(conn, conn.receive())
 
     def _look(self, conn: Connection, is_open: bool = True) -> None:
-        """Look whether enough of a request is there to give it to a thread."""
+        """Give a request to a thread if enough of it has arrived."""
         there = arrived(conn.received)
         if there is Arrived.NOTHING:
             self._drop(conn)
@@ -164,26 +164,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.timeout = min(end, now + READ_TIMEOUT)
 
     def _begin_body(self, conn: Connection) -> Arrived:
-        """Let the client go on when it waits for that; a head that will be refused needs no body."""
+        """Tell the client to go on if it waits for that; a head that will be refused needs no body."""
         try:
             request = conn.parsed_head()
-        except Exception:  # which the thread is going to meet, and to answer
+        except Exception:  # the thread will meet it, too, and answer
             return Arrived.WHOLE
         if request._expected_100_continue:
             conn.was_told_to_go_on = True
-            with suppress(OSError):  # it is gone, as the next event says
+            with suppress(OSError):  # the client is gone, as the next event will say
                 conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         return Arrived.BODY
 
     def _begin_long(self) -> None:
-        spared = 1 if self.alive else 0  # what waits when the worker stops should soon be told what becomes of it
+        spared = 1 if self.alive else 0  # when the worker stops, all that wait should be answered soon
         while self.long and self.nr_long < max(1, self.cfg.threads - spared):
             conn = self.long.popleft()
             self.nr_long += 1
             conn.sock.allow(BODY_TIME)
             self.enqueue_req(conn)
         if len(self.long) > MOST_LONG:
-            self._refuse(self.long.pop(), HTTPStatus.SERVICE_UNAVAILABLE, "Too many large requests wait.")
+            self._refuse(self.long.pop(), HTTPStatus.SERVICE_UNAVAILABLE, "Too many large requests are waiting.")
 
     def finish_request(self, conn: Connection, future: Future[bool]) -> None:
         if conn.there is Arrived.LONG:
@@ -207,7 +207,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._answered(conn)
 
     def _bound_memory(self) -> None:
-        """Close connections while too much waits to be sent: those first that would be closed first anyway."""
+        """Close connections while too much waits to be sent, those with the nearest deadlines first."""
         sending = sorted((conn for conn in self.waiting if conn.sock.unsent), key=lambda conn: conn.timeout)
         total = sum(conn.sock.unsent for conn in sending)
         for conn in sending[:-1]:
@@ -221,7 +221,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         try:
             conn.sock.shutdown(SHUT_WR)
-        except OSError:  # it is gone
+        except OSError:  # the client is gone
             self._drop(conn)
         else:
             self._wait(conn, EVENT_READ, self._await_leave, LEAVE_TIME)
@@ -256,7 +256,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # what the threads do
 
     def handle(self, conn: Connection) -> bool:
-        """Answer a request; whether another one may follow."""
+        """Answer a request; return whether another may follow."""
         request = None
         try:
             request = next(conn.parser)
@@ -284,7 +284,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def _refusal(status: HTTPStatus, detail: str) -> bytes:
-    """What is sent to a client that is not kept."""
+    """An answer after which the connection is closed."""
     again = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     answer = problem(status, detail, headers={"Connection": "close", **again})
     return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()

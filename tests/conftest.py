@@ -41,7 +41,7 @@ ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test cl
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """More than there are CPUs, since many tests wait most of their time."""
+    """More workers than CPUs, since many tests wait most of their time."""
     return joblib.cpu_count() * 3 // 2
 
 
@@ -68,7 +68,7 @@ def not_skipped(report: Any) -> Any:
     return report
 
 
-# a busy machine is no failure: nothing here is judged by how fast it runs
+# no deadlines: tests must not fail because the machine is busy
 hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("deep", deadline=None)  # --hypothesis-profile=deep: make coverage
 hypothesis.settings.load_profile("tests")
@@ -116,13 +116,13 @@ def some_bikes(bikes: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Path
 def trained(
     credit: UseCase, bikes: UseCase, some_bikes: Path, tmp_path_factory: pytest.TempPathFactory, request
 ) -> Registry:
-    """A registry with models of few trials, those of bikes of few rows; not to be changed: see `registry`."""
+    """A registry with models of few trials, those of bikes also of few rows. Do not change it: see `registry`."""
     location = tmp_path_factory.mktemp("models") / "models"
     with made_once(request.config, "models", __file__) as (folder, is_there):
         if not is_there:
             registry = Registry(folder)
             run_training(credit, registry, credit.path, Plan(trials=2, seed=42))
-            few_rows = replace(bikes, gates=())  # which pass no gate
+            few_rows = replace(bikes, gates=())  # its models would not pass them
             run_training(few_rows, registry, some_bikes, Plan(trials=2, seed=42))
         shutil.copytree(folder, location)
     return Registry(location)
@@ -130,9 +130,9 @@ def trained(
 
 @contextmanager
 def made_once(config: pytest.Config, name: str, maker: str) -> Iterator[tuple[Path, bool]]:
-    """A folder in pytest's cache, and whether this code made it before.
+    """A folder in pytest's cache, and whether its content was made before, by the same code and the same maker.
 
-    Other processes wait meanwhile. What is in it depends on the code and on the file that makes it.
+    Other processes wait meanwhile.
     """
     kept = getattr(config, "cache", None)  # which -p no:cacheprovider takes away
     place = kept.mkdir(f"tabserve-{name}") if kept else Path(tempfile.mkdtemp())
@@ -148,7 +148,7 @@ def made_once(config: pytest.Config, name: str, maker: str) -> Iterator[tuple[Pa
 
 
 def digest_of_the_code(maker: Path) -> str:
-    """Of all that the result of a training depends on."""
+    """A digest of everything that the result of a training depends on."""
     digest = hashlib.sha256(f"{sys.version} {commit()}".encode())
     for library in ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy"):
         digest.update(f" {library} {version(library)}".encode())
@@ -182,26 +182,26 @@ def client(app: APIFlask) -> FlaskClient:
 
 @pytest.fixture(scope="session")
 def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A users file with ALICE; not to be changed."""
+    """A users file with ALICE. Do not change it."""
     path = tmp_path_factory.mktemp("users") / "users.txt"
     write_users(path, ALICE)
     return path
 
 
 def write_users(path: Path, *users: tuple[str, str]) -> None:
-    """A users file with names and passwords, whose hashes take no time."""
+    """Write a users file with names and passwords, whose hashes take no time."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     path.write_text("".join(f"{name}:{hasher.hash(password)}\n" for name, password in users))
 
 
-# Each process has ports of its own, beside another run of the tests on this machine, too; the kernel gives none of them
+# Each process has ports of its own, even beside another run of the tests on this machine. The kernel gives none of them
 # to a client's connection.
 PORTS = [range(first, first + 500) for first in range(10_000, 32_000, 500)]
 
 
 @cache
 def own_ports() -> Iterator[int]:
-    """Ports of which no other process is given one until this one ends."""
+    """Ports that no other process is given until this one ends."""
     for ports in PORTS:
         with suppress(OSError):  # another user's
             lock = os.open(Path(tempfile.gettempdir()) / f"tabserve-tests-{ports[0]}.lock", os.O_CREAT | os.O_WRONLY)
@@ -224,7 +224,7 @@ def free_port() -> int:
 
 
 def wait_until(is_so: Callable[[], bool], within: float, what: str) -> float:
-    """The seconds that it took until something was so; the test fails with `what` when it takes too long."""
+    """Wait until something is so, and return the seconds it took; fail with `what` when it takes too long."""
     began = time.monotonic()
     while not is_so():
         assert time.monotonic() - began < within, what
@@ -233,7 +233,7 @@ def wait_until(is_so: Callable[[], bool], within: float, what: str) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes whose parent it is; the kernel's own list may lack some while others come and go."""
+    """A process's children; the kernel's own list may miss some while others come and go."""
     children = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it is over by now
@@ -253,7 +253,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service as it runs in production, one worker, on a port of its own; its models are not to be changed."""
+    """The service as it runs in production, with one worker, on a port of its own. Do not change its models."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1"}
     with running_server(log, environment) as running:
@@ -263,7 +263,7 @@ def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
 class running_server:  # noqa: N801 - used as a function
     """gunicorn with the project's own settings while the `with` block runs.
 
-    `constants` are other values of constants by their full name, such as `tabserve.api.worker.READ_TIMEOUT`.
+    `constants` overrides constants by their full name, such as `tabserve.api.worker.READ_TIMEOUT`.
     """
 
     def __init__(self, log: Path, environment: dict[str, str], constants: Mapping[str, float] | None = None) -> None:
@@ -289,7 +289,7 @@ class running_server:  # noqa: N801 - used as a function
         pytest.fail(f"gunicorn did not start:\n{self.log.read_text()}")
 
     def configuration(self) -> Path:
-        """The project's own file, or one that changes the constants and is the same otherwise."""
+        """The project's own file, or a file that takes its settings and overrides the constants."""
         own = ROOT / "gunicorn.conf.py"
         if not self.constants:
             return own

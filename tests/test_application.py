@@ -79,4 +79,4 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
         )
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"Port {port} of 127.0.0.1 cannot be used (Address already in use).")
+    assert line.startswith(f"Port {port} on 127.0.0.1 cannot be used (Address already in use).")

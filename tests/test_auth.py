@@ -169,7 +169,7 @@ def assert_refused(answer: Any) -> None:
         "type": "about:blank",
         "title": "Unauthorized",
         "status": 401,
-        "detail": "This needs the name and the password of a user, by HTTP Basic.",
+        "detail": "Send a user's name and password by HTTP Basic.",
     }
 
 

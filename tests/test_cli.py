@@ -230,7 +230,7 @@ def test_what_keeps_the_service_from_starting_is_one_line(tmp_path: Path) -> Non
         port = str(listener.getsockname()[1])
         free: dict[str, str] = {"HOST": "127.0.0.1", "AUTH_REQUIRED": "false"}
         for arguments, environment, text in (
-            (["--port", port], free, f"Port {port} of 127.0.0.1 cannot be used"),
+            (["--port", port], free, f"Port {port} on 127.0.0.1 cannot be used"),
             ([], {**free, "LOG_LEVEL": "loud"}, "LOG_LEVEL is invalid"),
             ([], {**free, "AUTH_REQUIRED": "true"}, "add one with `tabserve users add NAME`"),
         ):

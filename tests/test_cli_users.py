@@ -97,8 +97,8 @@ def test_a_user_is_removed(run_users):
         ("alice", f"short\n{PASSWORD}\n", "at least 8 characters"),
         ("alice", "x" * 1025, "at most 1024 bytes"),
         ("alice", b"\xff" * 20, "UTF-8"),
-        ("al:ice", PASSWORD, "1 to 64 of"),
-        ("", PASSWORD, "1 to 64 of"),
+        ("al:ice", PASSWORD, "1 to 64 characters"),
+        ("", PASSWORD, "1 to 64 characters"),
     ],
 )
 def test_a_user_that_cannot_be_is_one_line_and_exit_status_1(run_users, users_file, name, line, text):

@@ -115,7 +115,7 @@ def assert_too_many(answer: Any, limit: str = "3 per 1 minute", window: int = 60
         "type": "about:blank",
         "title": "Too Many Requests",
         "status": 429,
-        "detail": f"Too many requests: {limit} are answered.",
+        "detail": f"Too many requests: the limit is {limit}.",
     }
 
 

@@ -31,7 +31,7 @@ def test_a_port_that_is_taken_is_said_in_one_line_with_another_one(taken: tuple[
     with pytest.raises(SystemExit) as end:
         check_port(host, port)
     assert re.fullmatch(
-        rf"Port {port} of {re.escape(host)} cannot be used \(Address already in use\). "
+        rf"Port {port} on {re.escape(host)} cannot be used \(Address already in use\). "
         rf"Choose another, such as PORT=({port + 1}|8080)\.",
         str(end.value),
     )
@@ -45,7 +45,7 @@ def test_a_port_that_is_free_stays_free() -> None:
 
 
 def test_an_address_that_this_machine_does_not_have_is_said_in_one_line() -> None:
-    with pytest.raises(SystemExit, match=r"^Port 8080 of 192\.0\.2\.1 cannot be used \(.+\)\. Choose another"):
+    with pytest.raises(SystemExit, match=r"^Port 8080 on 192\.0\.2\.1 cannot be used \(.+\)\. Choose another"):
         check_port("192.0.2.1", 8080)
 
 
@@ -56,8 +56,8 @@ def test_a_gunicorn_that_was_not_tested_is_said_in_one_line(version: str, monkey
     with pytest.raises(SystemExit) as end:
         check_gunicorn()
     assert str(end.value) == (
-        f"gunicorn {version} is installed, and this service overrides private methods of it that were tested with "
-        "27.0.* alone: pip install 'gunicorn==27.0.*'"
+        f"gunicorn {version} is installed, but this service overrides private methods of it and was only tested with "
+        "27.0.*: pip install 'gunicorn==27.0.*'"
     )
 
 
@@ -70,7 +70,7 @@ def test_no_server_starts_with_a_gunicorn_that_was_not_tested(command: list[str]
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("gunicorn 28.0.0 is installed, and ")
+    assert line.startswith("gunicorn 28.0.0 is installed, but ")
 
 
 def test_the_requirements_allow_the_gunicorn_that_was_tested_and_no_other() -> None:
@@ -95,7 +95,7 @@ def test_settings_users_and_port_are_looked_at(tmp_path: Path) -> None:
             ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
             ({"MODEL_REGISTRY": str(ROOT / "setup.py")}, "MODEL_REGISTRY"),
             ({"AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(tmp_path / "none")}, "tabserve users add"),
-            ({"PORT": str(port)}, f"Port {port} of 127.0.0.1"),
+            ({"PORT": str(port)}, f"Port {port} on 127.0.0.1"),
         ):
             done = start(**environment)
             assert (done.returncode, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""What OpenAPI has no words for: schemathesis is told here, so that every check stays on."""
+"""What OpenAPI cannot express: schemathesis is told here, so that every check stays on."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ for file_type in FILE_TYPES.split(", "):
 
 @schemathesis.hook
 def map_case(context: Any, case: Case) -> Case:
-    """Send together what goes together."""
+    """Send a record to its own use case, and no wrong body that `partial` would allow."""
     meta = case.meta
     assert meta
     if meta.is_negative_at(BODY) and not meta.is_negative_at(QUERY) and case.query.get("partial") == "true":
-        del case.query["partial"]  # with it a list with faulty records is answered: that is what it is for
+        del case.query["partial"]  # with it, a list with invalid records is answered
     if "{model_id}" in case.path and not meta.is_negative_at(PATH) and not meta.is_negative_at(BODY):
         name = _use_case_of(case.body)
         if name and name != _use_case_named(case.path_parameters["model_id"]):
@@ -41,7 +41,7 @@ def before_add_examples(context: Any, examples: list[Case]) -> None:
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Failure, case: Case, response: Response) -> bool:
-    """False for what is no failure."""
+    """False where the answer is right after all."""
     if isinstance(failure, RejectedPositiveData) and case.path.startswith("/outputs_upload"):
         return response.status_code not in (415, 422)  # no schema says which bytes are a CSV or XLSX file
     if (
@@ -51,7 +51,7 @@ def filter_failure(context: Any, failure: Failure, case: Case, response: Respons
     ):
         return response.status_code != 413  # no schema says how many rows the hold-out has
     if isinstance(failure, AcceptedNegativeData) and case.path.startswith("/scores"):
-        return "model" not in case.query  # it wins over the name in the path, whatever that is
+        return "model" not in case.query  # it overrides the name in the path, whatever that is
     return True
 
 

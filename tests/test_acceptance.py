@@ -172,12 +172,12 @@ TABLES = st.lists(st.lists(CELLS, max_size=4), max_size=4)
 VALID_CSV = ",".join(CREDIT.example) + "\n" + ",".join(map(str, CREDIT.example.values())) + "\n"
 
 
-PLACES = st.integers(0, 100_000)  # of whatever length: a workbook holds the time, and is not always equally long
+PLACES = st.integers(0, 100_000)  # taken modulo the length: a workbook holds the time, so its length varies
 
 
 @st.composite
 def workbooks(draw: st.DrawFn) -> bytes:
-    """XLSX files: right ones, ones of odd cells, and ones with a byte changed or an entry left out."""
+    """XLSX files: valid ones, ones with odd cells, and ones with a byte changed or an entry left out."""
     workbook = Workbook()
     sheet = workbook.active
     assert sheet

@@ -96,7 +96,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What the remembered credentials are kept by."""
+    """The clock by which credentials are remembered."""
     clock = Clock()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     return clock
@@ -112,7 +112,7 @@ def changing_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def guarded(trained: Registry, changing_file: Path) -> APIFlask:
-    """The service for users alone."""
+    """The service for users only."""
     return create_app(Settings(model_registry=trained.location, auth_users_file=changing_file))
 
 
@@ -156,7 +156,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def ask(client: FlaskClient, header: str | None, address: str = "127.0.0.1", path: str = "/predict") -> Any:
-    """A request whose header is whatever it is: the client's own ways would not send all of them."""
+    """The answer to a request with any Authorization header, right or malformed."""
     environ = {"REMOTE_ADDR": address} | ({} if header is None else {"HTTP_AUTHORIZATION": header})
     return client.post(path, environ_overrides=environ, json={})
 
@@ -290,7 +290,7 @@ def test_an_unknown_user_costs_what_a_wrong_password_costs(
     hashes = Users(changing_file).read()
     client.post("/predict", auth=(NAME, WRONG))
     client.post("/predict", auth=("nobody", WRONG))
-    client.post("/predict", auth=("nobody", PASSWORD))  # which is that of the hash that it is compared with
+    client.post("/predict", auth=("nobody", PASSWORD))  # the password of the hash that it is compared with
     assert tried == [hashes["alice"]] * 3
 
 
@@ -480,7 +480,7 @@ def test_after_ten_failures_that_user_is_refused_from_that_network_before_anythi
     for user in ((NAME, WRONG), ALICE):
         assert_too_many(ask(client, basic(":".join(user)), "1.2.3.4"))
     assert len(tried) == 10
-    assert ask(client, None, "1.2.3.4").status_code == 401  # no attempt
+    assert ask(client, None, "1.2.3.4").status_code == 401  # not an attempt
     assert client.get("/health", environ_overrides={"REMOTE_ADDR": "1.2.3.4"}).status_code == 200
     assert ask(client, basic(":".join(ALICE)), "1.2.3.5").status_code == 422
 
@@ -494,7 +494,7 @@ def test_failures_of_one_user_refuse_no_other_behind_the_same_address(client: Fl
 
 def test_who_was_let_in_once_is_let_in_whatever_is_counted(client: FlaskClient, clock: Clock) -> None:
     assert ask(client, basic(":".join(ALICE)), "1.2.3.4").status_code == 422
-    clock.now += 3600  # remembered by the worker no longer
+    clock.now += 3600  # the worker no longer remembers them
     for _ in range(11):
         answer = ask(client, basic(f"{NAME}:{WRONG}"), "1.2.3.4")
     assert_too_many(answer)
@@ -740,7 +740,7 @@ def address(trained: Registry, users_file: Path, tmp_path_factory: pytest.TempPa
 
 
 def exchange(address: tuple[str, int], header: bytes) -> bytes:
-    """All that comes back for a request with a header line, and with a body that is not asked for."""
+    """Everything that comes back for a request with a header line, and with a body that will not be read."""
     body = b'{"age": 35}' * 100
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%sContent-Length: %d\r\n\r\n" % (
         header,
@@ -756,7 +756,7 @@ def exchange(address: tuple[str, int], header: bytes) -> bytes:
 
 def test_gunicorn_lets_users_in_and_nobody_else(address: tuple[str, int]) -> None:
     right = exchange(address, f"Authorization: {basic(':'.join(ALICE))}\r\n".encode())
-    assert right.startswith(b"HTTP/1.1 400 ")  # the body is no JSON
+    assert right.startswith(b"HTTP/1.1 400 ")  # the body is not JSON
     for header in (
         "",
         *(f"Authorization: {value}\r\n" for name, value in MALFORMED.items() if value and len(value) < 999),
@@ -772,7 +772,7 @@ def test_gunicorn_refuses_a_wrong_password(address: tuple[str, int]) -> None:
 
 
 def attempt(address: tuple[str, int], name: str, password: str) -> bytes:
-    """What a request with credentials is answered with."""
+    """The status of the answer to a request with credentials."""
     return exchange(address, f"Authorization: {basic(f'{name}:{password}')}\r\n".encode())[9:12]
 
 
@@ -792,7 +792,7 @@ def test_nobody_with_the_right_password_is_refused_while_others_guess_from_the_s
         address = str(parts.hostname), int(parts.port or 0)
         guesses = [pool.submit(attempt, address, NAME, f"{WRONG}{number}") for number in range(60)]
         right = [pool.submit(attempt, address, *user) for user in users * 3]
-        assert {one.result() for one in right} == {b"400"}  # their body is no JSON
+        assert {one.result() for one in right} == {b"400"}  # their bodies are not JSON
         assert sorted(guess.result() for guess in guesses) == [b"401"] * 10 + [b"429"] * 50
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies: read by one meaning, bounded before they are built."""
+"""JSON bodies: they have one meaning, and are bounded before they are built."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ except Exception as error:
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 260  # megabytes; 390 were empty objects
+    assert int(done.stdout) < 260  # megabytes; empty objects would take 390
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What of a request has arrived, and a socket that never blocks."""
+"""How much of a request has arrived, and a socket that never blocks."""
 
 import socket
 import threading

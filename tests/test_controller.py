@@ -63,7 +63,7 @@ def labelled(credit: UseCase) -> list[dict[str, Any]]:
 
 
 def assert_problem(answer: Any, status: int) -> Any:
-    """The answer is a problem of that status; its `errors`."""
+    """Assert that the answer is a problem with that status; return its `errors`."""
     assert answer.status_code == status, answer.text
     assert answer.content_type == "application/problem+json"
     assert answer.json["status"] == status
@@ -1138,7 +1138,7 @@ def test_a_service_that_stops_finishes_the_file_it_works_on_and_tells_the_others
 
 
 def hold_up_lists(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event]:
-    """Predictions of several records say that they have begun, and wait until they may go on."""
+    """Make predictions of several records release a semaphore when they begin, and wait for an event."""
     predict, begun, go_on = predictor.make_prediction, threading.Semaphore(0), threading.Event()
 
     def held_up(artifact: Artifact, records: list[Any], **options: Any) -> Any:

@@ -4,8 +4,8 @@ TABSERVE_URL says where the service is, TABSERVE_USER and TABSERVE_PASSWORD who 
 
     TABSERVE_URL=https://tabserve.example.com TABSERVE_USER=alice TABSERVE_PASSWORD=... pytest tests/test_deployed.py
 
-Without TABSERVE_URL a gunicorn of this project's own is started and asked. Models are those that the service has:
-nothing is assumed of them but that each use case has one.
+Without TABSERVE_URL, this project's own gunicorn is started and asked. The service's own models answer; the only
+assumption is that each use case has one.
 """
 
 import csv
@@ -34,7 +34,7 @@ NOBODY = ("", "")  # instead of the user
 
 
 class AsItIs(HTTPErrorProcessor):
-    """An answer is an answer, whatever its status: none is raised, and no redirection followed."""
+    """Takes every status as an answer: none is raised, and no redirect is followed."""
 
     def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         return response
@@ -139,7 +139,7 @@ def document(service: Service) -> Any:
 
 @pytest.fixture(scope="module")
 def needs_user(service: Service, document: Any) -> bool:
-    """Whether predictions are for users alone; then there must be one."""
+    """Whether predictions are for users only; then the tests need one."""
     is_needed = bool(document["paths"]["/output/{model_id}"]["post"].get("security"))
     if is_needed and not service.user:
         pytest.fail("Predictions of this service need a user: set TABSERVE_USER and TABSERVE_PASSWORD.")

@@ -40,6 +40,7 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
     tabserve.errors.UnsavedError,
     tabserve.errors.MissingExtraError,
+    tabserve.errors.NoEarlierChampionError,
 }
 EVERY_STATUS = [
     (BadRequestError("The body is not JSON."), 400),

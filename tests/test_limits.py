@@ -45,7 +45,7 @@ needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not inst
 
 @pytest.fixture
 def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["RedisServer"]:
-    """A Redis of one's own; a busy machine has time until it is taken for one that is away."""
+    """A Redis for one test; its timeout is long, so that on a busy machine it does not count as away."""
     monkeypatch.setitem(module.STORAGE_OPTIONS, "socket_timeout", 30)
     with RedisServer(tmp_path / "redis") as server:
         yield server
@@ -341,7 +341,7 @@ def test_a_worker_counts_so_many_clients_and_forgets_the_oldest(
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads that take turns as often as they can, so that they get in one another's way if that is possible."""
+    """Threads that take turns as often as possible, so that they get in one another's way if they can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -405,7 +405,7 @@ def test_a_storage_that_is_back_counts_again(
     monkeypatch.setattr(module, "STORAGE_RETRY", 0)
     assert added(counts, 3) == [1, 2, 3]
     assert caplog.text.count("cannot be reached") == 1
-    redis.start()  # as one that lost its memory
+    redis.start()  # its memory is lost
     assert added(counts, 3) == [1, 2, 3]
     redis.stop()
     assert added(counts, 1) == [4]
@@ -421,7 +421,7 @@ def attempts(counts: Counts) -> FailedAttempts:
 
 
 def wrong(attempts: FailedAttempts, user: str, network: str, number: int) -> int:
-    """How many of some attempts, all of which are wrong, are not refused."""
+    """How many of some wrong attempts are not refused."""
     checked = 0
     for _ in range(number):
         try:
@@ -466,7 +466,7 @@ class Workers:
 
     @contextmanager
     def only(self, worker: int) -> Iterator[None]:
-        """Let the other worker sleep."""
+        """Stop the other worker while the `with` block runs."""
         other = self.pids[1 - worker]
         os.kill(other, signal.SIGSTOP)
         try:
@@ -475,7 +475,7 @@ class Workers:
             os.kill(other, signal.SIGCONT)
 
     def statuses(self, number: int, user: tuple[str, str] = ALICE, path: str = "/predict") -> list[int]:
-        """What so many requests are answered with, one after another, on connections of their own."""
+        """The statuses of so many requests, one after another, each on a connection of its own."""
         token = b64encode(":".join(user).encode()).decode()
         statuses = []
         for _ in range(number):
@@ -558,7 +558,7 @@ def test_when_redis_goes_predictions_go_on_and_a_line_says_so(
     with two_workers(RATE_LIMIT_STORAGE=redis.url, AUTH_REQUIRED="true") as workers, workers.only(0):
         assert workers.statuses(3) == [422] * 3
         redis.stop()
-        assert workers.statuses(7) == [422] * 5 + [429] * 2  # counted anew, in memory
+        assert workers.statuses(7) == [422] * 5 + [429] * 2  # counted from zero, in memory
         assert workers.statuses(11, WRONG) == [401] * 10 + [429]
         with urllib.request.urlopen(f"{workers.server.url}/health", timeout=30) as answer:
             assert answer.status == 200

@@ -84,7 +84,7 @@ def examples(described: dict[str, Any]) -> dict[str, Any]:
 def requests(path: str, operation: dict[str, Any]) -> Iterator[Sent]:
     """Every request that an operation's examples make, as they stand.
 
-    To a body's example belongs the parameter's of the same name, else the first.
+    A body's example goes with the parameter's example of the same name, else with its first.
     """
     parameters = {parameter["name"]: (parameter, examples(parameter)) for parameter in operation.get("parameters", [])}
     body = operation.get("requestBody", {})

@@ -85,7 +85,7 @@ def html(client: FlaskClient) -> Parser:
 
 
 def shown_with(monkeypatch: pytest.MonkeyPatch, app: APIFlask, **changes: Any) -> str:
-    """The page when the bikes use case is declared otherwise."""
+    """The page when the bikes use case is declared differently."""
     bikes = all_use_cases()["bikes"]
     plain = bikes.algorithm("Lasso")  # which names no column
     use_case = replace(bikes, derived=(), algorithms=(plain,), baseline=plain, **changes)

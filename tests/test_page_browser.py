@@ -50,7 +50,7 @@ def api_answer(page: Page, server: Server, path: str, record: Any) -> dict[str, 
 
 
 def csv_file(use_case: UseCase, *changes: dict[str, Any]) -> FilePayload:
-    """A file with the example as often as there are changes to it."""
+    """A CSV file with a row for each change, made to the example."""
     rows = [{**use_case.example, **change} for change in changes]
     return {"name": "records.csv", "mimeType": "text/csv", "buffer": write_csv(list(rows[0]), rows).encode()}
 
@@ -67,7 +67,7 @@ def xlsx_file(use_case: UseCase, *changes: dict[str, Any]) -> FilePayload:
 
 
 def assert_accessible(page: Page) -> None:
-    """No serious fault by the rules of axe-core."""
+    """Assert that axe-core finds no serious fault."""
     found = Axe().run(page).response["violations"]
     serious = [
         (one["id"], [node["target"] for node in one["nodes"]])
@@ -125,7 +125,7 @@ def reasons_shown(answer: Locator) -> dict[str, list[str]]:
     return found
 
 
-# What is sent in place of the example; the second is paid back by anyone's judgement.
+# Sent in place of the example; anyone would expect the second to be paid back.
 DECISIONS: dict[int, dict[str, Any]] = {
     1: {},
     0: {"checking_balance": "unknown", "months_loan_duration": 6, "amount": 1000, "savings_balance": "> 1000 DM"},
@@ -429,7 +429,7 @@ def test_rows_at_fault_can_be_seen_wherever_they_stand(server: Server, page: Pag
 
 
 def test_a_row_has_the_number_that_the_service_gives_it(server: Server, page: Page, credit: UseCase) -> None:
-    """As in a file with blank lines; where the service tells none, none is made up."""
+    """A file with blank lines, for instance; when the service gives no numbers, none are made up."""
     place = opened(page, server)
     numbers = {"Row-Numbers": "3-4,7"}
     page.route(
@@ -633,7 +633,7 @@ def test_what_a_user_sent_and_got_goes_with_the_user(
     expect(place.locator(".table")).to_contain_text("87654")
     answers = place.get_by_role("link", name="Download the answers").get_attribute("href")
     page.evaluate("() => { window.revoked = []; URL.revokeObjectURL = (url) => revoked.push(url); }")
-    page.get_by_label("Use case").select_option("bikes")  # the answers of one that is not shown are kept no longer
+    page.get_by_label("Use case").select_option("bikes")  # the answers of a hidden use case are not kept
     bikes = page.locator('.use-case[data-name="bikes"]')
     if how == "by the button":
         page.get_by_role("button", name="Log out alice").click()

@@ -27,7 +27,7 @@ def test_the_documented_json_schema_accepts_what_the_encoder_accepts(name: str, 
     validator = jsonschema.Draft202012Validator(document)
 
     @settings(max_examples=150, deadline=None, database=None)
-    @given(records(features).filter(lambda record: "NaN" not in json.dumps(record)))  # NaN is no JSON
+    @given(records(features).filter(lambda record: "NaN" not in json.dumps(record)))  # NaN is not JSON
     def check(record: dict[str, Any]) -> None:
         assert validator.is_valid(record) == encoder_accepts(features, record)
 

@@ -1,4 +1,4 @@
-"""The pool: so many threads work at a time, and those that only wait do not count."""
+"""The pool: a fixed number of threads work at a time, and those that only wait do not count."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 
 
 class Work:
-    """What threads do; how many did it at most at a time."""
+    """Work for threads; `most` is how many did it at a time, at most."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -52,7 +52,7 @@ def test_work_is_done_and_what_it_raises_is_raised() -> None:
     assert results([pool.submit(pow, 2, number) for number in range(50)]) == [2**number for number in range(50)]
     with pytest.raises(ZeroDivisionError):
         pool.submit(divmod, 1, 0).result(60)
-    with pytest.raises(SystemExit):  # what ends a process ends no thread of it
+    with pytest.raises(SystemExit):  # which ends no thread of the pool
         pool.submit(exit, 1).result(60)
     assert results([pool.submit(pow, 2, 3) for _ in range(4)]) == [8] * 4
 

@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 
 
 class Work:
-    """Pieces of work that take their turn, each as long as it is told."""
+    """Pieces of work that take their turn, each until it is told to end."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.turn, self.pool = Turn(), pool

@@ -303,7 +303,7 @@ def is_closed(client: socket.socket) -> bool:
 
 
 def assert_it_answers(server: Server, record: dict[str, Any], within: float = 10) -> None:
-    """Several times, each within a time that is generous, and short compared with those that a held thread waits."""
+    """Assert it several times. The time allowed is generous, but short compared with the waits of a held thread."""
     for method, path, body in [("GET", "/ready", None), ("POST", "/output/credit", json.dumps(record))] * 3:
         with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=within)) as client:
             client.request(method, path, body)
@@ -326,7 +326,7 @@ def started(folder: Path, trained: Registry, **constants: float) -> running_serv
 
 @pytest.fixture(scope="module")
 def patient(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of one worker, which may be ill-treated."""
+    """A server of one worker, for tests that mistreat it."""
     with started(tmp_path_factory.mktemp("patient"), trained) as running:
         yield running
 
@@ -350,14 +350,14 @@ def test_who_has_just_come_is_not_closed_to_make_room_for_the_next(trained: Regi
 
 @pytest.fixture(scope="module")
 def hasty(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that lets those go soon that send slowly."""
+    """A server that soon drops clients that send slowly."""
     with started(tmp_path_factory.mktemp("hasty"), trained, READ_TIMEOUT=1, BODY_TIME=1) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def brisk(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that lets those go soon that read slowly."""
+    """A server that soon drops clients that read slowly."""
     with started(tmp_path_factory.mktemp("brisk"), trained, ANSWER_TIME=3) as running:
         yield running
 

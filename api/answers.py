@@ -1,4 +1,4 @@
-"""What is answered: JSON, or the table that was sent with the answer's columns."""
+"""Writes answers: as JSON, or as the table that was sent with the answer's columns."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tabserve.predictor import TablePrediction
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.writer import csv_pieces
 
-ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: where its records stand in the file
+ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: which rows of the file its records are
 LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
 
 
@@ -34,7 +34,7 @@ def table_as_json(answer: TablePrediction) -> Response:
 
 
 def table_as_csv(answer: TablePrediction) -> Response:
-    """Answer with the table, the answer's columns and what is wrong with rows at fault, a piece at a time."""
+    """Answer with the table, the answer's columns and what is wrong with invalid rows, a piece at a time."""
     headers = {ROW_NUMBERS: row_ranges(answer.table.rows)}
     return Response(csv_pieces(answer.columns()), headers=headers, content_type="text/csv; charset=utf-8")
 
@@ -51,7 +51,7 @@ def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]
 
 
 def row_ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as ranges, such as `2-40,42`; of very many ranges, the first."""
+    """Ascending numbers as ranges, such as `2-40,42`; of very many ranges, only the first."""
     text = ""
     for _, run in itertools.groupby(enumerate(numbers), lambda place: place[1] - place[0]):
         whole = [number for _, number in run]

@@ -1,7 +1,7 @@
-"""What the OpenAPI document says beyond what the routes' decorators know.
+"""Completes the OpenAPI document that APIFlask writes from the routes' decorators.
 
-Bodies and queries of the prediction routes, which read them themselves, since APIFlask's own parsing costs more than a
-prediction; examples; and the answers of what stands before the routes: authentication and rate limits.
+It adds the bodies and queries of the prediction routes, which parse them themselves, since APIFlask's parsing costs
+more than a prediction; examples; and the answers of authentication and rate limits.
 """
 
 import re
@@ -19,24 +19,24 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.settings import Settings
 
 DESCRIPTION = """\
-Predictions from models that were trained on tables.
+Predictions from models trained on tables.
 
-Every error is a problem as of RFC 9457. A path that is not described here is answered with 404, another method with
-405 and `Allow`. A trailing slash never matters.
+Every error is an RFC 9457 problem. A path that is not described here is answered with 404, another method with 405 and
+`Allow`. A trailing slash makes no difference.
 """
-NEVER_PARTIAL = ("/explain/{model_id}",)  # bodies whose records are all answered, or none
+NEVER_PARTIAL = ("/explain/{model_id}",)  # all records of a body are answered, or none
 FILE_TYPES = "text/csv, application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 _PARTIAL = {
     "name": "partial",
     "in": "query",
     "schema": {"type": "boolean", "default": False},
-    "description": "Answer the good rows of a list when others are at fault",
+    "description": "Answer the valid rows of a list even if others are invalid",
 }
 
 
 def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, dict[str, Any]]) -> None:
-    """Set what APIFlask should write by itself, and complete its document when it is asked for.
+    """Set what APIFlask writes by itself, and complete its document when it is requested.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
     settings : Settings
         Default use case and limits.
     path_parameters : mapping
-        What paths take beside a `model_id`, by name.
+        Path parameters other than `model_id`, by name.
     """
     app.config["OPENAPI_VERSION"] = "3.1.1"
     app.config["DESCRIPTION"] = DESCRIPTION
-    app.config["AUTO_404_RESPONSE"] = False  # the routes name their errors, which are problems and not APIFlask's own
+    app.config["AUTO_404_RESPONSE"] = False  # the routes declare their errors, which are problems
     app.config["AUTO_VALIDATION_ERROR_RESPONSE"] = False
     app.config["AUTO_AUTH_ERROR_RESPONSE"] = False
     app.config["AUTO_SERVERS"] = False
@@ -67,9 +67,7 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
             if path not in NEVER_PARTIAL:
                 operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
         uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
-        table = (
-            f"The table with the answer's columns; the header `{ROW_NUMBERS}` says where its records stand in the file"
-        )
+        table = f"The table with the answer's columns; the header `{ROW_NUMBERS}` says which rows of the file these are"
         uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
         described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), **path_parameters}
         counted = _paths(app, limits.count_request) if settings.rate_limit else set()
@@ -84,20 +82,20 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
                     if parameter["in"] == "path":
                         parameter |= described[parameter["name"]]
                     if shown := parameter["schema"].pop("examples", None):
-                        parameter["example"] = shown[0]  # Swagger UI looks for a parameter's example here alone
+                        parameter["example"] = shown[0]  # where Swagger UI looks for it
                 answers = {**_refusals(operation, path in counted), **operation["responses"]}
                 operation["responses"] = dict(sorted(answers.items()))
         return spec
 
 
 def _default_first(default: str) -> dict[str, UseCase]:
-    """The use cases; as the first, the one whose examples are shown first."""
+    """The use cases, the default one first, so that its examples are shown first."""
     use_cases = all_use_cases()
     return {default: use_cases[default], **use_cases}
 
 
 def _record_schemas(use_cases: dict[str, UseCase]) -> dict[str, Any]:
-    """Each use case's record, and the one that may hold its outcome."""
+    """Each use case's record, without and with its outcome."""
     plain = {_record_name(name): record_json_schema(use_case) for name, use_case in use_cases.items()}
     labelled = {
         f"Labelled{_record_name(name)}": record_json_schema(use_case, labelled=True)
@@ -151,14 +149,14 @@ def _upload(use_cases: dict[str, UseCase]) -> dict[str, Any]:
             "fileupload": {
                 "type": "string",
                 "contentMediaType": "application/octet-stream",
-                "description": f"CSV (UTF-8) or XLSX, named so, a column for each feature; {columns}",
+                "description": f"A .csv (UTF-8) or .xlsx file with a column for each feature; {columns}",
             }
         },
     }
 
 
 def _model_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
-    """What the parameter `model_id` takes; its examples have the names of the bodies' that go with them."""
+    """The parameter `model_id`; each example has the name of the body's example that goes with it."""
     names = "|".join([*use_cases, "latest", "champion", MODEL_ID_PATTERN])
     return {
         "description": "A model_id, `latest`, `champion`, or the name of a use case",
@@ -186,12 +184,12 @@ def _paths(app: APIFlask, *checks: Callable[[], Any]) -> set[str]:
 
 
 def _refusals(operation: dict[str, Any], is_counted: bool) -> dict[str, Any]:
-    """What an operation answers before its view is asked."""
+    """What may be answered before the view is called."""
     needs_user = bool(operation.get("security"))
     refusals = {}
     if needs_user:
-        refusals["401"] = _problem("Wrong or no credentials", {"WWW-Authenticate": {"type": "string"}})
-        refusals["503"] = _problem("The users file cannot be used, or too many passwords wait to be checked")
+        refusals["401"] = _problem("Wrong or missing credentials", {"WWW-Authenticate": {"type": "string"}})
+        refusals["503"] = _problem("The users file cannot be used, or too many passwords are waiting to be checked")
     if needs_user or is_counted:  # attempts at passwords are always counted
         refusals["429"] = _problem("Too many requests", {"Retry-After": {"type": "integer", "minimum": 1}})
     return refusals

@@ -19,7 +19,7 @@ from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
 
 FILES = ("page.css", "page.js", "icon.svg")
-MOST_MODELS = 10  # of a use case, the newest: the page shall stay small
+MOST_MODELS = 10  # the newest of a use case: the page must stay small
 
 blueprint = Blueprint("page", __name__)
 blueprint.after_request(protect)
@@ -27,7 +27,7 @@ blueprint.after_request(protect)
 
 @dataclass(frozen=True)
 class Control:
-    """How a feature is asked for in a form: by a select when it has options, else by a field for a number or a text."""
+    """How a form asks for a feature: with a select if it has options, else with a field for a number or a text."""
 
     feature: Feature
     options: list[Any] | None
@@ -53,7 +53,7 @@ class Control:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the page tells of a model."""
+    """What the page says about a model."""
 
     model_id: str
     algorithm: str
@@ -72,19 +72,19 @@ class Form:
     Parameters
     ----------
     use_case : UseCase
-        What is shown.
+        The use case.
     controls : list of Control
         One for each feature.
     labels : dict
-        What each column is called, the derived ones among them.
+        The title of each column, derived ones included.
     example_csv : str
-        A file that can be uploaded.
+        An example of a file to upload.
     outcomes : tuple of str
         What the classes are called, in the order of their codes; empty when a number is predicted.
     models : list of ModelCard
-        The newest, the champion being the first.
+        The newest models, the champion first.
     problems : list of str
-        Why there are no models, or not all of them.
+        Why models are missing.
     """
 
     use_case: UseCase
@@ -98,7 +98,7 @@ class Form:
 
 @blueprint.get("/")
 def page() -> Response:
-    """Show the use cases: a form, what a model answers to it, and the models."""
+    """Show the use cases, each with a form, the answer to it, and the models."""
     settings = current.settings()
     use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings.default_use_case)
     forms = [_form(use_case, current.predictor().registry) for use_case in use_cases]
@@ -127,7 +127,7 @@ def _form(use_case: UseCase, registry: Registry) -> Form:
 
 
 def _models(use_case: UseCase, registry: Registry) -> tuple[list[ModelCard], list[str]]:
-    """The newest models of a use case by their manifests, no model being loaded; and what is wrong with others."""
+    """The newest models of a use case, and what is wrong with others; manifests are read, no model is loaded."""
     try:
         model_ids = registry.list(use_case.name)[:MOST_MODELS]
         champion = registry.champion(use_case.name)

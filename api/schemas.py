@@ -1,4 +1,4 @@
-"""marshmallow schemas of what the service takes and answers; those of queries are built from features."""
+"""marshmallow schemas of requests and answers; those of queries are built from features."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -15,11 +15,11 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.registry.model_id import MODEL_ID
 from tabserve.tasks.base import AnswerPart, Task
 
-MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema knows no named groups
+MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema has no named groups
 
 
 class QueryField(Field[Any]):
-    """The field of a feature in a query, where every value is a text: the feature itself says what is wrong with it."""
+    """A feature's field in a query, where every value is a text; the feature itself checks it."""
 
     def __init__(self, feature: Feature, example: Any) -> None:
         optional = {"default": feature.default, "examples": [example]}
@@ -40,7 +40,7 @@ class QueryField(Field[Any]):
 
 
 class QuerySchema(Schema):
-    """A query; what is given twice is not taken once."""
+    """A query; a parameter that is given twice is refused."""
 
     @pre_load
     def refuse_repetitions(self, data: Any, **kwargs: Any) -> Any:
@@ -85,7 +85,7 @@ class AnswerSchema(Schema):
     """An answer with exactly these fields."""
 
     class Meta:
-        """Where the OpenAPI document gets its `additionalProperties: false` from."""
+        """Makes the OpenAPI document say `additionalProperties: false`."""
 
         unknown = RAISE
 
@@ -97,7 +97,7 @@ class HealthSchema(AnswerSchema):
 
 
 class ReadySchema(AnswerSchema):
-    """At least one of the use cases that were asked for can be answered."""
+    """At least one of the requested use cases has a model that answers."""
 
     status = String(required=True, validate=Equal("ready"))
     models = Dict(
@@ -118,14 +118,13 @@ class ReadySchema(AnswerSchema):
         values=String(),
         required=True,
         metadata={
-            "description": "Why the model that should answer does not while another one does, by use case; empty when "
-            "all is well"
+            "description": "Why another model answers than the one that should, by use case; empty when all is well"
         },
     )
     registry = String(
         required=True,
         validate=OneOf(["ok", "away"]),
-        metadata={"description": "away: it cannot be reached; what was read from it before answers"},
+        metadata={"description": "away: it cannot be reached; the models that were read before answer"},
     )
 
 
@@ -137,7 +136,7 @@ class VersionSchema(AnswerSchema):
 
 
 class ModelsSchema(AnswerSchema):
-    """The models there are, newest first."""
+    """The models, newest first."""
 
     models = List(ModelIdField(), required=True)
 
@@ -184,7 +183,7 @@ class ModelSchema(AnswerSchema):
         keys=String(),
         values=Dict(keys=String(), values=Dict(keys=String(), values=Float())),
         required=True,
-        metadata={"description": "The metrics of all algorithms of the same training, the baseline among them"},
+        metadata={"description": "The metrics of all algorithms of the same training, the baseline included"},
     )
     baseline_difference = Dict(
         keys=String(),
@@ -198,14 +197,14 @@ class ModelSchema(AnswerSchema):
     groups = Dict(
         required=True,
         metadata={
-            "description": "How groups of people are treated, by feature. Groups that would tell of fewer than 20 rows "
+            "description": "How groups of people are treated, by feature. Groups that would reveal fewer than 20 rows "
             "are left out and counted in `withheld`; ratio and difference are null then"
         },
     )
     protected = Dict(
         required=True,
         allow_none=True,
-        metadata={"description": "The main metric with and without the protected columns, and whether they are out"},
+        metadata={"description": "The main metric with and without the protected columns; whether they are excluded"},
     )
     intervals = Dict(
         keys=String(),
@@ -215,22 +214,22 @@ class ModelSchema(AnswerSchema):
     )
     threshold = Float(required=True, allow_none=True)
     threshold_choice = String(
-        required=True, allow_none=True, metadata={"description": "Which of the thresholds it is, by how it was chosen"}
+        required=True, allow_none=True, metadata={"description": "How the threshold was chosen: a name in `thresholds`"}
     )
-    thresholds = Dict(required=True, metadata={"description": "Thresholds considered, and what each leads to"})
+    thresholds = Dict(required=True, metadata={"description": "The thresholds considered, and what each leads to"})
     gates = List(Nested(GateSchema), required=True)
     features = List(Dict(), required=True)
     target = Dict(required=True)
 
 
 class RowErrorsSchema(AnswerSchema):
-    """What is wrong with the first of a list's rows at fault, and how many rows are."""
+    """What is wrong with the first invalid rows of a list, and how many rows are invalid."""
 
     rows = Dict(
         keys=String(),
         values=Dict(keys=String(), values=List(String())),
         required=True,
-        metadata={"description": "What is wrong, by the row's number and by field; files count as spreadsheets do"},
+        metadata={"description": "What is wrong, by row and by field; a file's rows are numbered as in a spreadsheet"},
     )
     count = Integer(required=True, validate=Range(min=1))
 
@@ -246,7 +245,7 @@ class TaskField(Field[Any]):
 
 
 def answer_columns(tasks: Collection[Task]) -> dict[str, Any]:
-    """The columns of the tasks' answers: lists with a value for each record, null for one at fault."""
+    """The columns of the tasks' answers: lists with a value for each record, null for an invalid one."""
     by_name = _by_name((task, part) for task in tasks for part in task.answer_parts)
     null = {"type": "null"}
     return {
@@ -255,7 +254,7 @@ def answer_columns(tasks: Collection[Task]) -> dict[str, Any]:
                 "type": "array",
                 "items": {"anyOf": [*_different(parts), null]},
                 "minItems": 1,
-                "description": f"For each record {_in_words(parts)}; null for one at fault",
+                "description": f"For each record {_in_words(parts)}; null for an invalid one",
             },
             required=len({task.kind for task, _ in parts}) == len({task.kind for task in tasks}),
         )
@@ -313,7 +312,7 @@ class PredictionSchema(AnswerSchema):
         RowErrorsSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "With `partial=true`: what is wrong with which rows"},
+        metadata={"description": "With `partial=true`: what is wrong with the invalid rows"},
     )
 
 
@@ -332,7 +331,7 @@ class ReasonSchema(AnswerSchema):
     feature = String(required=True, metadata={"description": "A feature or a column derived from features"})
     reason = String(required=True, metadata={"description": "What the record says, in words"})
     contribution = Float(
-        required=True, metadata={"description": "What the column added to the raw score; negative: it lowered it"}
+        required=True, metadata={"description": "What the column added to the raw score; negative if it lowered it"}
     )
     protected = Boolean(
         required=True, metadata={"description": "Whether it comes from a feature that people must not be judged by"}
@@ -344,10 +343,10 @@ class ExplanationSchema(AnswerSchema):
 
     result = answer_result(TASKS)
     score = Float(
-        required=True, metadata={"description": "The value or probability that is predicted; of a label, its own"}
+        required=True, metadata={"description": "The predicted value or probability; for a label, the label's own"}
     )
     raw_score = Float(required=True, metadata={"description": "The sum of base value and contributions"})
-    base_value = Float(required=True, metadata={"description": "What is the same for all records"})
+    base_value = Float(required=True, metadata={"description": "The part of the raw score that all records share"})
     contributions = Dict(
         keys=String(), values=Float(), required=True, metadata={"description": "What each column added, by name"}
     )
@@ -356,15 +355,15 @@ class ExplanationSchema(AnswerSchema):
         required=True,
         validate=Length(max=4),
         metadata={
-            "description": "Columns that speak for the result, most first: that raised the probability for a 1 and "
-            "lowered it for a 0; of a label, that raised its raw score; of a regression, that raised the value"
+            "description": "Columns that speak for the result, strongest first: for a 1 they raised the probability, "
+            "for a 0 they lowered it, for a label they raised its raw score, for a regression they raised the value"
         },
     )
     counter_reasons = List(
         Nested(ReasonSchema),
         required=True,
         validate=Length(max=4),
-        metadata={"description": "Columns that speak against it, most first"},
+        metadata={"description": "Columns that speak against it, strongest first"},
     )
 
 

@@ -354,7 +354,7 @@ def test_a_file_is_answered_row_by_row_and_the_answers_can_be_downloaded(
 ) -> None:
     place = opened(page, server)
     place.get_by_label("Choose a CSV or XLSX file").set_input_files([as_file(credit, {}, {"age": 7}, {"age": 60})])
-    expect(place.locator(".upload-status")).to_have_text(re.compile(r"^records\.\w+: 3 rows; 1 at fault\.$"))
+    expect(place.locator(".upload-status")).to_have_text(re.compile(r"^records\.\w+: 3 rows; 1 invalid\.$"))
     expect(place.locator(".progress")).to_be_hidden()
     table = place.get_by_role("region", name="Answers")
     assert table.locator("thead th").all_inner_texts()[:4] == ["Row", "result", "probability", "errors"]
@@ -391,7 +391,7 @@ def test_a_file_can_be_dropped_and_its_rows_are_gone_through_page_by_page(
     )
     for event in ("dragover", "drop"):
         place.locator(".drop").dispatch_event(event, {"dataTransfer": data})
-    expect(place.locator(".upload-status")).to_have_text("hours.csv: 1,200 rows; none at fault.")
+    expect(place.locator(".upload-status")).to_have_text("hours.csv: 1,200 rows; none invalid.")
     rows = place.locator(".table tbody tr")
     back, following = (place.get_by_role("button", name=name) for name in ("Previous", "Next"))
     expect(rows).to_have_count(50)
@@ -412,8 +412,8 @@ def test_rows_at_fault_can_be_seen_wherever_they_stand(server: Server, page: Pag
     at_fault = [3, *range(60, 120), 199]
     changes: list[dict[str, Any]] = [{"age": 7} if row in at_fault else {} for row in range(2, 202)]
     place.locator(".upload").set_input_files([csv_file(credit, *changes)])
-    expect(place.locator(".upload-status")).to_have_text("records.csv: 200 rows; 62 at fault.")
-    place.get_by_label("Show").select_option("Rows at fault (62)")
+    expect(place.locator(".upload-status")).to_have_text("records.csv: 200 rows; 62 invalid.")
+    place.get_by_label("Show").select_option("Invalid rows (62)")
     rows = place.locator(".table tbody tr")
     expect(rows).to_have_count(50)
     seen = rows.all_inner_texts()
@@ -449,7 +449,7 @@ def test_faults_by_row_are_listed_with_the_row_as_the_service_counts_it(
 ) -> None:
     refusals.add(422)
     errors = {"rows": {"2": {"age": [TOO_YOUNG]}, "7": {"job": ["A.", "B."]}}, "count": 3}
-    problem = {"status": 422, "detail": "Some rows are at fault.", "errors": errors}
+    problem = {"status": 422, "detail": "Some rows are invalid.", "errors": errors}
     page.route("**/outputs_upload/*", lambda route: route.fulfill(status=422, json=problem))
     place = opened(page, server)
     place.locator(".upload").set_input_files([csv_file(credit, {})])
@@ -464,7 +464,7 @@ def test_the_example_file_is_one_that_can_be_uploaded(server: Server, page: Page
     assert download.value.suggested_filename == "credit-example.csv"
     download.value.save_as(tmp_path / "example.csv")
     place.locator(".upload").set_input_files(tmp_path / "example.csv")
-    expect(place.locator(".upload-status")).to_contain_text("1 row; none at fault")
+    expect(place.locator(".upload-status")).to_contain_text("1 row; none invalid")
 
 
 def test_a_file_that_does_not_fit_is_refused_with_the_reason(server: Server, page: Page, refusals: set[int]) -> None:
@@ -513,7 +513,7 @@ def test_an_upload_is_first_sent_and_then_worked_on(trained: Registry, page: Pag
         assert bar.get_attribute("value") is None  # neither full nor of any length
         assert_accessible(page)
         slow.answer.set()
-        expect(status).to_have_text("large.csv: 1 row; none at fault.")
+        expect(status).to_have_text("large.csv: 1 row; none invalid.")
         expect(place.locator(".progress")).to_be_hidden()
 
 
@@ -575,7 +575,7 @@ def test_a_login_is_asked_for_and_only_the_right_one_gets_an_answer(
     asked = browser_dialogs(page)
     answer = predict(place)
     dialog = log_in(page, ALICE[0], "wrong horse")
-    expect(dialog.get_by_role("alert")).to_have_text("Name or password is wrong.")
+    expect(dialog.get_by_role("alert")).to_have_text("Wrong name or password.")
     assert_accessible(page)
     expect(log_in(page, *ALICE)).to_be_hidden()
     expect(answer.locator(".decision")).to_be_visible()
@@ -720,7 +720,7 @@ def test_the_keyboard_is_enough(server: Server, page: Page, bikes: UseCase) -> N
         return identifier
 
     keyboard.press("Tab")
-    assert focused() == "Skip to the content"
+    assert focused() == "Skip to content"
     keyboard.press("Tab")
     assert focused() == "use-case"
     keyboard.type("Bike")

@@ -2,7 +2,7 @@
 
 const place = document.getElementById("swagger-ui");
 const openapi = new URL(place.dataset.document, location.href);
-const root = new URL(".", openapi).href.slice(0, -1); // where a proxy mounts the service
+const root = new URL(".", openapi).href.slice(0, -1); // where a proxy has mounted the service
 
 SwaggerUIBundle({
   domNode: place,

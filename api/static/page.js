@@ -6,9 +6,9 @@ const ROUNDING = 1e-9; // the share of all contributions below which one may be 
 
 const needsLogin = document.body.dataset.login === "true";
 const mostBytes = Number(document.body.dataset.mostBytes);
-let authorization = null; // the header of the user who is logged in; it stands here alone and is gone with the page
+let authorization = null; // the header of the user who is logged in; kept only here, and gone with the page
 let user = ""; // whose records and answers the page holds
-let visit = new AbortController(); // that user's: what is still being asked is given up when it ends
+let visit = new AbortController(); // of that user; requests under way are aborted when it ends
 
 // small helpers
 
@@ -54,7 +54,7 @@ class Problem extends Error {
   }
 }
 
-/** The problem in an answer, which may also come from something in front of the service and be no JSON. */
+/** The problem in an answer. Something in front of the service may have sent it, and not as JSON. */
 function problemOf(status, text) {
   try {
     return new Problem(status, JSON.parse(text));
@@ -63,9 +63,9 @@ function problemOf(status, text) {
   }
 }
 
-/** Send a request with these credentials; what is answered, as JSON. */
+/** Send a request with these credentials; return the answer's JSON. */
 async function send(path, record, credentials) {
-  const init = { credentials: "omit", signal: visit.signal }; // or the browser would answer a 401 with a dialog of its own
+  const init = { credentials: "omit", signal: visit.signal }; // otherwise the browser answers a 401 with a dialog of its own
   init.headers = credentials ? { Authorization: credentials } : {};
   if (record) {
     init.method = "POST";
@@ -85,11 +85,11 @@ async function send(path, record, credentials) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Problem(0, { detail: "The answer is not the service's, or not all of it." });
+    throw new Problem(0, { detail: "The answer is incomplete, or did not come from the service." });
   }
 }
 
-/** Send a request as the user; a login is asked for when there is none, or when it does not count any more. */
+/** Send a request as the user; ask for a login when there is none, or it is no longer valid. */
 async function ask(path, record) {
   if (needsLogin && !authorization) {
     await logIn();
@@ -109,7 +109,7 @@ async function ask(path, record) {
   }
 }
 
-/** Predict the example of the use case that is shown, to see whether the user may. */
+/** Predict the example of the use case that is shown, to see whether the user is let in. */
 function askExample(how, ...credentials) {
   const { name, example } = shownUseCase().dataset;
   return how(`output/${name}`, JSON.parse(example), ...credentials);
@@ -117,7 +117,7 @@ function askExample(how, ...credentials) {
 
 /** Upload a file and get the table with the answers, as CSV, and where its rows stand in the file.
  *
- * By XMLHttpRequest, since fetch tells no progress. onProgress is told the share that is sent, onSent when all is and the service has begun to work.
+ * By XMLHttpRequest, since fetch reports no progress. onProgress gets the share that is sent; onSent is called when all is sent and the service begins to work.
  */
 function upload(path, file, onProgress, onSent) {
   return new Promise((resolve, reject) => {
@@ -153,7 +153,7 @@ function basic(name, password) {
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
-/** Ask for name and password until they are right, which a prediction of the example tells. */
+/** Ask for name and password until a prediction of the example shows that they are right. */
 function logIn() {
   const form = dialog.querySelector("form");
   const [name, password] = form.querySelectorAll("input");
@@ -167,7 +167,7 @@ function logIn() {
       try {
         await askExample(send, credentials);
       } catch (problem) {
-        loginError.textContent = problem.status === 401 ? "Name or password is wrong." : problem.message;
+        loginError.textContent = problem.status === 401 ? "Wrong name or password." : problem.message;
         password.select();
         return;
       }
@@ -190,7 +190,7 @@ function logIn() {
         return;
       }
       if (user) {
-        logOut(); // whose password does not count any more
+        logOut(); // whose password is no longer valid
       }
       reject(new Problem(401, { detail: "Only users get an answer: log in first." }));
     };
@@ -198,7 +198,7 @@ function logIn() {
   });
 }
 
-/** Forget the user, and all that the user sent and got. */
+/** Forget the user, and everything that the user sent and got. */
 function logOut() {
   authorization = null;
   user = "";
@@ -216,12 +216,12 @@ loginButton.onclick = () => (authorization ? logOut() : logIn().catch(() => {}))
 
 // the form
 
-/** The record in a form, as JSON takes it: what is left empty is left out. */
+/** The record in a form, as JSON takes it, without empty fields. */
 function recordIn(form) {
   const record = {};
   for (const control of form.querySelectorAll("[name]")) {
     if (control.validity.badInput) {
-      record[control.name] = "no number"; // the browser does not tell what was typed; the service names the field
+      record[control.name] = "no number"; // the browser hides what was typed; the service will name the field
     } else if (control.value !== "") {
       record[control.name] = control.type === "number" ? Number(control.value) : control.value;
     }
@@ -234,7 +234,7 @@ function showError(control, message) {
   message ? control.setAttribute("aria-invalid", "true") : control.removeAttribute("aria-invalid");
 }
 
-/** Show what is wrong beside the controls, and go to the first of them; what belongs to none is returned. */
+/** Show errors beside their controls, and go to the first; return the errors that belong to no control. */
 function showErrors(form, errors) {
   const others = { ...errors };
   let first = null;
@@ -250,7 +250,7 @@ function showErrors(form, errors) {
   return others;
 }
 
-/** What is at fault, line by line: by field or, in a file, by row and field. */
+/** What is wrong, line by line: by field or, in a file, by row and field. */
 function faultLines(errors) {
   const lines = (fields, row = "") =>
     Object.entries(fields).map(([name, messages]) => `${row}${name}: ${messages.join(" ")}`);
@@ -263,7 +263,7 @@ function faultLines(errors) {
   return others > 0 ? [...named, `${figure(others)} more ${others === 1 ? "row" : "rows"}.`] : named;
 }
 
-/** Say what went wrong, and list what is at fault. */
+/** Say what went wrong, and list the errors. */
 function showAlert(place, problem, errors = problem.errors) {
   const items = faultLines(errors).map((line) => make("li", {}, line));
   place.replaceChildren(make("p", {}, problem.message), ...(items.length ? [make("ul", {}, ...items)] : []));
@@ -390,7 +390,7 @@ function reasonList(heading, kind, reasons) {
   return [make("h4", {}, heading), list];
 }
 
-/** What raised and what lowered the prediction, that which speaks for the result first. */
+/** What raised and what lowered the prediction; what speaks for the result comes first. */
 function reasonLists({ result, reasons, counter_reasons }, sides) {
   const [first, second] = result === 0 && sides.isDecision ? ["down", "up"] : ["up", "down"];
   return [
@@ -399,7 +399,7 @@ function reasonLists({ result, reasons, counter_reasons }, sides) {
   ];
 }
 
-/** What it means that a column raised or lowered the prediction behind a result, for each kind of task. */
+/** What it means, for each kind of task, that a column raised or lowered the prediction. */
 const SIDES = {
   binary(outcomes) {
     const [down, up] = outcomes.map((outcome) => side("for", "towards", outcome));
@@ -456,7 +456,7 @@ function parseCsv(text) {
   return rows;
 }
 
-/** The numbers in ranges such as 2-40,42; none when something in front of the service has dropped them. */
+/** The numbers in ranges such as 2-40,42; none when something in front of the service has dropped the header. */
 function numbersIn(ranges) {
   return (ranges ? ranges.split(",") : []).flatMap((range) => {
     const [first, last = first] = range.split("-").map(Number);
@@ -480,10 +480,10 @@ function answerTable(header, rows, answers, texts) {
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers" }, table);
 }
 
-/** A part of the rows at a time, with buttons to go through them, and a choice when some are at fault. */
+/** A page of the rows at a time, with buttons to go through them, and a choice when some are invalid. */
 function pagedTable(rows, faulty, draw) {
-  const [all, atFault] = [`All rows (${figure(rows.length)})`, `Rows at fault (${figure(faulty.length)})`];
-  const choice = make("select", {}, ...[all, atFault].map((text) => make("option", {}, text)));
+  const choices = [`All rows (${figure(rows.length)})`, `Invalid rows (${figure(faulty.length)})`];
+  const choice = make("select", {}, ...choices.map((text) => make("option", {}, text)));
   const [back, next] = ["Previous", "Next"].map((text) => make("button", { type: "button", class: "plain" }, text));
   const where = make("span", { role: "status" });
   const table = make("div", { class: "part" });
@@ -530,8 +530,8 @@ function setUp(place) {
   const progress = place.querySelector(".progress");
   const status = place.querySelector(".upload-status");
   const table = place.querySelector(".table");
-  let question = 0; // the number of the newest one: what an older one brings is not shown any more
-  let files = 0; // the same of files
+  let question = 0; // the number of the newest one; answers to older ones are not shown
+  let files = 0; // the same for files
   let answersUrl = ""; // what the link to the answers of a file points to
 
   function clearAnswer() {
@@ -626,7 +626,7 @@ function setUp(place) {
         await askExample(ask); // a 401 to the upload itself would make the browser show a dialog of its own
       }
       if (sent !== files) {
-        return; // another file has been chosen, or another user has come
+        return; // another file has been chosen, or the user has changed
       }
       progress.hidden = false;
       status.textContent = `Sending ${file.name} ...`;
@@ -644,12 +644,12 @@ function setUp(place) {
     const [header = [], ...lines] = parseCsv(answers);
     const result = header.lastIndexOf("result");
     if (result < 0) {
-      throw new Problem(0, { detail: "The answer is not the service's, or not all of it." });
+      throw new Problem(0, { detail: "The answer is incomplete, or did not come from the service." });
     }
     const rows = lines.map((cells, at) => ({ number: numbers[at] ?? "", cells }));
     const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
-    status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} at fault.`;
+    status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} invalid.`;
     answersUrl = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
     const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
     link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
@@ -688,7 +688,7 @@ function setUp(place) {
     });
   }
 
-  /** Clear what one user sent and got before another comes. */
+  /** Clear what a user sent and got, before another user comes. */
   return function forget() {
     form.reset(); // which clears the answer, too
     clearFile();
@@ -712,6 +712,6 @@ function show() {
 
 const forgetters = useCases.map(setUp);
 useCase.addEventListener("change", show);
-// the browser would show a page that was left as it was, to whoever goes back to it
+// otherwise the browser would show the page as it was left to anyone who goes back to it
 window.addEventListener("pagehide", (event) => event.persisted && authorization && logOut());
 show(); // a browser may have kept the choice of the last visit

@@ -9,7 +9,7 @@ from tabserve.errors import NothingToPredictError
 from tabserve.registry.artifact import Artifact
 
 MOST_REASONS = 4
-ROUNDING = 1e-9  # the share of all that was added up below which a contribution may be rounding alone
+ROUNDING = 1e-9  # a smaller share of the contributions' total size may be rounding alone
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Reason:
     column : str
         A feature or a derived column.
     text : str
-        A sentence about the record, from the column's declaration; it says nothing of the direction.
+        A sentence about the record, from the column's declaration; it does not say the direction.
     contribution : float
         How much the column added to the raw score; negative where it lowered it.
     protected : bool
@@ -41,7 +41,7 @@ class Explanation:
     Parameters
     ----------
     result : int, float or str
-        What predictions answer with: the decision, 0 or 1, the label, or the value.
+        As predictions answer: the decision (0 or 1), the label, or the value.
     score : float
         What the model predicts: the probability of a 1 or of the label, or the value.
     raw_score : float
@@ -53,11 +53,10 @@ class Explanation:
     contributions : dict
         What each column added, by name: the features, then the derived columns; 0 for one that the model does not see.
     reasons : list of Reason
-        At most four columns that speak for the result, most first: of a decision, those that raised the probability
-        of a 1, or lowered it for a 0; of a label, those that raised its raw score. A value is no decision: of a
-        regression, the columns that raised it.
+        At most four columns that speak for the result, strongest first. For a 1 they raised its probability, for a 0
+        they lowered it, for a label they raised its raw score, for a regression they raised the value.
     counter_reasons : list of Reason
-        At most four that pushed the other way, most first.
+        At most four that pushed the other way, strongest first.
     """
 
     result: float | str
@@ -75,7 +74,7 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
     Parameters
     ----------
     artifact : Artifact
-        Which model to explain.
+        The model to explain.
     records : sequence of mapping
         n_rows records.
 
@@ -89,7 +88,7 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
     NothingToPredictError
         When there is no record.
     InvalidRecordsError
-        When records are at fault.
+        When records are invalid.
     NotExplainableError
         When the model's predictions cannot be split into what each column contributes.
     """

@@ -15,7 +15,7 @@ class Prediction(NamedTuple):
     Parameters
     ----------
     columns : dict of list
-        `result` and what goes with it; each has one entry for each record, None for one at fault.
+        `result` and what goes with it; each has one entry for each record, None for an invalid one.
     predictions : ndarray, shape (n_good_rows,) or (n_good_rows, n_classes)
         What the model gave, from which the answers follow.
     good, faulty : list of int
@@ -36,13 +36,13 @@ def make_prediction(
     Parameters
     ----------
     artifact : Artifact
-        Which model answers.
+        The model that answers.
     records : sequence of mapping
         n_rows records.
     target : sequence, optional
-        Each record's outcome, None while it is open; one that is not allowed is a fault of its record.
+        Each record's outcome, None while it is open; one that is not allowed makes its record invalid.
     partial : bool
-        Whether to answer the good records when others are at fault.
+        Whether to answer the valid records when others are invalid.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def make_prediction(
     NothingToPredictError
         When there is no record.
     InvalidRecordsError
-        When records are at fault and `partial` is not asked for.
+        When records are invalid and `partial` is not set.
     """
     if not records:
         raise NothingToPredictError
@@ -73,7 +73,7 @@ def make_prediction(
 
 
 def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Sequence[int]) -> Prediction:
-    """Predict the records that are not at fault, and leave the others' places empty."""
+    """Predict the valid records, and leave the others' places empty."""
     good = sorted(set(range(len(records))).difference(faulty))
     if not good:
         nothing = {part.name: [None] * len(records) for part in artifact.task.answer_parts}
@@ -99,7 +99,7 @@ def measure(artifact: Artifact, prediction: Prediction, target: Sequence[Any]) -
     Returns
     -------
     float or None
-        None where it is undefined, as an AUC of one class is.
+        None where it is undefined, such as the AUC of a single class.
 
     Raises
     ------

@@ -132,7 +132,7 @@ def test_a_baseline_does_not_hide_another_algorithm_of_its_name() -> None:
     ],
 )
 def test_a_regression_of_classes_is_refused(target: Target) -> None:
-    refused(f"a regression predicts a number, and the target '{target.feature.name}' is a class", target=target)
+    refused(f"a regression predicts a number, but the target '{target.feature.name}' is a class", target=target)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_regression_of_classes_is_refused(target: Target) -> None:
     ],
 )
 def test_a_classification_of_other_than_two_classes_is_refused(target: Target, given: str) -> None:
-    problem = f"a classification has the two classes 0 and 1, and the target 'species' gives {given}"
+    problem = f"a classification needs the two classes 0 and 1, but the target 'species' gives {given}"
     refused(problem, **{**CLASSES, "target": target})
 
 
@@ -162,7 +162,7 @@ def test_every_label_of_a_target_has_a_class_and_every_class_a_label() -> None:
 
 def test_two_outcomes_have_two_names() -> None:
     task = Binary(CostMatrix(1, 1), outcomes=("no", "no"))
-    refused("a classification has two outcomes, with different names", **{**CLASSES, "task": task})
+    refused("a classification needs two outcomes with different names", **{**CLASSES, "task": task})
 
 
 @pytest.mark.parametrize("folds", [{"splits": 1}, {"splits": 0}, {"repeats": 0}])

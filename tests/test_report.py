@@ -350,7 +350,7 @@ def test_a_feature_without_a_value_in_the_hold_out_is_named_and_its_errors_are_n
     data.write_text(write_csv(["area", lift.name, "rent"], rows))
     (manifest,) = run_training(flats, registry, data, Plan(trials=1)).manifests
     page = Page(report_of(registry, manifest.model_id))
-    assert f"No row of the hold-out has a value of “{lift.title}”: no errors by that are shown." in page.plain
+    assert f"No row of the hold-out has a value of “{lift.title}”, so errors by that are not shown." in page.plain
     assert "Errors by Area" in page.plain
     assert f"Errors by {lift.title}" not in page.plain
 

@@ -1,1 +1,1 @@
-"""Charts and the parts of a report: how figures are drawn and written, whatever they are of."""
+"""Charts and the parts of a report: how figures are drawn and written, whatever they show."""

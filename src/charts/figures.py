@@ -1,6 +1,6 @@
-"""Charts as SVG that stands inside an HTML page, in the page's own font and colours.
+"""Charts as SVG for an HTML page, in the page's own font and colours.
 
-matplotlib is imported when one is drawn, and never pyplot, which keeps figures and needs a display.
+matplotlib is imported when a chart is drawn. pyplot is never imported: it keeps figures and needs a display.
 """
 
 import io
@@ -20,13 +20,13 @@ WIDTH, HEIGHT = 340, 250  # points; narrow, so that letters stay readable on a t
 ROW = 15  # points that a bar, or a line of the legend, takes
 LETTER = 5.8  # points: a letter's mean width, to leave room for labels
 
-# Not colours but names of the page's own: they are replaced in the SVG, so that dark mode can change them.
+# Placeholders: in the SVG they are replaced by the page's own colours, so that dark mode can change them.
 COLOURS = {name: f"#00000{place}" for place, name in enumerate(("ink", "muted", "grid", "a", "b", "c", "paper"), 1)}
 INK, MUTED, GRID, A, B, C, PAPER = COLOURS.values()
 
 STYLE: Any = {  # of matplotlib's rcParams
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "svg.hashsalt": "tabserve",  # ids that are drawn at random otherwise
+    "svg.hashsalt": "tabserve",  # ids would be random otherwise
     "text.parse_math": False,  # a name may hold a $
     "font.size": 10,
     "axes.edgecolor": MUTED,
@@ -59,12 +59,12 @@ class Series:
     Parameters
     ----------
     label : str
-        For the legend; one that is empty is left out of it.
+        For the legend; an empty one is left out.
     x, y : ndarray, shape (n_points,)
     colour : str
         One of `COLOURS`.
     line, marker : str
-        In matplotlib's letters; empty for none.
+        matplotlib's codes; empty for none.
     step : bool
         Whether a value holds until the next point.
     """
@@ -153,7 +153,7 @@ def bars(
 
 
 def dots(name: str, labels: Sequence[str], values: Mapping[str, Sequence[float]], x_label: str) -> Markup:
-    """For each label a dot of every kind, on one line."""
+    """A line for each label, with a dot of each kind."""
 
     def plot(axes: "Axes") -> None:
         for (kind, numbers), colour, marker in zip(values.items(), (A, B, C), "os^", strict=False):
@@ -200,7 +200,7 @@ def spans(name: str, labels: Sequence[str] | Vector, quartiles: Matrix, title: s
 def matrix(
     name: str, counts: Matrix, rows: Sequence[str], columns: Sequence[str], notes: Sequence[Sequence[str]]
 ) -> Markup:
-    """Counts in a square, each with a note; the larger its share of the row, the deeper its colour.
+    """Counts in a square, each with a note. The larger a count's share of its row, the deeper its colour.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def draw(
     bottom: float = 40,
     legend: int = 0,
 ) -> Markup:
-    """Let something be plotted, and give it as SVG.
+    """Draw a chart and return its SVG.
 
     Parameters
     ----------
@@ -269,13 +269,13 @@ def draw(
         axes = figure.add_axes((left / WIDTH, bottom / total, (WIDTH - left - 14) / WIDTH, (height - bottom) / total))
         plot(axes)
         if legend:
-            # from the picture's edge where labels are long, since it would leave the picture on the other side
+            # beside long labels the legend begins at the picture's edge: it would not fit beside it otherwise
             place = (min(left, 56) / WIDTH, (height + 3) / total)
             axes.legend(
                 ncols=2, loc="lower left", bbox_to_anchor=place, bbox_transform=figure.transFigure, borderaxespad=0
             )
         buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the date would make each report another
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # a date would make every report different
         figure.savefig(buffer, format="svg", metadata=nothing)
     return _for_html(buffer.getvalue(), name)
 
@@ -311,9 +311,9 @@ def _height(labels: Sequence[str]) -> float:
 
 
 def _for_html(svg: str, name: str) -> Markup:
-    """The SVG without what belongs to a file of its own, with ids that no other picture has and the page's colours."""
+    """The SVG without its file header, with ids that are unique on the page and with the page's colours."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+    svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
     svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg)
     referenced = set(re.findall(r'(?:href="|url\()#(\w+)', svg))
 

@@ -9,7 +9,7 @@ from tabserve.columns.features import Category, Feature
 from tabserve.evaluation.fairness import FEWEST
 
 MOST_VALUES = 32  # values of a number that are shown one by one
-BINS = 10  # groups of rows by a number, as long as each has as many rows as may be shown
+BINS = 10  # groups of rows by a number; fewer, where a group would have too few rows to be shown
 
 
 def calibration(y: Vector, probabilities: Vector) -> Matrix:
@@ -28,7 +28,7 @@ def calibration(y: Vector, probabilities: Vector) -> Matrix:
 
 
 def tenths(values: Vector) -> list[Any]:
-    """Row numbers in ten groups of like size, in the order of some values; in fewer, where ten would be too small."""
+    """Row numbers in ten groups of equal size, in the order of the values; in fewer if ten would be too small."""
     order = np.argsort(values, kind="stable")
     return np.array_split(order, max(1, min(BINS, len(values) // FEWEST)))
 
@@ -36,14 +36,14 @@ def tenths(values: Vector) -> list[Any]:
 def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list[str] | Vector, Matrix]:
     """Quartiles of errors by a feature's values, or by tenths of the rows where it has many.
 
-    Only of so many rows as may be shown: those of a few would tell what is true of one.
+    Groups with too few rows to be shown are left out: their quartiles would reveal single rows.
 
     Parameters
     ----------
     feature : Feature
-        Says which values there are, and their order.
+        The feature: which values there are, and in which order.
     values : ndarray of object, shape (n_rows,)
-        The feature's.
+        The feature's values.
     errors : ndarray, shape (n_rows,)
 
     Returns

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-SHORT = {  # metrics whose name in words is not their name in capitals
+SHORT = {  # metrics whose name in words does not follow from their name
     "roc_auc": "ROC AUC",
     "roc_auc_ovr": "One-vs-rest AUC",
     "macro_f1": "Macro F1",
@@ -41,7 +41,7 @@ class Chart:
     svg : Markup
         The picture, to stand in HTML as it is.
     finding : str
-        What the picture shows, in numbers, for those who do not see it.
+        What the picture shows, in numbers, for those who cannot see it.
     caption : str
         How it is to be read.
     """
@@ -97,7 +97,7 @@ class Section:
 
 
 def number(value: Any) -> str:
-    """A number as it is written in a report: three digits after the point, fewer of a large one."""
+    """A number as it is written in a report: three digits after the point, fewer for a large one."""
     if value is None:
         return NOTHING
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,1 +1,1 @@
-"""Evaluation: how good a model is, how sure that is, and whether it is good enough."""
+"""Evaluation: how good a model is, how certain that is, and whether it is good enough."""

@@ -1,4 +1,4 @@
-"""Bootstrap: how sure a metric is, and a difference of two."""
+"""Bootstrap: how certain a metric is, and the difference of two."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,8 +17,8 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of metrics, covering 95 %.
 
-    Rows are drawn with replacement; samples in which a metric is undefined, as one without both classes, are left out
-    for it (Efron and Tibshirani 1993, ch. 13).
+    Rows are drawn with replacement. A sample in which a metric is undefined, such as one without both classes, is left
+    out for that metric (Efron and Tibshirani 1993, ch. 13).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def bootstrap_difference(
 ) -> tuple[float, float, float]:
     """How much better predictions are than others of the same rows, with the paired bootstrap's 95 % interval.
 
-    Each sample of rows judges both, so that what is hard for both does not widen the interval.
+    Each sample of rows judges both, so that rows that are hard for both do not widen the interval.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ FEWEST = 20  # rows that a figure must rest on before it is shown to anyone who 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupBy:
-    """People parted by a feature.
+    """Groups people by a feature.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class GroupBy:
         given = values.notna()
         labels = {value: self._label(value) for value in values[given].unique()}
         without = NOT_GIVEN
-        while without in labels.values():  # a value may be called so
+        while without in labels.values():  # a value may have that name
             without = f"({without})"
         return [labels[value] if known else without for value, known in zip(values, given, strict=True)]
 
@@ -69,12 +69,12 @@ class GroupBy:
 
 
 def _digits(cut: float) -> str:
-    return str(cut).removesuffix(".0")  # all of them: two cuts must not look the same
+    return str(cut).removesuffix(".0")  # all digits: two cuts must not look the same
 
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """How the decisions treat groups; a figure that is undefined, as the AUC of one outcome is, is None.
+    """How the decisions treat groups; an undefined figure, such as the AUC of a single outcome, is None.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class GroupComparison:
         accuracy, the share that gets the favourable decision (selection rate), and the share of those with outcome 0
         that does (opportunity).
     disparate_impact : float or None
-        The smallest selection rate divided by the largest; None of fewer than two groups.
+        The smallest selection rate divided by the largest; None for fewer than two groups.
     equal_opportunity_difference : float or None
         The largest opportunity less the smallest (Hardt, Price and Srebro 2016).
     withheld : int
@@ -98,9 +98,9 @@ class GroupComparison:
     def publishable(self) -> "GroupComparison":
         """The comparison without small groups, and without figures from which theirs could be computed.
 
-        A group of fewer than `FEWEST` rows is left out. So are the next larger ones, as long as those left out have
-        fewer than that together: the whole hold-out's figures are known, and less the other groups' they are those of
-        the rest. Where a group is left out, ratio and difference are None.
+        A group of fewer than `FEWEST` rows is left out. So are the next larger ones, until those left out have that
+        many rows together: the figures of the whole hold-out are known, and the figures of the groups left out follow
+        from them and from those of the other groups. If a group is left out, ratio and difference are None.
         """
         sizes = {group: int(figures["rows"] or 0) for group, figures in self.values.items()}
         left_out: set[str] = set()
@@ -141,7 +141,7 @@ def compare_groups(y: Vector, probabilities: Vector, decisions: Vector, groups: 
             "share_of_1": lambda y, decisions: float(np.mean(y)),
             "accuracy": lambda y, decisions: float(np.mean(y == decisions)),
             "selection_rate": lambda y, decisions: selection_rate(y, decisions, pos_label=0),
-            # of nobody with outcome 0 the rate is undefined, and fairlearn's 0
+            # without outcomes 0 the rate is undefined, where fairlearn says 0
             "opportunity": lambda y, decisions: (
                 true_positive_rate(y, decisions, pos_label=0) if np.any(y == 0) else math.nan
             ),

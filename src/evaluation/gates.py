@@ -8,7 +8,7 @@ from typing import ClassVar
 from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
 
-LESS_IS_BETTER = frozenset({"brier", "log_loss", "expected_cost", "rmse", "mae"})  # of all other metrics, more is
+LESS_IS_BETTER = frozenset({"brier", "log_loss", "expected_cost", "rmse", "mae"})  # of all others, more is better
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Evidence:
     metrics, baseline : mapping of str to dict
         Metrics of each part, the candidate's and the baseline's: train, cross_validation, hold_out.
     champion : mapping of float, optional
-        Metrics of the model that the candidate would replace, of the hold-out's rows that it takes; None when it would
-        replace none, or cannot be compared with it.
+        Metrics of the model that the candidate would replace, on the hold-out's rows that this model accepts; None when
+        there is no such model, or it cannot be compared.
     beside_champion : mapping of float, optional
-        The candidate's metrics of the same rows; by default those of the whole hold-out.
+        The candidate's metrics on the same rows; by default those on the whole hold-out.
     not_compared : str
         Why it cannot be compared with the model that it would replace.
     group_ratios : mapping of float
@@ -149,8 +149,8 @@ class BaselineMargin(Gate):
 class ChampionMargin(Gate):
     """On the same rows the metric may be worse than that of the model to replace by at most the bound.
 
-    A model with which nothing can be compared, such as one of another library's version, stops nothing: the verdict
-    says that it was not compared.
+    A model that cannot be compared, such as one of another library version, stops nothing: the verdict says that it was
+    not compared.
     """
 
     def judge(self, evidence: Evidence) -> Verdict | None:
@@ -164,7 +164,7 @@ class ChampionMargin(Gate):
 
 
 class SmallestGroupRatio(Gate):
-    """The disparate impact of a grouping must reach the bound; where there are not two groups, it is undefined."""
+    """The disparate impact of a grouping must reach the bound; it is undefined for fewer than two groups."""
 
     of_groups = True
 
@@ -178,7 +178,7 @@ def group_gate(name: str) -> str:
     Parameters
     ----------
     name : str
-        The feature that parts the groups.
+        The feature that makes the groups.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def group_gate(name: str) -> str:
 
 
 def judge(gates: tuple[Gate, ...], evidence: Evidence) -> tuple[Verdict, ...]:
-    """Ask every gate; a NaN passes nothing.
+    """Ask every gate; NaN never passes.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Metrics: how good predictions are.
 
-Nothing here imports scikit-learn: a serving worker computes an AUC too. Tests hold each metric against scikit-learn's.
+Nothing here imports scikit-learn, since serving workers compute metrics, too. Tests compare each metric with
+scikit-learn's.
 """
 
 from typing import TypeAlias
@@ -101,7 +102,7 @@ def r2(y: Vector, predictions: Vector) -> float:
 
 
 def log_loss(y: Vector, probabilities: Predictions) -> float:
-    """Mean negative logarithm of the probability of what was true.
+    """Mean negative logarithm of the true class's probability.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def roc_auc_ovr(y: Vector, probabilities: Predictions) -> float:
 
 
 def confusion(y: Vector, results: Vector, n_classes: int) -> Matrix:
-    """How many rows of each class were taken for which.
+    """How many rows of each class were taken for which class.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Model(Estimator, ABC):
     Attributes
     ----------
     smallest_target : float
-        What targets may not be below.
+        The smallest target that it can be fitted to.
     keeps_monotone : bool
         Whether it keeps the `monotone` of the columns that reach it.
     chosen_by_cross_validation : frozenset of str
@@ -62,7 +62,7 @@ class Model(Estimator, ABC):
         X : ndarray, shape (n_rows, n_columns)
         y : ndarray, shape (n_rows,)
         columns : sequence of MatrixColumn
-            What each column holds; without it, all are numbers that promise nothing.
+            What each column holds; by default all are numbers, none of them monotone.
 
         Returns
         -------
@@ -92,9 +92,9 @@ class Model(Estimator, ABC):
     def contributions(self, X: Matrix) -> Predictions:
         """Split each row's raw score exactly into what its columns contribute.
 
-        The raw score is what the model adds up before it makes a prediction of it: the log-odds of a classifier, the
-        logarithm of a count, the value of any other regressor, before it is raised to a floor. A classifier of several
-        classes has one for each class, of which softmax makes the probabilities.
+        The raw score is the sum from which the model makes its prediction: the log-odds of a classifier, the logarithm
+        of a count, the value of any other regressor before it is raised to a floor. A classifier of several classes has
+        one for each class; softmax turns them into probabilities.
 
         Parameters
         ----------
@@ -114,12 +114,12 @@ class Model(Estimator, ABC):
             When the model has no such split.
         """
         self.check_is_fitted()
-        raise NotExplainableError(type(self).__name__, "its raw score is no sum over the columns")
+        raise NotExplainableError(type(self).__name__, "its raw score is not a sum over the columns")
 
     def cross_validate(
         self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
     ) -> CrossValidation:
-        """Fit on each fold's first part and predict its second; the model itself stays as it is.
+        """Fit on each fold's first part and predict its second; the model itself is not changed.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], predictions: S
 
 
 def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: int) -> Predictions:
-    """Put predictions of folds where their rows are.
+    """Put the predictions of folds in the order of the rows.
 
     Parameters
     ----------

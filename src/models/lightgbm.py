@@ -52,17 +52,17 @@ SEARCH_SPACE: Mapping[str, Dimension] = MappingProxyType(
 
 
 class LgbModel(Model):
-    """Gradient-boosted trees by LightGBM; it needs the lightgbm package to be fitted, not to predict.
+    """Gradient-boosted trees by LightGBM; fitting needs the lightgbm package, predicting does not.
 
     The parameters have LightGBM's own names and meanings
-    (https://lightgbm.readthedocs.io/en/stable/Parameters.html), but for these:
+    (https://lightgbm.readthedocs.io/en/stable/Parameters.html), except for these:
 
     Parameters
     ----------
     num_rounds : int
         How many trees; cross-validation chooses it.
     seed : int
-        Seed of all that is drawn. One thread and LightGBM's deterministic mode make equal models of equal data.
+        Seed of all random choices. With one thread and LightGBM's deterministic mode, equal data give equal models.
 
     Attributes
     ----------
@@ -132,8 +132,8 @@ class LgbModel(Model):
     ) -> CrossValidation:
         """Cross-validation with early stopping: all folds grow together until their mean loss has stopped falling.
 
-        The number of rounds is one for all folds, the one with the smallest mean loss, so that no fold is
-        flattered by a number of its own.
+        All folds have the same number of rounds, the one with the smallest mean loss, so that no fold is flattered by
+        a number of its own.
         """
         boosters = []
         for rows, judged in folds:
@@ -184,7 +184,7 @@ class LgbModel(Model):
 
     @abstractmethod
     def _outputs(self, y: Vector) -> int:
-        """How many numbers it predicts of each row."""
+        """How many numbers it predicts for each row."""
 
 
 class LgbClassifier(LgbModel, Classifier):
@@ -228,9 +228,9 @@ _OWN_PARAMETERS = frozenset({"num_rounds"})
 
 
 def _silence_this_thread() -> None:
-    """LightGBM keeps its verbosity for each thread, and takes it over only where a thread makes something.
+    """Make LightGBM, which keeps its verbosity for each thread and sets it when the thread makes something, silent.
 
-    The number of threads is the process's: left out here, it would be set back to all CPUs for every booster.
+    Its number of threads is kept for the process: left out here, it would be reset to all CPUs for every booster.
     """
     from lightgbm import Dataset
 

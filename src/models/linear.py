@@ -26,9 +26,9 @@ def linear_contributions(coefficients: Vector, intercept: float, X: Matrix) -> M
 
 
 def linear_sum(coefficients: Vector, intercept: float, X: Matrix) -> Vector:
-    """A linear sum, the same to the last bit for a row alone and among others.
+    """A linear sum, equal to the last bit for a row alone and among others.
 
-    scikit-learn's own is a product of matrices, in which BLAS adds up in another order for another number of rows.
+    scikit-learn multiplies matrices, and BLAS adds up in an order that depends on the number of rows.
 
     Parameters
     ----------
@@ -121,5 +121,5 @@ def _estimator(C: float) -> Any:
 
 
 def _sums(estimator: Any) -> list[tuple[Vector, float]]:
-    """Coefficients and intercept of each of a classifier's linear sums: one for two classes, else one a class."""
+    """Coefficients and intercept of a classifier's linear sums: one for two classes, else one for each class."""
     return list(zip(estimator.coef_, estimator.intercept_, strict=True))

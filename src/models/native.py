@@ -58,7 +58,7 @@ class Booster(Protocol):
 
 
 def open_booster(text: str, threads: int | None = None) -> Booster:
-    """The fastest booster there is for a model.
+    """The fastest booster available for a model.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class NativeBooster:
     n_features : int
         Columns that a matrix must have.
     n_outputs : int
-        Numbers that are predicted of each row: 1 or, of several classes, as many as there are.
+        Numbers that are predicted for each row: 1 or, with several classes, one for each.
 
     Raises
     ------
@@ -199,7 +199,7 @@ class NativeBooster:
         Lundberg et al. (2020), doi 10.1038/s42256-019-0138-9.
         """
         self._check_shape(matrix)
-        with self._contributing:  # the library measures its trees anew for each call, into memory that calls share
+        with self._contributing:  # each call makes the library measure its trees again, in memory that calls share
             return self._predict_rows(matrix, _CONTRIBUTIONS, self.n_features + 1)
 
     def _check_shape(self, matrix: Matrix) -> None:
@@ -337,7 +337,7 @@ class PackageBooster:
             The last one is the base value.
         """
         shape = (len(matrix), *self._classes, matrix.shape[1] + 1)
-        if not len(matrix):  # which the package divides by
+        if not len(matrix):  # the package would divide by it
             return np.empty(shape)
         with self._contributing:  # the package calls the same library
             contributions = self._booster.predict(matrix, num_threads=self._threads, pred_contrib=True)

@@ -14,13 +14,13 @@ from tabserve.models.linear import linear_contributions, linear_sum
 class ScikitRegressor(Regressor):
     """A regressor of scikit-learn behind this project's interface.
 
-    The parameters have scikit-learn's own names and meanings, but for `floor`:
+    The parameters have scikit-learn's own names and meanings, except for `floor`:
 
     Parameters
     ----------
     floor : float, optional
-        The smallest prediction there can be: what is below is raised to it, as a linear model may predict -3 of
-        something that is counted.
+        The smallest prediction: smaller ones are raised to it. A linear model may predict -3 of something that is
+        counted.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class SVR(ScikitRegressor):
     def contributions(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
         raise NotExplainableError(
-            type(self).__name__, "its kernel compares whole rows, so that its prediction is no sum over the columns"
+            type(self).__name__, "its kernel compares whole rows, so its prediction is not a sum over the columns"
         )
 
 
@@ -138,11 +138,11 @@ class DecisionTreeRegressor(ScikitRegressor):
     Parameters
     ----------
     max_depth : int
-        How many questions at most lead to a leaf.
+        The largest number of splits that lead to a leaf.
     min_samples_leaf : int
-        Rows that a leaf needs at least.
+        The fewest rows of a leaf.
     seed : int
-        Of the choice among equally good questions.
+        Seed of the choice among equally good splits.
     """
 
     def __init__(self, max_depth: int = 10, min_samples_leaf: int = 5, seed: int = 0) -> None:
@@ -158,7 +158,7 @@ class DecisionTreeRegressor(ScikitRegressor):
         )
 
     def contributions(self, X: Matrix) -> Predictions:
-        """Each question on the way to a leaf contributes, to the column it asks about, by how much it moves the mean.
+        """Each split on the way to a leaf contributes to its column: by how much it moves the mean.
 
         Notes
         -----

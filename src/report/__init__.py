@@ -1,4 +1,4 @@
-"""The training report: one HTML file that says how good a model is to somebody who must approve it."""
+"""The training report: one HTML file that tells those who must approve a model how good it is."""
 
 from tabserve.report.page import render_report
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tabserve.charts.parts import NOTHING, Section, Table, metric_name, number, share
 from tabserve.columns.features import Category, Feature, Number
-from tabserve.evaluation.metrics import CHRONOLOGICAL
+from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT
 from tabserve.report.subject import Subject
 
 
@@ -28,7 +28,7 @@ def _data(subject: Subject) -> Section:
         "Data",
         [
             f"{manifest.data.rows:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
-            f"held out, by a hash of what their features hold and of the seed {manifest.seed}. SHA-256 of the file: "
+            f"held out, by a hash of their features' values and of the seed {manifest.seed}. SHA-256 of the file: "
             f"{manifest.data.sha256}."
         ],
         tables=[Table("The columns", head, [*rows, *derived])],
@@ -57,27 +57,27 @@ def _limits(subject: Subject) -> Section:
     name = metric_name(subject.headline)
     points = [
         f"What it is for: {use_case.description} It answers for cases like those it was trained on, from the columns "
-        "above; a person answers for what is done with it.",
-        "What it is not for: to say why something happens, or what would happen if something were changed; or for "
-        "cases of a kind that the data do not hold.",
+        "above. A person is responsible for what is done with its answers.",
+        "What it is not for: to say why something happens, or what a change would bring about, or to answer for kinds "
+        "of cases that the data do not contain.",
         *use_case.limits,
-        f"The hold-out has {len(subject.test.y):,} rows{subject.within(subject.headline)} for {name}: a difference "
-        "that is smaller than this interval is no difference.",
+        f"On the {len(subject.test.y):,} rows of the hold-out, {name} is {subject.metric(HOLD_OUT)}"
+        f"{subject.within(subject.headline)}: a difference within this interval may be chance.",
     ]
     if len(manifest.trials) > 1:
         points.append(
-            f"Cross-validation is that of the best of {len(manifest.trials)} trials, on the folds that chose it: it "
-            "flatters."
+            f"The cross-validation figure is that of the best of {len(manifest.trials)} trials, on the folds that "
+            "chose it, so it flatters."
         )
     if CHRONOLOGICAL in manifest.metrics:
         points.append(
-            "The hold-out is of the same time as the training part. What stands close together in "
-            f"time is alike, so that it flatters a model that is asked for the future; by time, {name} is "
+            "The hold-out is from the same time as the training part. Rows close together in time are alike, so it "
+            f"flatters a model that will be asked about the future: split by time, {name} is "
             f"{subject.metric(CHRONOLOGICAL)}."
         )
     protected = [feature.name for feature in use_case.features if feature.protected]
     if protected:
-        points.append(f"People must not be judged by: {', '.join(protected)}. Other columns may stand for them.")
+        points.append(f"People must not be judged by: {', '.join(protected)}. Other columns may stand in for them.")
     return Section("Intended use and limits", points=points)
 
 

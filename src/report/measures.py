@@ -1,4 +1,4 @@
-"""What a report measures beside the metrics. The hold-out is looked at here, and nothing is chosen by it."""
+"""What a report measures besides the metrics. The hold-out is looked at here, but nothing is chosen by it."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tabserve.errors import NotExplainableError
 from tabserve.report.subject import Subject
 
 REPEATS = 3  # shuffles of a feature
-FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on, when there are so many
+FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on at least, if there are that many
 PREDICTED = 6000  # rows predicted for all shuffles of all features, if that is more
 EXPLAINED = 500  # rows whose contributions are averaged
 LARGEST_FIT = 4000  # rows: a kernel machine's time grows with their square
@@ -23,7 +23,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the rows that cross-validation fits
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each column matters, most first.
+    """How much each column matters, the most important first.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ class Point:
 
 
 def sample(n_rows: int, most: int, seed: int) -> Any:
-    """Row numbers in their order, drawn without replacement when there are more than `most`."""
+    """Row numbers, ascending, drawn without replacement when there are more than `most`."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
 def permutation_importance(subject: Subject) -> Importance:
-    """By how much the headline metric of the hold-out falls when a feature's values change rows (Breiman 2001)."""
+    """How much the headline metric of the hold-out falls when a feature's values are shuffled (Breiman 2001)."""
     seed = subject.manifest.seed
     generator = np.random.default_rng(seed)
     use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
@@ -80,7 +80,7 @@ def permutation_importance(subject: Subject) -> Importance:
 
 
 def own_importance(subject: Subject) -> tuple[str, Importance] | None:
-    """What the model itself holds for important, as shares of the whole, and by which measure.
+    """The model's own importances, as shares of the whole, and by which measure.
 
     Returns
     -------
@@ -113,9 +113,9 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     Returns
     -------
     tuple of (Importance, dict), or None
-        A direction is "↑" where higher values raise the prediction, "↓" where they lower it, and empty where neither
-        is so. None for a model whose prediction is not a sum over columns. Of several classes, the mean is over the
-        classes too, and no column has a direction: what raises one class lowers others.
+        A direction is "↑" where higher values raise the prediction, "↓" where they lower it, and otherwise empty. None
+        for a model whose prediction is not a sum over columns. With several classes, the mean is over the classes,
+        too, and no column has a direction: what raises one class lowers others.
     """
     rows = sample(len(subject.test.y), EXPLAINED, subject.manifest.seed)
     pipeline = subject.candidate.pipeline
@@ -146,7 +146,7 @@ def learning_curve(subject: Subject) -> list[Point]:
 
     use_case, y = subject.use_case, subject.train.y
     folds = use_case.task.folds(y, use_case.splits, use_case.repeats, subject.manifest.seed)
-    folds = folds[: -(-JUDGED // len(folds[0][1]))]  # as few as hold so many rows
+    folds = folds[: -(-JUDGED // len(folds[0][1]))]  # as few as judge by JUDGED rows
     folds = folds[: use_case.splits]  # those of the first repeat
     X, metric = subject.train_matrix, use_case.task.metric
     out_of_fold = subject.candidate.out_of_fold[0]
@@ -175,7 +175,7 @@ def _ranked(columns: Sequence[Column], values: Vector, errors: Vector | None = N
 
 
 def _direction(column: Column, codes: Vector, pushed: Vector) -> str:
-    """Where the contribution mostly rises or falls with the code; codes without an order have no direction."""
+    """Whether the contribution mostly rises or falls with the code; codes without an order have no direction."""
     known = ~np.isnan(codes)
     is_ordered = column.is_ordered and not isinstance(column, Grouping)
     if not is_ordered or min(len(np.unique(values[known])) for values in (codes, pushed)) < 2:

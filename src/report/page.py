@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 SHOWN = 12  # columns in a chart of importances
 MEASURES = {
-    "gain": "How much each column's questions, in the trees, improved the fit; added up and as a share of the whole.",
-    "coefficient": "The size of each column's coefficients, times how much the column varies; as a share of the whole.",
+    "gain": "How much the trees' splits by each column improved the fit in all, as a share of the whole.",
+    "coefficient": "The size of each column's coefficients, times how much the column varies, as a share of the whole.",
 }
 GROUP_WORDS = {
     "rows": "Rows",
     "share_of_1": "Share of events",
     "selection_rate": "Favourable decisions",
-    "opportunity": "Favourable, of those without event",
+    "opportunity": "Favourable, of those without the event",
     "mean_score": "Mean probability",
 }
 
@@ -60,14 +60,14 @@ def render_report(
     use_case : UseCase
         What it was trained for.
     manifest : Manifest
-        What will be saved with it, its gates included; what the report cannot find there it leaves out, as it does the
+        What will be saved with the model, its gates included. The report leaves out what is missing there, and the
         figures of small groups.
     candidate : Candidate
         The fitted model, and how it was tuned.
     train, test : Part
         The training part and the hold-out.
     predictions : ndarray, shape (n_hold_out_rows,) or (n_hold_out_rows, n_classes)
-        The model's of the hold-out.
+        The model's predictions of the hold-out.
 
     Returns
     -------
@@ -122,12 +122,12 @@ def _results(subject: Subject, importance: Importance) -> Results:
 
 
 def _further(subject: Subject, importance: Importance) -> list[str]:
-    """What the summary says of every model."""
+    """What the summary says about every model."""
     manifest, name = subject.manifest, metric_name(subject.headline)
     sentences = []
     if CHRONOLOGICAL in manifest.metrics:
         sentences.append(
-            f"Fitted on the first rows and asked for the last, as in service, it has {name} "
+            f"Fitted on the first rows and asked about the last, as in service, it has {name} "
             f"{subject.metric(CHRONOLOGICAL)}: expect this rather than the figure above."
         )
     if manifest.baseline != manifest.algorithm:
@@ -159,17 +159,17 @@ def _metrics(subject: Subject) -> Table:
         "Metrics by the rows that they were measured on. The hold-out counts; training part and cross-validation "
         "flatter, since the model was fitted and chosen by them."
     )
-    return Table(caption, ["Metric", *parts, "95 % interval of the hold-out", "Training part less hold-out"], rows)
+    return Table(caption, ["Metric", *parts, "95 % interval of the hold-out", "Training part minus hold-out"], rows)
 
 
 def _what_it_looks_at(subject: Subject, importance: Importance) -> Section:
     charts = [_permutation(subject, importance)]
-    text = ["What the model's answers depend on. It is no proof of what causes what."]
+    text = ["What the model's answers depend on. This does not prove what causes what."]
     own = own_importance(subject)
     if own:
         charts.append(_own(*own))
     else:
-        text.append("This kind of model holds no importances of its own.")
+        text.append("This kind of model has no importances of its own.")
     parts = contributions(subject)
     if parts:
         charts.append(_contributions(*parts))
@@ -196,8 +196,8 @@ def _permutation(subject: Subject, importance: Importance) -> Chart:
         "Permutation importance",
         svg,
         f"{name} on the hold-out falls most without {listed(falls)}.",
-        f"How much {name} falls when a feature's values are dealt out to other rows; lines show how much that varies. "
-        "Features that tell the same story stand in for each other, and seem less important than they are.",
+        f"How much {name} falls when a feature's values are shuffled among the rows; lines show how much that varies. "
+        "Features that tell the same story stand in for each other and seem less important than they are.",
     )
 
 
@@ -218,14 +218,14 @@ def _contributions(importance: Importance, directions: Mapping[str, str]) -> Cha
     labels = [f"{column.title} {directions[column.name]}".strip() for column in shown]
     up = [column.title for column in shown if directions[column.name] == "↑"][:3]
     down = [column.title for column in shown if directions[column.name] == "↓"][:3]
-    sentences = [f"{shown[0].title} moves the raw score most, by {number(float(importance.values[0]))} in the mean."]
+    sentences = [f"{shown[0].title} moves the raw score most, by {number(float(importance.values[0]))} on average."]
     sentences += [f"Higher values of {listed(up)} push it up."] if up else []
     sentences += [f"Higher values of {listed(down)} push it down."] if down else []
     return Chart(
         "Contributions",
         figures.bars("contributions", labels, importance.values[:SHOWN], "mean size of the contribution"),
         " ".join(sentences),
-        "How much each column moves the raw score of a row of the hold-out, in the mean. ↑: higher values push it up; "
+        "How much each column moves the raw score of a row of the hold-out, on average. ↑: higher values push it up; "
         "↓: they push it down; neither: it depends.",
     )
 
@@ -257,7 +257,7 @@ def _comparison(subject: Subject) -> Section:
         for other, by_metric in differences.items()
         for metric, (value, low, high) in by_metric.items()
     ]
-    caption = "Differences on the hold-out. An interval that holds 0 means that the two are not told apart."
+    caption = "Differences on the hold-out. An interval that contains 0 means that the difference may be chance."
     table = Table(caption, ["Metric", "How much better", "Difference", "95 % interval"], rows)
     return Section("Comparison", charts=[chart], tables=[table] if rows else [])
 
@@ -288,8 +288,8 @@ def _groups(subject: Subject) -> list[Section]:
         tables.append(Table(caption, ["Group", *(GROUP_WORDS.get(one, metric_name(one)) for one in metrics)], rows))
     if any(comparison.withheld for comparison in groups.values()):
         text.append(
-            f"Anyone may read this page: groups that would tell of fewer than {FEWEST} rows are withheld, and so are "
-            "ratios that rest on them. The model's manifest holds them."
+            f"Anyone may read this page: groups that would reveal fewer than {FEWEST} rows are withheld, and so are "
+            "ratios that rest on them. They are in the model's manifest."
         )
     protected = subject.manifest.protected
     if protected:

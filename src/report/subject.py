@@ -1,4 +1,4 @@
-"""Subject: everything that is known about the model of a report."""
+"""Subject: everything that a report knows about its model."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """Everything that is known about the model of a report.
+    """Everything that a report knows about its model.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Subject:
     train, test : Part
         The training part and the hold-out.
     predictions : ndarray, shape (n_hold_out_rows,) or (n_hold_out_rows, n_classes)
-        Of the hold-out.
+        Those of the hold-out.
     """
 
     use_case: UseCase

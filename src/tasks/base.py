@@ -1,7 +1,7 @@
 """Task: what every kind of prediction looks like to the rest of the project.
 
 A task owns what differs between kinds: which target it can predict, how large parts must be and how they are folded,
-the metrics, the decision, the answer and what is said of it to people. To add a kind is to write one module here.
+the metrics, the decision, the answer and what is said about it to people. A new kind of prediction is one module here.
 """
 
 from abc import ABC, abstractmethod
@@ -23,8 +23,8 @@ from tabserve.transformers import Target
 if TYPE_CHECKING:
     from tabserve.charts.parts import Section
 
-# Rows that the training part and the hold-out need at least, of each class or of numbers: with fewer, neither a fold's
-# figure nor the hold-out's means anything.
+# The fewest rows of the training part and of the hold-out, of each class or in a regression: with fewer, neither a
+# fold's metrics nor the hold-out's mean anything.
 SMALLEST_CLASS = {TRAIN: 10, HOLD_OUT: 5}
 SMALLEST_PART = {TRAIN: 30, HOLD_OUT: 10}
 
@@ -42,7 +42,7 @@ class AnswerPart:
     schema : mapping
         The value as JSON Schema.
     description : str
-        What it means, in words that a sentence can take.
+        What it means, as a phrase.
     """
 
     name: str
@@ -74,11 +74,11 @@ class Task(ABC):
     Attributes
     ----------
     kind : str
-        What the page tells tasks apart by.
+        The name by which the page tells tasks apart.
     headline : str
         The metric that models are chosen by; higher is better.
     kind_of_model : type
-        What its models must be.
+        The base class of its models.
     has_direction : bool
         Whether a prediction can rise and fall, so that a column can be monotone.
     compares_groups : bool
@@ -86,7 +86,7 @@ class Task(ABC):
     report_module : str
         The module with its part of the report.
     answer_score : AnswerPart
-        How answers name the headline metric of records whose outcome is known.
+        The headline metric in the answer to records whose outcome is known.
     outcomes : tuple of str
         What the classes are called, in the order of their codes; empty where a number is predicted.
     """
@@ -104,11 +104,11 @@ class Task(ABC):
 
     @abstractmethod
     def target_problem(self, target: Target) -> str | None:
-        """Why it cannot predict a target; None when it can."""
+        """Why this task cannot predict a target; None when it can."""
 
     @abstractmethod
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
-        """Refuse parts that are too small to be tuned on and judged by.
+        """Refuse parts that are too small to tune on and to judge by.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class Task(ABC):
         Raises
         ------
         TooFewRowsError
-            With the part that is too small.
+            For a part that is too small.
         """
 
     def predicts_like(self, other: "Task") -> bool:
@@ -129,11 +129,11 @@ class Task(ABC):
 
     @abstractmethod
     def varies(self, y: Vector) -> bool:
-        """Whether rows with these targets can be fitted on, and have every metric."""
+        """Whether a model can be fitted to these targets, and every metric is defined for them."""
 
     @abstractmethod
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
-        """Numbers of at most so many rows, ascending, that still vary where all rows do."""
+        """Row numbers, ascending, of at most `most` rows whose targets still vary if all do."""
 
     @abstractmethod
     def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
@@ -145,7 +145,7 @@ class Task(ABC):
         splits : int
             Folds of one repeat, which together judge each row once.
         repeats : int
-            How often the rows are dealt out again.
+            How often the rows are dealt out.
         seed : int
             Seed of the dealing.
 
@@ -165,13 +165,13 @@ class Task(ABC):
         predictions : object
             Whatever the model gave.
         n_rows : int
-            The rows that it was asked for.
+            How many rows it was asked to predict.
 
         Returns
         -------
         str or None
         """
-        expected = (n_rows, *self._numbers)
+        expected = (n_rows, *self._shape_of_one)
         if not isinstance(predictions, np.ndarray) or predictions.shape != expected or predictions.dtype.kind != "f":
             return f"its predictions are not an array of floats of the shape {expected}"
         if not np.isfinite(predictions).all():
@@ -179,7 +179,7 @@ class Task(ABC):
         return None
 
     @property
-    def _numbers(self) -> tuple[int, ...]:
+    def _shape_of_one(self) -> tuple[int, ...]:
         """The shape of a single prediction."""
         return ()
 
@@ -203,7 +203,7 @@ class Task(ABC):
         Returns
         -------
         dict of float
-            By the metrics' names, the headline among them.
+            By the metrics' names, the headline included.
         """
 
     @property
@@ -229,7 +229,7 @@ class Task(ABC):
         """
 
     def thresholds(self, decision: Decision, rows: Mapping[str, tuple[Vector, Predictions]]) -> dict[str, Any]:
-        """The decision's threshold, how it was chosen, and what the others would lead to, for the manifest.
+        """For the manifest: the decision's threshold, how it was chosen, and what each alternative leads to.
 
         Parameters
         ----------
@@ -241,7 +241,7 @@ class Task(ABC):
         Returns
         -------
         dict
-            `threshold`, `threshold_choice` and `thresholds`; nothing in them for a task without thresholds.
+            `threshold`, `threshold_choice` and `thresholds`: None or empty for a task without thresholds.
         """
         return {"threshold": None, "threshold_choice": None, "thresholds": {}}
 
@@ -325,7 +325,7 @@ class Task(ABC):
 
 
 def check_number(part: str, found: int, needed: int, of: str = "") -> None:
-    """Raise TooFewRowsError for a part with too few rows, perhaps `of` some class."""
+    """Raise TooFewRowsError for a part with too few rows, or too few `of` a class."""
     if found < needed:
         raise TooFewRowsError(_PART_NAMES[part], found, needed, of)
 
@@ -340,7 +340,7 @@ def probability_problem(probabilities: Predictions) -> str | None:
 def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
     """Targets and predictions of all repeats, one after the other.
 
-    They are not averaged: an average of several models is less spread than the one that will serve.
+    They are not averaged: the mean of several models spreads less than the one model that will serve.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class CostMatrix:
     Raises
     ------
     InvalidUseCaseError
-        When a cost is not a finite number or is below 0, or when both are 0: no threshold is cheaper than another then.
+        When a cost is not a finite number or is below 0, or when both are 0: then no threshold is cheaper than another.
     """
 
     missed: float
@@ -77,10 +77,10 @@ class CostMatrix:
             np.sum(labels == 0) - np.concatenate([[0.0], np.cumsum(labels == 0)])
         )
         edges = np.concatenate([[0.0], ascending, [np.nextafter(1.0, 2.0)]])  # above a probability of 1, too
-        cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # equal ones cannot be parted
+        cost[1:-1][ascending[1:] == ascending[:-1]] = np.inf  # no threshold separates equal ones
         best = int(np.argmin(cost))
         middle = (edges[best] + edges[best + 1]) / 2
-        # between two too close for floats to have a middle, the upper one parts them
+        # when no float lies between the two, the upper one separates them
         return float(middle if middle > edges[best] else edges[best + 1])
 
 
@@ -116,7 +116,7 @@ class Binary(ClassTask):
     cost : CostMatrix
         What the threshold minimises.
     outcomes : tuple of (str, str)
-        What the classes 0 and 1 are to people: a decision is shown as one of these.
+        The names of the classes 0 and 1: people see a decision as one of these.
     """
 
     cost: CostMatrix
@@ -136,14 +136,14 @@ class Binary(ClassTask):
         check_kinds(self)
 
     def target_problem(self, target: Target) -> str | None:
-        """It must give 0 and 1, and nothing else."""
+        """Its codes must be 0 and 1, and no others."""
         codes = target.codes()
         if codes != {0.0, 1.0}:
             given = "any number" if codes is None else f"{len(codes)} class(es)"
             return (
-                f"a classification has the two classes 0 and 1, and the target '{target.feature.name}' gives {given}."
+                f"a classification needs the two classes 0 and 1, but the target '{target.feature.name}' gives {given}."
             )
-        return None if len(set(self.outcomes)) == 2 else "a classification has two outcomes, with different names."
+        return None if len(set(self.outcomes)) == 2 else "a classification needs two outcomes with different names."
 
     def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
         return super().prediction_problem(predictions, n_rows) or probability_problem(predictions)
@@ -166,7 +166,7 @@ class Binary(ClassTask):
         }
 
     def decision_metrics(self, y: Vector, decisions: Vector) -> Metrics:
-        """The metrics of decisions; precision, recall and F1 are of class 1, 0 where undefined.
+        """The metrics of decisions; precision, recall and F1 are those of class 1, and 0 where undefined.
 
         Parameters
         ----------
@@ -192,9 +192,9 @@ class Binary(ClassTask):
         return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), Threshold(0.5)))
 
     def decide(self, y: Vector, out_of_fold: Predictions) -> Threshold:
-        """The cheapest threshold, beside 0.5 and the ROC-balanced one.
+        """Choose the cheapest threshold; the alternatives are 0.5 and the ROC-balanced one.
 
-        ROC-balanced is the one at which true-positive rate less false-positive rate is largest.
+        The ROC-balanced threshold is the one with the largest true-positive rate minus false-positive rate.
         """
         repeated, probabilities = pooled(y, out_of_fold)
         balanced = CostMatrix(missed=1 / float(np.sum(repeated)), false_alarm=1 / float(np.sum(repeated == 0)))
@@ -238,6 +238,6 @@ class Binary(ClassTask):
 
 
 def threshold_of(decision: Decision) -> Threshold:
-    """A binary task's decision, as what it is."""
+    """A binary task's decision, with its own type."""
     assert isinstance(decision, Threshold)
     return decision

@@ -1,4 +1,4 @@
-"""What a report shows of a model of two classes."""
+"""What a report shows about a model of two classes."""
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -33,11 +33,11 @@ def summary(task: Binary, results: Results) -> list[str]:
     return [
         f"It predicts the probability of the event “{event_of(target)}” ({target.feature.description}).",
         f"On the {len(results.y):,} rows of the hold-out, which it never saw, ROC AUC is "
-        f"{number(auc)}{results.within('roc_auc')}: of 100 pairs of a row with the event and one without, it gives the "
-        f"one with the event the higher probability in {100 * auc:.0f}.",
+        f"{number(auc)}{results.within('roc_auc')}: in {100 * auc:.0f} of 100 pairs of a row with the event and a row "
+        "without, it gives the row with the event the higher probability.",
         f"At the threshold {number(threshold_of(results.decision).value)} it catches {caught:.0f} of "
         f"{caught + missed:.0f} events, and wrongly flags {alarms:.0f} of the {alarms + passed:.0f} other "
-        f"rows. Errors cost {number(cost)} a row; without a model it would be {number(min(none, everyone))}.",
+        f"rows. Errors cost {number(cost)} a row; without a model they would cost {number(min(none, everyone))}.",
     ]
 
 
@@ -129,10 +129,10 @@ def _calibration(results: Results) -> Chart:
     return Chart(
         "Calibration",
         svg,
-        f"The Brier score is {results.metric('brier')} (0 is perfect). One group of rows is furthest off: "
-        f"its mean probability is {number(float(said[worst]))}, and {share(happened[worst])} of it are events.",
-        "Rows in groups of like size by their probability. On the dashed line, probabilities are right: of rows with "
-        "0.3, three in ten are events. With few rows the points scatter around it by chance.",
+        f"The Brier score is {results.metric('brier')} (0 is perfect). In the group of rows that is furthest off, the "
+        f"mean probability is {number(float(said[worst]))}, and {share(happened[worst])} are events.",
+        "Rows grouped by their probability, in groups of equal size. On the dashed line, probabilities are right: of "
+        "rows with 0.3, three in ten are events. With few rows the points scatter around it by chance.",
     )
 
 
@@ -150,7 +150,8 @@ def _distributions(results: Results) -> Chart:
         svg,
         f"The median probability is {middle['events']} of events and {middle['others']} of other rows; the largest "
         f"distance between the two distributions (KS) is {results.metric('ks')}.",
-        "How probabilities spread over the two kinds of rows. The less they overlap, the easier the decision.",
+        "How the probabilities of the two kinds of rows are distributed. The less they overlap, the easier the "
+        "decision.",
     )
 
 
@@ -168,7 +169,7 @@ def _confusion(results: Results) -> Chart:
         svg,
         f"Of {caught + missed:.0f} events {caught:.0f} are caught and {missed:.0f} missed; of {alarms + passed:.0f} "
         f"other rows {alarms:.0f} are false alarms and {passed:.0f} are left alone.",
-        "Rows of the hold-out by what they are (left) and what they are taken for (below); per cent of each row.",
+        "Rows of the hold-out by what they are (left) and what they are taken for (below); percentages of each row.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What tasks of classes share: every class must be in every part, and folds hold the classes in the data's shares."""
+"""What tasks with classes share: each part needs rows of every class, and folds are stratified."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +9,16 @@ from tabserve.tasks.base import SMALLEST_CLASS, Task, check_number
 
 
 class ClassTask(Task):
-    """A task whose target is a class: a code from 0 on, each with an outcome's name."""
+    """A task whose target is a class: a code, counted from 0, with an outcome's name."""
 
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
-        """Each fold must judge by a row of each class."""
+        """Each fold needs a row of each class to judge by."""
         for part, y, least in ((TRAIN, train, splits), (HOLD_OUT, hold_out, 0)):
             for code, outcome in enumerate(self.outcomes):
                 check_number(part, int(np.sum(y == code)), max(SMALLEST_CLASS[part], least), f" of '{outcome}'")
 
     def varies(self, y: Vector) -> bool:
-        """Whether every class is there."""
+        """Whether there are rows of every class."""
         return len(np.unique(y)) == len(self.outcomes)
 
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:

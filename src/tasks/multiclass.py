@@ -37,7 +37,7 @@ class Multiclass(ClassTask):
     Parameters
     ----------
     outcomes : tuple of str
-        The classes' labels, in the order of the target's codes: results are these.
+        The classes' labels, in the order of the target's codes; a result is one of them.
     """
 
     outcomes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Multiclass(ClassTask):
         return super().predicts_like(other) and other.outcomes == self.outcomes
 
     def target_problem(self, target: Target) -> str | None:
-        """It must give the codes from 0 on, one for each outcome, and no other."""
+        """Its codes must be 0, 1, 2 and so on, one for each outcome, and no others."""
         outcomes, feature = tuple(self.outcomes), target.feature
         if len(outcomes) < 3 or len(set(outcomes)) < len(outcomes) or not all(outcomes):
             return "a multiclass classification needs three outcomes or more, with different names."
@@ -68,7 +68,7 @@ class Multiclass(ClassTask):
         if codes != {float(code) for code in range(len(outcomes))}:
             given = "any number" if codes is None else f"{len(codes)} class(es)"
             return (
-                f"the {len(outcomes)} outcomes need the classes 0 to {len(outcomes) - 1}, and the target "
+                f"the {len(outcomes)} outcomes need the classes 0 to {len(outcomes) - 1}, but the target "
                 f"'{feature.name}' gives {given}."
             )
         is_remapped = isinstance(target, RemapTarget)
@@ -83,7 +83,7 @@ class Multiclass(ClassTask):
         return problem
 
     @property
-    def _numbers(self) -> tuple[int, ...]:
+    def _shape_of_one(self) -> tuple[int, ...]:
         return (len(self.outcomes),)
 
     @property
@@ -91,7 +91,7 @@ class Multiclass(ClassTask):
         return roc_auc_ovr
 
     def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
-        """All metrics of the given rows; a class that they lack has no recall, and is left out of the means."""
+        """All metrics of the given rows; a class without rows has no recall, and is left out of the means."""
         results = decision.decide(predictions)
         of_each = class_metrics(confusion(y, results, len(self.outcomes)))
         return {

@@ -1,4 +1,4 @@
-"""What a report shows of a model of several classes."""
+"""What a report shows about a model of several classes."""
 
 import numpy as np
 from tabserve.aliases import Matrix
@@ -18,7 +18,7 @@ def summary(task: Multiclass, results: Results) -> list[str]:
         "classes, of which the most probable one is the result.",
         f"On the {len(results.y):,} rows of the hold-out, which it never saw, the one-vs-rest AUC is "
         f"{results.metric('roc_auc_ovr')}{results.within('roc_auc_ovr')}. It names the right class for "
-        f"{share(metrics['accuracy'])} of the rows; naming the most frequent class each time would be right for "
+        f"{share(metrics['accuracy'])} of the rows; always naming the most frequent class would be right for "
         f"{share(most)}.",
     ]
 
@@ -40,7 +40,7 @@ def _confusion(task: Multiclass, counts: Matrix) -> Chart:
     notes = [["" for _ in task.outcomes] for _ in task.outcomes]
     svg = figures.matrix("confusion", counts, task.outcomes, task.outcomes, notes)
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    finding = f"{counts.trace():,.0f} of {counts.sum():,.0f} rows are named rightly."
+    finding = f"{counts.trace():,.0f} of {counts.sum():,.0f} rows get the right class."
     if wrong.any():
         true, taken = np.unravel_index(np.argmax(wrong), wrong.shape)
         finding += (
@@ -51,8 +51,8 @@ def _confusion(task: Multiclass, counts: Matrix) -> Chart:
         "Confusion matrix",
         svg,
         finding,
-        "Rows of the hold-out by their true class (left) and by the class that the model names (below). Errors stand "
-        "off the diagonal; the larger its share of the true class, the deeper a colour.",
+        "Rows of the hold-out by their true class (left) and by the class that the model names (below). Errors are off "
+        "the diagonal. The deeper the colour, the larger the share of the true class.",
     )
 
 

@@ -36,13 +36,13 @@ class Regression(Task):
     )
 
     def target_problem(self, target: Target) -> str | None:
-        """It must be a number."""
+        """Its feature must be a number."""
         if isinstance(target, RemapTarget) or not isinstance(target.feature, Number):
-            return f"a regression predicts a number, and the target '{target.feature.name}' is a class."
+            return f"a regression predicts a number, but the target '{target.feature.name}' is a class."
         return None
 
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
-        """Each fold must judge by two rows, since one does not vary."""
+        """Each fold needs two rows to judge by, since one does not vary."""
         check_number(TRAIN, len(train), max(SMALLEST_PART[TRAIN], 2 * splits))
         check_number(HOLD_OUT, len(hold_out), SMALLEST_PART[HOLD_OUT])
 
@@ -76,7 +76,7 @@ class Regression(Task):
         return tuple(self.metrics(np.array([0.0, 1.0]), np.array([0.0, 1.0]), AsPredicted()))
 
     def decide(self, y: Vector, out_of_fold: Predictions) -> AsPredicted:
-        """Nothing."""
+        """Nothing is decided."""
         return AsPredicted()
 
     @property

@@ -1,4 +1,4 @@
-"""What a report shows of a model of a number."""
+"""What a report shows about a model of a number."""
 
 from itertools import islice
 
@@ -20,7 +20,7 @@ def summary(task: Task, results: Results) -> list[str]:
         f"It predicts “{target.name}” ({target.description}).",
         f"On the {len(y):,} rows of the hold-out, which it never saw, R² is "
         f"{number(metrics['r2'])}{results.within('r2')}: it explains {share(metrics['r2'])} of the variance. A "
-        f"prediction is off by {number(metrics['mae'])} on average (the MAE), where the mean of “{target.name}” is "
+        f"prediction is off by {number(metrics['mae'])} on average (the MAE); the mean of “{target.name}” is "
         f"{number(float(y.mean()))}.",
     ]
 
@@ -33,7 +33,7 @@ def sections(task: Task, results: Results) -> list[Section]:
     known = [feature for feature in ranked if table[feature.name].notna().any()]
     text = "How far predictions are off on the hold-out, and for which rows. An error is the truth less the prediction."
     if unknown := [f"“{feature.title}”" for feature in ranked if feature not in known]:
-        text += f" No row of the hold-out has a value of {listed(unknown)}: no errors by that are shown."
+        text += f" No row of the hold-out has a value of {listed(unknown)}, so errors by that are not shown."
     errors = (_errors_by(results, feature, f"errors-{place}") for place, feature in enumerate(known))
     return [Section("Predictions", [text], [_predicted(results), *islice(filter(None, errors), SHOWN)])]
 
@@ -60,13 +60,13 @@ def _predicted(results: Results) -> Chart:
         svg,
         f"R² is {results.metric('r2')}, RMSE {results.metric('rmse')}, MAE "
         f"{results.metric('mae')}. Nine in ten errors lie between {number(low)} and {number(high)}.",
-        "The hold-out in ten groups by prediction: what was true of them. The nearer to the dashed line, the better; "
-        "above it predictions are too low. The narrower the dotted lines, the surer a single prediction.",
+        "The true values of the hold-out's rows, in ten groups by prediction. The nearer to the dashed line, the "
+        "better; above it predictions are too low. The closer the dotted lines, the surer a single prediction.",
     )
 
 
 def _errors_by(results: Results, feature: Feature, name: str) -> Chart | None:
-    """How errors spread by a feature; None when no value of it has rows enough to be shown."""
+    """How errors spread by a feature; None when no value of it has enough rows to be shown."""
     values = results.table[feature.name].to_numpy(dtype=object)
     labels, quartiles = quartiles_by(feature, values, results.y - results.predictions)
     if not len(labels):

@@ -21,8 +21,9 @@ from sklearn.base import clone
 from tabserve import __version__
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.matrix import Columns
+from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.discovery import get_use_case
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_intervals
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.base import Fold, Model

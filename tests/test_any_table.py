@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import tabserve.training.evidence
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import TabserveError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupBy
@@ -21,13 +22,14 @@ from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegres
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.registry.registry import Registry
+from tabserve.search_space import Real, Whole
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
 from tabserve.transformers import MinMax, OneHot, RemapTarget, Standardize, Target
-from tabserve.tuning import Real, Trial, Whole
+from tabserve.tuning import Trial
 
 SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 10))]
 SEARCH_SPACE = {"num_leaves": Whole(2, 4), "learning_rate": Real(0.1, 0.1)}

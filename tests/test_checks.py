@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from tabserve.columns.derived import Grouping, Quotient
 from tabserve.columns.features import RESERVED_NAMES, Category, CyclicInteger, Integer, Number, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import Lasso, LinearRegression
+from tabserve.search_space import Real, Whole
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.regression import Regression
 from tabserve.transformers import (
@@ -26,7 +28,6 @@ from tabserve.transformers import (
     Target,
     Transformer,
 )
-from tabserve.tuning import Real, Whole
 
 SIZE = Number(name="size", description="-", low=1, high=9)
 GRADE = OrderedCategory(name="grade", description="-", values=("low", "high"))

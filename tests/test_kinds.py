@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.columns.kinds import fits
-from tabserve.declaration.use_case import Algorithm
+from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate, SmallestMetric
 from tabserve.models.lightgbm import LgbRegressor
 from tabserve.models.scikit import LinearRegression
+from tabserve.search_space import Real, Whole
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import RemapTarget, Target
-from tabserve.tuning import Real, Whole
 
 from tests.test_checks import CLASSES, FEATURES, LINEAR, SPECIES, declare
 

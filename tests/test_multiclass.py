@@ -22,8 +22,9 @@ from sklearn import metrics as sklearn_metrics
 from tabserve.api.app import create_app
 from tabserve.api.schemas import answer_columns, answer_result, answer_scores
 from tabserve.columns.features import Category, Integer, Number
+from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.discovery import all_use_cases, get_use_case
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import LESS_IS_BETTER, SmallestMetric

@@ -14,7 +14,8 @@ from tabserve.charts.figures import COLOURS, bars
 from tabserve.charts.groups import calibration, quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import NOTHING, number
 from tabserve.columns.features import Category, Integer, Number
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group_gate
 from tabserve.evaluation.metrics import roc_auc

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabserve.api.schemas import ModelSchema, query_schema, record_json_schema, shown
 from tabserve.columns.features import Feature
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.models.linear import LogisticRegression
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.checking import field_problems

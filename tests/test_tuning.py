@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabserve.errors import InterruptedTrainingError
 from tabserve.models.base import CrossValidation
-from tabserve.tuning import BayesianSearch, Dimension, Flag, Real, Trial, Whole, best_of
+from tabserve.search_space import Dimension, Flag, Real, Whole
+from tabserve.tuning import BayesianSearch, Trial, best_of
 
 SPACE: dict[str, Dimension] = {"x": Real(-5.0, 5.0), "y": Real(0.001, 10.0, log=True)}
 
@@ -85,24 +86,6 @@ def test_parameters_stay_within_their_bounds(low: float, width: float, whole: in
         assert low <= parameters["real"] <= low + width
         assert whole <= parameters["whole"] <= whole + 7
         assert isinstance(parameters["flag"], bool)
-
-
-@settings(deadline=None)
-@given(low=st.floats(1e-9, 1e9), factor=st.floats(1, 1e6), share=st.floats(0, 1), log=st.booleans())
-def test_every_position_between_the_bounds_is_a_value_between_them(
-    low: float, factor: float, share: float, log: bool
-) -> None:
-    dimension = Real(low, low * factor, log=log)
-    start, end = dimension.bounds
-    assert dimension.low <= dimension.value(min(start + share * (end - start), end)) <= dimension.high
-
-
-@pytest.mark.parametrize("log", [False, True])
-def test_both_bounds_can_be_reached(log: bool) -> None:
-    real, whole = Real(0.3, 0.7, log=log), Whole(4, 24, log=log)
-    assert [real.value(position) for position in real.bounds] == [0.3, 0.7]
-    assert [whole.value(position) for position in whole.bounds] == [4, 24]
-    assert [Flag().value(position) for position in Flag().bounds] == [False, True]
 
 
 def test_a_logarithmic_scale_spends_as_many_points_on_each_power_of_ten() -> None:

@@ -58,8 +58,9 @@ from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import LogisticRegression
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import OneHot, RemapTarget, Standardize
-from tabserve.tuning import Real
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.search_space import Real
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.columns.features import Category, Number
 
 FEATURES = (

@@ -5,25 +5,23 @@ Each check yields one sentence for each problem.
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tabserve.columns.features import RESERVED_NAMES, Category, Column, Number
 from tabserve.columns.kinds import fits
+from tabserve.declaration.declaration import Algorithm, Declaration
 from tabserve.errors import InvalidUseCaseError
-
-if TYPE_CHECKING:
-    from tabserve.declaration.use_case import Algorithm, UseCase
 
 ALIASES = ("latest", "champion")  # names that URLs may hold in place of a use case
 LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 
 
-def check(use_case: "UseCase") -> None:
+def check(use_case: Declaration) -> None:
     """Refuse a declaration that would fail later, or would not do what it says.
 
     Parameters
     ----------
-    use_case : UseCase
+    use_case : Declaration
         Its names are known to be distinct, and its groups to be of its features.
 
     Raises
@@ -40,7 +38,7 @@ def check(use_case: "UseCase") -> None:
                 raise InvalidUseCaseError(f"{use_case.name}, {algorithm.name}: {problem}")
 
 
-def _names(use_case: "UseCase") -> Iterator[str]:
+def _names(use_case: Declaration) -> Iterator[str]:
     if use_case.name in ALIASES:
         yield f"'{use_case.name}' means a model in URLs: give the use case another name."
     if not use_case.features:
@@ -55,14 +53,14 @@ def _names(use_case: "UseCase") -> Iterator[str]:
             yield f"the baseline is not the algorithm '{algorithm.name}': give it another name."
 
 
-def _bounds(use_case: "UseCase") -> Iterator[str]:
+def _bounds(use_case: Declaration) -> Iterator[str]:
     for feature in (*use_case.features, use_case.target.feature):
         if isinstance(feature, Number) and max(-feature.low, feature.high) > LARGEST_NUMBER:
             most = f"{LARGEST_NUMBER:g}"
             yield f"the bounds of '{feature.name}' are too large to learn from: they must be within ±{most}."
 
 
-def _target(use_case: "UseCase") -> Iterator[str]:
+def _target(use_case: Declaration) -> Iterator[str]:
     target = use_case.target
     labels = getattr(target, "classes", {})
     if not fits(labels, Mapping[Any, int]):
@@ -78,12 +76,12 @@ def _target(use_case: "UseCase") -> Iterator[str]:
         yield problem
 
 
-def _folds(use_case: "UseCase") -> Iterator[str]:
+def _folds(use_case: Declaration) -> Iterator[str]:
     if use_case.splits < 2 or use_case.repeats < 1:
         yield "cross-validation needs two splits or more, and at least one repeat."
 
 
-def _groups(use_case: "UseCase") -> Iterator[str]:
+def _groups(use_case: Declaration) -> Iterator[str]:
     features = {feature.name: feature for feature in use_case.features}
     for group in use_case.groups:
         if not use_case.task.compares_groups:
@@ -96,14 +94,14 @@ def _groups(use_case: "UseCase") -> Iterator[str]:
         yield "each feature can define groups only once."
 
 
-def _gates(use_case: "UseCase") -> Iterator[str]:
+def _gates(use_case: Declaration) -> Iterator[str]:
     metrics = use_case.task.metric_names
     for gate in use_case.gates:
         if not gate.of_groups and gate.name not in metrics:
             yield f"a gate is on '{gate.name}', which this task does not measure; choose from: {', '.join(metrics)}."
 
 
-def _promises(use_case: "UseCase") -> Iterator[str]:
+def _promises(use_case: Declaration) -> Iterator[str]:
     """Promises that no model can keep."""
     for column in use_case.columns:
         if column.monotone not in (-1, 0, 1):
@@ -121,7 +119,7 @@ def _promises(use_case: "UseCase") -> Iterator[str]:
             )
 
 
-def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+def _model(use_case: Declaration, algorithm: Algorithm) -> Iterator[str]:
     model, target = algorithm.model, use_case.target.feature
     if not isinstance(model, use_case.task.kind_of_model):
         yield f"the task needs a model that is a {use_case.task.kind_of_model.__name__}."
@@ -141,7 +139,7 @@ def _model(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
         yield "the model's parameters must be plain numbers, texts and tuples, because the manifest holds them."
 
 
-def _transformers(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+def _transformers(use_case: Declaration, algorithm: Algorithm) -> Iterator[str]:
     """A fitted transformer would silently ignore a name that no column has."""
     names = [column.name for column in use_case.columns]
     for transformer in algorithm.transformers:
@@ -152,7 +150,7 @@ def _transformers(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
             yield f"{kind} names the column '{unknown[0]}', which does not exist; choose from: {', '.join(names)}."
 
 
-def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]:
+def _kept_promises(use_case: Declaration, algorithm: Algorithm) -> Iterator[str]:
     """A baseline that is not an algorithm is never registered, so it promises nothing."""
     if algorithm not in use_case.algorithms:
         return
@@ -164,7 +162,7 @@ def _kept_promises(use_case: "UseCase", algorithm: "Algorithm") -> Iterator[str]
             )
 
 
-def _unkept(algorithm: "Algorithm", column: Column) -> str | None:
+def _unkept(algorithm: Algorithm, column: Column) -> str | None:
     """Why an algorithm cannot keep a column's promise."""
     if not algorithm.model.keeps_monotone:
         return f"{type(algorithm.model).__name__} cannot guarantee that"

@@ -21,7 +21,7 @@ from tabserve.models.base import (
     mean_metric,
 )
 from tabserve.models.native import Booster, open_booster
-from tabserve.tuning import Dimension, Flag, Real, Whole
+from tabserve.search_space import Dimension, Flag, Real, Whole
 
 if TYPE_CHECKING:
     import lightgbm

@@ -7,7 +7,8 @@ from typing import Any
 from sklearn.base import clone
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.models.base import CrossValidation, Model
 from tabserve.pipeline import Pipeline
 from tabserve.tasks.base import Task

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tabserve import __version__
-from tabserve.declaration.use_case import Algorithm, UseCase, signature
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase, signature
 from tabserve.models.lightgbm import THREADS
 from tabserve.registry.manifest import Source
 from tabserve.registry.model_id import ModelId

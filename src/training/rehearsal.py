@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from sklearn.base import clone
 from tabserve.aliases import Matrix, Vector
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, UniformTargetError
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline

@@ -5,13 +5,14 @@ The data are the UCI Bike Sharing data (see `src/datasets/PROVENANCE.md`).
 
 from tabserve.columns.derived import Grouping
 from tabserve.columns.features import CyclicInteger, Integer, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestMetric
 from tabserve.models.lightgbm import LgbCountRegressor
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
+from tabserve.search_space import Real, Whole
 from tabserve.tasks.regression import Regression
 from tabserve.transformers import MinMax, OneHot, Target
-from tabserve.tuning import Real, Whole
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (

@@ -6,7 +6,8 @@ wrong, above all those of sex (Grömping 2019, "South German Credit Data: Correc
 
 from tabserve.columns.derived import Quotient
 from tabserve.columns.features import Category, Integer, OrderedCategory
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import (
     BaselineMargin,

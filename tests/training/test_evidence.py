@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score
-from tabserve.declaration.use_case import Algorithm, UseCase
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.gates import ChampionMargin, LargestGap
 from tabserve.models.lightgbm import LgbClassifier
 from tabserve.registry.registry import Registry

@@ -3,16 +3,16 @@
 import dataclasses
 
 import pytest
-from tabserve.declaration.use_case import Algorithm
+from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import (
     InvalidUseCaseError,
     UniformTargetError,
 )
 from tabserve.models.lightgbm import LgbRegressor
 from tabserve.models.scikit import LinearRegression
+from tabserve.search_space import Whole
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
-from tabserve.tuning import Whole
 
 
 @pytest.mark.parametrize("rare", [0, 1])

@@ -11,7 +11,7 @@ import pytest
 import tabserve.registry.stores
 import tabserve.train_pipeline
 from click.testing import CliRunner
-from tabserve.declaration.use_case import Algorithm
+from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import (
     UnknownAlgorithmError,
 )

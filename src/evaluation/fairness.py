@@ -85,7 +85,7 @@ class GroupComparison:
     disparate_impact : float or None
         The smallest selection rate divided by the largest; None for fewer than two groups.
     equal_opportunity_difference : float or None
-        The largest opportunity less the smallest (Hardt, Price and Srebro 2016).
+        The largest opportunity minus the smallest (Hardt, Price and Srebro 2016).
     withheld : int
         How many groups are left out of `values`.
     """

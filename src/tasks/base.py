@@ -307,7 +307,7 @@ class Task(ABC):
         return Explained(predictions, contributions, np.ones(len(predictions)))
 
     def report(self, results: Results) -> "tuple[list[str], list[Section]]":
-        """What a report says of a model of this task: the `summary` and `sections` of its `report_module`.
+        """What a report says about a model of this task: the `summary` and `sections` of its `report_module`.
 
         Parameters
         ----------

@@ -44,7 +44,7 @@ def _confusion(task: Multiclass, counts: Matrix) -> Chart:
     if wrong.any():
         true, taken = np.unravel_index(np.argmax(wrong), wrong.shape)
         finding += (
-            f" The most frequent error takes “{task.outcomes[true]}” for “{task.outcomes[taken]}”: "
+            f" The most frequent error is to take “{task.outcomes[true]}” for “{task.outcomes[taken]}”: "
             f"{wrong[true, taken]:,.0f} of {counts[true].sum():,.0f}."
         )
     return Chart(

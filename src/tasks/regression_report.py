@@ -31,7 +31,7 @@ def sections(task: Task, results: Results) -> list[Section]:
     ranked = [column for column in results.columns if isinstance(column, Feature)]
     ranked.sort(key=lambda feature: not isinstance(feature, CyclicInteger))  # the hour of a day before all others
     known = [feature for feature in ranked if table[feature.name].notna().any()]
-    text = "How far predictions are off on the hold-out, and for which rows. An error is the truth less the prediction."
+    text = "How far predictions are off on the hold-out, and for which rows. An error is truth minus prediction."
     if unknown := [f"“{feature.title}”" for feature in ranked if feature not in known]:
         text += f" No row of the hold-out has a value of {listed(unknown)}, so errors by that are not shown."
     errors = (_errors_by(results, feature, f"errors-{place}") for place, feature in enumerate(known))

@@ -311,7 +311,7 @@ class Scaler(Transformer):
     def keeps_order(self, column: Column) -> bool:
         return True
 
-    def _note(self, columns: Columns) -> None:
+    def _describe(self, columns: Columns) -> None:
         self.columns_ = tuple(replace(column, scaled=True) for column in columns)
 
 
@@ -330,7 +330,7 @@ class MinMax(Scaler):
         self.low_: Vector = np.fmin.reduce(X)
         distance = np.fmax.reduce(X) - self.low_
         self.range_: Vector = np.where(distance > 0, distance, 1.0)
-        self._note(columns)
+        self._describe(columns)
         return self
 
     def transform(self, X: Matrix) -> Matrix:
@@ -357,7 +357,7 @@ class Standardize(Scaler):
         deviation[known] = np.nanstd(X[:, known], axis=0)
         varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding gives even constant columns a deviation
         self.scale_: Vector = np.where(varies & (deviation > 0), deviation, 1.0)
-        self._note(columns)
+        self._describe(columns)
         return self
 
     def transform(self, X: Matrix) -> Matrix:

@@ -176,7 +176,7 @@ class Registry:
         self.check_exists(model_id)
         use_case = _parts(model_id).use_case
         signature = self._signature(_champion_message(model_id)) if self._signing_key else ""
-        before = [promotion for promotion in self._good_promotions(use_case) if promotion[0] != model_id]
+        before = [promotion for promotion in self._valid_promotions(use_case) if promotion[0] != model_id]
         self._write_promotions(use_case, [(model_id, signature), *before])
 
     def rollback(self, use_case: str) -> str:
@@ -197,7 +197,7 @@ class Registry:
         self._store.refresh()
         before = [
             promotion
-            for promotion in self._good_promotions(use_case, first=1)
+            for promotion in self._valid_promotions(use_case, first=1)
             if self._store.exists(f"{promotion[0]}/{MANIFEST}")
         ]
         if not before:
@@ -207,7 +207,7 @@ class Registry:
         self._write_promotions(use_case, before)
         return champion
 
-    def _good_promotions(self, use_case: str, first: int = 0) -> Promotions:
+    def _valid_promotions(self, use_case: str, first: int = 0) -> Promotions:
         """The promotions in a champion's file, from a position on, whose models may answer."""
         with suppress(OSError, ValueError):
             promotions = self._promotions(use_case)[first:]
@@ -357,25 +357,25 @@ class Registry:
         except OSError:
             if self.list() == [model_id]:
                 raise
-        with self._without_title(model_id):
+        with self._demoted_while_deleted(model_id):
             self._store.delete(f"{model_id}/{MANIFEST}")
         for path in [path for path in self._store.paths() if path.startswith(f"{model_id}/")]:
             self._store.delete(path)
 
     @contextmanager
-    def _without_title(self, model_id: str) -> Iterator[None]:
+    def _demoted_while_deleted(self, model_id: str) -> Iterator[None]:
         """Make an artifact that is to be deleted no longer the champion; it stays champion when deleting fails."""
         use_case = _parts(model_id).use_case
-        title = None
+        champion_file = None
         with suppress(BrokenArtifactError):
             if self.champion(use_case) == model_id:
-                title = self._store.read(_champion_file(use_case))
+                champion_file = self._store.read(_champion_file(use_case))
                 self._store.delete(_champion_file(use_case))
         try:
             yield
         except BaseException:
-            if title is not None:
-                self._store.replace(_champion_file(use_case), title)
+            if champion_file is not None:
+                self._store.replace(_champion_file(use_case), champion_file)
             raise
 
     def _sweep(self) -> None:
@@ -531,7 +531,7 @@ class Registry:
             raise BrokenArtifactError(model_id, "its manifest holds invalid file names")
         if manifest.use_case != _parts(model_id).use_case:
             raise BrokenArtifactError(model_id, "its manifest belongs to another use case")
-        if not _can_be_answered(content):
+        if not _is_writable(content):
             raise BrokenArtifactError(model_id, "its manifest cannot be read")
         if not _is_as_written(manifest, content, written):
             raise BrokenArtifactError(model_id, "its manifest is not the one that training wrote")
@@ -570,11 +570,11 @@ def _quoted(value: object) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...{text[-1]}"
 
 
-def _can_be_answered(value: object, levels: int = DEEPEST) -> bool:
+def _is_writable(value: object, levels: int = DEEPEST) -> bool:
     """Whether part of a manifest can be written to answers: no lone surrogates, and few levels."""
     if isinstance(value, dict | list):
         parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return levels > 0 and all(_can_be_answered(part, levels - 1) for part in parts)
+        return levels > 0 and all(_is_writable(part, levels - 1) for part in parts)
     return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 

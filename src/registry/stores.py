@@ -453,7 +453,7 @@ class CachedStore(Store):
         self._copies = FolderStore(folder)
         self._known: dict[str, Entry] | None = None
         self._failed: dict[str, StoreAwayError] = {}  # since the last listing, by path
-        self._odd: dict[str, bytes] = {}  # the same: content that was read but is invalid, and so is not kept
+        self._invalid: dict[str, bytes] = {}  # the same: content that was read but is invalid, and so is not kept
         self._expires = 0.0  # by time.monotonic()
         self._lock = threading.Lock()  # held while the bucket is listed or changed
 
@@ -506,7 +506,7 @@ class CachedStore(Store):
             self._went_away(error)
             raise
         self._came_back()
-        self._failed, self._odd = {}, {}
+        self._failed, self._invalid = {}, {}
         self._expires = time.monotonic() + RELIST_AFTER
         if known != self._known or not self._copies.exists(self.LISTING):
             self._known = known
@@ -571,15 +571,15 @@ class CachedStore(Store):
             raise StoreAwayError(self.away)
         if path in self._failed:
             raise StoreAwayError(self._failed[path].reason)
-        if path in self._odd:
-            return self._odd[path]
+        if path in self._invalid:
+            return self._invalid[path]
         content = self._read_bucket(path)
         if _sha256(content) == digest:
             self._keep(f"{folder}/{digest}", content)
         elif digest is None and _is_json(content):
             self._keep(version, _sha256(content).encode() + content)
         else:  # it may have been damaged on the way
-            self._odd[path] = content
+            self._invalid[path] = content
         return content
 
     def _read_bucket(self, path: str) -> bytes:

@@ -156,9 +156,9 @@ def _table(
     numbers = array("L")
     rows = _within(rows, max_rows, deadline)
     for number, cells, width in rows:
-        if _is_wrong(cells, width, len(columns), ragged=typed):
+        if _has_wrong_width(cells, width, len(columns), ragged=typed):
             rest = itertools.chain([(number, cells, width)], rows)
-            raise InvalidTableError(place, _wrong_widths(rest, len(columns), ragged=typed))
+            raise InvalidTableError(place, _width_faults(rest, len(columns), ragged=typed))
         numbers.append(number)
         padded = [*cells, *empty[len(cells) :]]
         record = {column: parse(cell) for column, parse, cell in zip(columns, parsers, padded, strict=False)}
@@ -177,17 +177,17 @@ def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> It
         yield row
 
 
-def _is_wrong(cells: Cells, width: int, right: int, *, ragged: bool) -> bool:
+def _has_wrong_width(cells: Cells, width: int, expected: int, *, ragged: bool) -> bool:
     """Whether a row is longer or shorter than the header; in ragged rows, empty cells at the end do not count."""
-    if width <= right:
-        return width < right and not ragged
-    return ragged or any(cells[right:])
+    if width <= expected:
+        return width < expected and not ragged
+    return ragged or any(cells[expected:])
 
 
-def _wrong_widths(rows: Iterable[Row], right: int, *, ragged: bool) -> Iterator[Fault]:
+def _width_faults(rows: Iterable[Row], expected: int, *, ragged: bool) -> Iterator[Fault]:
     for number, cells, width in rows:
-        if _is_wrong(cells, width, right, ragged=ragged):
-            yield Fault(None, f"The row has {width} cells and the header {right}.", number)
+        if _has_wrong_width(cells, width, expected, ragged=ragged):
+            yield Fault(None, f"The row has {width} cells and the header {expected}.", number)
 
 
 class _Texts:
@@ -280,11 +280,11 @@ def _separator_problem(names: Sequence[str], allowed: Sequence[str]) -> str | No
 
 def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Sequence[str]) -> list[Fault]:
     """Faults of unknown columns, by name or by position; the first one lists the known columns."""
-    list_of_them = f"; the columns are: {_in_short(allowed)}."
-    faults = [Fault(name, f"There is no such column{'.' if n else list_of_them}") for n, name in enumerate(names)]
+    known_columns = f"; the columns are: {_in_short(allowed)}."
+    faults = [Fault(name, f"There is no such column{'.' if n else known_columns}") for n, name in enumerate(names)]
     if places:
         problem = f"{len(places)} unknown column(s), {_in_short(places)}"
-        faults.append(Fault(None, problem + ("." if names else list_of_them), row))
+        faults.append(Fault(None, problem + ("." if names else known_columns), row))
     return faults
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from tabserve.aliases import Predictions
 from tabserve.declaration.use_case import UseCase
-from tabserve.errors import BrokenArtifactError, InvalidRecordsError, UnknownModelError
+from tabserve.errors import BrokenArtifactError, InvalidRecordsError, InvalidTargetError, UnknownModelError
 from tabserve.evaluation.metrics import Metrics
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.training.hold_out import SPLIT
 from tabserve.training.parts import Part
+from tabserve.transformers import Target
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def champion_of(use_case: UseCase, registry: Registry, test: Part, seed: int) ->
 
 def _let_predict(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     model_id, manifest = artifact.model_id, artifact.manifest
-    if not use_case.task.predicts_like(artifact.task):
+    if not use_case.task.predicts_like(artifact.task) or _encodes_otherwise(artifact.target, test):
         raise BrokenArtifactError(model_id, "it predicts something else")
     known = set(manifest.feature_names)
     table = test.features
@@ -120,3 +121,19 @@ def _let_predict(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     seed = manifest.seed if manifest.split == SPLIT else None
     metrics = use_case.task.metrics(y, predictions, artifact.decision)
     return Champion(model_id, rows, predictions, metrics, seed)
+
+
+def _encodes_otherwise(target: Target, test: Part) -> bool:
+    """Whether a target that a model was trained on gives another number for a value than today's does.
+
+    A value that it does not know says nothing: labels may have been renamed, and bounds widened.
+    """
+    today = dict(zip(test.table.iloc[:, -1].tolist(), test.y.tolist(), strict=True))
+    return any(_number(target, value) not in (None, number) for value, number in today.items())
+
+
+def _number(target: Target, value: object) -> float | None:
+    try:
+        return float(target.transform([value])[0])
+    except InvalidTargetError:
+        return None

@@ -97,6 +97,20 @@ def test_a_champion_is_seen_on_the_rows_that_it_takes(credit, registry, hold_out
     assert champion.metrics["roc_auc"] == credit.task.metric(hold_out.y[known], champion.predictions)
 
 
+def test_a_champion_whose_classes_stand_for_other_labels_is_not_compared_with(credit, registry, hold_out):
+    flipped = dataclasses.replace(hold_out, y=1 - hold_out.y)  # as if the labels' classes were declared the other way
+    champion = champion_of(credit, registry, flipped, 42)
+    assert isinstance(champion, NotCompared)
+    assert champion.reason.endswith("it predicts something else.")
+
+
+def test_a_champion_whose_labels_were_renamed_is_compared_with(credit, registry, hold_out):
+    table = hold_out.table.copy()
+    table.iloc[:, -1] += 100
+    champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=table), 42)
+    assert champion.metrics == champion_of(credit, registry, hold_out, 42).metrics
+
+
 @pytest.mark.parametrize("spoil", ["few rows", "one outcome", "a column"])
 def test_a_champion_that_takes_too_little_is_not_compared_with(credit, registry, hold_out, caplog, spoil):
     table = hold_out.table.copy()

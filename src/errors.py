@@ -106,12 +106,13 @@ class UniformTargetError(TabserveError):
         Its column.
     rows : str
         Which rows these are.
+    lacking : str
+        An outcome that these rows lack, when their target is not the same in all.
     """
 
-    def __init__(self, target: str, rows: str) -> None:
-        super().__init__(
-            f"The target '{target}' has the same value in all rows of {rows}: nothing can be learnt from them."
-        )
+    def __init__(self, target: str, rows: str, lacking: str = "") -> None:
+        problem = f"is '{lacking}' in no row of" if lacking else "has the same value in all rows of"
+        super().__init__(f"The target '{target}' {problem} {rows}: nothing can be learnt from them.")
 
 
 class InvalidTargetError(TabserveError):

@@ -1,6 +1,7 @@
 """Rehearsal: what could not be trained is refused before time is spent on tuning."""
 
 import itertools
+import json
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.declaration import Algorithm
-from tabserve.declaration.use_case import UseCase
+from tabserve.declaration.use_case import UseCase, signature
 from tabserve.errors import InvalidUseCaseError, UniformTargetError
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
@@ -28,11 +29,12 @@ def rehearse(use_case: UseCase, algorithms: Iterable[Algorithm], parts: Parts, p
     UniformTargetError
         When the target has the same value in rows that a model would be fitted on or judged by.
     InvalidUseCaseError
-        When an algorithm cannot be fitted.
+        When an algorithm cannot be fitted, or what an artifact holds of the use case cannot be saved.
     """
+    _rehearse_saving(use_case, parts)
     for name, y in _targets(use_case, parts, plan):
         if not use_case.task.varies(y):
-            raise UniformTargetError(use_case.target.feature.name, name)
+            raise UniformTargetError(use_case.target.feature.name, name, _lacking(use_case.task, y))
     for algorithm in algorithms:
         _rehearse_fit(use_case, algorithm, parts.train)
 
@@ -47,6 +49,21 @@ def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str,
         past, future = parts.whole.split_by_time()
         yield "the first part by time", past.y
         yield "the last part by time", future.y
+
+
+def _lacking(task: Task, y: Vector) -> str:
+    """An outcome that rows lack; empty where they have one alone, or where a number is predicted."""
+    found = set(y.tolist())
+    lacking = [outcome for code, outcome in enumerate(task.outcomes) if code not in found]
+    return lacking[0] if lacking and len(found) > 1 else ""
+
+
+def _rehearse_saving(use_case: UseCase, parts: Parts) -> None:
+    try:
+        pickled((parts.target, use_case.task))
+        json.dumps(signature(use_case), allow_nan=False)
+    except Exception as error:  # whatever an object of somebody's own class raises
+        raise InvalidUseCaseError(f"{use_case.name}: its columns or its task cannot be saved: {error}") from error
 
 
 def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
@@ -76,6 +93,8 @@ def _without_optional(use_case: UseCase, few: Part) -> Matrix:
 
 def _fit_once(task: Task, pipeline: Pipeline, model: Model, few: Part, gaps: Matrix) -> None:
     X = pipeline.fit_transform_encoded(few.X)
+    if not X.shape[1]:
+        raise ValueError("no column is left for the model")
     model.fit(X, few.y, pipeline.columns_)
     pickled((pipeline, model))
     both = np.vstack([X, pipeline.transform_encoded(gaps)])

@@ -1,6 +1,7 @@
 """Rehearsal: what would fail after the tuning is refused before it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from tabserve.declaration.declaration import Algorithm
@@ -13,6 +14,11 @@ from tabserve.models.scikit import LinearRegression
 from tabserve.search_space import Whole
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
+from tabserve.transformers import Drop, Target
+
+from tests.fixtures.wine import USE_CASE
+
+WINE = Path(__file__).parent.parent / "fixtures" / "wine.csv"
 
 
 @pytest.mark.parametrize("rare", [0, 1])
@@ -43,6 +49,32 @@ def test_an_algorithm_that_cannot_be_fitted_on_such_columns_is_refused(
     broken = dataclasses.replace(bikes, features=features, algorithms=(algorithm,), baseline=algorithm)
     with pytest.raises(InvalidUseCaseError, match=f"^bikes: {algorithm.name} fails on these columns, .*: .*{problem}"):
         run_training(broken, empty, some_bikes, Plan(trials=1))
+
+
+def test_a_model_without_a_column_is_refused_in_words(quick, empty, some_bikes, untuned):
+    everything = Drop(tuple(column.name for column in quick.columns))
+    for model in (LgbRegressor(), LinearRegression()):
+        blind = Algorithm(name="blind", model=model, transformers=(everything,))
+        with pytest.raises(InvalidUseCaseError, match=r": no column is left for the model$"):
+            run_training(dataclasses.replace(quick, algorithms=(blind,)), empty, some_bikes, Plan(trials=1))
+
+
+def test_what_cannot_be_saved_is_refused_before_tuning(quick, empty, some_bikes, untuned):
+    class Local(Target):
+        """A class that no other process can import."""
+
+    with pytest.raises(InvalidUseCaseError, match=r"^bikes: its columns or its task cannot be saved: "):
+        run_training(dataclasses.replace(quick, target=Local(quick.target.feature)), empty, some_bikes, Plan(trials=1))
+
+
+def test_parts_by_time_that_lack_a_class_are_refused_by_its_name(empty, tmp_path, untuned):
+    header, *wines = WINE.read_text().splitlines()
+    wines.sort(key=lambda line: line.endswith("Barbera"))
+    data = tmp_path / "by time.csv"
+    data.write_text("\n".join([header, *wines]))
+    by_time = dataclasses.replace(USE_CASE, chronological=True)
+    with pytest.raises(UniformTargetError, match="'cultivar' is 'Barbera' in no row of the first part by time"):
+        run_training(by_time, empty, data, Plan(trials=1))
 
 
 class Odd(LinearRegression):

@@ -1,6 +1,7 @@
 """Declarations that could not be trained, or would not do what they say, are refused."""
 
 import dataclasses
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,33 @@ def test_every_label_of_a_target_has_a_class_and_every_class_a_label() -> None:
     three = dataclasses.replace(SPECIES, values=("setosa", "virginica", "versicolor"))
     wanting = RemapTarget(three, classes={"setosa": 0, "virginica": 1})
     refused("the target 'species' has no class for 'versicolor'", **{**CLASSES, "target": wanting})
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"setosa": "0", "virginica": 1},
+        {"setosa": False, "virginica": True},
+        ["setosa", "virginica"],
+        MappingProxyType({"setosa": 0, "virginica": 1}),  # which cannot be saved
+    ],
+)
+def test_classes_are_whole_numbers_by_label(classes: Any) -> None:
+    target = RemapTarget(SPECIES, classes=classes)
+    refused("the classes of the target 'species' must be a dict of labels to whole", **{**CLASSES, "target": target})
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Quotient(name="q", description="-", numerator="size", denominator="size", reason_for={(1, 2): "-"}),
+        Quotient(name="q", description="-", numerator="size", denominator="size", reason_for={float("inf"): "-"}),
+        Grouping(name="q", description="-", category="colour", groups={"all": COLOUR.values}, reason_for={"red": "-"}),
+    ],
+)
+def test_a_derived_column_has_reasons_for_its_own_values_alone(column: Any) -> None:
+    with pytest.raises(InvalidUseCaseError, match=r"^'q' has a reason for what is not among its values\.$"):
+        declare(derived=(column,))
 
 
 def test_two_outcomes_have_two_names() -> None:

@@ -174,6 +174,12 @@ def test_folds_hold_the_classes_in_the_shares_of_the_data() -> None:
         assert np.bincount(y[fitted].astype(int)).tolist() == [8, 16, 24]
 
 
+def test_a_few_rows_of_very_many_classes_have_each_of_them() -> None:
+    many = Multiclass(outcomes=tuple(map(str, range(300))))
+    y = np.tile(np.arange(300.0), 10)
+    assert many.few(y, 200).tolist() == list(range(300))
+
+
 def test_a_few_rows_have_every_class() -> None:
     y = np.repeat([1.0, 0.0, 2.0], [500, 3, 500])
     few = TASK.few(y, 30)
@@ -226,7 +232,13 @@ def wine(declared: None) -> UseCase:
         ((*WINES, "Dolcetto"), Target(CULTIVAR), r"the 4 outcomes need the classes 0 to 3, .* gives 3 class\(es\)"),
         (WINES, Target(Number(name="cultivar", description="-", low=0, high=2)), "'cultivar' gives any number"),
         (WINES, Target(Integer(name="cultivar", description="-", low=1, high=3)), "need the classes 0 to 2"),
+        (WINES, Target(Integer(name="cultivar", description="-", low=1, high=3)), r"gives 3 class\(es\): 1, 2, 3\."),
         (WINES[::-1], Target(CULTIVAR), "must be the values of the target 'cultivar', in their order"),
+        (
+            WINES,
+            RemapTarget(CULTIVAR, classes=dict(zip(WINES, (2, 1, 0), strict=True))),
+            "the class of the label 'Barolo' of the target 'cultivar' is 2, and that is the outcome 'Barbera'",
+        ),
     ],
 )
 def test_outcomes_that_do_not_fit_the_target_are_refused(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from tabserve.columns.features import Category, Column, Feature, Number
+from tabserve.columns.kinds import fits
 from tabserve.errors import InvalidUseCaseError
 
 
@@ -26,6 +27,10 @@ class DerivedColumn(Column):
     def declaration(self) -> dict[str, Any]:
         """The column as plain data."""
         return {"kind": type(self).__name__, **asdict(self)}
+
+    def _check_reasons(self, is_value: Callable[[Any], bool]) -> None:
+        if not all(map(is_value, self.reason_for)):
+            raise InvalidUseCaseError(f"'{self.name}' has a reason for what is not among its values.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Quotient(DerivedColumn):
         numerator, divisor = features.get(self.numerator), features.get(self.denominator)
         if not isinstance(numerator, Number) or not isinstance(divisor, Number) or divisor.low <= 0:
             raise InvalidUseCaseError(f"'{self.name}' must divide a number by a number that is above 0.")
+        self._check_reasons(lambda value: fits(value, float))
 
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         position = _positions(features)
@@ -84,6 +90,7 @@ class Grouping(DerivedColumn):
         grouped = [value for values in self.groups.values() for value in values]
         if not isinstance(category, Category) or sorted(grouped) != sorted(category.values):
             raise InvalidUseCaseError(f"'{self.name}' must have each value of a category in exactly one group.")
+        self._check_reasons(self.groups.__contains__)
 
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         position = _positions(features)[self.category]

@@ -63,8 +63,8 @@ def _bounds(use_case: Declaration) -> Iterator[str]:
 def _target(use_case: Declaration) -> Iterator[str]:
     target = use_case.target
     labels = getattr(target, "classes", {})
-    if not fits(labels, Mapping[Any, int]):
-        yield f"the classes of the target '{target.feature.name}' must be a mapping to 0 and 1."
+    if not isinstance(labels, dict) or not fits(labels, Mapping[Any, int]):
+        yield f"the classes of the target '{target.feature.name}' must be a dict of labels to whole numbers from 0 on."
     for label in labels:
         if target.feature.problem(label):
             yield f"the target '{target.feature.name}' has a class for {label!r}, which is not among its values."

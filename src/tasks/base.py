@@ -133,7 +133,7 @@ class Task(ABC):
 
     @abstractmethod
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
-        """Row numbers, ascending, of at most `most` rows whose targets still vary if all do."""
+        """Row numbers, ascending, of about `most` rows or fewer whose targets still vary if all do."""
 
     @abstractmethod
     def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:

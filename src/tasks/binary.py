@@ -11,7 +11,7 @@ from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Metrics, average_precision, kolmogorov_smirnov, roc_auc
 from tabserve.models.base import Classifier
 from tabserve.tasks.base import AnswerPart, Explained, pooled, probability_problem
-from tabserve.tasks.classes import ClassTask
+from tabserve.tasks.classes import ClassTask, given
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import Target
 
@@ -137,11 +137,10 @@ class Binary(ClassTask):
 
     def target_problem(self, target: Target) -> str | None:
         """Its codes must be 0 and 1, and no others."""
-        codes = target.codes()
-        if codes != {0.0, 1.0}:
-            given = "any number" if codes is None else f"{len(codes)} class(es)"
+        if target.codes() != {0.0, 1.0}:
             return (
-                f"a classification needs the two classes 0 and 1, but the target '{target.feature.name}' gives {given}."
+                f"a classification needs the two classes 0 and 1, but the target '{target.feature.name}' gives "
+                f"{given(target)}."
             )
         return None if len(set(self.outcomes)) == 2 else "a classification needs two outcomes with different names."
 

@@ -6,6 +6,18 @@ from tabserve.aliases import Vector
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN
 from tabserve.models.base import Fold
 from tabserve.tasks.base import SMALLEST_CLASS, Task, check_number
+from tabserve.transformers import Target
+
+MOST_CODES = 5  # that a sentence lists
+
+
+def given(target: Target) -> str:
+    """What a target gives, in words."""
+    codes = target.codes()
+    if codes is None:
+        return "any number"
+    listed = ", ".join(f"{code:g}" for code in sorted(codes)[:MOST_CODES])
+    return f"{len(codes)} class(es): {listed}{', …' if len(codes) > MOST_CODES else ''}"
 
 
 class ClassTask(Task):
@@ -22,8 +34,8 @@ class ClassTask(Task):
         return len(np.unique(y)) == len(self.outcomes)
 
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
-        """The first rows of each class."""
-        of_each = most // len(self.outcomes)
+        """The first rows of each class, of which one is enough where there are many classes."""
+        of_each = max(1, most // len(self.outcomes))
         return np.sort(np.concatenate([np.flatnonzero(y == code)[:of_each] for code in range(len(self.outcomes))]))
 
     def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:

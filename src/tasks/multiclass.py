@@ -11,7 +11,7 @@ from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
 from tabserve.models.base import MulticlassClassifier
 from tabserve.tasks.base import AnswerPart, Explained, Task, probability_problem
-from tabserve.tasks.classes import ClassTask
+from tabserve.tasks.classes import ClassTask, given
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
 
@@ -64,16 +64,25 @@ class Multiclass(ClassTask):
         outcomes, feature = tuple(self.outcomes), target.feature
         if len(outcomes) < 3 or len(set(outcomes)) < len(outcomes) or not all(outcomes):
             return "a multiclass classification needs three outcomes or more, with different names."
-        codes = target.codes()
-        if codes != {float(code) for code in range(len(outcomes))}:
-            given = "any number" if codes is None else f"{len(codes)} class(es)"
+        if target.codes() != {float(code) for code in range(len(outcomes))}:
             return (
                 f"the {len(outcomes)} outcomes need the classes 0 to {len(outcomes) - 1}, but the target "
-                f"'{feature.name}' gives {given}."
+                f"'{feature.name}' gives {given(target)}."
             )
-        is_remapped = isinstance(target, RemapTarget)
-        if isinstance(feature, Category) and not is_remapped and tuple(feature.values) != outcomes:
+        if isinstance(target, RemapTarget):
+            return self._label_problem(target)
+        if isinstance(feature, Category) and tuple(feature.values) != outcomes:
             return f"the outcomes must be the values of the target '{feature.name}', in their order."
+        return None
+
+    def _label_problem(self, target: RemapTarget) -> str | None:
+        """A label may be called otherwise, but not as the outcome of other labels is."""
+        for label, code in target.classes.items():
+            if label in self.outcomes and label != self.outcomes[code]:
+                return (
+                    f"the class of the label '{label}' of the target '{target.feature.name}' is {code}, and that is "
+                    f"the outcome '{self.outcomes[code]}'."
+                )
         return None
 
     def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:

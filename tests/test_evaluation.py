@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from tabserve.aliases import Metric
-from tabserve.errors import TooFewRowsError
+from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.gates import (
     LESS_IS_BETTER,
@@ -145,6 +145,20 @@ def test_the_cheapest_threshold_lies_in_the_middle_between_two_scores() -> None:
 def test_an_expected_cost_counts_each_kind_of_mistake() -> None:
     y, decisions = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.0, 1.0, 1.0, 0.0])
     assert CostMatrix(missed=5, false_alarm=1).expected(y, decisions) == 6 / 4
+
+
+@pytest.mark.parametrize("costs", [(-1, 1), (0, 0), (1, 1e31), (float("inf"), 1)])
+def test_costs_that_add_up_to_nothing_or_to_no_number_are_refused(costs: tuple[float, float]) -> None:
+    with pytest.raises(InvalidUseCaseError, match="numbers from 0 to 1e30, and not both 0"):
+        CostMatrix(*costs)
+
+
+def test_targets_whose_squared_differences_floats_cannot_hold_do_not_vary() -> None:
+    y = np.arange(5.0)
+    assert Regression().varies(1e-100 * y)
+    assert Regression().varies(1e8 + 1e-7 * y)
+    assert not Regression().varies(1e-160 * y)
+    assert not Regression().varies(np.full(5, 0.1))
 
 
 def test_thresholds_come_from_all_out_of_fold_predictions_and_the_cheapest_decides() -> None:

@@ -15,6 +15,8 @@ from tabserve.tasks.classes import ClassTask, given
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import Target
 
+LARGEST_COST = 1e30  # those of many rows, added up, are still a number
+
 
 @dataclass(frozen=True)
 class CostMatrix:
@@ -30,7 +32,7 @@ class CostMatrix:
     Raises
     ------
     InvalidUseCaseError
-        When a cost is not a finite number or is below 0, or when both are 0: then no threshold is cheaper than another.
+        When a cost is not a number from 0 to 1e30, or when both are 0: then no threshold is cheaper than another.
     """
 
     missed: float
@@ -38,8 +40,8 @@ class CostMatrix:
 
     def __post_init__(self) -> None:
         costs = (self.missed, self.false_alarm)
-        if not fits(costs, tuple[float, ...]) or min(costs) < 0 or not any(costs):
-            raise InvalidUseCaseError("The costs of mistakes must be finite numbers of 0 or more, and not both 0.")
+        if not fits(costs, tuple[float, ...]) or min(costs) < 0 or max(costs) > LARGEST_COST or not any(costs):
+            raise InvalidUseCaseError("The costs of mistakes must be numbers from 0 to 1e30, and not both 0.")
 
     def expected(self, y: Vector, decisions: Vector) -> float:
         """Mean cost of a row.

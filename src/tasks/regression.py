@@ -13,6 +13,8 @@ from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Task, check_number
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
 
+SMALLEST_SUM = 1e-300  # of squared differences, of which R² is a share: not far below, floats end
+
 
 @dataclass(frozen=True)
 class AsPredicted(Decision):
@@ -47,8 +49,9 @@ class Regression(Task):
         check_number(HOLD_OUT, len(hold_out), SMALLEST_PART[HOLD_OUT])
 
     def varies(self, y: Vector) -> bool:
-        """Whether two rows differ."""
-        return bool(len(y)) and float(np.max(y)) > float(np.min(y))
+        """Whether two rows differ, by so much that squares can tell."""
+        differ = bool(len(y)) and float(np.max(y)) > float(np.min(y))  # rounding gives equal ones a variance, too
+        return differ and float(np.sum((y - np.mean(y)) ** 2)) >= SMALLEST_SUM
 
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
         """The rows with the smallest and the largest targets."""

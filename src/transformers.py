@@ -414,14 +414,14 @@ class Target(Encoder):
 
 
 class RemapTarget(Target):
-    """A target whose labels stand for the classes 0 and 1.
+    """A target whose labels stand for classes: 0 and 1, or 0 to the number of outcomes less 1.
 
     Parameters
     ----------
     feature : Feature
         The column's name and allowed values.
     classes : dict
-        The class, 0 or 1, of each label; the model predicts the probability of 1.
+        The class of each label. Of two classes, the model predicts the probability of 1.
 
     Raises
     ------
@@ -437,7 +437,7 @@ class RemapTarget(Target):
         return {float(of) for of in self.classes.values()}
 
     def transform(self, X: Sequence[Any]) -> Vector:
-        """Classes (0.0 or 1.0) of the n_rows labels."""
+        """Classes of the n_rows labels, as floats."""
         super().transform(X)  # refuses values that are not allowed
         try:
             return np.array([self.classes[label] for label in X], dtype=np.float64)

@@ -1,6 +1,7 @@
 """Multiclass: metrics, decision, answer and words of the task; and a use case of wines from training to the page."""
 
 import csv
+import html
 import io
 import json
 import sys
@@ -17,7 +18,7 @@ import tabserve.use_cases
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 from sklearn import metrics as sklearn_metrics
 from tabserve.api.app import create_app
 from tabserve.api.schemas import answer_columns, answer_result, answer_scores
@@ -36,7 +37,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import REPORT, TEST_TABLE, Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-from tabserve.tables.writer import write_csv
+from tabserve.tables.writer import csv_pieces, write_csv
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.multiclass import MostProbable, Multiclass
 from tabserve.tasks.regression import Regression
@@ -530,6 +531,27 @@ def test_the_page_shows_the_answers_to_a_file_as_labels_and_numbers(page: Page, 
     expect(first).to_have_count(4)
     assert first.first.text_content() in WINES
     assert float(first.nth(1).text_content() or "") <= 1
+
+
+def test_the_page_shows_a_label_without_the_apostrophe_that_keeps_spreadsheets_from_running_it(
+    page: Page, url: str, wine: UseCase
+) -> None:
+    labels = ["-1", "0", "=1+1", "'quoted'"]
+    answer = b"".join(csv_pieces({"hue": [1, 1, 1, 1], "result": labels})).decode()
+    assert "'-1" in answer
+
+    def with_other_labels(route: Route) -> None:
+        response = route.fetch()
+        text = response.text().replace(json.dumps(WINES), html.escape(json.dumps(labels)))
+        route.fulfill(response=response, body=text)
+
+    page.route(f"{url}/", with_other_labels)
+    page.route("**/outputs_upload/**", lambda route: route.fulfill(body=answer, content_type="text/csv"))
+    page.goto(url)
+    place = page.locator('.use-case[data-name="wine"]')
+    file: FilePayload = {"name": "a.csv", "mimeType": "text/csv", "buffer": b"hue"}
+    place.locator("input.upload").set_input_files(file)
+    expect(place.locator(".table tbody td.outcome")).to_have_text(labels)
 
 
 def test_the_data_fit_the_use_case(wine: UseCase) -> None:

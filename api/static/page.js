@@ -464,12 +464,16 @@ function numbersIn(ranges) {
   });
 }
 
-/** Rows with their answers, which come before the columns of the file; some of the answers are texts. */
-function answerTable(header, rows, answers, texts) {
+/** Rows with their answers, which come before the columns of the file; `result` is one of the labels if there are any. */
+function answerTable(header, rows, answers, labels) {
   const isAnswer = (name) => answers.includes(name) || name === "errors";
   const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
-  const isNumber = (name) => answers.includes(name) && !texts.includes(name);
-  const shown = (cell, name) => (isNumber(name) && cell !== "" ? figure(Number(cell)) : cell);
+  const isLabel = (name) => name === "result" && labels.length > 0;
+  const isNumber = (name) => answers.includes(name) && !isLabel(name);
+  // a label that a spreadsheet would run as a formula has an apostrophe in front in the file alone
+  const labelOf = (cell) => labels.find((label) => cell === `'${label}`) ?? cell;
+  const inWords = (cell, name) => (isLabel(name) ? labelOf(cell) : cell);
+  const shown = (cell, name) => (isNumber(name) && cell !== "" ? figure(Number(cell)) : inWords(cell, name));
   const style = (name) => (!isAnswer(name) ? "" : name === "errors" ? "fault" : "outcome");
   const head = [make("th", { scope: "col" }, "Row"), ...order.map((at) => make("th", { scope: "col" }, header[at]))];
   const body = rows.map(({ number, cells }) => {
@@ -653,7 +657,7 @@ function setUp(place) {
     answersUrl = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
     const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
     link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
-    const draw = (some) => answerTable(header, some, answerColumns, kind === "multiclass" ? ["result"] : []);
+    const draw = (some) => answerTable(header, some, answerColumns, kind === "multiclass" ? outcomes : []);
     table.replaceChildren(make("p", {}, link), ...pagedTable(rows, faulty, draw));
   }
 

@@ -318,6 +318,14 @@ def test_small_groups_are_withheld_from_a_page_that_anyone_may_read(subject):
     assert page.plain.count("disparate impact withheld ") == 2
 
 
+def test_what_a_prediction_is_kept_from_is_said_where_a_model_can_keep_it(reports, trained, subject, credit):
+    page = reports[trained.latest("credit")].plain
+    promised = {sign: [column.title for column in credit.columns if column.monotone == sign] for sign in (1, -1)}
+    assert f"It never falls as “{promised[1][0]}”" in page
+    assert f"It never rises as “{promised[-1][0]}”" in page
+    assert "The prediction is constrained" not in rendered(subject).plain  # the logistic baseline promises nothing
+
+
 def test_markup_in_names_and_values_is_text(subject, credit):
     features = (replace(credit.features[0], label=HARM, description=HARM), *credit.features[1:])
     harmful = replace(credit, title=HARM, description=HARM, features=features, limits=(HARM, "$x$ & y"))

@@ -1,12 +1,14 @@
 """Kinds: whether declared values have the types of their annotations, which a stray comma or quote changes."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from tabserve.errors import InvalidUseCaseError
 
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no answer can hold
 _WORDS = {str: "a text", int: "a whole number", float: "a finite number", bool: "True or False"}
 
 
@@ -56,6 +58,8 @@ def fits(value: Any, kind: Any) -> bool:
         return len(kinds) == len(value) and all(map(fits, value, kinds))
     if get_origin(kind) is Mapping:
         return isinstance(value, Mapping) and all(fits(key, of[0]) and fits(item, of[1]) for key, item in value.items())
+    if kind is str:
+        return isinstance(value, str) and not _HALVES.search(value)
     if kind in (int, float):
         return _is_number(value) and (kind is float or isinstance(value, int))
     return kind is Any or isinstance(value, kind)

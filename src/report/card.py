@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tabserve.charts.parts import NOTHING, Section, Table, metric_name, number, share
+from tabserve.charts.parts import NOTHING, Section, Table, listed, metric_name, number, share
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT
 from tabserve.report.subject import Subject
@@ -29,10 +29,24 @@ def _data(subject: Subject) -> Section:
         [
             f"{manifest.data.rows:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
             f"held out, by a hash of their features' values and of the seed {manifest.seed}. SHA-256 of the file: "
-            f"{manifest.data.sha256}."
+            f"{manifest.data.sha256}.",
+            *_monotone(subject),
         ],
         tables=[Table("The columns", head, [*rows, *derived])],
     )
+
+
+def _monotone(subject: Subject) -> list[str]:
+    """Which columns a prediction is kept from moving against, as a paragraph; empty where none is."""
+    if not subject.candidate.model.keeps_monotone:
+        return []
+    columns = subject.use_case.columns
+    sentences = [
+        f"It never {verb} as {listed([f'“{column.title}”' for column in columns if column.monotone == sign])} rises."
+        for sign, verb in ((1, "falls"), (-1, "rises"))
+        if any(column.monotone == sign for column in columns)
+    ]
+    return [f"The prediction is constrained. {' '.join(sentences)}"] if sentences else []
 
 
 def _parameters(subject: Subject) -> Section:

@@ -11,7 +11,7 @@ import click
 from tabserve.cli.output import aligned, as_json, json_option
 from tabserve.click_types import UseCaseName
 from tabserve.declaration.discovery import all_use_cases
-from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError
+from tabserve.errors import BrokenArtifactError, TabserveError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.model_id import ModelId
@@ -103,15 +103,13 @@ def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
     champions: set[str] = set()
     faults: dict[str, str] = {}
     for use_case in all_use_cases():
-        champion, prefix = None, f"The champion of {use_case} cannot answer: "
-        try:
-            if champion := registry.champion(use_case):
-                champions.add(champion)
-                registry.load(champion)
-        except BrokenArtifactError as error:
-            faults[champion or use_case] = f"{prefix if champion else ''}{error}"
-        except UnknownModelError:
-            faults[champion or use_case] = f"{prefix}{champion} does not exist; promote a model again."
+        champion = None
+        with suppress(BrokenArtifactError):  # which is the fault
+            champion = registry.champion(use_case)
+        if champion:
+            champions.add(champion)
+        if fault := registry.champion_fault(use_case):
+            faults[champion or use_case] = fault
     return champions, faults
 
 

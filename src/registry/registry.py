@@ -145,6 +145,18 @@ class Registry:
             raise BrokenArtifactError(f"The champion of {use_case}", f"{reason}; promote a model again")
         return model_id
 
+    def champion_fault(self, use_case: str) -> str | None:
+        """Why a use case's champion cannot answer, as a sentence; None when it can, or when there is none."""
+        champion, prefix = None, f"The champion of {use_case} cannot answer: "
+        try:
+            if champion := self.champion(use_case):
+                self.load(champion)
+        except BrokenArtifactError as error:
+            return f"{prefix if champion else ''}{error}"
+        except UnknownModelError:
+            return f"{prefix}{champion} does not exist; promote a model again."
+        return None
+
     def _promotions(self, use_case: str) -> Promotions:
         """The promotions in a champion's file, the last one first, with their signatures."""
         try:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main
 from tabserve.training.console import LIBRARIES, short
 
+from tests.artifacts import edit_manifest
 from tests.conftest import ROOT
 from tests.training.helpers import run
 
@@ -39,6 +41,28 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
     registry.promote(champion)
     result = CliRunner().invoke(main, arguments)
     assert f"bikes is answered by its champion: {champion}\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder, champion: edit_manifest(Registry(folder), champion, protocol=1), "it has protocol 1, "),
+        (lambda folder, champion: shutil.rmtree(folder / champion), "does not exist; promote a model again."),
+    ],
+)
+def test_a_champion_that_cannot_answer_is_not_said_to_answer(harm, said, quick, some_bikes, registry, monkeypatch):
+    monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: quick)
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    champion = registry.latest("bikes", "SVR")
+    registry.promote(champion)
+    harm(registry.location, champion)
+    arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
+    result = CliRunner().invoke(main, arguments)
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("The champion of bikes ")]
+    assert result.exit_code == 0
+    assert said in line
+    assert line.endswith(f" To let the new model answer, promote {registry.list('bikes', 'LinearRegression')[0]}.")
+    assert "is answered by" not in result.stdout
 
 
 def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, some_bikes, registry, monkeypatch):

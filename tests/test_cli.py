@@ -131,6 +131,41 @@ def test_a_reader_that_has_read_enough_is_no_error(trained: Registry) -> None:
         assert done.stderr == b""
 
 
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["models", "--help"], ["models", "list"]])
+def test_output_that_cannot_be_written_is_one_line(command: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tabserve", *command],
+            cwd=ROOT,
+            env={**os.environ, "MODEL_REGISTRY": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: [Errno 28] No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(["users", "add", "alice"], "at least 8 characters"), (["models", "delete", "x"], "Aborted!")],
+)
+def test_a_closed_standard_input_is_an_empty_one(command: list[str], said: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "tabserve", *command],
+        cwd=ROOT,
+        env={**os.environ, "MODEL_REGISTRY": str(tmp_path), "AUTH_USERS_FILE": str(tmp_path / "users.txt")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
 AT_IMPORT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore the signal
@@ -178,6 +213,16 @@ def test_an_interrupted_command_says_so_in_one_line_with_the_shells_exit_status(
     monkeypatch.setattr(Registry, "list", interrupted)
     result = CliRunner().invoke(tabserve, ["models", "verify"])
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+
+
+def test_ctrl_c_at_a_question_is_the_same(monkeypatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)  # which click's runner would replace
+    with pytest.raises(SystemExit) as end:
+        tabserve(["models", "delete", "x"])
+    assert (end.value.code, capsys.readouterr().err) == (130, "Interrupted.\n")
 
 
 def test_a_tables_cells_stand_below_each_other_and_a_long_last_one_moves_none() -> None:

@@ -1,6 +1,8 @@
 """Groups of commands that are imported when they run and print expected errors as one line."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from tabserve import log
@@ -38,6 +40,10 @@ class Lazy(click.Command):
 class Group(click.Group):
     """Commands that end expected errors and Ctrl-C with one line and an exit status."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _in_one_line():  # --help and --version print here
+            return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -49,14 +55,23 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         log.configure_command()
-        try:
+        with _in_one_line():
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader, such as `head`, has read enough: click ends quietly
-            raise
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
-        except UnknownModelError:
-            raise click.ClickException(NO_MODEL) from None
-        except (TabserveError, OSError) as error:
-            raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn an expected error into one line and an exit status."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader, such as `head`, has read enough: click ends quietly
+        raise
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error, click.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise  # the answer to a question was no, or missing
+        click.echo("Interrupted.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except UnknownModelError:
+        raise click.ClickException(NO_MODEL) from None
+    except (TabserveError, OSError) as error:
+        raise click.ClickException(str(error)) from None

@@ -253,7 +253,7 @@ def test_nothing_of_s3_is_imported_for_a_folder(tmp_path):
 
 def test_without_the_extra_the_error_says_what_to_install(location, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(StoreAwayError, match=r"pip install -r requirements-s3\.txt"):
+    with pytest.raises(StoreAwayError, match=r"pip install 'tabserve\[s3\]'"):
         BucketStore(location).paths()
 
 

@@ -361,7 +361,7 @@ class BucketStore(Store):
         try:
             from s3fs import S3FileSystem  # imported here: it takes a second and 50 MB
         except ModuleNotFoundError:
-            raise StoreAwayError("s3fs is not installed: pip install -r requirements-s3.txt") from None
+            raise StoreAwayError("s3fs is not installed: pip install 'tabserve[s3]'") from None
         # An instance of our own, without cached listings, because others write to the bucket, too. One request a file.
         files = S3FileSystem(
             config_kwargs=TIMEOUTS, max_concurrency=1, use_listings_cache=False, skip_instance_cache=True

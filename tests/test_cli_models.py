@@ -1,6 +1,7 @@
 """`tabserve models`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -125,6 +126,25 @@ def test_copy_takes_the_hold_out_along_unless_told_otherwise(
     assert result.exit_code == 0
     assert (tmp_path / "other" / model_id / "test.csv").exists() == copied
     assert run("copy", "--hold-out=perhaps", str(tmp_path / "third")).exit_code == 2
+
+
+def test_copy_names_each_model_once(run, registry, model_id, tmp_path):
+    registry.promote(model_id)
+    assert run("copy", str(tmp_path / "other")).stdout == f"{model_id} was copied.\n"
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_copying_nothing_is_one_line_and_exit_status_1(run, registry, model_id, tmp_path, monkeypatch, refused):
+    if refused:
+        edit_manifest(registry, model_id, protocol=1)
+    else:
+        monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none yet"))
+    result = CliRunner().invoke(tabserve, ["models", "copy", str(tmp_path / "other")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    *reasons, line = result.stderr.splitlines()
+    assert re.fullmatch("Error: No model in .* can be copied[.]", line)
+    assert ["train it again" in reason for reason in reasons] == [True] * refused
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -259,14 +259,20 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
         for model_id in model_ids:
             copy_one(model_id)
         return
+    is_empty = True
     for use_case in all_use_cases():
         champion = registry.champion(use_case)
         if champion:
             registry.load(champion)
             copy_one(champion)
             registry.copy_champion(use_case, to)
+            is_empty = False
         for model_id in _newest(registry, use_case):
-            copy_one(model_id)
+            if model_id != champion:
+                copy_one(model_id)
+            is_empty = False
+    if is_empty:
+        raise click.ClickException(f"No model in {registry.location} can be copied.")
 
 
 def _newest(registry: Registry, use_case: str) -> Iterator[str]:

@@ -4,11 +4,12 @@ import logging
 import os
 from typing import Any
 
+from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
+
 from tabserve import log
 from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_port, check_use_cases
 from tabserve.settings import Settings
-from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
 HOST = "127.0.0.1"
 

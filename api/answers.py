@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from flask import Response
+
 from tabserve.explain import Explanation, Reason
 from tabserve.predict import Prediction
 from tabserve.predictor import TablePrediction

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import tabserve
 from apiflask import APIFlask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import tabserve
 from tabserve.api import auth, controller, docs, errors, limits, openapi, page
 from tabserve.api.turn import Turn
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text field or a part's header; the parser reads 64 kB at a time
 MOST_FORM_PARTS = 10

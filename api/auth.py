@@ -15,6 +15,9 @@ from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
 from flask import Response, request
+from werkzeug.datastructures import Authorization
+from werkzeug.exceptions import ServiceUnavailable
+
 from tabserve.api import current
 from tabserve.api.errors import problem
 from tabserve.api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
@@ -22,8 +25,6 @@ from tabserve.api.threads import paused
 from tabserve.api.users import Users, matches
 from tabserve.errors import TabserveError
 from tabserve.settings import Settings
-from werkzeug.datastructures import Authorization
-from werkzeug.exceptions import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 

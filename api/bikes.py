@@ -8,6 +8,7 @@ from apiflask.fields import Float, String
 from apiflask.validators import Range
 from flask import Response
 from marshmallow import RAISE
+
 from tabserve.api import current, limits
 from tabserve.api.answers import as_json
 from tabserve.api.auth import auth, require_user

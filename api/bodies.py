@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 from flask import request
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
+
 from tabserve.aliases import Record
 from tabserve.api.errors import BadRequestError
 from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
 from tabserve.tables.checking import MOST_FIELDS, MOST_ROWS, FieldProblems, printable
 from tabserve.tables.reader import XLSX_MAGIC, check_file_name
-from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import RequestEntityTooLarge
 
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."

@@ -4,11 +4,12 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, TypeVar, cast
 
-import tabserve
 from apiflask import APIBlueprint
 from apiflask.schemas import FileSchema
 from flask import Response
 from marshmallow import RAISE
+
+import tabserve
 from tabserve.api import API_VERSION, auth, current, limits
 from tabserve.api.answers import as_json, explanations_as_json, record_as_json, table_as_csv, table_as_json
 from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wants_csv, wants_partial

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import current_app
+
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
+
 from tabserve.api.headers import protect
 
 OURS = ("docs.js",)

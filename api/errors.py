@@ -9,11 +9,12 @@ import orjson
 from apiflask import APIFlask, HTTPError
 from flask import Response
 from gunicorn.http.errors import NoMoreData, ParseException
+from werkzeug.exceptions import HTTPException
+
 from tabserve import errors
 from tabserve.api.turn import BusyError
 from tabserve.api.users import UsersFileError
 from tabserve.log import traced
-from werkzeug.exceptions import HTTPException
 
 logger = logging.getLogger(__name__)
 

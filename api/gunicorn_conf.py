@@ -14,6 +14,7 @@ import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
+
 from tabserve import log
 from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_gunicorn, check_use_cases

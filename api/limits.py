@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from apiflask import APIFlask
 from flask import Response, request
+from werkzeug.exceptions import TooManyRequests
+
 from tabserve.api import current
 from tabserve.api.errors import problem
 from tabserve.settings import Settings
-from werkzeug.exceptions import TooManyRequests
 
 logger = logging.getLogger(__name__)
 

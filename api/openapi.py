@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiflask import APIFlask
+
 from tabserve.api import auth, limits
 from tabserve.api.answers import ROW_NUMBERS
 from tabserve.api.controller import MOST_EXPLAINED

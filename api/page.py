@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
+
 from tabserve.api import current
 from tabserve.api.headers import protect
 from tabserve.columns.features import Feature

@@ -9,6 +9,7 @@ from apiflask import Schema
 from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
+
 from tabserve.columns.features import Feature
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase

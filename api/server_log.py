@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
+
 from tabserve.log import traced
 
 

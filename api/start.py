@@ -8,6 +8,7 @@ import socket
 import sys
 
 import gunicorn
+
 from tabserve.api.auth import check_at_start
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import InvalidUseCaseError

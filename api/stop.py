@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import wsgi
+
 from tabserve.api.connection import SMALL
 from tabserve.api.worker import Worker
 

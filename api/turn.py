@@ -8,6 +8,7 @@ from traceback import clear_frames
 from typing import ClassVar
 
 from flask import Response
+
 from tabserve.api import current
 from tabserve.api.threads import paused
 from tabserve.errors import TabserveError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerificationError, VerifyMismatchError
+
 from tabserve.errors import TabserveError
 
 SHORTEST_PASSWORD = 8  # characters, as NIST SP 800-63B asks

@@ -19,6 +19,7 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, NoMoreData, ParseException
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
 from tabserve.api.connection import BODY_TIME, SLOWEST, SMALL, Arrived, Client, Connection, arrived
 from tabserve.api.errors import problem
 from tabserve.api.threads import Pool

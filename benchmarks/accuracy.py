@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from sklearn.base import clone
+
 from tabserve import __version__
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.matrix import Columns

@@ -19,12 +19,12 @@ from typing import Any
 
 import joblib
 import orjson
+
+from benchmarks.floor import application as floor
 from tabserve.api.app import create_app
 from tabserve.api.users import Users
 from tabserve.predict import make_prediction
 from tabserve.settings import Settings
-
-from benchmarks.floor import application as floor
 
 USER = ("bench", "a password for nothing")
 

@@ -23,6 +23,9 @@ import joblib
 import lightgbm
 import numpy as np
 import orjson
+
+from benchmarks.report import write_report
+from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
 from tabserve.aliases import Vector
 from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import BrokenArtifactError
@@ -33,9 +36,6 @@ from tabserve.settings import RegistrySettings
 from tabserve.tables.reader import read_training_table
 from tabserve.tasks.binary import threshold_of
 from tabserve.transformers import RemapTarget
-
-from benchmarks.report import write_report
-from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
 
 USE_CASE = get_use_case("credit")
 RECORDS = 200  # different ones, through which one-row requests cycle

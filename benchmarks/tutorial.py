@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel, Field, create_model
+
 from tabserve.columns.features import Category
 from tabserve.use_cases.credit import DERIVED, FEATURES
 

@@ -1,6 +1,7 @@
 """Types of command-line arguments."""
 
 import click
+
 from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Record, Vector
 from tabserve.errors import NothingToPredictError
 from tabserve.registry.artifact import Artifact

@@ -3,6 +3,7 @@
 from typing import Self
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.matrix import MatrixColumn, check_described

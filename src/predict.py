@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from tabserve.aliases import Predictions, Record
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.registry.artifact import Artifact

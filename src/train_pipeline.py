@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import joblib
+
 from tabserve import __version__, log
 from tabserve.click_types import UseCaseName
 from tabserve.declaration.discovery import get_use_case

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Self, cast
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.derived import DerivedColumn

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import Server, running_server
 
 FLAGS = [

@@ -25,6 +25,7 @@ import pytest
 from apiflask import APIFlask
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
+
 from tabserve.api.app import create_app
 from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import UseCase

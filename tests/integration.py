@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import click
 import numpy as np
+
 from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import TabserveError
 from tabserve.evaluation.metrics import HOLD_OUT

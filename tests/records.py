@@ -3,6 +3,7 @@
 from typing import Any
 
 from hypothesis import strategies as st
+
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import InvalidRecordsError

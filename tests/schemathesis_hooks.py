@@ -8,6 +8,7 @@ from schemathesis import Case, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
+
 from tabserve.api.openapi import FILE_TYPES
 from tabserve.declaration.discovery import all_use_cases
 

@@ -22,10 +22,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
+
 from tabserve.declaration.discovery import get_use_case
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
-
 from tests.conftest import ROOT, Server, running_server
 
 MARKER = "Xylophone4711"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve.api.answers import table_as_csv
 from tabserve.predict import make_prediction
 from tabserve.predictor import LONGEST_TEXT, TablePrediction

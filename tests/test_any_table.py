@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
 import tabserve.training.evidence
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.declaration.declaration import Algorithm

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from apiflask import APIFlask
+
 from tabserve.api.app import create_app
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ROOT
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import ROOT, free_port
 
 MARKER = "Marker4711"

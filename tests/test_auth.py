@@ -27,14 +27,14 @@ from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+
 from tabserve.api import auth as module
 from tabserve.api.app import create_app
 from tabserve.api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
 from tabserve.api.users import Users
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
-
 from tests.conftest import ALICE, ROOT, running_server, wait_until, write_users
 
 NAME, PASSWORD = ALICE

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from flask.testing import FlaskClient
 from sklearn.metrics import r2_score
+
 from tabserve.api.app import create_app
 from tabserve.declaration.use_case import UseCase
 from tabserve.predict import make_prediction
@@ -23,7 +24,6 @@ from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
-
 from tests.artifacts import edit_manifest
 from tests.conftest import ALICE, ROOT, Server, made_once, running_server, write_users
 

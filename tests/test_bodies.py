@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve.api.bodies import as_list, parse
 from tabserve.api.errors import BadRequestError
 from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
-
 from tests.conftest import ROOT
 
 VALUES = st.recursive(

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tabserve import __version__
 from tabserve.registry.registry import PINNED_LIBRARIES, Registry
-
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.conftest import ROOT
 

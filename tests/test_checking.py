@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+
 from tabserve.declaration.use_case import UseCase
 from tabserve.tables.checking import LONGEST_NAME, MOST_FIELDS, field_problems, row_problems
-
 from tests.records import FEATURE_SETS, SPECIAL, encoder_accepts, records, valid_example
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tabserve.columns.derived import Grouping, Quotient
 from tabserve.columns.features import RESERVED_NAMES, Category, CyclicInteger, Integer, Number, OrderedCategory
 from tabserve.declaration.declaration import Algorithm

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+
 from tabserve import __version__
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
@@ -20,7 +21,6 @@ from tabserve.cli.group import Lazy
 from tabserve.cli.output import aligned
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ROOT, children_of, free_port, wait_until
 
 HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "numpy", "flask", "gunicorn", "matplotlib"}

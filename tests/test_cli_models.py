@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from tabserve.cli.commands import tabserve
 from tabserve.registry.registry import Registry
-
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 UNKNOWN = "credit-lightgbm_v1.0.0-1.000000"

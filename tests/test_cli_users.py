@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from tabserve.api.users import Users, matches
 from tabserve.cli.commands import tabserve
-
 from tests.conftest import ROOT
 
 PASSWORD = "correct horse battery"

@@ -12,6 +12,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve.api import connection
 from tabserve.api.connection import SMALL, Arrived, Client, Connection, arrived
 

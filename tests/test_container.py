@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tabserve import __version__
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.writer import write_csv
 from tabserve.training.provenance import commit
-
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
 from tests.test_hostile_files import HOSTILE

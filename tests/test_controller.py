@@ -18,13 +18,14 @@ from random import Random
 from typing import Any
 
 import pytest
-import tabserve
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
+
+import tabserve
 from tabserve import predictor
 from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
@@ -34,7 +35,6 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-
 from tests.artifacts import change_byte
 
 MARKER = "Xylophone4711"

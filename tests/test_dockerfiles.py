@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tabserve.settings import Settings
 
+from tabserve.settings import Settings
 from tests.conftest import ROOT
 
 SERVICE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

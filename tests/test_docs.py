@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 import click
 import pytest
+
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
 from tabserve.cli.group import Lazy
@@ -16,7 +17,6 @@ from tabserve.columns.features import Feature
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ALICE, ROOT, Server
 
 README = (ROOT / "README.md").read_text()

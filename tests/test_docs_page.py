@@ -7,14 +7,14 @@ from urllib.parse import urljoin
 import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Locator, Page, expect
-from tabserve.api.app import create_app
-from tabserve.api.docs import OURS, SWAGGER_UI
-from tabserve.registry.registry import Registry
-from tabserve.settings import Settings
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
+from tabserve.api.app import create_app
+from tabserve.api.docs import OURS, SWAGGER_UI
+from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]

@@ -5,9 +5,11 @@ import logging
 from typing import Any
 
 import pytest
-import tabserve.errors
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from werkzeug.exceptions import TooManyRequests, Unauthorized
+
+import tabserve.errors
 from tabserve.api.errors import (
     PROBLEM_TYPE,
     STATUS,
@@ -19,8 +21,6 @@ from tabserve.api.errors import (
 from tabserve.api.turn import BusyError
 from tabserve.api.users import UsersFileError
 from tabserve.errors import Fault, InvalidFieldsError, TabserveError
-from werkzeug.exceptions import TooManyRequests, Unauthorized
-
 from tests.conftest import ROOT
 
 SECRET = "Grete Muster, 35, /srv/grete/loan.xlsx"

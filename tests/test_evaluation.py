@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
+
 from tabserve.aliases import Metric
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals

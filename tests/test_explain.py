@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.derived import DerivedColumn, Quotient
 from tabserve.columns.features import Category, Feature, Number

@@ -12,6 +12,7 @@ import pytest
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tabserve.evaluation.fairness import FEWEST, GroupBy, GroupComparison, compare_groups, smallest_ratios
 from tabserve.evaluation.gates import Evidence, SmallestGroupRatio, judge
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tabserve.columns.derived import DerivedColumn, Grouping, Quotient
 from tabserve.columns.features import Category, Column, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.errors import InvalidUseCaseError

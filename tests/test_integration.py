@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner, Result
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import ALICE, Server, running_server
 from tests.integration import main
 

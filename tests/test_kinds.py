@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.columns.kinds import fits
 from tabserve.declaration.declaration import Algorithm
@@ -15,7 +16,6 @@ from tabserve.models.scikit import LinearRegression
 from tabserve.search_space import Real, Whole
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.transformers import RemapTarget, Target
-
 from tests.test_checks import CLASSES, FEATURES, LINEAR, SPECIES, declare
 
 NO_NUMBERS: list[Any] = ["0.7", None, float("nan"), float("inf"), True, 10**400, (1,)]

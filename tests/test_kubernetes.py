@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import kubernetes_validate
 import pytest
 import yaml
+
 from tabserve.api.app import create_app
 from tabserve.settings import Settings
-
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"

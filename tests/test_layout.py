@@ -8,11 +8,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
 from tabserve.tasks.binary import Binary
 from tabserve.tasks.classes import ClassTask
 from tabserve.tasks.multiclass import Multiclass
 from tabserve.tasks.regression import Regression
-
 from tests.conftest import ROOT
 
 CLI = ROOT / "src" / "cli"  # the command, which serves, too

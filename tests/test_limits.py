@@ -26,14 +26,14 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from werkzeug.exceptions import TooManyRequests
+
 from tabserve.api import limits as module
 from tabserve.api.app import create_app
 from tabserve.api.auth import auth, client
 from tabserve.api.limits import Counts, FailedAttempts, network_of
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from werkzeug.exceptions import TooManyRequests
-
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server, wait_until, write_users
 
 BOB = ("bob", "another long password")

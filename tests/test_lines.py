@@ -5,6 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve.errors import FileLimitError, UnsupportedFileError
 from tabserve.tables import lines
 from tabserve.tables.limits import Deadline

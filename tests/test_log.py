@@ -23,9 +23,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
+
 from tabserve.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
 from tabserve.registry.registry import Registry
-
 from tests.buckets import S3
 from tests.conftest import ALICE, ROOT, free_port, running_server
 from tests.test_application import development_server

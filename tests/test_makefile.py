@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import ROOT, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import Verdict, group_gate
 from tabserve.registry.artifact import Artifact

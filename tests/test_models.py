@@ -14,13 +14,14 @@ import pytest
 import sklearn.linear_model
 import sklearn.svm
 import sklearn.tree
-import tabserve.models
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import RepeatedStratifiedKFold
+
+import tabserve.models
 from tabserve.aliases import Metric
 from tabserve.base import Estimator
 from tabserve.columns.derived import Grouping

@@ -14,12 +14,14 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-import tabserve.use_cases
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import FilePayload, Page, Route, expect
 from sklearn import metrics as sklearn_metrics
+from werkzeug.serving import make_server
+
+import tabserve.use_cases
 from tabserve.api.app import create_app
 from tabserve.api.schemas import answer_columns, answer_result, answer_scores
 from tabserve.columns.features import Category, Integer, Number
@@ -46,7 +48,6 @@ from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import RemapTarget, Target
-from werkzeug.serving import make_server
 
 pytest_plugins = ["tests.browser"]
 

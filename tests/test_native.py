@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from tabserve.columns.features import Category, Number
 from tabserve.columns.matrix import MatrixColumn
 from tabserve.models import native

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server
 
 OURS = ROOT / "deploy" / "elasticbeanstalk" / ".platform" / "nginx"

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
-import tabserve
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+
+import tabserve
 from tabserve.api.app import create_app
 from tabserve.columns.features import Category, Number
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ALICE
 
 ROUTES = {

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+
 from tabserve.api import page
 from tabserve.api.app import create_app
 from tabserve.api.page import FILES, MOST_MODELS
@@ -19,7 +20,6 @@ from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.artifacts import copy_of, edit_manifest
 
 MOST_BYTES = 100_000  # of all that the first paint needs

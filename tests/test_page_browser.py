@@ -13,15 +13,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from openpyxl import Workbook
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
+
 from tabserve.api.app import create_app
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.writer import write_csv
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
-from werkzeug.wrappers import Response
-
 from tests.conftest import ALICE, Server
 
 pytest_plugins = ["tests.browser"]

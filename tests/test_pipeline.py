@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
+
 from tabserve.columns.features import Category, Integer
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotFittedError

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
+
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.predict import make_prediction, measure

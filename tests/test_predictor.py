@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import (
     FileLimitError,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
+
 from tabserve.columns.features import RESERVED_NAMES, Category, Integer, Number
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError

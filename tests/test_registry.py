@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tabserve.registry.registry
-import tabserve.registry.stores
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+import tabserve.registry.registry
+import tabserve.registry.stores
 from tabserve.errors import (
     BrokenArtifactError,
     NoEarlierChampionError,
@@ -27,7 +28,6 @@ from tabserve.errors import (
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import MODEL, MOST_PROMOTIONS, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import ABANDONED_AFTER, CHAMPION_SUFFIX, MANIFEST, MOST_BYTES, FolderStore
-
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
 GOOD_ID = "credit-lightgbm_v1.0.0-1795287600.123456"

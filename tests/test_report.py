@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from markupsafe import escape
+
 from tabserve.charts.figures import COLOURS, bars
 from tabserve.charts.groups import calibration, quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import NOTHING, number

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+
 from tabserve import resolver as module
 from tabserve.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.resolver import KEPT_MODELS, Resolver
-
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import wait_until
 

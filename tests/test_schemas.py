@@ -8,6 +8,8 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+
 from tabserve.api.schemas import ModelSchema, query_schema, record_json_schema, shown
 from tabserve.columns.features import Feature
 from tabserve.declaration.declaration import Algorithm
@@ -15,8 +17,6 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.models.linear import LogisticRegression
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.checking import field_problems
-from werkzeug.datastructures import MultiDict
-
 from tests.records import FEATURE_SETS, encoder_accepts, records, valid_example, valid_values
 
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server
 
 OPERATIONS = 15

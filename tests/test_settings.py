@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tabserve.errors import BrokenArtifactError, InvalidSettingError
 from tabserve.registry.registry import Registry
 from tabserve.settings import RegistrySettings, Settings
-
 from tests.conftest import ROOT
 
 MARKER = "hunter2"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tabserve.api.start import TESTED, check_gunicorn, check_port
 
+from tabserve.api.start import TESTED, check_gunicorn, check_port
 from tests.conftest import ROOT, free_port
 
 

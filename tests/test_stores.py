@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tabserve import resolver
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
@@ -29,7 +30,6 @@ from tabserve.registry.stores import MANIFEST, BucketStore, CachedStore, FolderS
 from tabserve.settings import Settings
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
-
 from tests.artifacts import change_byte, copy_of
 from tests.buckets import S3, Proxy
 from tests.conftest import running_server, wait_until

@@ -1,6 +1,7 @@
 """Tables: row numbers, and what is wrong with values."""
 
 import pytest
+
 from tabserve.columns.features import Integer
 from tabserve.errors import InvalidTableError
 from tabserve.tables.table import Table

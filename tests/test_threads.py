@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabserve.api.threads import Pool, paused
 
+from tabserve.api.threads import Pool, paused
 from tests.conftest import wait_until
 
 

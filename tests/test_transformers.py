@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
+
 from tabserve.columns.derived import Grouping, Quotient
 from tabserve.columns.features import Category, CyclicInteger, Integer, Number, OrderedCategory
 from tabserve.columns.matrix import MatrixColumn

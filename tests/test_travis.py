@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tabserve.cli.models import models
 from tabserve.declaration.discovery import all_use_cases
-
 from tests.conftest import ROOT
 
 TEXT = (ROOT / ".travis.yml").read_text(encoding="utf-8")

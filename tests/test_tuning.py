@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tabserve.errors import InterruptedTrainingError
 from tabserve.models.base import CrossValidation
 from tabserve.search_space import Dimension, Flag, Real, Whole

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+
 from tabserve.api import turn
 from tabserve.api.turn import MOST_WAITING, BusyError, Turn
-
 from tests.conftest import wait_until
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tabserve.use_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 from sklearn.base import clone
+
+import tabserve.use_cases
 from tabserve.api.app import create_app
 from tabserve.columns.features import Category, OrderedCategory
 from tabserve.declaration.discovery import all_use_cases, get_use_case

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from argon2 import Type, extract_parameters
+
 from tabserve.api import users as module
 from tabserve.api.users import InvalidUserError, NoUsersError, UnknownUserError, Users, UsersFileError, matches
-
 from tests.conftest import ROOT, write_users
 
 PASSWORD = "correct horse battery"

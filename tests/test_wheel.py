@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tabserve.registry.registry import Registry
 
+from tabserve.registry.registry import Registry
 from tests.conftest import ROOT, free_port, wait_until
 
 UV = (sys.executable, "-m", "uv", "--offline", "--quiet")  # an environment of the tests need not have pip

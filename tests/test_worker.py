@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
+
 from tabserve.api.stop import Response, StoppingWorker, stop_without_loss
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-
 from tests.conftest import ROOT, Server, running_server, wait_until
 from tests.load import Load
 

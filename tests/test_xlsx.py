@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 import pytest
 from openpyxl import Workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
+
 from tabserve.errors import FileLimitError, TabserveError, UnsupportedFileError
 from tabserve.tables import xlsx
 from tabserve.tables.limits import NOT_A_TABLE, Deadline
 from tabserve.tables.xlsx import open_xlsx
-
 from tests.conftest import ROOT, children_of, wait_until
 from tests.test_hostile_files import book
 

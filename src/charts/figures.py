@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup
+
 from tabserve.aliases import Matrix, Vector
 
 if TYPE_CHECKING:

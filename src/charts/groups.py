@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Vector
 from tabserve.columns.features import Category, Feature
 from tabserve.evaluation.fairness import FEWEST

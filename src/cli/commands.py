@@ -1,6 +1,7 @@
 """The list of all commands."""
 
 import click
+
 from tabserve import __version__
 from tabserve.cli.group import Group, Lazy
 

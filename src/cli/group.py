@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+
 from tabserve import log
 from tabserve.cli.interrupt import raise_at_interrupt
 from tabserve.errors import TabserveError, UnknownModelError

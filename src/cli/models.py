@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+
 from tabserve.cli.output import aligned, as_json, json_option
 from tabserve.click_types import UseCaseName
 from tabserve.declaration.discovery import all_use_cases

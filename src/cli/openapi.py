@@ -1,6 +1,7 @@
 """`tabserve openapi`: the service's OpenAPI document."""
 
 import click
+
 from tabserve.api.app import create_app
 from tabserve.cli.output import as_json
 from tabserve.settings import Settings

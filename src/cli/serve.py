@@ -4,6 +4,7 @@ import os
 from ipaddress import ip_address
 
 import click
+
 from tabserve.api.server import Server
 from tabserve.api.start import check
 from tabserve.cli.interrupt import end_at_interrupt

@@ -3,6 +3,7 @@
 import sys
 
 import click
+
 from tabserve.api.users import InvalidUserError, Users, check_name
 from tabserve.cli.output import as_json, json_option
 from tabserve.settings import Settings

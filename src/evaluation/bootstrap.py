@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.evaluation.metrics import Metrics
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from tabserve.aliases import Vector
 from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import roc_auc

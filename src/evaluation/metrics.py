@@ -7,6 +7,7 @@ scikit-learn's.
 from typing import TypeAlias
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Predictions, Vector
 
 Metrics: TypeAlias = dict[str, float]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.base import Estimator
 from tabserve.columns.matrix import Columns

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.columns.matrix import Columns, check_described
 from tabserve.models.base import (

@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
 from tabserve.models.base import Classifier, MulticlassClassifier

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
+
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError

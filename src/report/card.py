@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from tabserve.charts.parts import NOTHING, Section, Table, listed, metric_name, number, share
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from tabserve.aliases import Vector
 from tabserve.columns.derived import Grouping
 from tabserve.columns.features import Column

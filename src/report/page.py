@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from tabserve.aliases import Predictions
 from tabserve.charts import figures
 from tabserve.charts.parts import (

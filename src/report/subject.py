@@ -11,6 +11,7 @@ from tabserve.registry.manifest import Manifest
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from tabserve.training.candidate import Candidate
     from tabserve.training.parts import Part
 

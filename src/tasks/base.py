@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.errors import TooFewRowsError
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError

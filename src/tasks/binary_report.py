@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
+
 from tabserve.aliases import Vector
 from tabserve.charts import figures
 from tabserve.charts.groups import calibration

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Vector
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN
 from tabserve.models.base import Fold

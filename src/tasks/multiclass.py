@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Category
 from tabserve.columns.kinds import check_kinds

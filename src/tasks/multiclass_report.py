@@ -1,6 +1,7 @@
 """What a report shows about a model of several classes."""
 
 import numpy as np
+
 from tabserve.aliases import Matrix
 from tabserve.charts import figures
 from tabserve.charts.parts import Chart, Section, Table, number, share

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Number
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, r2

@@ -3,6 +3,7 @@
 from itertools import islice
 
 import numpy as np
+
 from tabserve.charts import figures
 from tabserve.charts.groups import quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import Chart, Section, listed, number, share

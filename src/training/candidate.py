@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn.base import clone
+
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
 from tabserve.declaration.declaration import Algorithm

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.aliases import Predictions
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import BrokenArtifactError, InvalidRecordsError, InvalidTargetError, UnknownModelError

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import MissingExtraError
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+
 from tabserve.aliases import Predictions
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from tabserve.columns.features import Category, Feature
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from sklearn.base import clone
+
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import UnsupportedFileError

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import joblib
+
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.tuning import Trial

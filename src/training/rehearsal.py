@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from sklearn.base import clone
+
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase, signature

@@ -11,6 +11,7 @@ from typing import Any
 
 import joblib
 import pandas as pd
+
 from tabserve.errors import UnavailableError, UnsavedError
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, Registry

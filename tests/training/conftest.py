@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
 import tabserve.train_pipeline
 import tabserve.training.evidence
-from click.testing import CliRunner
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.registry.artifact import Artifact
@@ -16,7 +17,6 @@ from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main, run_training
 from tabserve.training.parts import Part, read, split
 from tabserve.training.plan import Plan
-
 from tests.training.helpers import FEW_FOLDS, newest
 
 

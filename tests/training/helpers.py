@@ -12,7 +12,6 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
-
 from tests.conftest import ROOT
 
 FEW_FOLDS = {"splits": 2, "repeats": 1}  # where it does not matter how the metrics turn out

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+
 from tabserve.train_pipeline import run_training
 from tabserve.training.candidate import fit
 from tabserve.training.hold_out import held_out
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
-
 from tests.training.helpers import FEW_FOLDS, newest, predictions
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import (
     BrokenArtifactError,
@@ -18,7 +19,6 @@ from tabserve.train_pipeline import main, run_training
 from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read
 from tabserve.training.plan import Plan
-
 from tests.artifacts import change_byte, copy_of, edit_manifest
 from tests.training.helpers import failed, newest, predictions, unpromised
 

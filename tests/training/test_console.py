@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main
 from tabserve.training.console import LIBRARIES, short
-
 from tests.artifacts import edit_manifest
 from tests.conftest import ROOT
 from tests.training.helpers import run

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.metrics import r2_score
+
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.gates import ChampionMargin, LargestGap
@@ -22,7 +23,6 @@ from tabserve.training.evidence import measure, without_protected
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import Drop
-
 from tests.training.helpers import FEW_FOLDS, failed, unpromised
 
 

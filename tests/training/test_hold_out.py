@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number
 from tabserve.declaration.use_case import UseCase
 from tabserve.training.hold_out import held_out
 from tabserve.training.parts import read
-
 from tests.conftest import ROOT
 
 FEATURES: tuple[Feature, ...] = (

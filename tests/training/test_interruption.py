@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
 import tabserve.registry.stores
 import tabserve.train_pipeline
 from tabserve.models.lightgbm import LgbClassifier
@@ -17,7 +18,6 @@ from tabserve.registry.registry import Registry
 from tabserve.registry.stores import FolderStore
 from tabserve.resolver import Resolver
 from tabserve.train_pipeline import main
-
 from tests.artifacts import copy_of
 from tests.training.helpers import predictions, unpromised
 

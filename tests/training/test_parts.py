@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from tabserve.errors import (
     UnsupportedFileError,
 )
@@ -16,7 +17,6 @@ from tabserve.train_pipeline import run_training
 from tabserve.training.candidate import fit
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
-
 from tests.training.helpers import predictions, unpromised
 
 

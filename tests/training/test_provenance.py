@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 import pytest
+
 import tabserve
 from tabserve.training.provenance import commit
-
 from tests.conftest import ROOT
 
 

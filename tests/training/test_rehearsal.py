@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import (
     InvalidUseCaseError,
@@ -15,7 +16,6 @@ from tabserve.search_space import Whole
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
 from tabserve.transformers import Drop, Target
-
 from tests.fixtures.wine import USE_CASE
 
 WINE = Path(__file__).parent.parent / "fixtures" / "wine.csv"

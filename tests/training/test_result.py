@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tabserve.errors import StoreAwayError
 from tabserve.evaluation.gates import Verdict
 from tabserve.registry.manifest import Manifest

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from tabserve.errors import (
     UnsavedError,
 )
@@ -20,7 +21,6 @@ from tabserve.registry.stores import FolderStore
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
 from tabserve.training.saving import as_csv
-
 from tests.training.helpers import unpromised
 
 WRITES = 6  # of a saving: five files and the manifest

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from click.testing import CliRunner
+
 import tabserve.registry.stores
 import tabserve.train_pipeline
-from click.testing import CliRunner
 from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import (
     UnknownAlgorithmError,
@@ -20,7 +21,6 @@ from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main, run_training
 from tabserve.training.plan import Plan
 from tabserve.tuning import Trial
-
 from tests.conftest import ROOT
 from tests.training.helpers import newest, predictions, run, unpromised
 

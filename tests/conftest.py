@@ -43,7 +43,7 @@ ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test cl
 
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than CPUs, since many tests wait most of their time."""
-    return joblib.cpu_count() * 3 // 2
+    return joblib.cpu_count() * 2
 
 
 NO_SKIPS = "NO_SKIPS" in os.environ  # where all that tests need is installed, a skipped test is a failure

@@ -21,6 +21,8 @@ import pytest
 
 from tests.conftest import ROOT, Server, children_of, wait_until
 
+pytestmark = pytest.mark.slow  # the files alone take a quarter of a minute to make
+
 HEADER = ("hour", "weekday", "month", "weather")
 ROW = (8, "Monday", "March", "Clear")
 MEGABYTES = 100  # by which a process may grow

@@ -314,7 +314,8 @@ def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path:
     return f"s3://{name}/models"
 
 
-@pytest.mark.parametrize("mode", ["pass", pytest.param("cut", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pass", "cut"])
 def test_the_log_of_a_hostile_run_at_debug_holds_nothing_that_it_must_not(
     bucket: str, s3: S3, mode: str, record: dict[str, Any], users_file: Path, tmp_path: Path
 ) -> None:

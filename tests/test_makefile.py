@@ -149,6 +149,7 @@ def pytest_on(file: Path, **environment: str) -> str:
     return subprocess.run(command, cwd=file.parent, env=environment, capture_output=True, text=True, timeout=120).stdout
 
 
+@pytest.mark.slow
 def test_where_playwright_does_not_start_its_tests_are_skipped_and_say_why(tmp_path: Path) -> None:
     node = tmp_path / "node"
     node.write_text("#!/bin/sh\necho 'libatomic.so.1: cannot open shared object file' >&2\nexit 127\n")
@@ -160,12 +161,14 @@ def test_where_playwright_does_not_start_its_tests_are_skipped_and_say_why(tmp_p
     assert printed.splitlines()[-1].strip("= ").startswith("1 skipped in ")
 
 
+@pytest.mark.slow
 def test_where_git_is_not_installed_its_tests_are_skipped_and_say_why(tmp_path: Path) -> None:
     printed = pytest_on(ROOT / "tests" / "test_bundle.py", PATH=str(tmp_path))
     assert "git is not installed" in printed
     assert printed.splitlines()[-1].strip("= ").startswith("1 skipped in ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "outcome"), [("it is not installed", "1 failed"), ("this machine has no ::1", "1 skipped")]
 )

@@ -15,6 +15,8 @@ import pytest
 from tabserve.registry.registry import Registry
 from tests.conftest import ROOT, free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 UV = (sys.executable, "-m", "uv", "--offline", "--quiet")  # an environment of the tests need not have pip
 PYTHON = ("--python", sys.executable)
 EXTRA = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # what the extra `train` brings

@@ -53,7 +53,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Rows under headings; the first cell of a row is its heading.
 
     Parameters
@@ -92,7 +92,7 @@ class Section:
     title: str
     text: Sequence[str] = ()
     charts: Sequence[Chart] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     points: Sequence[str] = ()
 
 

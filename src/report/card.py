@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tabserve.charts.parts import NOTHING, Section, Table, listed, metric_name, number, share
+from tabserve.charts.parts import NOTHING, ReportTable, Section, listed, metric_name, number, share
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT
 from tabserve.report.subject import Subject
@@ -33,7 +33,7 @@ def _data(subject: Subject) -> Section:
             f"{manifest.data.sha256}.",
             *_monotone(subject),
         ],
-        tables=[Table("The columns", head, [*rows, *derived])],
+        tables=[ReportTable("The columns", head, [*rows, *derived])],
     )
 
 
@@ -61,8 +61,8 @@ def _parameters(subject: Subject) -> Section:
         **manifest.libraries,
     }
     tables = [
-        Table("Parameters of the model", ["Parameter", "Value"], _pairs(manifest.parameters)),
-        Table("How and with what it was made", ["What", "Value"], _pairs(made)),
+        ReportTable("Parameters of the model", ["Parameter", "Value"], _pairs(manifest.parameters)),
+        ReportTable("How and with what it was made", ["What", "Value"], _pairs(made)),
     ]
     return Section("Parameters", tables=[table for table in tables if table.rows])
 

@@ -12,8 +12,8 @@ from tabserve.charts.parts import (
     NOTHING,
     PART_NAMES,
     Chart,
+    ReportTable,
     Section,
-    Table,
     listed,
     metric_name,
     number,
@@ -147,7 +147,7 @@ def _further(subject: Subject, importance: Importance) -> list[str]:
     return sentences
 
 
-def _metrics(subject: Subject) -> Table:
+def _metrics(subject: Subject) -> ReportTable:
     """Every metric by part, with the hold-out's interval and the gap."""
     metrics, intervals = subject.manifest.metrics, subject.manifest.intervals
     rows = []
@@ -160,7 +160,9 @@ def _metrics(subject: Subject) -> Table:
         "Metrics by the rows that they were measured on. The hold-out counts; training part and cross-validation "
         "flatter, since the model was fitted and chosen by them."
     )
-    return Table(caption, ["Metric", *parts, "95 % interval of the hold-out", "Training part minus hold-out"], rows)
+    return ReportTable(
+        caption, ["Metric", *parts, "95 % interval of the hold-out", "Training part minus hold-out"], rows
+    )
 
 
 def _what_it_looks_at(subject: Subject, importance: Importance) -> Section:
@@ -259,7 +261,7 @@ def _comparison(subject: Subject) -> Section:
         for metric, (value, low, high) in by_metric.items()
     ]
     caption = "Differences on the hold-out. An interval that contains 0 means that the difference may be chance."
-    table = Table(caption, ["Metric", "How much better", "Difference", "95 % interval"], rows)
+    table = ReportTable(caption, ["Metric", "How much better", "Difference", "95 % interval"], rows)
     return Section("Comparison", charts=[chart], tables=[table] if rows else [])
 
 
@@ -286,7 +288,9 @@ def _groups(subject: Subject) -> list[Section]:
         ]
         if comparison.withheld:
             rows.append([f"{comparison.withheld} withheld", *(NOTHING for _ in metrics)])
-        tables.append(Table(caption, ["Group", *(GROUP_WORDS.get(one, metric_name(one)) for one in metrics)], rows))
+        tables.append(
+            ReportTable(caption, ["Group", *(GROUP_WORDS.get(one, metric_name(one)) for one in metrics)], rows)
+        )
     if any(comparison.withheld for comparison in groups.values()):
         text.append(
             f"Anyone may read this page: groups that would reveal fewer than {FEWEST} rows are withheld, and so are "
@@ -302,7 +306,7 @@ def _in_group(metric: str, value: float | None) -> str:
     return number(int(value)) if metric == "rows" and value is not None else number(value)
 
 
-def _protected(protected: ProtectedComparison) -> Table:
+def _protected(protected: ProtectedComparison) -> ReportTable:
     verb = "does not use" if protected.excluded else "uses"
     caption = (
         f"{metric_name(protected.metric)} with and without the protected columns "
@@ -312,7 +316,7 @@ def _protected(protected: ProtectedComparison) -> Table:
         [f"{how} them", *(number(metrics[part]) for part in (CROSS_VALIDATION, HOLD_OUT))]
         for how, metrics in (("with", protected.with_), ("without", protected.without))
     ]
-    return Table(caption, ["Model", PART_NAMES[CROSS_VALIDATION], PART_NAMES[HOLD_OUT]], rows)
+    return ReportTable(caption, ["Model", PART_NAMES[CROSS_VALIDATION], PART_NAMES[HOLD_OUT]], rows)
 
 
 def _making(subject: Subject) -> Section:

@@ -6,7 +6,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from tabserve.aliases import Vector
 from tabserve.charts import figures
 from tabserve.charts.groups import calibration
-from tabserve.charts.parts import NOTHING, Chart, Section, Table, metric_name, number, share
+from tabserve.charts.parts import NOTHING, Chart, ReportTable, Section, metric_name, number, share
 from tabserve.columns.features import Category
 from tabserve.tasks.base import pooled
 from tabserve.tasks.binary import Binary, Threshold, threshold_of
@@ -202,7 +202,7 @@ def _cost_curve(task: Binary, results: Results) -> Chart:
     )
 
 
-def _thresholds(task: Binary, results: Results) -> Table:
+def _thresholds(task: Binary, results: Results) -> ReportTable:
     decision = threshold_of(results.decision)
     cuts = [
         (f"{_choice(name)}{' (chosen)' if name == decision.chosen_by else ''}", value, number(value))
@@ -212,7 +212,7 @@ def _thresholds(task: Binary, results: Results) -> Table:
     found = [task.decision_metrics(results.y, Threshold(value).decide(results.predictions)) for _, value, _ in cuts]
     rows = [[label, shown, *map(number, of.values())] for (label, _, shown), of in zip(cuts, found, strict=True)]
     caption = "Thresholds, and what they lead to on the hold-out"
-    return Table(caption, ["Threshold", "Value", *map(metric_name, found[0])], rows)
+    return ReportTable(caption, ["Threshold", "Value", *map(metric_name, found[0])], rows)
 
 
 def _choice(name: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from tabserve.aliases import Matrix
 from tabserve.charts import figures
-from tabserve.charts.parts import Chart, Section, Table, number, share
+from tabserve.charts.parts import Chart, ReportTable, Section, number, share
 from tabserve.evaluation.metrics import class_metrics, confusion, roc_auc
 from tabserve.tasks.multiclass import Multiclass
 from tabserve.tasks.results import Results
@@ -57,7 +57,7 @@ def _confusion(task: Multiclass, counts: Matrix) -> Chart:
     )
 
 
-def _by_class(task: Multiclass, results: Results, counts: Matrix) -> Table:
+def _by_class(task: Multiclass, results: Results, counts: Matrix) -> ReportTable:
     found = class_metrics(counts)
     rows = [
         [
@@ -73,4 +73,4 @@ def _by_class(task: Multiclass, results: Results, counts: Matrix) -> Table:
     weakest = task.outcomes[int(np.nanargmin(found["f1"]))]
     caption = f"Each class against the rest, on the hold-out. F1 is lowest for “{weakest}”."
     head = ["Class", "Rows", "Precision", "Recall", "F1", "ROC AUC", "Mean probability", "Share of the rows"]
-    return Table(caption, head, rows)
+    return ReportTable(caption, head, rows)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ import pytest
 from apiflask import APIFlask
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
+from xdist.scheduler import LoadFileScheduling
 
 from tabserve.api.app import create_app
 from tabserve.declaration.discovery import get_use_case
@@ -44,6 +46,22 @@ ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test cl
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than CPUs, since many tests wait most of their time."""
     return joblib.cpu_count() * 2
+
+
+# Files whose tests take long and need little in common: several workers share each.
+SHARED = {"tests/test_stores.py": 4, "tests/test_worker.py": 2, "tests/test_page_browser.py": 2}
+
+
+class FilesAndParts(LoadFileScheduling):
+    """A worker gets whole files, whose fixtures it makes once, and of the longest ones parts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return f"{file} {zlib.crc32(nodeid.encode()) % SHARED.get(file, 1)}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndParts:
+    return FilesAndParts(config, log)
 
 
 NO_SKIPS = "NO_SKIPS" in os.environ  # where all that tests need is installed, a skipped test is a failure

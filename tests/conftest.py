@@ -45,7 +45,7 @@ ALICE = ("alice", "correct horse battery")  # a user: what `auth` of the test cl
 
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than CPUs, since many tests wait most of their time."""
-    return joblib.cpu_count() * 2
+    return joblib.cpu_count() * 3
 
 
 # Files whose tests take long and need little in common: several workers share each.

@@ -216,6 +216,7 @@ def splice(cut: int, cell: str) -> bytes:
     return (VALID_CSV[:cut] + cell + VALID_CSV[cut:]).encode()
 
 
+@pytest.mark.slow
 def test_no_uploaded_file_gives_a_server_error(connection: HTTPConnection) -> None:
     seen = set()
 
@@ -500,6 +501,7 @@ def test_eight_connections_at_once_get_their_own_answers(
         assert list(pool.map(client, range(8))) == [None] * 8
 
 
+@pytest.mark.slow
 def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, tmp_path: Path) -> None:
     configuration = tmp_path / "quick.conf.py"
     configuration.write_text(

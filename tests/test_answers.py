@@ -65,6 +65,7 @@ def test_an_outcome_that_is_wrong_is_said_and_one_that_is_open_is_not(artifact: 
     assert unknown["result"] in ("0", "1")
 
 
+@pytest.mark.slow
 def test_a_table_in_which_every_row_is_wrong_is_answered_piece_by_piece(artifact: Artifact, record: Any) -> None:
     table = table_of([dict.fromkeys(record, "wrong")] * 20_000)
     prediction = make_prediction(artifact, table.records, partial=True)

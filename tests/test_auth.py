@@ -796,6 +796,7 @@ def test_nobody_with_the_right_password_is_refused_while_others_guess_from_the_s
         assert sorted(guess.result() for guess in guesses) == [b"401"] * 10 + [b"429"] * 50
 
 
+@pytest.mark.slow
 def test_passwords_that_wait_to_be_checked_hold_up_nobody_else(trained: Registry, tmp_path: Path) -> None:
     slow = PasswordHasher(time_cost=200, memory_cost=2048, parallelism=1)  # a tenth of a second or two
     (tmp_path / "users.txt").write_text(f"alice:{slow.hash(PASSWORD)}\n")

@@ -769,6 +769,7 @@ LISTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_listing_that_has_lost_everything_or_is_none_takes_nothing_away(published, proxy, tmp_path, record):
     settings = Settings(model_registry=published.location, model_cache=tmp_path / "cache", auth_required=False)
@@ -1048,6 +1049,7 @@ def test_credentials_that_are_missing_are_no_secret(published, monkeypatch, tmp_
 # a real server
 
 
+@pytest.mark.slow
 def test_gunicorn_serves_from_the_bucket_and_starts_without_it(published, registry, s3, proxy, record, tmp_path):
     environment = {
         **s3.environment(proxy),

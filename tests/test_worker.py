@@ -131,6 +131,7 @@ def test_a_stopping_server_makes_no_new_connection_and_answers_on_those_there_ar
     assert stoppable.process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_a_client_that_never_asks_does_not_hold_up_the_stop(stoppable: Server) -> None:
     with closing(connected(stoppable)):
         time.sleep(6)  # by then it waits among the pending ones, whose time gunicorn leaves as it is
@@ -419,6 +420,7 @@ def test_who_dribbles_is_let_go_in_the_end(hasty: Server, begun: bytes) -> None:
         wait_until(crowd.are_let_go, 60, "those that dribble are kept")
 
 
+@pytest.mark.slow
 def test_who_reads_nothing_is_let_go_in_the_end(brisk: Server, record: dict[str, Any]) -> None:
     before, _ = kept_by(brisk)
     with Crowd(brisk, 20, GREEDY, receive_buffer=4096):

@@ -38,6 +38,7 @@ def test_a_training_with_another_seed_is_another(credit, empty, artifact, record
     assert hold_outs[0] != hold_outs[1]
 
 
+@pytest.mark.slow
 def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty, artifact, data):
     table = pd.read_csv(data, keep_default_na=False)
     hold_out = held_out(table, credit.features, 0.3, 42)

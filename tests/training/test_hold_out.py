@@ -124,6 +124,7 @@ def test_a_row_without_any_value_has_a_side_too() -> None:
     assert {bool(held_out(nothing_at_all, FEATURES, 0.5, seed)[0]) for seed in range(20)} == {True, False}
 
 
+@pytest.mark.slow
 def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseCase) -> None:
     held = held_out(read(credit, credit.path).table, credit.features, 0.3, 42)
     assert np.flatnonzero(held)[:12].tolist() == FIRST_HELD_OUT

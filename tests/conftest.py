@@ -64,6 +64,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndPart
     return FilesAndParts(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a browser is slow."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 NO_SKIPS = "NO_SKIPS" in os.environ  # where all that tests need is installed, a skipped test is a failure
 EXCUSE = "this machine has no ::1"  # nobody can install that
 

@@ -21,6 +21,8 @@ from tabserve.train_pipeline import main
 from tests.artifacts import copy_of
 from tests.training.helpers import predictions, unpromised
 
+pytestmark = pytest.mark.slow  # trainings, in processes that are killed
+
 WRITES = 6  # of a saving: five files and the manifest
 
 

@@ -200,7 +200,7 @@ def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
     assert find(image, "/app", "-writable") == []
     assert find(image, "/app", "!", "-readable") == []
     assert find(image, "/etc/tabserve", "/root/.cache", "/var/lib/apt/lists", "/var/cache/apt", "-type", "f") == []
-    assert find(image, "/app/src", "-name", "train_pipeline.cpython-*.pyc")
+    assert find(image, "/app/tabserve", "-name", "train_pipeline.cpython-*.pyc")
     which = docker("run", "--rm", image, "sh", "-c", "command -v git make gcc pytest || true").stdout
     assert which == ""
     training = docker("run", "--rm", image, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
@@ -220,9 +220,9 @@ def test_the_libraries_work_without_their_tests(image: str) -> None:
 
 
 def test_commands_are_there_in_any_folder(image: str) -> None:
-    listed = docker("run", "--rm", "--workdir", "/", image, "flask", "models", "list").stdout.split()
-    assert {name.partition("-")[0] for name in listed} >= {"credit", "bikes"}
-    assert docker("run", "--rm", image, "flask", "models", "missing").stdout == ""
+    listed = docker("run", "--rm", "--workdir", "/", image, "tabserve", "models", "list", "--json").stdout
+    assert {model["use_case"] for model in json.loads(listed)} >= {"credit", "bikes"}
+    assert docker("run", "--rm", image, "tabserve", "models", "missing").stdout == ""
 
 
 def test_secrets_and_private_data_are_kept_out_of_the_context(tmp_path: Path) -> None:

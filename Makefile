@@ -57,7 +57,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --dist loadf
 test: setup  ## run the tests, except the slow ones
 	$(PYTEST) $(OPTIONS)
 
-test-slow: setup  ## run the slow tests: whole trainings, many requests, many examples
+test-slow: setup  ## run the slow tests: a browser, whole trainings, many requests, many examples
 	$(PYTEST) -m slow $(OPTIONS)
 
 coverage: setup  ## run both with more examples, and check how much of the code they cover

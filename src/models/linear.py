@@ -1,12 +1,12 @@
 """Linear models, by scikit-learn, which is imported when one is fitted or loaded."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.matrix import Columns
-from tabserve.models.base import Classifier, MulticlassClassifier
+from tabserve.models.base import Classifier, Model, MulticlassClassifier
 
 
 def linear_contributions(coefficients: Vector, intercept: float, X: Matrix) -> Matrix:
@@ -46,13 +46,13 @@ def linear_sum(coefficients: Vector, intercept: float, X: Matrix) -> Vector:
     return total
 
 
-class LogisticRegression(Classifier):
-    """Logistic regression with an L2 penalty, on standardised columns.
+class _LogisticModel(Model):
+    """What logistic models of two and of more classes share.
 
     Parameters
     ----------
     C : float
-        Inverse strength of the penalty.
+        Inverse strength of the L2 penalty.
 
     Attributes
     ----------
@@ -64,63 +64,39 @@ class LogisticRegression(Classifier):
         self.C = C
 
     def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
-        """Fit coefficients to a (n_rows, n_columns) matrix and classes 0 and 1."""
-        self.estimator_ = _estimator(self.C).fit(X, y)
+        """Fit coefficients to a (n_rows, n_columns) matrix and codes of classes, from 0 on."""
+        from sklearn.linear_model import LogisticRegression as Estimator
+
+        self.estimator_ = Estimator(C=self.C, max_iter=1000).fit(X, y)
         return self
+
+    def _sums(self) -> list[tuple[Vector, float]]:
+        """Coefficients and intercept of each linear sum: one for two classes, else one for each class."""
+        self.check_is_fitted()
+        return list(zip(self.estimator_.coef_, self.estimator_.intercept_, strict=True))
+
+
+class LogisticRegression(_LogisticModel, Classifier):
+    """Logistic regression with an L2 penalty, on standardised columns."""
 
     def predict(self, X: Matrix) -> Predictions:
         from scipy.special import expit
 
-        self.check_is_fitted()
-        probability: Vector = expit(linear_sum(*_sums(self.estimator_)[0], X))
+        probability: Vector = expit(linear_sum(*self._sums()[0], X))
         return probability
 
     def contributions(self, X: Matrix) -> Predictions:
-        self.check_is_fitted()
-        return linear_contributions(*_sums(self.estimator_)[0], X)
+        return linear_contributions(*self._sums()[0], X)
 
 
-class MultinomialRegression(MulticlassClassifier):
-    """Multinomial logistic regression with an L2 penalty, on standardised columns: a linear sum for each class.
-
-    Parameters
-    ----------
-    C : float
-        Inverse strength of the penalty.
-
-    Attributes
-    ----------
-    estimator_ : sklearn.linear_model.LogisticRegression
-        The fitted model.
-    """
-
-    def __init__(self, C: float = 1.0) -> None:
-        self.C = C
-
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
-        """Fit coefficients to a (n_rows, n_columns) matrix and three classes or more, 0 to n_classes - 1."""
-        self.estimator_ = _estimator(self.C).fit(X, y)
-        return self
+class MultinomialRegression(_LogisticModel, MulticlassClassifier):
+    """Multinomial logistic regression with an L2 penalty, on standardised columns: a linear sum for each class."""
 
     def predict(self, X: Matrix) -> Predictions:
         from scipy.special import softmax
 
-        self.check_is_fitted()
-        sums = np.column_stack([linear_sum(*of_class, X) for of_class in _sums(self.estimator_)])
-        probabilities: Predictions = softmax(sums, axis=1)
+        probabilities: Predictions = softmax(np.column_stack([linear_sum(*one, X) for one in self._sums()]), axis=1)
         return probabilities
 
     def contributions(self, X: Matrix) -> Predictions:
-        self.check_is_fitted()
-        return np.stack([linear_contributions(*of_class, X) for of_class in _sums(self.estimator_)], axis=1)
-
-
-def _estimator(C: float) -> Any:
-    from sklearn.linear_model import LogisticRegression as Estimator
-
-    return Estimator(C=C, max_iter=1000)
-
-
-def _sums(estimator: Any) -> list[tuple[Vector, float]]:
-    """Coefficients and intercept of a classifier's linear sums: one for two classes, else one for each class."""
-    return list(zip(estimator.coef_, estimator.intercept_, strict=True))
+        return np.stack([linear_contributions(*one, X) for one in self._sums()], axis=1)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Vector: TypeAlias = npt.NDArray[np.float64]
+Weights: TypeAlias = Vector | None  # how much each row counts; None: all the same
 Predictions: TypeAlias = npt.NDArray[
     np.float64
 ]  # of a model: (n_rows,) or, of more classes than two, (n_rows, n_classes)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Vector, Weights
 from tabserve.columns.derived import DerivedColumn, Quotient
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.columns.matrix import Columns
@@ -164,7 +164,7 @@ class Told(Regressor):
     def __init__(self, parts: Sequence[float]) -> None:
         self.parts = parts
 
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
         return self
 
     def predict(self, X: Matrix) -> Vector:

@@ -91,3 +91,11 @@ def test_a_list_is_as_good_as_a_tuple_and_a_whole_number_as_a_float() -> None:
     assert fits([1, 2.5], tuple[float, ...])
     assert fits([], tuple[Gate, ...])
     assert not fits(2.0, int)
+
+
+def test_what_may_be_left_out_fits_with_none_and_with_a_value() -> None:
+    assert fits(None, int | None)
+    assert fits(3, int | None)
+    assert not fits("3", int | None)
+    with pytest.raises(InvalidUseCaseError, match=r"search_space of 'x' must be a mapping to a Dimension, not 5\.$"):
+        Algorithm(name="x", model=LgbRegressor(), search_space=5)

@@ -22,7 +22,7 @@ from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 import tabserve.models
-from tabserve.aliases import Metric
+from tabserve.aliases import Matrix, Metric, Vector, Weights
 from tabserve.base import Estimator
 from tabserve.columns.derived import Grouping
 from tabserve.columns.features import Category, Integer, Number, OrderedCategory
@@ -302,6 +302,30 @@ def test_cross_validation_leaves_the_model_as_it_was_and_is_the_same_with_two_jo
     np.testing.assert_array_equal(one.out_of_fold, two.out_of_fold)
 
 
+@every_model
+def test_rows_that_weigh_more_draw_the_predictions_to_their_targets(prototype: Model) -> None:
+    targets = targets_of(prototype)
+    weights = np.where(targets == targets.max(), 20.0, 1.0)
+    told = clone(prototype).fit(X, targets, COLUMNS, weights)
+    assert upwards(told.predict(X)) > upwards(fitted(prototype).predict(X))
+
+
+@every_model
+def test_cross_validation_fits_with_the_weights_of_each_folds_rows(prototype: Model) -> None:
+    targets, metric = targets_of(prototype), metric_of(prototype)
+    weights = np.where(targets == targets.max(), 20.0, 1.0)
+    result = prototype.cross_validate(X, targets, FOLDS, metric, columns=COLUMNS, weights=weights)
+    rows, judged = FOLDS[-1]
+    model = clone(prototype).set_params(**result.parameters)
+    expected = model.fit(X[rows], targets[rows], COLUMNS, weights[rows]).predict(X[judged])
+    np.testing.assert_array_equal(result.out_of_fold[-1, judged], expected)
+
+
+def upwards(predictions: np.ndarray) -> float:
+    """The mean prediction; of several classes, the mean probability of the last."""
+    return float(predictions.reshape(len(predictions), -1)[:, -1].mean())
+
+
 def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
     """What a fitted model adds up before it makes a prediction of it, by the library that fitted it."""
     if isinstance(model, LgbModel):
@@ -370,7 +394,7 @@ def test_a_model_with_a_kernel_says_why_it_cannot_be_explained() -> None:
 
 def test_a_model_that_says_nothing_of_its_contributions_cannot_be_explained() -> None:
     class Mean(Regressor):
-        def fit(self, X: np.ndarray, y: np.ndarray, columns: Columns = ()) -> "Mean":
+        def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> "Mean":
             self.mean_ = y.mean()
             return self
 

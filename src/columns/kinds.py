@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from tabserve.errors import InvalidUseCaseError
@@ -51,6 +52,8 @@ def fits(value: Any, kind: Any) -> bool:
     bool
     """
     of = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(fits(value, one) for one in of)
     if get_origin(kind) is tuple:
         if not isinstance(value, tuple | list):
             return False
@@ -74,6 +77,8 @@ def _is_number(value: Any) -> bool:
 
 def _in_words(kind: Any) -> str:
     of = get_args(kind)
+    if isinstance(kind, UnionType):
+        return " or ".join(_in_words(one) for one in of if one is not NoneType)
     if get_origin(kind) is tuple:
         size = "" if of[-1] is ... else f" of {len(of)}"
         return f"a tuple{size}, with a comma even after a single value, and each value {_in_words(of[0])}"

@@ -129,9 +129,10 @@ def _model(use_case: Declaration, algorithm: Algorithm) -> Iterator[str]:
             f"low as {target.low:g}."
         )
     parameters = model.get_params()
-    if chosen := algorithm.search_space.keys() & model.chosen_by_cross_validation:
+    searched = algorithm.search_space or {}
+    if chosen := searched.keys() & model.chosen_by_cross_validation:
         yield f"cross-validation chooses {', '.join(sorted(chosen))} itself: remove it from the search space."
-    if unknown := algorithm.search_space.keys() - parameters.keys():
+    if unknown := searched.keys() - parameters.keys():
         yield f"{type(model).__name__} has no parameter {', '.join(sorted(unknown))} to search for."
     try:
         json.dumps(parameters, allow_nan=False)

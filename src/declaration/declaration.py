@@ -1,7 +1,7 @@
 """Declaration: what is said about one prediction problem, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tabserve.aliases import Record
@@ -30,17 +30,24 @@ class Algorithm:
         Unfitted, with the parameters that are not tuned.
     transformers : tuple of Transformer
         Unfitted; the steps between the encoded records and the model.
-    search_space : mapping
-        Range of each parameter that is tuned; empty when none is.
+    search_space : mapping, optional
+        Range of each parameter that is tuned; empty when none is. By default the model's own for so many rows and
+        columns.
     """
 
     name: str
     model: Model
     transformers: tuple[Transformer, ...] = ()
-    search_space: Mapping[str, Dimension] = field(default_factory=dict)
+    search_space: Mapping[str, Dimension] | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
+
+    def searched(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
+        """The search space for a matrix of so many rows and columns."""
+        if self.search_space is None:
+            return self.model.default_search_space(n_rows, n_columns)
+        return self.search_space
 
 
 @dataclass(frozen=True, kw_only=True)

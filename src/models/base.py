@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.aliases import Matrix, Metric, Predictions, Vector
+from tabserve.aliases import Matrix, Metric, Predictions, Vector, Weights
 from tabserve.base import Estimator
 from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
+from tabserve.search_space import Dimension
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
 
@@ -55,7 +56,7 @@ class Model(Estimator, ABC):
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
         """Learn from a matrix and its targets.
 
         Parameters
@@ -64,6 +65,8 @@ class Model(Estimator, ABC):
         y : ndarray, shape (n_rows,)
         columns : sequence of MatrixColumn
             What each column holds; by default all are numbers, none of them monotone.
+        weights : ndarray, shape (n_rows,), optional
+            How much each row counts, 0 or more; by default all the same. A row of weight 2 counts as two rows.
 
         Returns
         -------
@@ -117,8 +120,30 @@ class Model(Estimator, ABC):
         self.check_is_fitted()
         raise NotExplainableError(type(self).__name__, "its raw score is not a sum over the columns")
 
+    def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
+        """The ranges that its parameters are searched in where an algorithm declares none.
+
+        Parameters
+        ----------
+        n_rows, n_columns : int
+            Size of the matrix that it will be fitted on.
+
+        Returns
+        -------
+        mapping
+            Range of each parameter that is tuned; empty for a model that has nothing to tune.
+        """
+        return {}
+
     def cross_validate(
-        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
+        self,
+        X: Matrix,
+        y: Vector,
+        folds: Sequence[Fold],
+        metric: Metric,
+        jobs: int = 1,
+        columns: Columns = (),
+        weights: Weights = None,
     ) -> CrossValidation:
         """Fit on each fold's first part and predict its second; the model itself is not changed.
 
@@ -134,6 +159,8 @@ class Model(Estimator, ABC):
             How many folds to work on at once.
         columns : sequence of MatrixColumn
             As for `fit`.
+        weights : ndarray, shape (n_rows,), optional
+            As for `fit`.
 
         Returns
         -------
@@ -142,7 +169,8 @@ class Model(Estimator, ABC):
 
         def fit_and_predict(fold: Fold) -> Predictions:
             rows, judged = fold
-            return type(self)(**self.get_params()).fit(X[rows], y[rows], columns).predict(X[judged])
+            model = type(self)(**self.get_params())
+            return model.fit(X[rows], y[rows], columns, of_rows(weights, rows)).predict(X[judged])
 
         with ThreadPoolExecutor(jobs) as pool:
             predictions = list(pool.map(fit_and_predict, folds))
@@ -159,6 +187,22 @@ class MulticlassClassifier(Model):
 
 class Regressor(Model):
     """A model of a number, which it predicts; shape (n_rows,)."""
+
+
+def of_rows(weights: Weights, rows: npt.NDArray[np.intp]) -> Weights:
+    """The weights of some rows.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n_rows,), optional
+    rows : ndarray
+        Row numbers.
+
+    Returns
+    -------
+    ndarray, optional
+    """
+    return None if weights is None else weights[rows]
 
 
 def mean_metric(metric: Metric, y: Vector, folds: Sequence[Fold], predictions: Sequence[Predictions]) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Metric, Predictions, Vector
+from tabserve.aliases import Matrix, Metric, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns, check_described
 from tabserve.models.base import (
     Classifier,
@@ -20,6 +20,7 @@ from tabserve.models.base import (
     Regressor,
     gather,
     mean_metric,
+    of_rows,
 )
 from tabserve.models.native import Booster, open_booster
 from tabserve.search_space import Dimension, Flag, Real, Whole
@@ -108,12 +109,12 @@ class LgbModel(Model):
         self.extra_trees = extra_trees
         self.seed = seed
 
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
         """Grow `num_rounds` trees on a (n_rows, n_columns) matrix.
 
         Categories without an order are split by sets of their codes; the columns' `monotone` are constraints.
         """
-        booster = self._new_booster(X, y, columns)
+        booster = self._new_booster(X, y, columns, weights)
         for _ in range(self.num_rounds):
             booster.update()
         self.text_: str = booster.model_to_string()
@@ -128,8 +129,18 @@ class LgbModel(Model):
         self.check_is_fitted()
         return self._booster.contributions(X)
 
+    def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
+        return SEARCH_SPACE
+
     def cross_validate(
-        self, X: Matrix, y: Vector, folds: Sequence[Fold], metric: Metric, jobs: int = 1, columns: Columns = ()
+        self,
+        X: Matrix,
+        y: Vector,
+        folds: Sequence[Fold],
+        metric: Metric,
+        jobs: int = 1,
+        columns: Columns = (),
+        weights: Weights = None,
     ) -> CrossValidation:
         """Cross-validation with early stopping: all folds grow together until their mean loss has stopped falling.
 
@@ -138,8 +149,11 @@ class LgbModel(Model):
         """
         boosters = []
         for rows, judged in folds:
-            booster = self._new_booster(X[rows], y[rows], columns, self.stopping_metric)
-            booster.add_valid(booster.train_set.create_valid(X[judged], y[judged], params=booster.params), "valid")
+            booster = self._new_booster(X[rows], y[rows], columns, of_rows(weights, rows), self.stopping_metric)
+            judges = booster.train_set.create_valid(
+                X[judged], y[judged], weight=of_rows(weights, judged), params=booster.params
+            )
+            booster.add_valid(judges, "valid")
             boosters.append(booster)
         losses = np.empty((0, len(folds)))
         with ThreadPoolExecutor(jobs, initializer=_silence_this_thread) as pool:
@@ -162,7 +176,9 @@ class LgbModel(Model):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_booster"}
 
-    def _new_booster(self, X: Matrix, y: Vector, columns: Columns, metric: str = "none") -> "lightgbm.Booster":
+    def _new_booster(
+        self, X: Matrix, y: Vector, columns: Columns, weights: Weights, metric: str = "none"
+    ) -> "lightgbm.Booster":
         from lightgbm import Booster, Dataset
 
         if columns:
@@ -181,7 +197,7 @@ class LgbModel(Model):
             "force_row_wise": True,
             "verbosity": -1,
         }
-        return Booster(parameters, Dataset(X, y, categorical_feature=nominal, params=parameters))
+        return Booster(parameters, Dataset(X, y, weight=weights, categorical_feature=nominal, params=parameters))
 
     @abstractmethod
     def _outputs(self, y: Vector) -> int:

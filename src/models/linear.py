@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns
 from tabserve.models.base import Classifier, Model, MulticlassClassifier
 
@@ -63,11 +63,11 @@ class _LogisticModel(Model):
     def __init__(self, C: float = 1.0) -> None:
         self.C = C
 
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
         """Fit coefficients to a (n_rows, n_columns) matrix and codes of classes, from 0 on."""
         from sklearn.linear_model import LogisticRegression as Estimator
 
-        self.estimator_ = Estimator(C=self.C, max_iter=1000).fit(X, y)
+        self.estimator_ = Estimator(C=self.C, max_iter=1000).fit(X, y, weights)
         return self
 
     def _sums(self) -> list[tuple[Vector, float]]:

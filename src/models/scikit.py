@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
 from tabserve.models.base import Regressor
@@ -35,9 +35,9 @@ class ScikitRegressor(Regressor):
     def _estimator(self) -> Any:
         """A new estimator with this model's parameters."""
 
-    def fit(self, X: Matrix, y: Vector, columns: Columns = ()) -> Self:
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
         """Fit the estimator to a (n_rows, n_columns) matrix and its targets."""
-        self.estimator_ = self._estimator().fit(X, y)
+        self.estimator_ = self._estimator().fit(X, y, sample_weight=weights)
         return self
 
     def predict(self, X: Matrix) -> Predictions:

@@ -108,11 +108,12 @@ def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, y: Vector, colum
         result: CrossValidation = model.cross_validate(X, y, folds, use_case.task.metric, plan.jobs, columns)
         return result
 
-    total = plan.trials if algorithm.search_space else 1
+    space = algorithm.searched(*X.shape)
+    total = plan.trials if space else 1
     plan.progress(algorithm, [], total)
-    if algorithm.search_space:
+    if space:
         initial = max(1, round(total * INITIAL_SHARE))
-        search = BayesianSearch(algorithm.search_space, initial, total - initial, plan.seed)
+        search = BayesianSearch(space, initial, total - initial, plan.seed)
         return search.run(cross_validate, lambda trials: plan.progress(algorithm, trials, total))
     trials = [Trial({}, cross_validate({}))]
     plan.progress(algorithm, trials, total)

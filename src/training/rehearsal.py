@@ -71,7 +71,8 @@ def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
     """Fit an algorithm on few rows, with its smallest and its largest parameters."""
     few = train.take(use_case.task.few(train.y, REHEARSED))
     gaps = _without_optional(use_case, few)
-    corners = [{name: one.value(one.bounds[end]) for name, one in algorithm.search_space.items()} for end in (0, 1)]
+    space = algorithm.searched(*train.X.shape)
+    corners = [{name: one.value(one.bounds[end]) for name, one in space.items()} for end in (0, 1)]
     try:
         with warnings.catch_warnings(action="ignore"):
             for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):

@@ -37,7 +37,7 @@ def test_a_target_that_does_not_vary_is_refused_in_words(quick, empty, some_bike
     ("algorithm", "problem"),
     [
         (Algorithm(name="line", model=LinearRegression()), "its predictions are not finite"),
-        (Algorithm(name="trees", model=LgbRegressor(num_leaves=1)), ""),
+        (Algorithm(name="trees", model=LgbRegressor(num_leaves=1), search_space={}), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(1, 9)}), ""),
         (Algorithm(name="trees", model=LgbRegressor(), search_space={"max_bin": Whole(0, 1)}), ""),
     ],

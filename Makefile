@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench accuracy integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench accuracy tables integration lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -103,6 +103,9 @@ bench: setup  ## measure speed and memory; writes benchmarks/RESULTS.md (needs w
 
 accuracy: setup  ## measure how good tuning is on the credit data; writes benchmarks/ACCURACY.md
 	$(BIN)/python -m benchmarks.accuracy
+
+tables: setup  ## take real tables from draft to answers; writes benchmarks/TABLES.md (an hour)
+	$(BIN)/python -m benchmarks.tables $(TABLES)
 
 integration: setup  ## check a running service against the latest model's hold-out
 	$(BIN)/python -m tests.integration

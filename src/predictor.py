@@ -109,7 +109,8 @@ class Predictor:
 
     def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, seconds: float) -> Table:
         """Read a CSV or XLSX file with a model's columns: see `tables.reader.read_table`."""
-        return read_table(stream, name, artifact.features, artifact.target.feature, max_rows, seconds)
+        target = artifact.target.feature
+        return read_table(stream, name, artifact.features, target, max_rows=max_rows, seconds=seconds)
 
     def hold_out(self, artifact: Artifact) -> bytes:
         """The file of the rows that a model's training held out.
@@ -209,7 +210,10 @@ class TablePrediction:
     def columns(self) -> dict[str, Iterable[Any]]:
         """The table's columns, then the answer's. The texts about invalid rows are made only while iterating."""
         table, target = self.table, self.artifact.target.feature.name
-        columns: dict[str, Iterable[Any]] = {name: map(itemgetter(name), table.records) for name in table.columns}
+        columns: dict[str, Iterable[Any]] = {
+            name: table.extras[name] if name in table.extras else map(itemgetter(name), table.records)
+            for name in table.columns
+        }
         if table.target is not None:
             columns[target] = table.target
         columns |= self.artifact.task.as_table(self.prediction.columns)

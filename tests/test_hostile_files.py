@@ -50,7 +50,7 @@ seconds, before, _ = used()
 for path in sys.argv[1:]:
     try:
         with open(path, "rb") as stream:
-            read_table(stream, "The file", bikes.features, bikes.target.feature, 100_000, 60)
+            read_table(stream, "The file", bikes.features, bikes.target.feature, max_rows=100_000, seconds=60)
         outcome = "read"
     except TabserveError as error:
         outcome = type(error).__name__

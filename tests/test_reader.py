@@ -59,7 +59,7 @@ def xlsx(*sheets: Sequence[Sequence[Any]]) -> io.BytesIO:
 
 
 def read(stream: io.BytesIO, max_rows: int | None = None) -> Table:
-    return read_table(stream, "loans.csv", FEATURES, TARGET, max_rows)
+    return read_table(stream, "loans.csv", FEATURES, TARGET, max_rows=max_rows)
 
 
 def refused(stream: io.BytesIO, *, check: bool = False) -> str:
@@ -105,6 +105,14 @@ def test_the_target_column_may_be_left_out() -> None:
     table = read(csv("age,housing,income", "35,own,1.5"))
     assert table.records == [FIRST]
     assert table.target is None
+
+
+def test_extra_columns_are_kept_apart_from_the_records() -> None:
+    loan = Category(name="loan", description="", values=("A", "B"))
+    table = read_table(csv("loan,age,housing", "B,35,own"), "loans.csv", FEATURES, TARGET, [loan])
+    assert table.records == [{"age": 35, "housing": "own"}]
+    assert (table.columns, table.extras) == (["loan", "age", "housing"], {"loan": ["B"]})
+    assert table.read_as == {"format": "csv"}
 
 
 def test_a_header_alone_is_a_table_without_rows() -> None:

@@ -12,7 +12,7 @@ import re
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
@@ -24,6 +24,7 @@ from tabserve.columns.features import RESERVED_NAMES, Category, Feature
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
 from tabserve.tables.lines import csv_rows
+from tabserve.tables.source import Sheet
 from tabserve.tables.table import Table
 from tabserve.tables.xlsx import open_xlsx
 
@@ -39,7 +40,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 Cells = Sequence[Any]
 
 
-def read_training_table(path: Path, features: Sequence[Feature], target: Feature) -> Table:
+def read_training_table(
+    path: Path,
+    features: Sequence[Feature],
+    target: Feature,
+    extras: Sequence[Feature] = (),
+    markers: Sequence[str] = (),
+    dialect: Mapping[str, str] | None = None,
+    sheet: str | None = None,
+) -> Table:
     """Read and check a file to train on: it must have all columns, including the target, and only valid values.
 
     Defaults do not replace missing values here: they are for predictions, not for training.
@@ -52,6 +61,8 @@ def read_training_table(path: Path, features: Sequence[Feature], target: Feature
         The columns to predict from.
     target : Feature
         The column to predict.
+    extras, markers, dialect, sheet
+        As for `read_table`.
 
     Returns
     -------
@@ -67,7 +78,7 @@ def read_training_table(path: Path, features: Sequence[Feature], target: Feature
     """
     features = [replace(feature, default=None) for feature in features]
     with path.open("rb") as stream:
-        table = read_table(stream, path.name, features, target)
+        table = read_table(stream, path.name, features, target, extras, markers, dialect, sheet)
     if table.target is None:
         raise InvalidTableError(table.place, [Fault(target.name, "This column is missing.")])
     if not table.records:
@@ -81,6 +92,10 @@ def read_table(
     name: str,
     features: Sequence[Feature],
     target: Feature,
+    extras: Sequence[Feature] = (),
+    markers: Sequence[str] = (),
+    dialect: Mapping[str, str] | None = None,
+    sheet: str | None = None,
     max_rows: int | None = None,
     seconds: float | None = None,
 ) -> Table:
@@ -96,6 +111,14 @@ def read_table(
         The columns to predict from.
     target : Feature
         The column to predict.
+    extras : sequence of Feature, optional
+        Further columns that the file may have; their values are kept apart from the records.
+    markers : sequence of str, optional
+        Texts that mean a missing value in every column.
+    dialect : mapping, optional
+        What is declared about a text file: `separator`, `decimal`, `encoding`. The rest is found out.
+    sheet : str, optional
+        The sheet of a workbook to read; by default the one with the known columns.
     max_rows : int, optional
         Refuse more rows than this.
     seconds : float, optional
@@ -125,34 +148,36 @@ def read_table(
         raise UnsupportedFileError(_OLD_OR_LOCKED)
     if magic == XLSX_MAGIC:
         with open_xlsx(stream, name, deadline) as (place, rows):
-            return _table(place, rows, features, target, max_rows, deadline, typed=True)
+            found = Sheet(place, rows, typed=True, read_as={"format": "xlsx"})
+            return _table(found, features, target, extras, max_rows, deadline)
     with closing(csv_rows(stream, deadline)) as rows:
-        return _table(name, rows, features, target, max_rows, deadline, typed=False)
+        found = Sheet(name, rows, typed=False, read_as={"format": "csv"})
+        return _table(found, features, target, extras, max_rows, deadline)
 
 
 def _table(
-    place: str,
-    rows: Iterator[Row],
+    sheet: Sheet,
     features: Sequence[Feature],
     target: Feature,
+    extras: Sequence[Feature],
     max_rows: int | None,
     deadline: Deadline,
-    *,
-    typed: bool,
 ) -> Table:
+    place, rows, typed = sheet.place, sheet.rows, sheet.typed
     first_row, header, _ = next(rows, (1, (), 0))
     in_one_cell = len(header) == 1 and "," in str(header[0])
     if in_one_cell:
         rows, typed = _split(place, rows), False
         header = _split_cell(place, first_row, str(header[0]))
-    columns = _columns(place, first_row, header, features, target, in_one_cell=in_one_cell)
+    columns = _columns(place, first_row, header, features, target, extras, in_one_cell=in_one_cell)
 
     texts = _Texts()
-    by_name = {feature.name: feature for feature in (*features, target)}
+    by_name = {feature.name: feature for feature in (*features, target, *extras)}
     parsers = [texts.parser(by_name[column], typed=typed) for column in columns]
     empty = [None] * len(columns)
     records: list[Record] = []
-    targets: list[Any] = []
+    kept_apart = {target.name, *(extra.name for extra in extras)}
+    apart: dict[str, list[Any]] = {name: [] for name in columns if name in kept_apart}
     numbers = array("L")
     rows = _within(rows, max_rows, deadline)
     for number, cells, width in rows:
@@ -162,10 +187,10 @@ def _table(
         numbers.append(number)
         padded = [*cells, *empty[len(cells) :]]
         record = {column: parse(cell) for column, parse, cell in zip(columns, parsers, padded, strict=False)}
-        if target.name in record:
-            targets.append(record.pop(target.name))
+        for name, values in apart.items():
+            values.append(record.pop(name))
         records.append(record)
-    return Table(place, columns, records, targets if target.name in columns else None, numbers)
+    return Table(place, columns, records, apart.pop(target.name, None), numbers, apart, sheet.read_as)
 
 
 def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> Iterator[Row]:
@@ -231,7 +256,14 @@ def _split_cell(place: str, number: int, cell: str) -> Cells:
 
 
 def _columns(
-    place: str, row: int, header: Cells, features: Sequence[Feature], target: Feature, *, in_one_cell: bool
+    place: str,
+    row: int,
+    header: Cells,
+    features: Sequence[Feature],
+    target: Feature,
+    extras: Sequence[Feature],
+    *,
+    in_one_cell: bool,
 ) -> list[str]:
     """The header's columns, each known and not repeated; empty cells at the end of the header are ignored.
 
@@ -241,7 +273,7 @@ def _columns(
     names = ["" if cell is None else str(cell) for cell in header]
     while names and not names[-1]:
         names.pop()
-    allowed = [*(feature.name for feature in features), target.name]
+    allowed = [*(feature.name for feature in features), target.name, *(extra.name for extra in extras)]
     reserved = RESERVED_NAMES.difference(allowed)
     known = [name for name in names if name in allowed]
     if not known:
@@ -255,7 +287,7 @@ def _columns(
     ]
     faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in reserved]
     unknown = [name for name in dict.fromkeys(names) if name not in reserved and name not in allowed]
-    is_header = set(known) == set(allowed) and 2 * len(known) >= len(names)
+    is_header = {*known, *(extra.name for extra in extras)} == set(allowed) and 2 * len(known) >= len(names)
     shown = [name for name in unknown if is_header and _may_be_shown(name, (*features, target))]
     hidden = set(unknown).difference(shown)
     places = [number for number, name in enumerate(names, 1) if name in hidden]

@@ -1,8 +1,8 @@
 """Table: many records with their columns, their row numbers and, where they are known, their outcomes."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tabserve.aliases import Record
@@ -26,6 +26,10 @@ class Table:
         Values of the target column, if the file has one.
     rows : sequence of int
         The row number of each record, as a spreadsheet shows it.
+    extras : mapping
+        The n_rows values of each extra column: those that the use case declares and no model sees.
+    read_as : mapping
+        How the file was read, such as ``{"format": "csv", "separator": ";"}``; empty for other records.
     """
 
     place: str
@@ -33,6 +37,8 @@ class Table:
     records: Sequence[Record]
     target: list[Any] | None
     rows: Sequence[int]
+    extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    read_as: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":

@@ -431,10 +431,10 @@ def test_the_learning_curve_leaves_out_what_cannot_be_fitted_on_a_few_rows(subje
     model = type(subject.candidate.model)
     fit = model.fit
 
-    def fit_many(self, X, y, columns):
+    def fit_many(self, X, y, columns, weights):
         if len(X) < 150:
             raise ValueError
-        return fit(self, X, y, columns)
+        return fit(self, X, y, columns, weights)
 
     before = learning_curve(subject)
     monkeypatch.setattr(model, "fit", fit_many)

@@ -11,7 +11,9 @@ from tabserve.aliases import Vector
 from tabserve.columns.derived import Grouping
 from tabserve.columns.features import Column
 from tabserve.errors import NotExplainableError
+from tabserve.models.base import of_rows
 from tabserve.report.subject import Subject
+from tabserve.training.folds import folds_of
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on at least, if there are that many
@@ -145,11 +147,12 @@ def learning_curve(subject: Subject) -> list[Point]:
     """
     from sklearn.base import clone
 
-    use_case, y = subject.use_case, subject.train.y
-    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, subject.manifest.seed)
-    folds = folds[: -(-JUDGED // len(folds[0][1]))]  # as few as judge by JUDGED rows
-    folds = folds[: use_case.splits]  # those of the first repeat
-    X, metric = subject.train_matrix, use_case.task.metric
+    use_case, y, weights = subject.use_case, subject.train.y, subject.train.weights
+    folds = folds_of(use_case, subject.train, subject.manifest.seed)
+    judged_so_far = np.cumsum([len(judged) for _, judged in folds])
+    # as few as judge by JUDGED rows, of the first repeat
+    folds = folds[: 1 + int(np.searchsorted(judged_so_far, min(JUDGED, len(y))))]
+    X, columns, metric = subject.train_matrix, subject.candidate.pipeline.columns_, use_case.task.metric
     out_of_fold = subject.candidate.out_of_fold[0]
     whole = len(folds[0][0])
     points = []
@@ -160,7 +163,7 @@ def learning_curve(subject: Subject) -> list[Point]:
             some = np.random.default_rng(subject.manifest.seed).permutation(rows)[:size]
             if use_case.task.varies(y[some]):
                 try:
-                    model = clone(subject.candidate.model).fit(X[some], y[some], subject.candidate.pipeline.columns_)
+                    model = clone(subject.candidate.model).fit(X[some], y[some], columns, of_rows(weights, some))
                     scores.append(metric(y[judged], model.predict(X[judged])))
                 except Exception:  # of any library: some models cannot be fitted on a few rows
                     scores.append(math.nan)

@@ -17,6 +17,7 @@ from tabserve.aliases import Matrix, Metric, Predictions, Vector
 from tabserve.errors import TooFewRowsError
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics
 from tabserve.models.base import Fold, Model
+from tabserve.tasks.dealing import are_distinct, grouped_folds
 from tabserve.tasks.decision import Decision
 from tabserve.tasks.results import Results
 from tabserve.transformers import Target
@@ -136,9 +137,10 @@ class Task(ABC):
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
         """Row numbers, ascending, of about `most` rows or fewer whose targets still vary if all do."""
 
-    @abstractmethod
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
-        """Folds of repeated cross-validation.
+    def folds(
+        self, y: Vector, splits: int, repeats: int, seed: int, groups: npt.NDArray[np.uint64] | None = None
+    ) -> list[Fold]:
+        """Folds of repeated cross-validation, with the same share of each class.
 
         Parameters
         ----------
@@ -149,12 +151,25 @@ class Task(ABC):
             How often the rows are dealt out.
         seed : int
             Seed of the dealing.
+        groups : ndarray, shape (n_rows,), optional
+            Equal for rows that must be in the same fold; by default none must.
 
         Returns
         -------
         list of (ndarray, ndarray)
             Row numbers to fit on and to judge by: `splits` times `repeats` folds, repeat after repeat.
         """
+        if groups is None or are_distinct(groups):
+            return self._folds(y, splits, repeats, seed)
+        return list(grouped_folds(self._strata(y), groups, splits, repeats, seed))
+
+    @abstractmethod
+    def _folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+        """Folds of rows none of which belong together."""
+
+    @abstractmethod
+    def _strata(self, y: Vector) -> Vector:
+        """What each fold should have the same share of, such as the class of each row."""
 
     # predictions and metrics
 

@@ -39,7 +39,10 @@ class ClassTask(Task):
         of_each = max(1, most // len(self.outcomes))
         return np.sort(np.concatenate([np.flatnonzero(y == code)[:of_each] for code in range(len(self.outcomes))]))
 
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+    def _strata(self, y: Vector) -> Vector:
+        return y
+
+    def _folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
         from sklearn.model_selection import RepeatedStratifiedKFold
 
         return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))

@@ -59,7 +59,10 @@ class Regression(Task):
         order = np.argsort(y, kind="stable")
         return np.unique([*order[: most // 2], *order[-(most // 2) :]])
 
-    def folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
+    def _strata(self, y: Vector) -> Vector:
+        return np.zeros(len(y))
+
+    def _folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
         from sklearn.model_selection import RepeatedKFold
 
         return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from tabserve.aliases import Matrix, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions
 from tabserve.columns.matrix import Columns
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
@@ -14,6 +14,7 @@ from tabserve.models.base import CrossValidation, Model
 from tabserve.pipeline import Pipeline
 from tabserve.tasks.base import Task
 from tabserve.tasks.decision import Decision
+from tabserve.training.folds import folds_of
 from tabserve.training.parts import Part
 from tabserve.training.plan import Plan
 from tabserve.tuning import BayesianSearch, Trial, best_of
@@ -59,7 +60,7 @@ class Candidate:
         """The candidate with pipeline and model fitted again on other rows, its parameters as they were chosen."""
         pipeline = clone(self.pipeline)
         X = pipeline.fit_transform_encoded(part.X)
-        model = clone(self.model).fit(X, part.y, pipeline.columns_)
+        model = clone(self.model).fit(X, part.y, pipeline.columns_, part.weights)
         return replace(self, pipeline=pipeline, model=model)
 
 
@@ -90,22 +91,24 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     # a clone: the declaration's own transformers stay unfitted
     pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
     X = pipeline.fit_transform_encoded(train.X)
-    trials = _search(use_case, algorithm, X, train.y, pipeline.columns_, plan)
+    trials = _search(use_case, algorithm, X, train, pipeline.columns_, plan)
     best = best_of(trials)
     chosen = {**best.parameters, **best.cross_validation.parameters}
-    model = clone(algorithm.model).set_params(**chosen).fit(X, train.y, pipeline.columns_)
+    model = clone(algorithm.model).set_params(**chosen).fit(X, train.y, pipeline.columns_, train.weights)
     out_of_fold = best.cross_validation.out_of_fold
     decision = use_case.task.decide(train.y, out_of_fold)
     return Candidate(algorithm, pipeline, model, trials, out_of_fold, use_case.task, decision)
 
 
-def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, y: Vector, columns: Columns, plan: Plan) -> list[Trial]:
+def _search(
+    use_case: UseCase, algorithm: Algorithm, X: Matrix, train: Part, columns: Columns, plan: Plan
+) -> list[Trial]:
     """Cross-validate points of the search space; a single one where there is nothing to search."""
-    folds = use_case.task.folds(y, use_case.splits, use_case.repeats, plan.seed)
+    folds, metric = folds_of(use_case, train, plan.seed), use_case.task.metric
 
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
         model = clone(algorithm.model).set_params(**parameters)
-        result: CrossValidation = model.cross_validate(X, y, folds, use_case.task.metric, plan.jobs, columns)
+        result: CrossValidation = model.cross_validate(X, train.y, folds, metric, plan.jobs, columns, train.weights)
         return result
 
     space = algorithm.searched(*X.shape)

@@ -20,6 +20,7 @@ from tabserve.registry.manifest import ChampionComparison, Manifest, ProtectedCo
 from tabserve.tasks.base import pooled
 from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
+from tabserve.training.folds import folds_of
 from tabserve.training.parts import Part, Parts
 from tabserve.training.plan import Plan
 from tabserve.training.provenance import provenance
@@ -215,9 +216,9 @@ def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: 
     task, train, test = use_case.task, parts.train, parts.test
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
     X = pipeline.fit_transform_encoded(train.X)
-    folds = task.folds(train.y, use_case.splits, use_case.repeats, plan.seed)
-    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, pipeline.columns_)
-    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, pipeline.columns_)
+    folds, columns, weights = folds_of(use_case, train, plan.seed), pipeline.columns_, train.weights
+    validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, columns, weights)
+    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns, weights)
     predictions = model.predict(pipeline.transform_encoded(test.X))
     return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
 

@@ -22,8 +22,8 @@ SPLIT = "features"  # what a manifest calls this way to split
 Bits: TypeAlias = npt.NDArray[np.uint64]
 
 
-def held_out(table: "pd.DataFrame", features: Iterable[Feature], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Whether each row belongs to the hold-out.
+def hashes(table: "pd.DataFrame", features: Iterable[Feature], seed: int) -> Bits:
+    """A number for each row that is the same for rows with the same values.
 
     Parameters
     ----------
@@ -31,20 +31,35 @@ def held_out(table: "pd.DataFrame", features: Iterable[Feature], share: float, s
         n_rows checked rows. A column that is not there counts as one without values.
     features : iterable of Feature
         The columns that distinguish rows, in any order.
-    share : float
-        The share of distinct rows in the hold-out, between 0 and 1; the exact number varies.
     seed : int
-        Another seed splits the rows differently.
+        Another seed gives other numbers.
 
     Returns
     -------
-    ndarray of bool, shape (n_rows,)
+    ndarray of uint64, shape (n_rows,)
     """
     total = np.full(len(table), _bits(f"{seed}"))
     for feature in features:
         if feature.name in table:
             total += _column_bits(table[feature.name], feature, seed)
-    held: npt.NDArray[np.bool_] = _mix(total) < np.uint64(share * 2**64)
+    return _mix(total)
+
+
+def held_out(hashed: Bits, share: float) -> npt.NDArray[np.bool_]:
+    """Whether each row belongs to the hold-out.
+
+    Parameters
+    ----------
+    hashed : ndarray of uint64, shape (n_rows,)
+        From `hashes`.
+    share : float
+        The share of distinct rows in the hold-out, between 0 and 1; the exact number varies.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+    """
+    held: npt.NDArray[np.bool_] = hashed < np.uint64(share * 2**64)
     return held
 
 

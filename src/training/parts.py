@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
 
-from tabserve.aliases import Matrix, Vector
+from tabserve.aliases import Matrix, Vector, Weights
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import UnsupportedFileError
 from tabserve.registry.manifest import Source
 from tabserve.tables.reader import read_training_table
-from tabserve.training.hold_out import held_out
+from tabserve.training.hold_out import hashes, held_out
 from tabserve.transformers import Target
 
 HOLD_OUT_SHARE = 0.3
@@ -54,11 +56,20 @@ class Part:
         The features as the encoder of the use case sees them.
     y : ndarray, shape (n_rows,)
         The target as numbers.
+    groups : ndarray, shape (n_rows,), optional
+        Equal for rows that may not be parted, by split and folds; by default, any two rows may.
+    times : ndarray, shape (n_rows,), optional
+        When each row was, where time splits the data.
+    weights : ndarray, shape (n_rows,), optional
+        How much each row counts when a model is fitted; by default all the same.
     """
 
     table: pd.DataFrame
     X: Matrix
     y: Vector
+    groups: npt.NDArray[np.uint64] | None = None
+    times: Vector | None = None
+    weights: Weights = None
 
     @property
     def features(self) -> pd.DataFrame:
@@ -67,7 +78,8 @@ class Part:
 
     def take(self, rows: Any) -> "Part":
         """Some of the rows: their numbers, a slice, or whether each is taken."""
-        return Part(self.table.iloc[rows].reset_index(drop=True), self.X[rows], self.y[rows])
+        of_rows = (None if one is None else one[rows] for one in (self.groups, self.times, self.weights))
+        return Part(self.table.iloc[rows].reset_index(drop=True), self.X[rows], self.y[rows], *of_rows)
 
     def split_by_time(self) -> tuple["Part", "Part"]:
         """The first rows, as large a share as is trained on, and the rest."""
@@ -155,8 +167,9 @@ def split(use_case: UseCase, data: Data, seed: int) -> Parts:
         When there are too few rows, or too few of a class.
     """
     target = clone(use_case.target)
-    whole = Part(data.table, data.X, target.fit_transform(list(data.table[target.feature.name])))
-    held = held_out(data.table, use_case.features, HOLD_OUT_SHARE, seed)
+    groups = hashes(data.table, use_case.features, seed)
+    whole = Part(data.table, data.X, target.fit_transform(list(data.table[target.feature.name])), groups)
+    held = held_out(groups, HOLD_OUT_SHARE)
     parts = Parts(whole, whole.take(~held), whole.take(held), target, data.source)
     use_case.task.check_parts(parts.train.y, parts.test.y, use_case.splits)
     return parts

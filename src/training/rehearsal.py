@@ -15,6 +15,7 @@ from tabserve.errors import InvalidUseCaseError, UniformTargetError
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
 from tabserve.tasks.base import Task
+from tabserve.training.folds import folds_of
 from tabserve.training.parts import Part, Parts
 from tabserve.training.plan import Plan
 from tabserve.training.saving import pickled
@@ -42,7 +43,7 @@ def rehearse(use_case: UseCase, algorithms: Iterable[Algorithm], parts: Parts, p
 
 def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str, Vector]]:
     """All rows that are fitted on or judged by together, in words, and their targets."""
-    for fold in use_case.task.folds(parts.train.y, use_case.splits, use_case.repeats, plan.seed):
+    for fold in folds_of(use_case, parts.train, plan.seed):
         for rows in fold:
             yield "a fold of cross-validation", parts.train.y[rows]
     yield "the hold-out", parts.test.y
@@ -97,7 +98,7 @@ def _fit_once(task: Task, pipeline: Pipeline, model: Model, few: Part, gaps: Mat
     X = pipeline.fit_transform_encoded(few.X)
     if not X.shape[1]:
         raise ValueError("no column is left for the model")
-    model.fit(X, few.y, pipeline.columns_)
+    model.fit(X, few.y, pipeline.columns_, few.weights)
     pickled((pipeline, model))
     both = np.vstack([X, pipeline.transform_encoded(gaps)])
     if problem := task.prediction_problem(model.predict(both), len(both)):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number
 from tabserve.declaration.use_case import UseCase
-from tabserve.training.hold_out import held_out
+from tabserve.training.hold_out import hashes, held_out
 from tabserve.training.parts import read
 from tests.conftest import ROOT
 
@@ -36,7 +36,7 @@ tables = st.lists(rows, min_size=1, max_size=30)
 
 
 def sides(records: list[dict[str, Any]], seed: int = 42, share: float = 0.5) -> list[bool]:
-    return held_out(pd.DataFrame(records), FEATURES, share, seed).tolist()
+    return held_out(hashes(pd.DataFrame(records), FEATURES, seed), share).tolist()
 
 
 @settings(max_examples=50)
@@ -60,7 +60,7 @@ def test_order_outcomes_and_duplicates_change_nothing(records: list[dict[str, An
     assert sides([{**record, "outcome": place} for place, record in enumerate(records)]) == expected
     assert sides(records * 3) == expected * 3
     assert sides([dict(reversed(record.items())) for record in records]) == expected
-    reverse = held_out(pd.DataFrame(records), FEATURES[::-1], 0.5, 42).tolist()
+    reverse = held_out(hashes(pd.DataFrame(records), FEATURES[::-1], 42), 0.5).tolist()
     assert reverse == expected
 
 
@@ -76,7 +76,7 @@ def test_equal_values_are_equal_however_they_are_written(records: list[dict[str,
     cells = [{name: np.nan if value is None else value for name, value in record.items()} for record in records]
     assert sides(cells) == expected
     named = pd.DataFrame(records).convert_dtypes()
-    assert held_out(named, FEATURES, 0.5, 42).tolist() == expected
+    assert held_out(hashes(named, FEATURES, 42), 0.5).tolist() == expected
 
 
 def test_a_zero_has_no_sign() -> None:
@@ -103,7 +103,7 @@ def test_the_share_is_about_the_one_asked_for(share: float) -> None:
         ]
     )
     for seed in range(5):
-        held = held_out(grid, FEATURES, share, seed)
+        held = held_out(hashes(grid, FEATURES, seed), share)
         assert held.mean() == pytest.approx(share, abs=0.02)
         for name in grid:
             assert pd.Series(held).groupby(grid[name]).mean().tolist() == pytest.approx(
@@ -121,18 +121,18 @@ def test_a_row_without_any_value_has_a_side_too() -> None:
     nothing = [{"size": None, "rooms": None, "hour": 3, "colour": None}]
     nothing_at_all = pd.DataFrame({"size": [None]})
     assert {sides(nothing, seed)[0] for seed in range(20)} == {True, False}
-    assert {bool(held_out(nothing_at_all, FEATURES, 0.5, seed)[0]) for seed in range(20)} == {True, False}
+    assert {bool(held_out(hashes(nothing_at_all, FEATURES, seed), 0.5)[0]) for seed in range(20)} == {True, False}
 
 
 @pytest.mark.slow
 def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseCase) -> None:
-    held = held_out(read(credit, credit.path).table, credit.features, 0.3, 42)
+    held = held_out(hashes(read(credit, credit.path).table, credit.features, 42), 0.3)
     assert np.flatnonzero(held)[:12].tolist() == FIRST_HELD_OUT
     code = (
-        "from tabserve.training.hold_out import held_out; from tabserve.training.parts import read\n"
+        "from tabserve.training.hold_out import hashes, held_out; from tabserve.training.parts import read\n"
         "from tabserve.declaration.discovery import get_use_case\n"
         "use_case = get_use_case('credit')\n"
-        "print(*held_out(read(use_case, use_case.path).table, use_case.features, 0.3, 42).nonzero()[0][:12])"
+        "print(*held_out(hashes(read(use_case, use_case.path).table, use_case.features, 42), 0.3).nonzero()[0][:12])"
     )
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}

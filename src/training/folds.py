@@ -1,0 +1,71 @@
+"""Folds: which rows of the training part judge a model that was fitted on the others.
+
+Rows that belong together, such as duplicates or the rows of one customer, are always in the same fold: a model is never
+judged by a row that it has as good as seen. Where time splits the data, folds are blocks of time. Each block is judged
+once by a model of all others, those after it included: forward chaining would leave the first block without
+predictions, and would choose parameters for a fraction of the rows. How well the future is predicted is measured by
+the hold-out, which is the newest part.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tabserve.aliases import Vector
+from tabserve.declaration.use_case import UseCase
+from tabserve.models.base import Fold
+from tabserve.tasks.base import Task
+from tabserve.training.parts import Part
+
+FEWEST = 2  # folds, below which nothing can be cross-validated
+
+
+def folds_of(use_case: UseCase, train: Part, seed: int) -> list[Fold]:
+    """The folds of a training part.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Says how many folds there are, and how often rows are dealt out. Blocks of time are dealt out once.
+    train : Part
+        Its rows.
+    seed : int
+        Of the dealing.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Row numbers to fit on and to judge by, repeat after repeat. There are fewer folds where the groups or times are
+        too few for a fold to vary.
+    """
+    for splits in range(use_case.splits, FEWEST, -1):
+        folds = _deal(use_case.task, train, splits, use_case.repeats, seed)
+        if all(use_case.task.varies(train.y[rows]) for fold in folds for rows in fold):
+            return folds
+    return _deal(use_case.task, train, FEWEST, use_case.repeats, seed)
+
+
+def _deal(task: Task, train: Part, splits: int, repeats: int, seed: int) -> list[Fold]:
+    if train.times is None:
+        return task.folds(train.y, splits, repeats, seed, train.groups)
+    blocks = blocks_of(train.times, splits)
+    return [(np.flatnonzero(blocks != block), np.flatnonzero(blocks == block)) for block in np.unique(blocks)]
+
+
+def blocks_of(times: Vector, number: int) -> npt.NDArray[np.intp]:
+    """Divide rows into blocks of time of about the same size; rows of one moment are in the same block.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n_rows,)
+    number : int
+        How many blocks, if there are moments enough.
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+        The block of each row; later blocks have larger numbers.
+    """
+    _, moments, counts = np.unique(times, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    blocks: npt.NDArray[np.intp] = np.floor(middle * number / len(times)).astype(np.intp)[moments]
+    return blocks

@@ -27,6 +27,12 @@ class Estimator:
         """
         return {name: getattr(self, name) for name in self._parameter_names()}
 
+    @classmethod
+    def default_params(cls) -> dict[str, Any]:
+        """The parameters that need not be given, by name."""
+        parameters = inspect.signature(cls).parameters.items()
+        return {name: one.default for name, one in parameters if one.default is not one.empty}
+
     def set_params(self, **params: Any) -> Self:
         """Change parameters by name and return self.
 

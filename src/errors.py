@@ -46,7 +46,19 @@ class UnknownAlgorithmError(TabserveError):
 
 
 class InvalidUseCaseError(TabserveError):
-    """A use-case file declares something that cannot work."""
+    """A use-case file declares something that cannot work.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, and what would be right.
+    place : tuple of str
+        The keys that lead to it in plain data; empty where that is not known.
+    """
+
+    def __init__(self, message: str, place: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class InvalidRecordsError(TabserveError):

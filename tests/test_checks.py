@@ -195,7 +195,7 @@ def test_two_outcomes_have_two_names() -> None:
     refused("a classification needs two outcomes with different names", **{**CLASSES, "task": task})
 
 
-@pytest.mark.parametrize("folds", [{"splits": 1}, {"splits": 0}, {"repeats": 0}])
+@pytest.mark.parametrize("folds", [{"splits": 1}, {"splits": -2}, {"repeats": -1}])
 def test_a_cross_validation_without_folds_is_refused(folds: dict[str, int]) -> None:
     refused("cross-validation needs two splits or more", **folds)
 

@@ -52,6 +52,12 @@ class Quotient(DerivedColumn):
     def sources(self) -> tuple[str, ...]:
         return self.numerator, self.denominator
 
+    def value_of(self, text: str) -> Any:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
     def check(self, features: Mapping[str, Feature]) -> None:
         numerator, divisor = features.get(self.numerator), features.get(self.denominator)
         if not isinstance(numerator, Number) or not isinstance(divisor, Number) or divisor.low <= 0:

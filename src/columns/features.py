@@ -22,6 +22,7 @@ from tabserve.errors import InvalidUseCaseError
 RESERVED_NAMES = frozenset(
     {"result", "probability", "errors", "lower", "upper", "reasons", "decision_id", "decision_ids", "read_as"}
 )
+LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 NULL_PROBLEM = "Field may not be null."
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
@@ -65,7 +66,7 @@ class Column(ABC):
     is_ordered: ClassVar[bool] = True
 
     name: str
-    description: str
+    description: str = ""
     monotone: int = 0
     label: str = ""
     reason: str = ""
@@ -91,6 +92,10 @@ class Column(ABC):
     def title(self) -> str:
         """The label; without one, the name as words."""
         return self.label or self.name.replace("_", " ").capitalize()
+
+    def value_of(self, text: str) -> Any:
+        """The value that a key of `reason_for` stands for, written as a text."""
+        return text
 
     def in_words(self, code: float) -> str:
         """A sentence about a record.
@@ -203,6 +208,9 @@ class Feature(Column):
         """
         return text if text else None
 
+    def value_of(self, text: str) -> Any:
+        return text if self._problem(text) is None else self.parse(text)
+
     def json_schema(self) -> dict[str, Any]:
         """The feature as JSON Schema (draft 2020-12, as in OpenAPI 3.1)."""
         schema = self._json_schema()
@@ -212,7 +220,7 @@ class Feature(Column):
                 schema["enum"] = [*schema["enum"], None]
         if self.default is not None:
             schema["default"] = self.default
-        return {**schema, "description": self.description}
+        return {**schema, "description": self.description or self.title}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +280,7 @@ class Number(Feature):
     Parameters
     ----------
     low, high : float
-        The smallest and largest allowed value.
+        The smallest and largest allowed value; by default whatever can be learnt from.
 
     Raises
     ------
@@ -282,8 +290,8 @@ class Number(Feature):
 
     _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.10g}"
 
-    low: float
-    high: float
+    low: float = -LARGEST_NUMBER
+    high: float = LARGEST_NUMBER
 
     def __post_init__(self) -> None:
         if not fits([self.low, self.high], tuple[float, ...]) or self.low > self.high:

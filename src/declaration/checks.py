@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tabserve.columns.features import RESERVED_NAMES, Category, Column, Number
+from tabserve.columns.features import LARGEST_NUMBER, RESERVED_NAMES, Category, Column, Number
 from tabserve.columns.kinds import fits
 from tabserve.declaration.declaration import Algorithm, Declaration
 from tabserve.errors import InvalidUseCaseError
 
+DIALECT = ("separator", "decimal", "encoding")
 ALIASES = ("latest", "champion")  # names that URLs may hold in place of a use case
-LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 
 
 def check(use_case: Declaration) -> None:
@@ -29,7 +29,7 @@ def check(use_case: Declaration) -> None:
     InvalidUseCaseError
         With the first problem.
     """
-    for problems in (_names, _bounds, _target, _folds, _groups, _gates, _promises):
+    for problems in (_names, _bounds, _target, _folds, _roles, _source, _groups, _gates, _promises):
         for problem in problems(use_case):
             raise InvalidUseCaseError(f"{use_case.name}: {problem}")
     for algorithm in (*use_case.algorithms, use_case.baseline):
@@ -43,7 +43,7 @@ def _names(use_case: Declaration) -> Iterator[str]:
         yield f"'{use_case.name}' means a model in URLs: give the use case another name."
     if not use_case.features:
         yield "there is no feature to predict from."
-    for name in (*(column.name for column in use_case.columns), use_case.target.feature.name):
+    for name in (column.name for column in (*use_case.columns, *use_case.extras, use_case.target.feature)):
         if name in RESERVED_NAMES or name in use_case.task.table_columns:
             yield f"a column cannot be called '{name}', because answers use that name: rename it, in the data too."
         if not name:
@@ -77,8 +77,26 @@ def _target(use_case: Declaration) -> Iterator[str]:
 
 
 def _folds(use_case: Declaration) -> Iterator[str]:
-    if use_case.splits < 2 or use_case.repeats < 1:
-        yield "cross-validation needs two splits or more, and at least one repeat."
+    if use_case.splits < 0 or use_case.splits == 1 or use_case.repeats < 0:
+        yield "cross-validation needs two splits or more, and at least one repeat; 0 means by the number of rows."
+
+
+def _roles(use_case: Declaration) -> Iterator[str]:
+    """Weight, group and time name columns."""
+    columns = {feature.name: feature for feature in (*use_case.features, *use_case.extras)}
+    for role, name in (("weight", use_case.weight), ("group", use_case.group), ("time", use_case.time)):
+        if name and name not in columns:
+            yield f"{role} names the column '{name}', which does not exist; choose from: {', '.join(columns)}."
+    weight = columns.get(use_case.weight)
+    if weight and (not isinstance(weight, Number) or weight.low < 0):
+        yield f"the weight '{weight.name}' must be a number that is not negative: its low must be 0 or more."
+
+
+def _source(use_case: Declaration) -> Iterator[str]:
+    if unknown := use_case.dialect.keys() - DIALECT:
+        yield f"the dialect has no {', '.join(sorted(unknown))}; it has {', '.join(DIALECT)}."
+    if not all(use_case.markers):
+        yield "an empty cell is missing anyway: remove the empty marker."
 
 
 def _groups(use_case: Declaration) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Declaration: what is said about one prediction problem, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabserve.aliases import Record
 from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Feature
 from tabserve.columns.kinds import check_kinds
+from tabserve.declaration.folds import folds_for
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate
 from tabserve.models.base import Model
@@ -16,6 +17,19 @@ from tabserve.tasks.base import Task
 from tabserve.transformers import Target, Transformer
 
 DATASETS = Path(__file__).parent.parent / "datasets"
+ENDINGS = (
+    "csv",
+    "tsv",
+    "txt",
+    "xlsx",
+    "xlsm",
+    "xlsb",
+    "xls",
+    "ods",
+    "parquet",
+    "feather",
+    "jsonl",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,33 +68,49 @@ class Algorithm:
 class Declaration:
     """What is said about one prediction problem: all that training, serving and documentation need to know about it.
 
+    Only name, features and target must be said. `UseCase` fills in what is not.
+
     Parameters
     ----------
     name : str
         Lower-case letters, digits and underscores; part of the model_id and of URLs.
-    title, description : str
-        For people.
-    task : Task
-        The kind of prediction and how it is measured.
-    source : str
-        File in `src/datasets` to train on by default.
     features : tuple of Feature
         The input columns, in the model's order.
-    derived : tuple of DerivedColumn
-        The columns after them, which are computed from features.
     target : Target
         The column to predict.
+    title, description : str
+        For people. By default the title is the name in words.
+    task : Task
+        The kind of prediction and how it is measured; by default it follows from the target.
+    source : str
+        The data to train on by default: a file, by its path from the declaration's folder, or the address of a
+        database. By default the file in that folder that has the use case's name.
+    folder : Path
+        Where the declaration is; by default the data that ship with the project.
+    query, sheet : str
+        What is read of a database, and of a workbook.
+    dialect : mapping of str
+        How a file is written, where that is not to be recognised: `separator`, `decimal`, `encoding`.
+    markers : tuple of str
+        Texts that mean a missing value in any column of a file.
+    derived : tuple of DerivedColumn
+        The columns after the features, which are computed from them.
+    extras : tuple of Feature
+        Columns that records and files may hold and no model sees.
+    weight, group, time : str
+        Names of a feature or an extra: how much a row counts, which rows belong together, and when a row happened.
     algorithms : tuple of Algorithm
-        The algorithms that compete, at least one.
+        The algorithms that compete. By default LightGBM and, unless a column is monotone, a linear model.
     baseline : Algorithm
-        The simple algorithm that gates compare with; it may be one of `algorithms`.
+        The simple algorithm that gates compare with; it may be one of `algorithms`. By default the linear model.
     gates : tuple of Gate
-        What a candidate must pass to be registered.
+        What a candidate must pass to be registered; by default, that it is better than guessing, and hardly worse than
+        the champion.
     example : mapping
-        A valid record.
+        A valid record; without one, training makes one from typical values.
     splits, repeats : int
         Folds of cross-validation, and how often the rows are assigned to folds. With few rows, both should be large,
-        because a single pass ranks trials by noise; with many rows, both may be small.
+        because a single pass ranks trials by noise; with many rows, both may be small. 0: by the number of rows.
     groups : tuple of GroupBy
         Groups of people for whom decisions are compared.
     limits : tuple of str
@@ -92,27 +122,44 @@ class Declaration:
     """
 
     name: str
-    title: str
-    description: str
-    task: Task
-    source: str
     features: tuple[Feature, ...]
     target: Target
-    algorithms: tuple[Algorithm, ...]
-    baseline: Algorithm
-    gates: tuple[Gate, ...]
-    example: Record
+    title: str = ""
+    description: str = ""
+    task: Task = None  # type: ignore[assignment]
+    source: str = ""
+    folder: Path = DATASETS
+    query: str = ""
+    sheet: str = ""
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    markers: tuple[str, ...] = ()
     derived: tuple[DerivedColumn, ...] = ()
-    splits: int = 10
-    repeats: int = 2
+    extras: tuple[Feature, ...] = ()
+    weight: str = ""
+    group: str = ""
+    time: str = ""
+    algorithms: tuple[Algorithm, ...] = ()
+    baseline: Algorithm = None  # type: ignore[assignment]
+    gates: tuple[Gate, ...] = None  # type: ignore[assignment]
+    example: Record = field(default_factory=dict)
+    splits: int = 0
+    repeats: int = 0
     groups: tuple[GroupBy, ...] = ()
     limits: tuple[str, ...] = ()
     chronological: bool = False
 
     @property
     def path(self) -> Path:
-        """The data file that ships with the project."""
-        return DATASETS / self.source
+        """The file to train on by default."""
+        if self.source:
+            return self.folder / self.source
+        beside = (self.folder / f"{self.name}.{ending}" for ending in ENDINGS)
+        return next((path for path in beside if path.is_file()), self.folder / f"{self.name}.csv")
+
+    def folds_of(self, n_rows: int) -> tuple[int, int]:
+        """Splits and repeats of cross-validation for so many rows to train on."""
+        splits, repeats = folds_for(n_rows)
+        return self.splits or splits, self.repeats or repeats
 
     @property
     def columns(self) -> tuple[Feature | DerivedColumn, ...]:

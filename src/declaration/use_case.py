@@ -1,17 +1,20 @@
 """UseCase: a declaration that can be trained and served."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Feature
-from tabserve.columns.kinds import check_kinds
+from tabserve.columns.kinds import check_kinds, fits
 from tabserve.declaration.checks import check
 from tabserve.declaration.declaration import Algorithm, Declaration
+from tabserve.declaration.defaults import unsaid
 from tabserve.errors import InvalidUseCaseError, UnknownAlgorithmError
 from tabserve.evaluation.gates import SmallestGroupRatio
 from tabserve.pipeline import Pipeline
 from tabserve.registry.model_id import ModelId
-from tabserve.transformers import Drop, RecordEncoder
+from tabserve.transformers import Drop, RecordEncoder, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +30,12 @@ class UseCase(Declaration):
     """
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, Target) or not isinstance(self.target.feature, Feature):
+            raise InvalidUseCaseError(f"{self.name}: the target must be a Target with a feature.")
+        if fits(self.features, tuple[Feature, ...]) and fits(self.derived, tuple[DerivedColumn, ...]):
+            for name, value in unsaid(self).items():
+                object.__setattr__(self, name, value)  # once: nothing has seen the declaration yet
         check_kinds(self)
-        if not isinstance(self.target.feature, Feature):
-            raise InvalidUseCaseError(f"{self.name}: the target needs a feature.")
         for algorithm in (*self.algorithms, self.baseline):
             if ModelId.parse(str(ModelId(self.name, algorithm.name, "1.0.0", "1.000000"))) is None:
                 raise InvalidUseCaseError(
@@ -37,9 +43,9 @@ class UseCase(Declaration):
                     "the use case in lower case."
                 )
         names = {algorithm.name.lower() for algorithm in self.algorithms}  # names of folders, where case may not matter
-        if not names or len(names) < len(self.algorithms):
-            raise InvalidUseCaseError(f"{self.name} needs an algorithm, and each needs a name of its own.")
-        columns = [feature.name for feature in (*self.features, self.target.feature)]
+        if len(names) < len(self.algorithms):
+            raise InvalidUseCaseError(f"{self.name}: each algorithm needs a name of its own.")
+        columns = [feature.name for feature in (*self.features, *self.extras, self.target.feature)]
         columns += [column.name for column in self.derived]
         if len(set(columns)) < len(columns):
             raise InvalidUseCaseError(f"{self.name}: two columns share a name.")
@@ -53,15 +59,20 @@ class UseCase(Declaration):
         by_name = {feature.name: feature for feature in self.features}
         for column in self.derived:
             column.check(by_name)
-        problems = [f"{name}: There is no such feature." for name in self.example.keys() - by_name.keys()]
+        if self.example:
+            self._check_example(by_name)
+        check(self)
+
+    def _check_example(self, by_name: Mapping[str, Feature]) -> None:
+        known = {**by_name} | {extra.name: replace(extra, missing=True) for extra in self.extras}
+        problems = [f"{name}: There is no such feature." for name in self.example.keys() - known.keys()]
         problems += [
-            f"{feature.name}: {problem}"
-            for feature in self.features
-            if (problem := feature.problem(self.example.get(feature.name)))
+            f"{name}: {problem}"
+            for name, feature in known.items()
+            if (problem := feature.problem(self.example.get(name)))
         ]
         if problems:
             raise InvalidUseCaseError(f"{self.name}: the example does not fit the features. {' '.join(problems)}")
-        check(self)
 
     def algorithm(self, name: str) -> Algorithm:
         """The algorithm of that name; case does not matter.

@@ -37,11 +37,12 @@ def folds_of(use_case: UseCase, train: Part, seed: int) -> list[Fold]:
         Row numbers to fit on and to judge by, repeat after repeat. There are fewer folds where the groups or times are
         too few for a fold to vary.
     """
-    for splits in range(use_case.splits, FEWEST, -1):
-        folds = _deal(use_case.task, train, splits, use_case.repeats, seed)
+    most, repeats = use_case.folds_of(len(train.y))
+    for splits in range(most, FEWEST, -1):
+        folds = _deal(use_case.task, train, splits, repeats, seed)
         if all(use_case.task.varies(train.y[rows]) for fold in folds for rows in fold):
             return folds
-    return _deal(use_case.task, train, FEWEST, use_case.repeats, seed)
+    return _deal(use_case.task, train, FEWEST, repeats, seed)
 
 
 def _deal(task: Task, train: Part, splits: int, repeats: int, seed: int) -> list[Fold]:

@@ -171,5 +171,5 @@ def split(use_case: UseCase, data: Data, seed: int) -> Parts:
     whole = Part(data.table, data.X, target.fit_transform(list(data.table[target.feature.name])), groups)
     held = held_out(groups, HOLD_OUT_SHARE)
     parts = Parts(whole, whole.take(~held), whole.take(held), target, data.source)
-    use_case.task.check_parts(parts.train.y, parts.test.y, use_case.splits)
+    use_case.task.check_parts(parts.train.y, parts.test.y, use_case.folds_of(len(parts.train.y))[0])
     return parts

@@ -1,0 +1,23 @@
+"""Folds: how to cross-validate so many rows."""
+
+
+def folds_for(n_rows: int) -> tuple[int, int]:
+    """Splits and repeats of cross-validation that suit a number of rows.
+
+    With few rows the score of a single pass is mostly chance, and passes cost little. With many rows it is the other
+    way round.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows to train on.
+
+    Returns
+    -------
+    splits, repeats : int
+    """
+    if n_rows < 2_000:
+        return 10, 2
+    if n_rows < 10_000:
+        return 10, 1
+    return (5, 1) if n_rows <= 100_000 else (3, 1)

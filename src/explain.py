@@ -125,7 +125,7 @@ def _explanation(
 
 
 def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
-    """The contributions of the model's columns added up by the encoder's columns; the base value stays last."""
+    """The contributions of the model's columns added up by the declared columns; the base value stays last."""
     by_column = artifact.pipeline.by_origin(contributions[:, :-1])
     return np.hstack([by_column, contributions[:, -1:]])
 
@@ -133,11 +133,11 @@ def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
 def _reasons(artifact: Artifact, row: Vector, parts: Sequence[float], sign: float) -> list[Reason]:
     """The columns of an encoded record that raised its raw score most or, for the sign -1, lowered it most.
 
-    The last of the parts is the base value.
+    The last of the parts is the base value; the row goes on with counts of what texts hold.
     """
     least = ROUNDING * sum(map(abs, parts))
     protected = {feature.name for feature in artifact.features if feature.protected}
-    ranked = sorted(zip(parts[:-1], artifact.encoder.columns, row, strict=True), key=lambda part: -sign * part[0])
+    ranked = sorted(zip(parts[:-1], artifact.encoder.columns, row, strict=False), key=lambda part: -sign * part[0])
     return [
         Reason(column.name, column.in_words(code), contribution, not protected.isdisjoint(column.sources))
         for contribution, column, code in ranked[:MOST_REASONS]

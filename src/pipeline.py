@@ -6,7 +6,7 @@ import numpy as np
 
 from tabserve.aliases import Matrix, Records, Vector
 from tabserve.base import Estimator
-from tabserve.columns.matrix import MatrixColumn, check_described
+from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.transformers import RecordEncoder, Transformer
 
 
@@ -40,11 +40,7 @@ class Pipeline(Estimator):
     @property
     def columns_(self) -> tuple[MatrixColumn, ...]:
         """The columns of the matrix that the model gets."""
-        return self.transformers[-1].columns_ if self.transformers else self._encoded_columns
-
-    @property
-    def _encoded_columns(self) -> tuple[MatrixColumn, ...]:
-        return tuple(map(MatrixColumn, self.encoder.columns))
+        return self.transformers[-1].columns_ if self.transformers else self.encoder.matrix_columns
 
     def check_is_fitted(self) -> None:
         """Raise `NotFittedError` unless all parts are fitted."""
@@ -84,7 +80,7 @@ class Pipeline(Estimator):
     def fit_transform_encoded(self, X: Matrix, y: Vector | None = None) -> Matrix:
         """`fit_encoded`, then `transform_encoded` the same matrix."""
         self.encoder.fit()
-        columns = self._encoded_columns
+        columns: Columns = self.encoder.matrix_columns
         for transformer in self.transformers:
             X = transformer.fit_transform(X, y, columns)
             columns = transformer.columns_
@@ -92,7 +88,7 @@ class Pipeline(Estimator):
         return X
 
     def by_origin(self, values: Matrix) -> Matrix:
-        """Sum values of the model's columns over the encoder's column that each comes from.
+        """Sum values of the model's columns over the declared column that each comes from.
 
         Parameters
         ----------
@@ -100,7 +96,7 @@ class Pipeline(Estimator):
 
         Returns
         -------
-        ndarray, shape (n_rows, n_encoder_columns)
+        ndarray, shape (n_rows, n_declared_columns)
             0 in a column that the model does not see.
         """
         places = {column.name: place for place, column in enumerate(self.encoder.columns)}

@@ -10,9 +10,11 @@ import numpy as np
 
 from tabserve.aliases import Matrix, Record, Records, Vector
 from tabserve.base import Estimator
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Category, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
+from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 
 MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
@@ -138,9 +140,11 @@ class RecordEncoder(Encoder):
     Parameters
     ----------
     features : tuple of Feature
-        The first columns of the matrix, in order.
+        The first columns of the matrix, in order. A text's column there holds its length.
     derived : tuple of DerivedColumn
-        The columns after them.
+        The columns after them; what texts hold is counted in the columns that come last.
+    extras : tuple of Feature
+        What records may hold, too: their values are checked and left out of the matrix.
 
     Attributes
     ----------
@@ -150,22 +154,41 @@ class RecordEncoder(Encoder):
         For each derived column the function from an encoded row to its number.
     absent_ : dict
         None for each feature that a record may leave out.
+    extras_ : dict
+        The extras by name.
+    counters_ : list of (str, callable)
+        The name of each text, and the function from its values to counts.
     """
 
-    def __init__(self, features: tuple[Feature, ...], derived: tuple[DerivedColumn, ...] = ()) -> None:
+    def __init__(
+        self,
+        features: tuple[Feature, ...],
+        derived: tuple[DerivedColumn, ...] = (),
+        extras: tuple[Feature, ...] = (),
+    ) -> None:
         self.features = features
         self.derived = derived
+        self.extras = extras
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of the matrix."""
+        """The declared columns: those that the matrix begins with."""
         return (*self.features, *self.derived)
+
+    @property
+    def matrix_columns(self) -> tuple[MatrixColumn, ...]:
+        """The columns of the matrix."""
+        texts = [feature for feature in self.features if isinstance(feature, Text)]
+        counts = [MatrixColumn(text, bucket=bucket) for text in texts for bucket in range(text.buckets)]
+        return (*map(MatrixColumn, self.columns), *counts)
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups from the declaration; `X` is ignored."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
         self.computers_ = [column.computer(self.features) for column in self.derived]
         self.absent_ = {feature.name: None for feature in self.features if feature.optional}
+        self.extras_ = {extra.name: extra for extra in self.extras}
+        self.counters_ = [(feature.name, feature.counter()) for feature in self.features if isinstance(feature, Text)]
         return self
 
     def transform(self, X: Records) -> Matrix:
@@ -178,7 +201,7 @@ class RecordEncoder(Encoder):
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features + n_derived)
+        ndarray of float64, shape (n_rows, n_matrix_columns)
 
         Raises
         ------
@@ -188,10 +211,14 @@ class RecordEncoder(Encoder):
         self.check_is_fitted()
         encoders = self.encoders_
         width = len(encoders)
+        extras = self.extras_.keys()
         rows: list[list[float]] = []
         faulty: list[int] = []
-        for position, record in enumerate(_records(X)):
+        records = _records(X)
+        for position, record in enumerate(records):
             try:
+                if extras and not extras.isdisjoint(record.keys()):
+                    record = self._without_extras(record)
                 if len(record) != width:
                     if len(record) > width:  # not copied, as there may be a million keys
                         raise KeyError
@@ -202,11 +229,23 @@ class RecordEncoder(Encoder):
                 for compute in self.computers_:
                     row.append(compute(row))
                 rows.append(row)
-            except (KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, TypeError, ValueError):
                 faulty.append(position)
         if faulty:
             raise InvalidRecordsError(faulty)
-        return np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.computers_)))
+        matrix = np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.computers_)))
+        if not self.counters_:
+            return matrix
+        counts = [count([record.get(name) for record in records]) for name, count in self.counters_]
+        return np.hstack([matrix, *counts])
+
+    def _without_extras(self, record: Record) -> Record:
+        """A record without what no model sees, which must be valid too."""
+        if len(record) > len(self.encoders_) + len(self.extras_):
+            raise KeyError
+        if any(extra.problem(record[name]) for name, extra in self.extras_.items() if name in record):
+            raise ValueError
+        return {name: value for name, value in record.items() if name not in self.extras_}
 
 
 def _records(X: Records) -> Sequence[Record]:
@@ -389,6 +428,8 @@ class Target(Encoder):
         feature = self.feature
         if isinstance(feature, Category):
             return {float(code) for code in range(len(feature.values))}
+        if isinstance(feature, Boolean):
+            return {0.0, 1.0}
         if isinstance(feature, Integer) and feature.high - feature.low < MANY_CLASSES:
             return {float(code) for code in range(math.ceil(feature.low), math.floor(feature.high) + 1)}
         return None

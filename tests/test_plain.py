@@ -104,7 +104,7 @@ def test_a_column_without_input_is_carried_along() -> None:
         (lending(title=5), "title must be a text in quotation marks, not 5", ("title",)),
         (lending(target="defualt"), "did you mean 'default'", ("target",)),
         (with_target(kind="categry", values=["no", "yes"]), "did you mean 'category'", ("columns", "default", "kind")),
-        (with_target(kind="category"), "'default' needs values: a list", ("columns", "default")),
+        (with_target(kind="category"), "'default' needs values, or the name", ("columns", "default")),
         (with_target(kind="category", values="no"), "values must be a list", ("columns", "default", "values")),
         (lending(gates={"smalest": {"roc_auc": 0.5}}), "did you mean 'smallest'", ("gates", "smalest")),
         (lending(gates={"smallest": {"roc_auc": "high"}}), "must be a table", ("gates", "smallest")),

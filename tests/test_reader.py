@@ -370,9 +370,7 @@ def test_a_wrong_value_is_named_with_file_sheet_row_and_column(row: list[Any], f
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("35 ,own,1,1", "column 'age': '35 ': Not a valid integer."),
         ("35.5,own,1,1", "column 'age': 35.5: Not a valid integer."),
-        ("35, own,1,1", "column 'housing': ' own': Must be one of: "),
         ("35,own,NA,1", "column 'income': 'NA': Not a valid number."),
         ("35,own,nan,1", "column 'income': 'nan': Not a valid number."),
         ("35,own,1e400,1", "column 'income': inf: Must be between -1e+300 and 1e+300."),
@@ -394,7 +392,9 @@ def test_the_first_ten_faults_are_listed_in_the_order_of_rows_with_their_number(
 def test_what_a_client_is_told_repeats_no_value() -> None:
     with pytest.raises(InvalidTableError) as caught:
         read(csv(HEADER, "secret,own,1,1")).check(FEATURES, TARGET)
-    assert caught.value.by_column() == {"age": ["Row 2: Not a valid integer."]}
+    (problem,) = caught.value.by_column()["age"]
+    assert problem.startswith("Row 2: Not a valid integer. If it means that the value is missing, declare that")
+    assert "secret" not in problem
 
 
 @pytest.mark.parametrize("place", ["housing", "income", "default"])

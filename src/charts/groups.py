@@ -1,11 +1,13 @@
 """Rows in groups, as charts show them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tabserve.aliases import Matrix, Vector
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.features import Category, Feature
 from tabserve.evaluation.fairness import FEWEST
 
@@ -42,7 +44,7 @@ def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list
     Parameters
     ----------
     feature : Feature
-        The feature: which values there are, and in which order.
+        A category, a yes or no, or a number: which values there are, and in which order.
     values : ndarray of object, shape (n_rows,)
         The feature's values.
     errors : ndarray, shape (n_rows,)
@@ -52,9 +54,11 @@ def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list
     labels : list of str, or ndarray of numbers
     quartiles : ndarray, shape (n_labels, 3)
     """
-    if isinstance(feature, Category):
-        groups = {value: errors[values == value] for value in feature.values}
-        groups = {value: group for value, group in groups.items() if len(group) >= FEWEST}
+    if isinstance(feature, Category | Boolean):
+        named = feature.words if isinstance(feature, Boolean) else feature.labels
+        codes = np.array([*map(replace(feature, default=None, missing=True).encoder(), values)], dtype=np.float64)
+        groups = {name: errors[codes == code] for code, name in enumerate(named)}
+        groups = {name: group for name, group in groups.items() if len(group) >= FEWEST}
         return list(groups), _quartiles(groups.values())
     numbers = values.astype(np.float64)
     numbers, errors = numbers[~np.isnan(numbers)], errors[~np.isnan(numbers)]

@@ -4,12 +4,32 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
+from tabserve.columns.dates import Datetime, Moment, date_of, time_of
 from tabserve.columns.features import Category, Column, Feature, Number
 from tabserve.columns.kinds import fits
 from tabserve.errors import InvalidUseCaseError
+
+_PARTS_OF_DATES = ("year", "quarter", "month", "week", "day", "weekday", "day_of_year")
+_PARTS_OF_TIMES = ("hour", "minute")
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +46,7 @@ class DerivedColumn(Column):
 
     def declaration(self) -> dict[str, Any]:
         """The column as plain data."""
-        return {"kind": type(self).__name__, **asdict(self)}
+        return {"kind": self.kind, **asdict(self)}
 
     def _check_reasons(self, is_value: Callable[[Any], bool]) -> None:
         if not all(map(is_value, self.reason_for)):
@@ -43,7 +63,7 @@ class Quotient(DerivedColumn):
         Names of two numbers; the denominator's lower bound must be above 0.
     """
 
-    _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.6g}"
+    kind = "quotient"
 
     numerator: str
     denominator: str
@@ -53,16 +73,16 @@ class Quotient(DerivedColumn):
         return self.numerator, self.denominator
 
     def value_of(self, text: str) -> Any:
-        try:
-            return float(text)
-        except ValueError:
-            return text
+        return _number_of(text)
 
     def check(self, features: Mapping[str, Feature]) -> None:
         numerator, divisor = features.get(self.numerator), features.get(self.denominator)
         if not isinstance(numerator, Number) or not isinstance(divisor, Number) or divisor.low <= 0:
             raise InvalidUseCaseError(f"'{self.name}' must divide a number by a number that is above 0.")
         self._check_reasons(lambda value: fits(value, float))
+
+    def _in_short(self, value: Any) -> str:
+        return f"{value:.6g}"
 
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         position = _positions(features)
@@ -81,6 +101,8 @@ class Grouping(DerivedColumn):
         The values of each group; each value of the category is in exactly one group.
     """
 
+    kind = "grouping"
+
     category: str
     groups: Mapping[str, tuple[str, ...]]
 
@@ -94,7 +116,7 @@ class Grouping(DerivedColumn):
     def check(self, features: Mapping[str, Feature]) -> None:
         category = features.get(self.category)
         grouped = [value for values in self.groups.values() for value in values]
-        if not isinstance(category, Category) or sorted(grouped) != sorted(category.values):
+        if not isinstance(category, Category) or sorted(grouped) != sorted(category.labels):
             raise InvalidUseCaseError(f"'{self.name}' must have each value of a category in exactly one group.")
         self._check_reasons(self.groups.__contains__)
 
@@ -104,6 +126,120 @@ class Grouping(DerivedColumn):
         groups = enumerate(self.groups.values())
         codes = {encode(value): float(code) for code, values in groups for value in values}
         return partial(_look_up, codes, position)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatePart(DerivedColumn):
+    """A part of a date, such as its weekday.
+
+    Parameters
+    ----------
+    date : str
+        Name of a date, with or without a time.
+    part : str
+        One of year, quarter, month, week, day, weekday and day_of_year; of a time also hour and minute. Weekdays are
+        encoded from 0 for Monday on, weeks as in ISO 8601.
+    """
+
+    kind = "date_part"
+
+    date: str
+    part: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.date,)
+
+    @property
+    def is_ordered(self) -> bool:
+        return self.part == "year"  # the others begin again
+
+    def value_of(self, text: str) -> Any:
+        return _number_of(text)
+
+    def check(self, features: Mapping[str, Feature]) -> None:
+        feature = features.get(self.date)
+        parts = [*_PARTS_OF_DATES, *(_PARTS_OF_TIMES if isinstance(feature, Datetime) else ())]
+        if not isinstance(feature, Moment) or self.part not in parts:
+            known = ", ".join([*_PARTS_OF_DATES, *_PARTS_OF_TIMES])
+            raise InvalidUseCaseError(
+                f"'{self.name}' must be a part of a date, or of a date with a time: one of {known}."
+            )
+        names = {"weekday": _WEEKDAYS, "month": _MONTHS}.get(self.part)
+        self._check_reasons(names.__contains__ if names else lambda value: fits(value, float))
+
+    def _decode(self, code: float) -> Any:
+        if self.part == "weekday":
+            return _WEEKDAYS[int(code)]
+        return _MONTHS[int(code) - 1] if self.part == "month" else code
+
+    def _in_short(self, value: Any) -> str:
+        return value if isinstance(value, str) else f"{value:.0f}"
+
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        return partial(_part, self.part, _positions(features)[self.date])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Between(DerivedColumn):
+    """The time between two dates.
+
+    Parameters
+    ----------
+    start, end : str
+        Names of two dates, with or without times; the result is negative when the end comes before the start.
+    """
+
+    start: str
+    end: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.start, self.end
+
+    def value_of(self, text: str) -> Any:
+        return _number_of(text)
+
+    def check(self, features: Mapping[str, Feature]) -> None:
+        if not all(isinstance(features.get(name), Moment) for name in self.sources):
+            raise InvalidUseCaseError(f"'{self.name}' must lie between two dates.")
+        self._check_reasons(lambda value: fits(value, float))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaysBetween(_Between):
+    """The days from one date to another; times count as parts of a day."""
+
+    kind = "days_between"
+
+    def _in_short(self, value: Any) -> str:
+        return f"{value:.6g} days"
+
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        position = _positions(features)
+        return partial(_days_between, position[self.start], position[self.end])
+
+
+@dataclass(frozen=True, kw_only=True)
+class YearsBetween(_Between):
+    """The whole years from one date to another, such as a person's age at a date."""
+
+    kind = "years_between"
+
+    def _in_short(self, value: Any) -> str:
+        return f"{value:.0f}"
+
+    def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
+        position = _positions(features)
+        return partial(_years_between, position[self.start], position[self.end])
+
+
+def _number_of(text: str) -> Any:
+    """The number that a text stands for; the text itself when it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _positions(features: Sequence[Feature]) -> dict[str, int]:
@@ -116,3 +252,38 @@ def _divide(numerator: int, denominator: int, row: Sequence[float]) -> float:
 
 def _look_up(codes: Mapping[float, float], position: int, row: Sequence[float]) -> float:
     return codes.get(row[position], math.nan)  # a missing category has no group
+
+
+def _part(part: str, position: int, row: Sequence[float]) -> float:
+    code = row[position]
+    if math.isnan(code):
+        return math.nan
+    if part in _PARTS_OF_TIMES:
+        minutes = time_of(code) // timedelta(minutes=1)
+        return float(minutes // 60 if part == "hour" else minutes % 60)
+    return float(_part_of_date(part, date_of(code)))
+
+
+def _part_of_date(part: str, day: date) -> int:
+    match part:
+        case "quarter":
+            return (day.month + 2) // 3
+        case "week":
+            return day.isocalendar().week
+        case "weekday":
+            return day.weekday()
+        case "day_of_year":
+            return day.timetuple().tm_yday
+        case _:
+            return int(getattr(day, part))  # year, month, day
+
+
+def _days_between(start: int, end: int, row: Sequence[float]) -> float:
+    return row[end] - row[start]
+
+
+def _years_between(start: int, end: int, row: Sequence[float]) -> float:
+    if math.isnan(row[start]) or math.isnan(row[end]):
+        return math.nan
+    first, last = date_of(row[start]), date_of(row[end])
+    return float(last.year - first.year - ((last.month, last.day) < (first.month, first.day)))

@@ -1,21 +1,26 @@
 """Features: the columns of a table, declared once.
 
-Only a feature knows which values are valid. Five things follow from it: `encoder`, the fast way from a value to a
-number; `problem`, the sentence that says what is wrong with a value; `parse`, the way from a text cell to a value;
-`json_schema`, for the OpenAPI document; `in_words`, what an explanation says about a value. A value has no problem
-exactly when the encoder accepts it.
+Only a feature knows which values are valid. Six things follow from it: `encoder`, the fast way from a value to a
+number; `problem`, the sentence that says what is wrong with a value; `parse` and `from_cell`, the ways from a cell of a
+file to a value; `json_schema`, for the OpenAPI document; `in_words`, what an explanation says about a value. A value
+has no problem exactly when the encoder accepts it.
+
+Categories and numbers are here; the other kinds have modules of their own, and `catalogue` lists all.
 """
 
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from string import Formatter
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
+from tabserve.columns.cells import cell_text
 from tabserve.columns.kinds import check_kinds, fits
+from tabserve.columns.numerals import Notation, notation_advice
 from tabserve.errors import InvalidUseCaseError
 
 # names in answers beside those of the record: no column may have one
@@ -24,8 +29,13 @@ RESERVED_NAMES = frozenset(
 )
 LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 NULL_PROBLEM = "Field may not be null."
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+EMPTY_PROBLEM = f"{NULL_PROBLEM} If the cell may be empty, declare missing = true."
+LONGEST_VALUE = 200  # characters of a category's value that was not declared
+MOST_LISTED = 20  # values of a category that a sentence lists
+LARGEST_ENUM = 100  # values of a category that a JSON schema lists
+BLANKS_AROUND = "There is a blank before or after the text: remove it."
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no answer can hold
+_WHOLE = re.compile(r"(-?[0-9]{1,40})[.,]0{1,40}", re.ASCII)  # a whole number that was written with decimals
 
 Encoder: TypeAlias = Callable[[Any], float]
 
@@ -53,6 +63,8 @@ class Column(ABC):
 
     Attributes
     ----------
+    kind : str
+        What declarations and manifests call columns of this class.
     is_ordered : bool
         Whether a larger number in this column means more of something.
 
@@ -62,8 +74,7 @@ class Column(ABC):
         When `reason` is not such a template.
     """
 
-    _DEFAULT_REASON: ClassVar[str] = "{label}: {value}"
-    is_ordered: ClassVar[bool] = True
+    kind: ClassVar[str]
 
     name: str
     description: str = ""
@@ -87,6 +98,10 @@ class Column(ABC):
     @abstractmethod
     def sources(self) -> tuple[str, ...]:
         """Names of the features that the column comes from."""
+
+    @property
+    def is_ordered(self) -> bool:
+        return True
 
     @property
     def title(self) -> str:
@@ -114,11 +129,15 @@ class Column(ABC):
         value = self._decode(code)
         if value in self.reason_for:
             return self.reason_for[value]
-        return (self.reason or self._DEFAULT_REASON).format(label=self.title, value=value)
+        return self.reason.format(value=value) if self.reason else f"{self.title}: {self._in_short(value)}"
 
     def _decode(self, code: float) -> Any:
         """The value that a number stands for."""
         return code
+
+    def _in_short(self, value: Any) -> str:
+        """A value as people write it."""
+        return str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +148,8 @@ class Feature(Column):
     ----------
     missing : bool
         Whether a value may be missing (null, an empty cell, or no such key); missing values reach the model as NaN.
+    markers : tuple of str
+        Texts that mean a missing value in the cells of files, such as "?" and "NA"; case matters.
     default : object, optional
         The value used for a missing one, except in training.
     protected : bool
@@ -140,10 +161,13 @@ class Feature(Column):
     Raises
     ------
     InvalidUseCaseError
-        When the default, or a key of `reason_for`, is not an allowed value.
+        When the default, or a key of `reason_for`, is not an allowed value, or a marker is one.
     """
 
+    in_matrix: ClassVar[bool] = True  # whether a model can see a column of this kind
+
     missing: bool = False
+    markers: tuple[str, ...] = ()
     default: Any = None
     protected: bool = False
     all_else_equal: bool = False
@@ -154,6 +178,10 @@ class Feature(Column):
             raise InvalidUseCaseError(f"The default of '{self.name}' must be one of its values, without missing=True.")
         if any(map(self._problem, self.reason_for)):
             raise InvalidUseCaseError(f"'{self.name}' has a reason for a value that is not allowed.")
+        if not all(map(str.strip, self.markers)):
+            raise InvalidUseCaseError(f"'{self.name}': an empty cell needs no marker, it is always missing.")
+        if marker := next(filter(self._names_value, self.markers), None):
+            raise InvalidUseCaseError(f"'{self.name}' has the marker {marker!r}, which is one of its values.")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -193,20 +221,93 @@ class Feature(Column):
             return None if self.optional else NULL_PROBLEM
         return self._problem(value)
 
-    def parse(self, text: str) -> Any:
+    def cell_problem(self, value: Any) -> str | None:
+        """What is wrong with the value of a file's cell: its problem, and what to declare or to write instead.
+
+        Parameters
+        ----------
+        value : object
+            From `parse` or `from_cell`.
+
+        Returns
+        -------
+        str or None
+            One or two sentences that do not repeat the value.
+        """
+        if value is None:
+            return None if self.optional else EMPTY_PROBLEM
+        problem = self._problem(value)
+        return problem and " ".join(filter(None, (problem, self._advice(value))))
+
+    def _advice(self, value: Any) -> str:
+        """What to declare, or to write in a file instead of a value with a problem."""
+        return ""
+
+    def parse(self, text: str, decimal: str = ".") -> Any:
         """The value of a text cell.
 
         Parameters
         ----------
         text : str
-            The whole cell.
+            The whole cell; blanks around it do not count.
+        decimal : str
+            The decimal sign of the file, a point or a comma.
 
         Returns
         -------
-        str, int, float or None
-            None for an empty cell; the text itself when it cannot be parsed. The value may still have a problem.
+        str, int, float, bool or None
+            None for an empty cell and for a marker; the text itself when it cannot be parsed. The value may still have
+            a problem.
         """
-        return text if text else None
+        text = text.strip()
+        return self._parse(text, decimal) if text and text not in self.markers else None
+
+    def _parse(self, text: str, decimal: str) -> Any:
+        """The value of a text cell that is neither empty nor a marker."""
+        return text
+
+    def from_cell(self, value: Any, decimal: str = ".") -> Any:
+        """The value of a typed cell.
+
+        Parameters
+        ----------
+        value : str, int, float, bool, Decimal, date, datetime or None
+            The cell of a workbook, a Parquet file or a database; NaN is an empty one.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            As for `parse`.
+        """
+        if isinstance(value, str):
+            return self.parse(value, decimal)
+        if value is None or value != value or (self.markers and cell_text(value) in self.markers):
+            return None
+        return self._from_cell(value)
+
+    def _from_cell(self, value: Any) -> Any:
+        """The value of a typed cell that is neither a text nor missing."""
+        return self._parse(cell_text(value), ".")
+
+    def with_markers(self, markers: Iterable[str]) -> Self:
+        """The feature with more texts that mean a missing value, except those that are values of it."""
+        more = (marker for marker in markers if marker not in self.markers and not self._names_value(marker))
+        return replace(self, markers=(*self.markers, *more))
+
+    def _names_value(self, marker: str) -> bool:
+        """Whether a text is the name of a value, so that it cannot mean a missing one."""
+        return False
+
+    def learnt(self, values: Iterable[Any]) -> "Feature":
+        """The feature with what it learns from the values of the training part; most kinds learn nothing."""
+        return self
+
+    @property
+    @abstractmethod
+    def allowed(self) -> str:
+        """The valid values in a few words."""
 
     def value_of(self, text: str) -> Any:
         return text if self._problem(text) is None else self.parse(text)
@@ -214,13 +315,18 @@ class Feature(Column):
     def json_schema(self) -> dict[str, Any]:
         """The feature as JSON Schema (draft 2020-12, as in OpenAPI 3.1)."""
         schema = self._json_schema()
-        if self.optional:
-            schema["type"] = [schema["type"], "null"]
+        if self.optional and "type" in schema:
+            kinds = schema["type"]
+            schema["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
             if "enum" in schema:
                 schema["enum"] = [*schema["enum"], None]
         if self.default is not None:
             schema["default"] = self.default
-        return {**schema, "description": self.description or self.title}
+        return {**schema, "description": " ".join(filter(None, (self.description or self.title, self._remark())))}
+
+    def _remark(self) -> str:
+        """What people must know about the values, beside description and schema."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,47 +336,176 @@ class Category(Feature):
     Parameters
     ----------
     values : tuple of str
-        The allowed values; each is encoded as its position.
+        The known values; each is encoded as its position. Without any, they are learnt from the training part.
+    other : str
+        The name under which every value that is not known is treated; it may be one of `values`. Without it, only
+        known values are valid.
 
     Raises
     ------
     InvalidUseCaseError
-        When there is no value, an empty one or a repeated one.
+        When a value is empty or repeated, or when there is none and no `other`.
     """
 
-    is_ordered: ClassVar[bool] = False
+    kind = "category"
 
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    other: str = ""
 
     def __post_init__(self) -> None:
         are_texts = fits(self.values, tuple[str, ...]) and all(self.values)
-        if not are_texts or len(set(self.values)) < len(self.values) or not self.values:
+        if not are_texts or len(set(self.values)) < len(self.values):
             raise InvalidUseCaseError(f"The values of '{self.name}' must be distinct texts that are not empty.")
+        if not self.values and not self.other:
+            raise InvalidUseCaseError(
+                f"'{self.name}' needs values, or the name of an `other` under which values are treated that training "
+                "does not see."
+            )
         super().__post_init__()
 
+    @property
+    def is_ordered(self) -> bool:
+        return False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the codes stand for: the values, then `other` unless it is one of them."""
+        return (*self.values, self.other) if self.other and self.other not in self.values else tuple(self.values)
+
+    @property
+    def allowed(self) -> str:
+        listed = _listed(self.values)
+        return f"any text; known are: {listed or 'those of the training part'}" if self.other else listed
+
+    def learnt(self, values: Iterable[Any]) -> "Feature":
+        """Without values of its own, it takes the distinct ones that are given, in the order of the alphabet."""
+        return self if self.values else replace(self, values=tuple(sorted({value for value in values if value})))
+
     def encoder(self) -> Encoder:
-        codes: dict[str | None, float] = {value: float(code) for code, value in enumerate(self.values)}
+        codes = _Codes({value: float(code) for code, value in enumerate(self.labels)})
+        if self.other:
+            codes.other = codes[self.other]
         if self.optional:
             codes[None] = math.nan if self.default is None else codes[self.default]
         return codes.__getitem__
 
     def _decode(self, code: float) -> Any:
-        return self.values[int(code)]
+        return self.labels[int(code)]
 
     def _problem(self, value: Any) -> str | None:
-        if isinstance(value, str) and value in self.values:
+        if isinstance(value, str) and (value in self.values or (self.other and is_short(value))):
             return None
-        return f"Must be one of: {', '.join(self.values)}."
+        if self.other:
+            has_blanks = isinstance(value, str) and value.strip() != value
+            return BLANKS_AROUND if has_blanks else f"Must be a text of 1 to {LONGEST_VALUE} characters."
+        return " ".join(filter(None, (f"Must be one of: {self._listed_for(value)}.", self._hint(value))))
+
+    def _listed_for(self, value: Any) -> str:
+        """The known values, those first that are spelled nearly like a wrong one where not all are listed."""
+        if len(self.values) <= MOST_LISTED or not isinstance(value, str) or len(value) > LONGEST_VALUE:
+            return _listed(self.values)
+        return _listed(sorted(self.values, key=lambda known: _spelling(known) != _spelling(value)))
+
+    def _hint(self, value: Any) -> str:
+        """Why a wrong value may look right."""
+        if isinstance(value, str) and value.strip() != value and value.strip() in self.values:
+            return BLANKS_AROUND
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not (text := _short(value)):
+            return ""
+        if text != value and text in self.values:
+            return "Send it as a text, in quotes."
+        padded = [known for known in self.values if known != text and known.lstrip("0") == text.lstrip("0")]
+        if text.isdigit() and padded:
+            return f"A leading zero may have been lost: {_listed(padded)}."
+        return ""
+
+    def _parse(self, text: str, decimal: str) -> Any:
+        if text not in self.values and (whole := _WHOLE.fullmatch(text)) and whole[1] in self.values:
+            return whole[1]  # as pandas writes whole numbers of a column with gaps
+        return text
+
+    def _from_cell(self, value: Any) -> Any:
+        spellings = [cell_text(value)]
+        if isinstance(value, bool):
+            spellings += [known for known in self.values if known.casefold() == str(value).casefold()]
+        elif isinstance(value, int | float):
+            spellings.append(_short(value) + ".0")
+        return next((text for text in spellings if text in self.values), spellings[0])
+
+    def _names_value(self, marker: str) -> bool:
+        return marker in self.values
 
     def _json_schema(self) -> dict[str, Any]:
+        if self.other:
+            blank_free = r"^\S([\s\S]*\S)?$"
+            return {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE, "pattern": blank_free}
+        if len(self.values) > LARGEST_ENUM:
+            return {"type": "string", "minLength": 1, "maxLength": max(map(len, self.values))}
         return {"type": "string", "enum": list(self.values)}
+
+    def _remark(self) -> str:
+        if self.other:
+            known = f"Known values: {_listed(self.values)}. " if self.values else ""
+            return f"{known}Any other is treated as {self.other}."
+        return f"One of {len(self.values):,} values: {_listed(self.values)}." if len(self.values) > LARGEST_ENUM else ""
+
+
+class _Codes(dict[Any, float]):
+    """The codes of a category's values; a text that is not known has the code of `other`."""
+
+    other: float | None = None
+
+    def __missing__(self, value: Any) -> float:
+        if self.other is None or not is_short(value):
+            raise KeyError
+        return self.other
+
+
+def has_halves(text: str) -> bool:
+    """Whether a text holds half a character, which no file and no answer can hold."""
+    return _HALVES.search(text) is not None
+
+
+def is_short(value: Any) -> bool:
+    """Whether a value is a text that may stand for a category that was not declared."""
+    return (
+        isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE and value.strip() == value and not has_halves(value)
+    )
+
+
+def _listed(values: Iterable[str]) -> str:
+    values = tuple(values)
+    more = len(values) - MOST_LISTED
+    return ", ".join(values[:MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
+
+
+def _spelling(text: str) -> str:
+    """A text without what people confuse: case, blanks and punctuation."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _short(value: Any) -> str:
+    """A value as text; empty for one that is too long to be spelled like a known one."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return ""
+    text = cell_text(value)
+    return text if len(text) <= LONGEST_VALUE else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedCategory(Category):
     """A category with values in their natural order, least first; models may treat its codes as numbers."""
 
-    is_ordered: ClassVar[bool] = True
+    kind = "ordered"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.values or self.labels != tuple(self.values):
+            raise InvalidUseCaseError(f"'{self.name}' needs values in their order, with its `other` among them.")
+
+    @property
+    def is_ordered(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +516,12 @@ class Number(Feature):
     ----------
     low, high : float
         The smallest and largest allowed value; by default whatever can be learnt from.
+    unit : str
+        What it is measured in; cells of files may have it before or after the number.
+    percent : bool
+        Whether cells of files may hold percentages: "5 %" is 0.05.
+    thousands : bool
+        Whether cells of files may group digits by three: "1,389" is 1389.
 
     Raises
     ------
@@ -288,21 +529,32 @@ class Number(Feature):
         When a bound is not finite, or `low` is above `high`.
     """
 
-    _DEFAULT_REASON: ClassVar[str] = "{label}: {value:.10g}"
+    kind = "number"
+    _problem_of_kind: ClassVar[str] = "Not a valid number."
 
     low: float = -LARGEST_NUMBER
     high: float = LARGEST_NUMBER
+    unit: str = ""
+    percent: bool = False
+    thousands: bool = False
 
     def __post_init__(self) -> None:
         if not fits([self.low, self.high], tuple[float, ...]) or self.low > self.high:
             raise InvalidUseCaseError(f"'{self.name}' needs two finite bounds, the lower one first.")
         super().__post_init__()
 
+    @property
+    def allowed(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if (self.low, self.high) == (-LARGEST_NUMBER, LARGEST_NUMBER):
+            return f"any number{unit and ' of'}{unit}"
+        return f"{self.low:,.10g} to {self.high:,.10g}{unit}"
+
     def encoder(self) -> Encoder:
         encode = partial(self._encode, self.low, self.high)
         if not self.optional:
             return encode
-        return partial(_encode_optional, encode, math.nan if self.default is None else encode(self.default))
+        return partial(encode_optional, encode, math.nan if self.default is None else encode(self.default))
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -312,25 +564,46 @@ class Number(Feature):
             return value  # type: ignore[no-any-return]
         raise ValueError
 
+    def _in_short(self, value: Any) -> str:
+        if self.percent:
+            return f"{100 * value:.10g} %"
+        return f"{value:.10g} {self.unit}" if self.unit else f"{value:.10g}"
+
     def _problem(self, value: Any) -> str | None:
         if type(value) not in (int, float) or value != value:
-            return "Not a valid number."
+            return self._problem_of_kind
         if not self.low <= value <= self.high:
             return f"Must be between {self.low} and {self.high}."
         return None
 
-    def parse(self, text: str) -> Any:
-        if not _DECIMAL.fullmatch(text):
-            return super().parse(text)
-        return int(text) if _WHOLE.fullmatch(text) else float(text)
+    def _advice(self, value: Any) -> str:
+        return notation_advice(value, is_required=not self.missing) if isinstance(value, str) else ""
+
+    def _parse(self, text: str, decimal: str) -> Any:
+        number = self._notation(decimal).number(text)
+        return text if number is None else number
+
+    def _notation(self, decimal: str) -> Notation:
+        return Notation(decimal, self.unit, percent=self.percent, thousands=self.thousands)
+
+    def _from_cell(self, value: Any) -> Any:
+        if isinstance(value, Decimal):
+            return int(value) if value == value.to_integral_value() else float(value)
+        return value if isinstance(value, int | float) else cell_text(value)
 
     def _json_schema(self) -> dict[str, Any]:
         return {"type": "number", "minimum": self.low, "maximum": self.high}
+
+    def _remark(self) -> str:
+        return "A share: 0.05 is 5 %." if self.percent else f"In {self.unit}." if self.unit else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integer(Number):
     """A feature measured in whole numbers; 35.0 is one, as in JSON Schema."""
+
+    kind = "integer"
+    _problem_of_kind = "Not a valid integer."
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -340,8 +613,8 @@ class Integer(Number):
         raise ValueError
 
     def _problem(self, value: Any) -> str | None:
-        if type(value) not in (int, float) or (type(value) is float and not value.is_integer()):
-            return "Not a valid integer."
+        if type(value) is float and not value.is_integer():
+            return self._problem_of_kind
         return super()._problem(value)
 
     def _json_schema(self) -> dict[str, Any]:
@@ -352,7 +625,11 @@ class Integer(Number):
 class CyclicInteger(Integer):
     """Whole numbers on a circle, such as the hours of a day: `high` means the same as `low`."""
 
-    is_ordered: ClassVar[bool] = False
+    kind = "cyclic"
+
+    @property
+    def is_ordered(self) -> bool:
+        return False
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -360,5 +637,6 @@ class CyclicInteger(Integer):
         return low if number == high else number
 
 
-def _encode_optional(encode: Encoder, default: float, value: Any) -> float:
+def encode_optional(encode: Encoder, default: float, value: Any) -> float:
+    """The default for a missing value, else what `encode` gives."""
     return default if value is None else encode(value)

@@ -17,12 +17,15 @@ class MatrixColumn:
         The declared column that it comes from.
     level : float, optional
         In a column of `OneHot`, the code that a 1 stands for.
+    bucket : int, optional
+        In a column of a text, the bucket whose words and letters it counts.
     scaled : bool
         Whether codes or values were scaled, which keeps their order.
     """
 
     origin: Column
     level: float | None = None
+    bucket: int | None = None
     scaled: bool = False
 
     @property

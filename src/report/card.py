@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from tabserve.charts.parts import NOTHING, ReportTable, Section, listed, metric_name, number, share
-from tabserve.columns.features import Category, Feature, Number
+from tabserve.columns.dates import Moment
+from tabserve.columns.features import Feature, Number
 from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT
 from tabserve.report.subject import Subject
 
@@ -21,7 +22,7 @@ def _data(subject: Subject) -> Section:
     table = subject.features_of(subject.train)
     head = ["Feature", "Meaning", "Allowed", "In the training part"]
     rows = [
-        [feature.name, feature.description, _allowed(feature), _found(feature, table[feature.name])]
+        [feature.name, feature.description, feature.allowed, _found(feature, table[feature.name])]
         for feature in use_case.features
     ]
     derived = [[column.name, column.description, "computed", NOTHING] for column in use_case.derived]
@@ -96,24 +97,21 @@ def _limits(subject: Subject) -> Section:
     return Section("Intended use and limits", points=points)
 
 
-def _allowed(feature: Feature) -> str:
-    if isinstance(feature, Category):
-        return ", ".join(feature.values)
-    assert isinstance(feature, Number)
-    return f"{feature.low:,.10g} to {feature.high:,.10g}"
-
-
 def _found(feature: Feature, values: "pd.Series[Any]") -> str:
     """What the training part holds of a feature."""
     known = values.dropna()
     missing = "" if len(known) == len(values) else f"; {share(1 - len(known) / len(values))} missing"
     if not len(known):
         return "nothing"
-    if isinstance(feature, Category):
-        counts = known.value_counts()
-        return f"mostly {counts.index[0]} ({share(counts.iloc[0] / len(known))}){missing}"
-    low, middle, high = np.quantile(known.astype(float), [0.05, 0.5, 0.95])
-    return f"median {middle:,.10g}, nine in ten from {low:,.10g} to {high:,.10g}{missing}"
+    if isinstance(feature, Number):
+        low, middle, high = np.quantile(known.astype(float), [0.05, 0.5, 0.95])
+        return f"median {middle:,.10g}, nine in ten from {low:,.10g} to {high:,.10g}{missing}"
+    if isinstance(feature, Moment):
+        return f"from {known.min()} to {known.max()}{missing}"
+    counts = known.value_counts()
+    if counts.iloc[0] == 1:
+        return f"{len(counts):,} distinct values{missing}"
+    return f"mostly {counts.index[0]} ({share(counts.iloc[0] / len(known))}){missing}"
 
 
 def _pairs(values: Any) -> list[list[str]]:

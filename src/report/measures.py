@@ -71,9 +71,12 @@ def permutation_importance(subject: Subject) -> Importance:
 
     def falls(place: int) -> list[float]:
         matrix = np.tile(encoded, (REPEATS, 1))
-        matrix[:, place] = np.concatenate([generator.permutation(encoded[:, place]) for _ in range(REPEATS)])
+        name = use_case.features[place].name
+        own = [one for one, column in enumerate(encoder.matrix_columns) if column.name == name]
+        shuffled = np.concatenate([generator.permutation(len(encoded)) for _ in range(REPEATS)])
+        matrix[:, own] = encoded[shuffled][:, own]
         for position, (column, compute) in enumerate(zip(use_case.derived, encoder.computers_, strict=True)):
-            if use_case.features[place].name in column.sources:
+            if name in column.sources:
                 matrix[:, len(use_case.features) + position] = [compute(row) for row in matrix.tolist()]
         predictions = candidate.model.predict(candidate.pipeline.transform_encoded(matrix))
         return [before - metric(y, repeat) for repeat in np.split(predictions, REPEATS)]
@@ -134,7 +137,7 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     by_column = pipeline.by_origin(parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
-        for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=True)
+        for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=False)
     }
     return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
 

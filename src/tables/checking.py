@@ -16,15 +16,17 @@ UNKNOWN = "Unknown field."
 FieldProblems: TypeAlias = dict[str, list[str]]
 
 
-def field_problems(columns: Sequence[Feature], record: Record) -> FieldProblems:
+def field_problems(columns: Sequence[Feature], record: Record, extras: Sequence[Feature] = ()) -> FieldProblems:
     """What is wrong with a record.
 
     Parameters
     ----------
     columns : sequence of Feature
-        All columns that the record may hold.
+        The columns that the record must hold, unless they are optional.
     record : mapping
         With any keys and values.
+    extras : sequence of Feature
+        What it may hold, too.
 
     Returns
     -------
@@ -32,7 +34,12 @@ def field_problems(columns: Sequence[Feature], record: Record) -> FieldProblems:
         Sentences by field, those of `columns` first; long names are truncated.
     """
     known = {column.name: problem for column in columns if (problem := _problem(column, record))}
-    names = {column.name for column in columns}
+    known |= {
+        extra.name: problem
+        for extra in extras
+        if extra.name in record and (problem := extra.problem(record[extra.name]))
+    }
+    names = {column.name for column in (*columns, *extras)}
     unknown = nsmallest(MOST_FIELDS, (name for name in record if name not in names), key=str)
     named = [*known.items(), *((name, UNKNOWN) for name in unknown)][:MOST_FIELDS]
     return {printable(name): [problem] for name, problem in named}
@@ -44,24 +51,29 @@ def _problem(column: Feature, record: Record) -> str | None:
     return None if column.optional else MISSING
 
 
-def row_problems(columns: Sequence[Feature], records: Mapping[int, Record], count: int) -> dict[str, Any]:
+def row_problems(
+    columns: Sequence[Feature], records: Mapping[int, Record], count: int, extras: Sequence[Feature] = ()
+) -> dict[str, Any]:
     """What is wrong with rows.
 
     Parameters
     ----------
     columns : sequence of Feature
-        All columns that a record may hold.
+        The columns that a record must hold, unless they are optional.
     records : mapping
         The invalid records to list, by row number.
     count : int
         How many rows are invalid.
+    extras : sequence of Feature
+        What a record may hold, too.
 
     Returns
     -------
     dict
         `rows`, the problems by row and field, and `count`.
     """
-    return {"rows": {str(row): field_problems(columns, record) for row, record in records.items()}, "count": count}
+    rows = {str(row): field_problems(columns, record, extras) for row, record in records.items()}
+    return {"rows": rows, "count": count}
 
 
 def printable(name: object) -> str:

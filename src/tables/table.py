@@ -81,7 +81,7 @@ class Table:
         outcomes = self.target if target and self.target else [None] * len(self.records)
         for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
             for feature in features:
-                if problem := feature.problem(record.get(feature.name)):
+                if problem := feature.cell_problem(record.get(feature.name)):
                     yield Fault(feature.name, problem, row, record.get(feature.name))
             if target and self.target and (problem := target.problem(outcome)):
                 yield Fault(target.name, problem, row, outcome)

@@ -7,6 +7,7 @@ from tabserve.aliases import Vector
 from tabserve.charts import figures
 from tabserve.charts.groups import calibration
 from tabserve.charts.parts import NOTHING, Chart, ReportTable, Section, metric_name, number, share
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.features import Category
 from tabserve.tasks.base import pooled
 from tabserve.tasks.binary import Binary, Threshold, threshold_of
@@ -21,6 +22,8 @@ def event_of(target: Target) -> str:
     """What the prediction is the probability of, such as `default = 2`."""
     if isinstance(target, RemapTarget):
         labels = [label for label, of in target.classes.items() if of == 1]
+    elif isinstance(target.feature, Boolean):
+        labels = [target.feature.words[1]]
     else:
         labels = list(target.feature.values[1:]) if isinstance(target.feature, Category) else [1]
     return f"{target.feature.name} = {' or '.join(map(str, labels))}"

@@ -7,7 +7,8 @@ import numpy as np
 from tabserve.charts import figures
 from tabserve.charts.groups import quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import Chart, Section, listed, number, share
-from tabserve.columns.features import CyclicInteger, Feature
+from tabserve.columns.boolean import Boolean
+from tabserve.columns.features import Category, CyclicInteger, Feature, Number
 from tabserve.tasks.base import Task
 from tabserve.tasks.results import Results
 
@@ -29,7 +30,7 @@ def summary(task: Task, results: Results) -> list[str]:
 def sections(task: Task, results: Results) -> list[Section]:
     """How far predictions are off, and where."""
     table = results.table
-    ranked = [column for column in results.columns if isinstance(column, Feature)]
+    ranked = [column for column in results.columns if isinstance(column, Category | Boolean | Number)]
     ranked.sort(key=lambda feature: not isinstance(feature, CyclicInteger))  # the hour of a day before all others
     known = [feature for feature in ranked if table[feature.name].notna().any()]
     text = "How far predictions are off on the hold-out, and for which rows. An error is truth minus prediction."

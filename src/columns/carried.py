@@ -1,0 +1,90 @@
+"""Columns that are carried along: models never see them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tabserve.columns.features import LONGEST_VALUE, Encoder, Feature, has_halves
+
+LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Id(Feature):
+    """What tells a record from others: a text or a whole number, which answers repeat."""
+
+    kind = "id"
+    in_matrix: ClassVar[bool] = False
+
+    missing: bool = True
+
+    @property
+    def is_ordered(self) -> bool:
+        return False
+
+    @property
+    def allowed(self) -> str:
+        return "a text or a whole number"
+
+    def encoder(self) -> Encoder:
+        return self._no_number
+
+    def _no_number(self, value: Any) -> float:
+        if self.problem(value):
+            raise ValueError
+        return math.nan
+
+    def _problem(self, value: Any) -> str | None:
+        if isinstance(value, str):
+            is_valid = len(value) <= LONGEST_VALUE and not has_halves(value)
+        else:
+            is_whole = type(value) is int or (type(value) is float and value.is_integer())
+            is_valid = is_whole and -LARGEST_ID <= value <= LARGEST_ID
+        return None if is_valid else f"Must be a text of at most {LONGEST_VALUE} characters or a whole number."
+
+    def _from_cell(self, value: Any) -> Any:
+        if type(value) is float and value.is_integer() and abs(value) <= LARGEST_ID:
+            return int(value)  # workbooks keep all numbers as floats
+        return value if type(value) is int else super()._from_cell(value)
+
+    def _json_schema(self) -> dict[str, Any]:
+        return {
+            "type": ["string", "integer"],
+            "maxLength": LONGEST_VALUE,
+            "minimum": -LARGEST_ID,
+            "maximum": LARGEST_ID,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignored(Feature):
+    """A column that tables may have and nothing uses; any value is valid."""
+
+    kind = "ignore"
+    in_matrix: ClassVar[bool] = False
+
+    missing: bool = True
+
+    @property
+    def is_ordered(self) -> bool:
+        return False
+
+    @property
+    def allowed(self) -> str:
+        return "anything"
+
+    def encoder(self) -> Encoder:
+        return _anything
+
+    def _problem(self, value: Any) -> str | None:
+        return None
+
+    def _from_cell(self, value: Any) -> Any:
+        return value if isinstance(value, int | float) else super()._from_cell(value)
+
+    def _json_schema(self) -> dict[str, Any]:
+        return {}
+
+
+def _anything(value: Any) -> float:
+    return math.nan

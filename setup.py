@@ -31,6 +31,7 @@ setup(
     ],
     package_data={
         "tabserve.api": ["static/*", "templates/*"],
+        "tabserve.charts": ["*.html"],
         "tabserve.datasets": ["*.xlsx", "*.csv", "*.md"],
         "tabserve.report": ["*.html"],
     },

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tabserve.aliases import Predictions
 from tabserve.charts import figures
+from tabserve.charts.pages import render_page
 from tabserve.charts.parts import (
     NOTHING,
     PART_NAMES,
@@ -79,14 +78,9 @@ def render_report(
     gates = subject.manifest.gates
     importance = permutation_importance(subject)
     summary, sections = use_case.task.report(_results(subject, importance))
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html")
-    return page.render(
+    return render_page(
+        "report.html",
+        Path(__file__).parent,
         title=f"{use_case.title}: {manifest.algorithm}",
         description=use_case.description,
         model_id=manifest.model_id,

@@ -61,6 +61,10 @@ class InvalidUseCaseError(TabserveError):
         self.place = place
 
 
+class DraftError(TabserveError):
+    """No declaration can be drafted from a file."""
+
+
 class InvalidRecordsError(TabserveError):
     """Some records do not fit the features.
 

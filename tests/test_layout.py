@@ -27,7 +27,7 @@ LAYERS = (
     ("cli", "__main__"),
     ("api",),
     ("train_pipeline",),
-    ("report",),
+    ("report", "draft"),
     ("training",),
     ("predictor", "resolver"),
     ("predict", "explain"),

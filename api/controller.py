@@ -126,7 +126,9 @@ def models(query_data: Mapping[str, str]) -> Response:
 def model(model_id: str) -> Response:
     """Describe a model: what it is, how it was made and how good it is."""
     predictor = current.predictor()
-    return as_json(shown(ModelSchema, predictor.describe(predictor.resolve(model_id)).to_json()))
+    artifact = predictor.resolve(model_id)
+    described = {**predictor.describe(artifact).to_json(), **artifact.declared.signature()}
+    return as_json(shown(ModelSchema, described))
 
 
 @blueprint.get("/models/<model_id>/report")

@@ -213,6 +213,6 @@ def _is_of_a_use_case(model_id: str) -> bool:
 
 def _warm_up(artifact: Artifact) -> None:
     try:
-        make_prediction(artifact, [artifact.manifest.example])
+        make_prediction(artifact, [artifact.declared.example])
     except Exception as error:
         raise BrokenArtifactError(artifact.model_id, "it cannot answer its own example") from error

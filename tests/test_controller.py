@@ -246,8 +246,9 @@ def test_a_model_is_described_by_the_public_part_of_its_manifest(
 ) -> None:
     answer = service.get(f"/models/{name}").json
     assert answer == service.get(f"/models/{artifact.model_id}").json
+    described = {**artifact.manifest.to_json(), **artifact.declared.signature()}
     for part in ("model_id", "metrics", "parameters", "features", "target", "version", "libraries", "created"):
-        assert answer[part] == json.loads(json.dumps(artifact.manifest.to_json()[part]))
+        assert answer[part] == json.loads(json.dumps(described[part]))
     assert not answer.keys() & {"files", "hmac"}
 
 

@@ -591,10 +591,10 @@ def test_an_artifact_of_another_library_version_is_refused(registry, model_id, m
     assert reason(registry, model_id) == f"it was written with {library} {version} and this service has {installed}"
 
 
-@pytest.mark.parametrize("protocol", [1, 3, "2", None])
+@pytest.mark.parametrize("protocol", [2, 4, "3", None])
 def test_an_artifact_of_another_protocol_is_refused(registry, model_id, protocol):
     edit_manifest(registry, model_id, protocol=protocol)
-    said = f"it has protocol {protocol!r}, but this program reads 2: train it again"
+    said = f"it has protocol {protocol!r}, but this program reads 3: train it again"
     assert reason(registry, model_id) == said
 
 
@@ -737,7 +737,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(["files", "libraries", "hmac", "example", "protocol", "model_id"]), json_values)
+@given(st.sampled_from(["files", "libraries", "hmac", "declaration", "protocol", "model_id"]), json_values)
 @example("files", {"\0": ""})
 @example("files", None)
 @example("libraries", [])
@@ -750,7 +750,7 @@ def test_whatever_stands_in_a_manifest_is_accepted_or_refused(registry, name, va
     try:
         with suppress(BrokenArtifactError):
             registry.load(model_id)
-            assert name in ("hmac", "example") or value == json.loads(whole)[name]
+            assert name in ("hmac", "declaration") or value == json.loads(whole)[name]
     finally:
         path.write_bytes(whole)
 

@@ -411,9 +411,10 @@ def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, res
         resolver.resolve("credit")
 
 
-@pytest.mark.parametrize("changes", [{"example": {}}, {"example": {"age": "old"}}])
-def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, resolver, model_id, changes):
-    edit_manifest(counting, model_id, **changes)
+@pytest.mark.parametrize("example", [{}, {"age": "old"}, 5])
+def test_a_model_that_cannot_answer_its_own_example_is_refused(counting, resolver, model_id, example):
+    declaration = {**counting.manifest(model_id).declaration, "example": example}
+    edit_manifest(counting, model_id, declaration=declaration)
     with pytest.raises(BrokenArtifactError, match="cannot answer its own example"):
         resolver.resolve(model_id)
 

@@ -19,7 +19,7 @@ import tabserve.use_cases
 from tabserve.api.app import create_app
 from tabserve.columns.features import Category, OrderedCategory
 from tabserve.declaration.discovery import all_use_cases, get_use_case
-from tabserve.declaration.use_case import UseCase, signature
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import SmallestGroupRatio
@@ -187,21 +187,6 @@ def test_two_columns_cannot_share_a_name(credit: UseCase, repeated: int | None) 
     column = credit.target.feature if repeated is None else credit.features[repeated]
     with pytest.raises(InvalidUseCaseError, match="credit: two columns share a name"):
         dataclasses.replace(credit, features=(*credit.features, column))
-
-
-def test_the_signature_of_a_use_case_is_its_features_and_target_as_plain_data(credit: UseCase) -> None:
-    described = signature(credit)
-    assert [feature["name"] for feature in described["features"]] == [feature.name for feature in credit.features]
-    assert described["features"][0]["kind"] == "OrderedCategory"
-    assert described["features"][1] == {
-        "name": "months_loan_duration",
-        "kind": "Integer",
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 120,
-        "description": "Duration of the loan, in months",
-    }
-    assert described["target"]["name"] == "default"
 
 
 def test_the_record_that_clients_send_today_is_accepted(credit: UseCase) -> None:

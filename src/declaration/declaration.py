@@ -87,6 +87,8 @@ class Declaration:
         database. By default the file in that folder that has the use case's name.
     folder : Path
         Where the declaration is; by default the data that ship with the project.
+    file : Path, optional
+        Where it is declared.
     query, sheet : str
         What is read of a database, and of a workbook.
     dialect : mapping of str
@@ -129,6 +131,7 @@ class Declaration:
     task: Task = None  # type: ignore[assignment]
     source: str = ""
     folder: Path = DATASETS
+    file: Path | None = None
     query: str = ""
     sheet: str = ""
     dialect: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Feature
@@ -104,16 +103,3 @@ class UseCase(Declaration):
             raise InvalidUseCaseError(f"{self.name}: all columns are protected, and without them none are left.")
         drop = (Drop(self.protected),) if exclude_protected and self.protected else ()
         return Pipeline(self.encoder, (*drop, *algorithm.transformers))
-
-
-def signature(use_case: UseCase) -> dict[str, Any]:
-    """Features, derived columns and target as plain data, for a manifest."""
-    target = use_case.target.feature
-    return {
-        "features": tuple(
-            {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()}
-            for feature in use_case.features
-        ),
-        "derived": tuple(column.declaration() for column in use_case.derived),
-        "target": {"name": target.name, **target.json_schema()},
-    }

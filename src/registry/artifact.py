@@ -1,7 +1,11 @@
 """Artifact: what a training saved for one model."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+from tabserve.aliases import Record
+from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Feature
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
@@ -9,6 +13,64 @@ from tabserve.registry.manifest import Manifest
 from tabserve.tasks.base import Task
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import RecordEncoder, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What was declared when a model was trained: all that a service must know of it, without the declaration.
+
+    Columns, target and task are those that the artifact holds, whoever wrote their code; the rest comes from the
+    manifest.
+
+    Parameters
+    ----------
+    name : str
+        The use case's.
+    title, description : str
+        For people.
+    task : Task
+        The kind of prediction.
+    features : tuple of Feature
+        The input columns.
+    derived : tuple of DerivedColumn
+        What is computed from them.
+    extras : tuple of Feature
+        What records and files may hold besides.
+    target : Target
+        The predicted column.
+    example : mapping
+        A valid record.
+    limits : tuple of str
+        What people must know before they trust the model.
+    """
+
+    name: str
+    title: str
+    description: str
+    task: Task
+    features: tuple[Feature, ...]
+    derived: tuple[DerivedColumn, ...]
+    extras: tuple[Feature, ...]
+    target: Target
+    example: Record
+    limits: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[Feature | DerivedColumn, ...]:
+        """The columns of the encoded records."""
+        return (*self.features, *self.derived)
+
+    def signature(self) -> dict[str, Any]:
+        """Features, derived columns and target as JSON Schema with names."""
+        target = self.target.feature
+        return {
+            "features": [
+                {"name": feature.name, "kind": type(feature).__name__, **feature.json_schema()}
+                for feature in self.features
+            ],
+            "derived": [column.declaration() for column in self.derived],
+            "target": {"name": target.name, **target.json_schema()},
+        }
 
 
 @dataclass(frozen=True)
@@ -47,6 +109,23 @@ class Artifact:
     def encoder(self) -> RecordEncoder:
         """The pipeline's encoder, with this model's columns and their words."""
         return self.pipeline.encoder
+
+    @cached_property
+    def declared(self) -> Declared:
+        """What was declared when it was trained."""
+        plain = self.manifest.declaration
+        return Declared(
+            name=self.manifest.use_case,
+            title=plain.get("title", self.manifest.use_case),
+            description=plain.get("description", ""),
+            task=self.task,
+            features=self.features,
+            derived=self.encoder.derived,
+            extras=getattr(self.encoder, "extras", ()),
+            target=self.target,
+            example=plain.get("example", {}),
+            limits=tuple(plain.get("limits", ())),
+        )
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -111,12 +111,10 @@ class Manifest:
         How the hold-out was split off.
     threads : int
         How many LightGBM trained with.
-    features, derived : tuple of mapping
-        The columns as plain data.
-    target : mapping
-        The target as plain data.
-    example : mapping
-        A valid record.
+    declaration : mapping
+        What was declared, with everything that training learnt or filled in, as plain data (`declaration/plain.py`).
+    declaration_version : str
+        The commit that last changed the file with the declaration; where there is none, the file's SHA-256.
     headline : str
         The metric that models are chosen by.
     parameters : mapping
@@ -163,10 +161,8 @@ class Manifest:
     seed: int
     split: str
     threads: int
-    features: tuple[Mapping[str, Any], ...]
-    derived: tuple[Mapping[str, Any], ...]
-    target: Mapping[str, Any]
-    example: Mapping[str, Any]
+    declaration: Mapping[str, Any]
+    declaration_version: str
     headline: str
     parameters: Mapping[str, Any]
     trials: tuple[Tried, ...]
@@ -200,11 +196,6 @@ class Manifest:
         """Plain data, for a JSON writer."""
         plain: dict[str, Any] = _plain(self)
         return plain
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Names of the input columns."""
-        return tuple(str(feature.get("name")) for feature in self.features)
 
     @property
     def passed(self) -> bool:

@@ -104,7 +104,7 @@ def _let_predict(use_case: UseCase, artifact: Artifact, test: Part) -> Champion:
     model_id, manifest = artifact.model_id, artifact.manifest
     if not use_case.task.predicts_like(artifact.task) or _encodes_otherwise(artifact.target, test):
         raise BrokenArtifactError(model_id, "it predicts something else")
-    known = set(manifest.feature_names)
+    known = {feature.name for feature in artifact.features}
     table = test.features
     table = table[[name for name in table if name in known]]  # it does without the columns that were declared since
     rows = np.ones(len(table), dtype=np.bool_)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from tabserve.aliases import Predictions
 from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.example import with_example
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
@@ -125,7 +126,7 @@ def _describe(
     task, candidate, test = use_case.task, one.candidate, parts.test
     better_than = _compare(use_case, one, test, plan)
     return Manifest(
-        **provenance(use_case, candidate.algorithm, created, parts.source, plan.seed),
+        **provenance(with_example(use_case, parts.train.table), candidate.algorithm, created, parts.source, plan.seed),
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),

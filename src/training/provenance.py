@@ -1,5 +1,7 @@
 """Provenance: what a model is called and what it was made from, for its manifest."""
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -10,7 +12,8 @@ from typing import Any
 
 from tabserve import __version__
 from tabserve.declaration.declaration import Algorithm
-from tabserve.declaration.use_case import UseCase, signature
+from tabserve.declaration.plain import to_plain
+from tabserve.declaration.use_case import UseCase
 from tabserve.models.lightgbm import THREADS
 from tabserve.registry.manifest import Source
 from tabserve.registry.model_id import ModelId
@@ -55,18 +58,34 @@ def provenance(use_case: UseCase, algorithm: Algorithm, created: int, source: So
         "seed": seed,
         "split": SPLIT,
         "threads": THREADS,
-        **signature(use_case),
-        "example": dict(use_case.example),
+        "declaration": to_plain(use_case),
+        "declaration_version": declaration_version(use_case),
     }
 
 
 def commit() -> str | None:
     """The code's git commit, marked when files were changed since; outside a repository, the environment's COMMIT."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    described = _git(Path(__file__).parent, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    return os.environ.get("COMMIT") if described is None else described  # an image has no git, but was told
+
+
+def declaration_version(use_case: UseCase) -> str:
+    """The commit that last changed the declaration's file; if there is none or it was changed since, its SHA-256."""
+    file = use_case.file
+    if file is None:  # declared by a program
+        return hashlib.sha256(json.dumps(to_plain(use_case), sort_keys=True).encode()).hexdigest()
+    committed = None
+    if _git(file.parent, "status", "--porcelain", "--", file.name) == "":
+        committed = _git(file.parent, "log", "-1", "--format=%H", "--", file.name)
+    return committed or hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says in a folder; None where there is no git or no repository."""
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603, S607
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("COMMIT")  # an image has no git, but was told
+        return None
     return done.stdout.strip()
 
 

@@ -10,7 +10,8 @@ from sklearn.base import clone
 
 from tabserve.aliases import Matrix, Vector
 from tabserve.declaration.declaration import Algorithm
-from tabserve.declaration.use_case import UseCase, signature
+from tabserve.declaration.plain import to_plain
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, UniformTargetError
 from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
@@ -63,7 +64,7 @@ def _lacking(task: Task, y: Vector) -> str:
 def _rehearse_saving(use_case: UseCase, parts: Parts) -> None:
     try:
         pickled((parts.target, use_case.task))
-        json.dumps(signature(use_case), allow_nan=False)
+        json.dumps(to_plain(use_case), allow_nan=False)
     except Exception as error:  # whatever an object of somebody's own class raises
         raise InvalidUseCaseError(f"{use_case.name}: its columns or its task cannot be saved: {error}") from error
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import pytest
 
 import tabserve
+from tabserve.declaration.plain import to_plain
 from tabserve.training.provenance import commit
 from tests.conftest import ROOT
 
@@ -19,7 +20,7 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     text = (trained.location / artifact.model_id / "manifest.json").read_text()
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
-    assert manifest["protocol"] == 2
+    assert manifest["protocol"] == 3
     assert manifest["model_id"] == artifact.model_id
     assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
     assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
@@ -33,9 +34,8 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
     assert manifest["libraries"].keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
     assert manifest["libraries"] == {name: version(name) for name in manifest["libraries"]}
-    assert [feature["name"] for feature in manifest["features"]] == [feature.name for feature in credit.features]
-    assert manifest["target"]["name"] == "default"
-    assert manifest["example"] == credit.example
+    assert manifest["declaration"] == to_plain(credit)
+    assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", manifest["declaration_version"])
 
 
 def test_a_manifest_names_the_commit_where_there_is_a_repository(artifact):

@@ -14,7 +14,7 @@ from tabserve.aliases import Record
 from tabserve.api.errors import BadRequestError
 from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
 from tabserve.tables.checking import MOST_FIELDS, MOST_ROWS, FieldProblems, printable
-from tabserve.tables.reader import XLSX_MAGIC, check_file_name
+from tabserve.tables.formats import TEXT, check_file_name, kind_of
 
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."
@@ -73,11 +73,11 @@ def as_list(body: Any, most: int) -> Sequence[Record]:
 
 
 def uploaded_file() -> FileStorage:
-    """Return a form's one file, whose name must be that of a CSV or XLSX file."""
+    """Return a form's one file, whose name must be that of a table."""
     # other kinds of forms are not parsed: a pair of a few bytes takes hundreds in memory
     files = request.files.getlist("fileupload") if request.mimetype == "multipart/form-data" else []
     if len(files) != 1:
-        raise InvalidFieldsError({"fileupload": ["Send one CSV or XLSX file in this multipart field."]})
+        raise InvalidFieldsError({"fileupload": ["Send one file with a table in this multipart field."]})
     (file,) = files
     check_file_name(file.filename or "")
     return file
@@ -85,10 +85,7 @@ def uploaded_file() -> FileStorage:
 
 def is_csv(file: FileStorage) -> bool:
     """Whether a file is read as CSV: its first bytes decide."""
-    file.seek(0)
-    beginning: bytes = file.read(len(XLSX_MAGIC))
-    file.seek(0)
-    return beginning != XLSX_MAGIC
+    return kind_of(file) == TEXT
 
 
 def wants_csv() -> bool:

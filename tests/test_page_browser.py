@@ -22,6 +22,7 @@ from tabserve.api.app import create_app
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
+from tabserve.tables.limits import NOT_A_TABLE
 from tabserve.tables.writer import write_csv
 from tests.conftest import ALICE, Server
 
@@ -473,7 +474,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(server: Server, pag
     place = opened(page, server, "bikes")
     alert = place.locator("section", has_text="A whole file").get_by_role("alert")
     for name, content, reasons in (
-        ("picture.png", b"\x89PNG", ["The file is neither CSV (UTF-8) nor XLSX."]),
+        ("picture.png", b"\x89PNG", [NOT_A_TABLE]),
         ("hours.csv", b"hour,colour\n1,red\n", ["The file cannot be used", "1 unknown column(s), B;", "weekday:"]),
     ):
         place.locator(".upload").set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])

@@ -13,6 +13,15 @@ MOST_ROWS = 100  # rows of a table that an answer lists
 MISSING = "Missing data for required field."
 UNKNOWN = "Unknown field."
 
+# what the reader of workbooks gives for cells that hold no value: no column accepts these texts but one of free texts
+ODD_CELLS = {
+    "#FORMULA!": "The formula has no value in the file: open it in Excel or LibreOffice, and save it again.",
+    "#MERGED!": "The cell is merged with the one above: unmerge it, and fill in each row.",
+} | {
+    error: f"The cell shows the error {error}: replace it with a value, or empty it."
+    for error in ("#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NAME?", "#NULL!", "#GETTING_DATA", "#SPILL!")
+}
+
 FieldProblems: TypeAlias = dict[str, list[str]]
 
 
@@ -47,8 +56,17 @@ def field_problems(columns: Sequence[Feature], record: Record, extras: Sequence[
 
 def _problem(column: Feature, record: Record) -> str | None:
     if column.name in record:
-        return column.problem(record[column.name])
+        return _or_odd(column.problem(record[column.name]), record[column.name])
     return None if column.optional else MISSING
+
+
+def cell_problem(column: Feature, value: Any) -> str | None:
+    """What is wrong with the value of a file's cell, which may be one with an error or with a formula."""
+    return _or_odd(column.cell_problem(value), value)
+
+
+def _or_odd(problem: str | None, value: Any) -> str | None:
+    return ODD_CELLS.get(value, problem) if problem and type(value) is str else problem
 
 
 def row_problems(

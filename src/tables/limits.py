@@ -1,4 +1,4 @@
-"""The deadline for reading a file, and the form in which the CSV and XLSX readers return rows."""
+"""The deadline for reading a file, and the form in which readers return rows."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from tabserve.errors import FileLimitError
 
-NOT_A_TABLE = "The file is neither CSV (UTF-8) nor XLSX."
+NOT_A_TABLE = "The file is neither CSV (UTF-8) nor a workbook (XLSX, XLS, ODS), Parquet or Feather."
 Row: TypeAlias = tuple[int, Sequence[Any], int]  # its number in a spreadsheet, its cells, and how many it has
 
 

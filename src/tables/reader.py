@@ -21,19 +21,17 @@ from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
 from tabserve.columns.features import RESERVED_NAMES, Category, Feature
-from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError, UnsupportedFileError
-from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
+from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
+from tabserve.tables.formats import WORKBOOK, kind_of
+from tabserve.tables.limits import Deadline, Row
 from tabserve.tables.lines import csv_rows
 from tabserve.tables.source import Sheet
 from tabserve.tables.table import Table
-from tabserve.tables.xlsx import open_xlsx
+from tabserve.tables.workbook import open_workbook
 
 MAX_TEXTS = 32_000_000  # bytes of distinct texts in a table; numbers and known values need very few
 MOST_NAMES = 40  # how many columns an error lists
 RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the original file."
-XLSX_MAGIC = b"PK\x03\x04"
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0"  # of an XLS file, and of an XLSX file with a password
-_OLD_OR_LOCKED = "The file has Excel's old format (XLS) or a password: save it as XLSX, without a password."
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
@@ -142,17 +140,20 @@ def read_table(
         When reading takes longer than `seconds`, or the file exceeds another limit.
     """
     deadline = Deadline(seconds)
-    magic = stream.read(len(XLSX_MAGIC))
-    stream.seek(0)
-    if magic == _OLE_MAGIC:
-        raise UnsupportedFileError(_OLD_OR_LOCKED)
-    if magic == XLSX_MAGIC:
-        with open_xlsx(stream, name, deadline) as (place, rows):
-            found = Sheet(place, rows, typed=True, read_as={"format": "xlsx"})
-            return _table(found, features, target, extras, max_rows, deadline)
+    if kind_of(stream) == WORKBOOK:
+        with open_workbook(stream, name, deadline, sheet) as sheets:
+            return _table(_only(name, list(sheets)), features, target, extras, max_rows, deadline)
     with closing(csv_rows(stream, deadline)) as rows:
         found = Sheet(name, rows, typed=False, read_as={"format": "csv"})
         return _table(found, features, target, extras, max_rows, deadline)
+
+
+def _only(name: str, sheets: Sequence[Sheet]) -> Sheet:
+    """The sheet that holds data, which may be but one."""
+    if len(sheets) > 1:
+        problem = f"Only one sheet may hold data, but {len(sheets)} do."
+        raise InvalidTableError(name, [Fault(sheet.read_as["sheet"][:64], problem) for sheet in sheets])
+    return sheets[0] if sheets else Sheet(name, iter(()), typed=True, read_as={"format": "xlsx"})
 
 
 def _table(
@@ -222,13 +223,15 @@ class _Texts:
         self._left = MAX_TEXTS
 
     def parser(self, feature: Feature, *, typed: bool) -> Callable[[Any], Any]:
-        """A function from a cell to its value; in a typed table, cells are values already."""
+        """A function from a cell to its value; in a typed table, cells need not be texts."""
 
         @lru_cache(maxsize=10_000)
         def parse(text: str) -> Any:
-            return self._keep(text if typed else feature.parse(text))
+            return self._keep(feature.parse(text))
 
-        return (lambda cell: parse(cell) if type(cell) is str else cell) if typed else parse
+        return (
+            (lambda cell: parse(cell) if type(cell) is str else self._keep(feature.from_cell(cell))) if typed else parse
+        )
 
     def _keep(self, value: Any) -> Any:
         if type(value) is str:
@@ -338,15 +341,3 @@ def _letters(position: int) -> str:
         position, letter = divmod(position - 1, 26)
         letters = chr(ord("A") + letter) + letters
     return letters
-
-
-def check_file_name(name: str) -> None:
-    """Refuse a file whose name does not end in .csv or .xlsx, in upper or lower case.
-
-    Raises
-    ------
-    UnsupportedFileError
-        For XLS, with what to do.
-    """
-    if not name.casefold().endswith((".csv", ".xlsx")):
-        raise UnsupportedFileError(_OLD_OR_LOCKED if name.casefold().endswith(".xls") else NOT_A_TABLE)

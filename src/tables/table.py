@@ -8,6 +8,7 @@ from typing import Any
 from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 from tabserve.errors import Fault, InvalidTableError
+from tabserve.tables.checking import cell_problem
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Table:
         outcomes = self.target if target and self.target else [None] * len(self.records)
         for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
             for feature in features:
-                if problem := feature.cell_problem(record.get(feature.name)):
+                if problem := cell_problem(feature, record.get(feature.name)):
                     yield Fault(feature.name, problem, row, record.get(feature.name))
-            if target and self.target and (problem := target.problem(outcome)):
+            if target and self.target and (problem := cell_problem(target, outcome)):
                 yield Fault(target.name, problem, row, outcome)

@@ -1,0 +1,456 @@
+"""The child process that reads a workbook: the file on standard input, its rows as lines of JSON on standard output.
+
+`tabserve.tables.workbook` runs this script for every workbook, so it must start fast: it imports nothing else of this
+project. calamine reads whole sheets into memory. Three things bound what a hostile file can consume: a look into the
+archive before calamine opens it, a limit on memory that follows from how many cells were seen there, and the kernel's
+limits for everything that these do not foresee.
+
+A line `{"sheet": name, "format": ...}` begins each sheet that has data; lines for its first rows follow: the row's
+number, its cells up to the last filled one, and how many these are. `{"heads": true}` ends them. If there is only one
+sheet, the rest of its rows follow. Dates are `{"date": text}` or `{"datetime": text}`. The last line is
+`{"end": true}`, `{"limit": "..."}` or `{"problem": "..."}`; a file that is not a workbook ends in an exception.
+"""
+
+import ctypes
+import datetime
+import itertools
+import json
+import math
+import os
+import posixpath
+import resource
+import signal
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+from xml.parsers import expat
+
+OUT_OF_MEMORY = 3  # the exit status
+MAX_PARTS = 10_000  # files in the archive
+MAX_SHEETS = 1_000
+MAX_ROWS = 1_048_576  # as many as Excel writes; empty ones count
+MAX_COLUMNS = 16_384  # as many as Excel writes
+MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
+MAX_ROW_TEXT = 2_000_000  # characters
+MAX_ODD_CELLS = 100_000  # errors, formulas without values, and cells that are merged with the one above
+OWN_MEMORY = 80_000_000  # bytes of address space that Python, calamine and a small sheet take
+CELL_MEMORY = 160  # bytes that calamine takes for a cell, twice while it sorts them
+REPEATED_TEXT = 200  # bytes at most for the text of a cell, beyond the texts themselves: calamine repeats it
+NO_VALUE = "#FORMULA!"  # for a formula without a value in the file
+MERGED = "#MERGED!"  # for a cell that is merged with the one above
+EXACT = 2**53  # whole numbers up to it are exact as floats
+_CHUNK = 1 << 18
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_DOCUMENTS = {"WordDocument": "a Word document", "PowerPoint Document": "a presentation"}  # streams in an OLE file
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+OddCells = dict[int, dict[int, str]]  # texts by row and column, both counted from 1
+
+
+class LimitError(Exception):
+    """The file exceeds a limit; the message ends the sentence "The workbook ..."."""
+
+
+class ProblemError(Exception):
+    """The file cannot be read; the message is a sentence."""
+
+
+def main() -> None:
+    """Read standard input within the limits in the arguments."""
+    memory, seconds, unpacked, head, parent = map(int, sys.argv[1:6])
+    chosen = sys.argv[6] if len(sys.argv) > 6 else None
+    _confine(memory, seconds, parent)
+    try:
+        for line in _lines(sys.stdin.buffer, memory, unpacked, head, chosen):
+            sys.stdout.buffer.write(_encode(line).encode("utf-8", "surrogatepass") + b"\n")
+        sys.stdout.flush()
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+
+
+def _confine(memory: int, seconds: int, parent: int) -> None:
+    """End with the parent, before it when memory is short, and at these limits; seconds are CPU time."""
+    with suppress(OSError, AttributeError):  # without Linux, the limits below still hold
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent:
+        os._exit(1)
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CORE, 0)
+    if seconds:
+        _limit(resource.RLIMIT_CPU, seconds)
+
+
+def _limit(kind: int, limit: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:  # a lower limit cannot be raised, and is good enough
+        with suppress(ValueError):  # macOS has no memory limit
+            resource.setrlimit(kind, (limit, limit))
+
+
+def _lines(file: IO[bytes], memory: int, unpacked: int, head: int, chosen: str | None) -> Iterator[Any]:
+    try:
+        file.seek(0)
+        magic = file.read(4)
+        looked = _Archive(file, unpacked) if magic == _ZIP else _Compound(file)
+        _limit(resource.RLIMIT_AS, min(memory, looked.memory))
+        file.seek(0)
+        yield from _sheets(file, looked, head, chosen)
+        yield {"end": True}
+    except LimitError as limit:
+        yield {"limit": str(limit)}
+    except ProblemError as problem:
+        yield {"problem": str(problem)}
+
+
+def _sheets(file: IO[bytes], looked: "_Archive | _Compound", head: int, chosen: str | None) -> Iterator[Any]:
+    from python_calamine import CalamineWorkbook, PasswordError
+
+    try:
+        book = CalamineWorkbook.from_filelike(file)
+    except PasswordError:
+        raise ProblemError(_PASSWORD) from None
+    rest: Iterator[list[Any]] | None = None
+    with_data = 0
+    for name in _chosen(book, chosen):
+        rows = _rows(book.get_sheet_by_name(name), looked.odd_cells(name))
+        first = list(itertools.islice(rows, head))
+        if first:
+            with_data += 1
+            rest = rest or rows
+            yield {"sheet": name, "format": looked.format}
+            yield from first
+    yield {"heads": True}
+    if rest and with_data == 1:
+        yield from rest
+
+
+def _chosen(book: Any, chosen: str | None) -> list[str]:
+    """The sheet of that name, or all that are visible; charts and macros are none."""
+    from python_calamine import SheetTypeEnum, SheetVisibleEnum
+
+    sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
+    _at_most(len(sheets), MAX_SHEETS, "sheets")
+    visible = [sheet.name for sheet in sheets if sheet.visible == SheetVisibleEnum.Visible]
+    if chosen is None:
+        return visible
+    found = [sheet.name for sheet in sheets if sheet.name == chosen] or [
+        sheet.name for sheet in sheets if sheet.name.strip().casefold() == chosen.strip().casefold()
+    ]
+    if len(found) != 1:
+        names = ", ".join(f"'{name[:64]}'" for name in visible[:20])
+        raise ProblemError(f"The workbook has no sheet of that name; its sheets are: {names}.")
+    return found
+
+
+def _rows(sheet: Any, odd: OddCells) -> Iterator[list[Any]]:
+    """The rows that are not blank: their number, cells and width."""
+    if sheet.end:
+        _at_most(sheet.end[0] + 1, MAX_ROWS, "rows in a sheet")
+        _at_most(sheet.end[1] + 1, MAX_COLUMNS, "columns")
+    merged = _merged(sheet)
+    blank = [None] * (sheet.start[1] if sheet.start else 0)  # calamine leaves out blank columns, but not blank rows
+    for number, values in enumerate(sheet.iter_rows(), 1):
+        cells = blank + [_cell(value) for value in values]
+        if number in odd or number in merged:
+            _lay_over(cells, merged.get(number, {}), odd.pop(number, {}))
+        if row := _row(number, cells):
+            yield row
+    for number in sorted(odd):
+        cells = []
+        _lay_over(cells, odd[number])
+        if row := _row(number, cells):
+            yield row
+
+
+def _row(number: int, cells: list[Any]) -> list[Any] | None:
+    while cells and cells[-1] is None:
+        cells.pop()
+    _at_most(sum(len(cell) for cell in cells if type(cell) is str), MAX_ROW_TEXT, "characters in a row")
+    return [number, cells, len(cells)] if cells else None
+
+
+def _lay_over(cells: list[Any], *texts: Mapping[int, str]) -> None:
+    for column, text in itertools.chain.from_iterable(by_column.items() for by_column in texts):
+        cells += [None] * (column - len(cells))
+        if cells[column - 1] is None:
+            cells[column - 1] = text
+
+
+def _merged(sheet: Any) -> OddCells:
+    """Cells that are merged with the one above. Those below the first row hold its text, as a header of two rows."""
+    found: OddCells = {}
+    ranges = [(first, last) for first, last in sheet.merged_cell_ranges or () if last[0] > first[0]]
+    _at_most(len(ranges), MAX_ODD_CELLS, "merged cells")
+    if not ranges or not sheet.start:
+        return found
+    top = sheet.start[0]
+    header = [""] * sheet.start[1] + next(itertools.islice(sheet.iter_rows(), top, None))
+    is_header = sum(map(bool, header)) > 1  # or it is a title
+    count = 0
+    for (first, left), (last, right) in ranges:
+        count += (last - first) * (right - left + 1)
+        _at_most(count, MAX_ODD_CELLS, "merged cells")
+        text = str(header[left]) if is_header and first == top and left == right < len(header) else MERGED
+        for row, column in itertools.product(range(first + 1, last + 1), range(left, right + 1)):
+            found.setdefault(row + 1, {})[column + 1] = text
+    return found
+
+
+def _cell(value: Any) -> Any:
+    """The value of a cell as JSON has it; None for an empty one."""
+    kind = type(value)
+    if kind is str:
+        _at_most(len(value), MAX_CELL_TEXT, "characters in a cell")
+        return value or None
+    if kind is float:
+        if not math.isfinite(value):
+            return str(value)
+        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+    if kind is datetime.datetime:
+        return {"datetime": value.isoformat()}
+    if kind is datetime.date:
+        return {"date": value.isoformat()}
+    return value if kind in (bool, int) else str(value)  # a time of day, or a span of time
+
+
+class _Archive:
+    """A look into an archive before calamine opens it: what kind it is, and how much it may need.
+
+    Attributes
+    ----------
+    format : str
+        As the file's name ends.
+    memory : int
+        Bytes of address space that reading it takes.
+    """
+
+    def __init__(self, file: IO[bytes], unpacked: int) -> None:
+        self._archive = zipfile.ZipFile(file)
+        entries = self._archive.infolist()
+        _at_most(len(entries), MAX_PARTS, "parts")
+        self._unpacked = self._left = unpacked
+        if sum(entry.file_size for entry in entries) > unpacked:
+            raise self._too_large()
+        self._parts = {entry.filename.lower(): entry for entry in entries}  # Excel ignores case, too
+        if len(self._parts) < len(entries):
+            raise ValueError("A part is there twice.")
+        self.format = self._format()
+        self._odd_parts: set[str] = set()
+        cells = strings = string_bytes = 0
+        for name in self._parts:
+            if name.endswith((".xml", ".bin", ".rels")):
+                found = self._count(name)
+                cells += found["cells"]
+                if name.endswith(("sharedstrings.xml", "sharedstrings.bin")):
+                    strings, string_bytes = max(1, found["strings"]), found["bytes"]
+        file.seek(0, os.SEEK_END)
+        per_cell = CELL_MEMORY + min(2 * string_bytes // max(1, strings), REPEATED_TEXT)
+        self.memory = OWN_MEMORY + file.tell() + 2 * string_bytes + cells * per_cell
+        if self.format in ("xlsb", "ods"):
+            self.memory = sys.maxsize  # cells cannot be counted as simply
+        self._sheet_parts = self._relate() if self.format in ("xlsx", "xlsm") else {}
+
+    def _format(self) -> str:
+        names = self._parts
+        if "mimetype" in names and "content.xml" in names:
+            kind = self._archive.read(names["mimetype"])[:100] if names["mimetype"].file_size < 200 else b""
+            if b"opendocument.spreadsheet" not in kind:
+                raise ProblemError("The file is an OpenDocument, but not a spreadsheet: save the table as ODS.")
+            return "ods"
+        if "word/document.xml" in names or "ppt/presentation.xml" in names:
+            raise ProblemError("The file is a document or a presentation: save the table as XLSX or CSV.")
+        if any(name.endswith("workbook.bin") for name in names):
+            return "xlsb"
+        return "xlsm" if any(name.endswith("vbaproject.bin") for name in names) else "xlsx"
+
+    def _too_large(self) -> LimitError:
+        return LimitError(f"unpacks to more than {self._unpacked // 10**6:,} MB")
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        """The content of a part. What the archive says of its size is not believed: calamine does not, either."""
+        entry = self._parts[name]
+        entry.file_size = sys.maxsize
+        with self._archive.open(entry) as part:
+            while chunk := part.read(_CHUNK):
+                yield chunk
+
+    def _count(self, name: str) -> dict[str, int]:
+        """How many cells and texts a part holds, and how long it is; both are rather too many than too few."""
+        counts = dict.fromkeys(("cells", "strings", "bytes"), 0)
+        end = b""
+        for chunk in self._chunks(name):
+            counts["bytes"] += len(chunk)
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise self._too_large()
+            counts["cells"] += chunk.count(b"v>") + chunk.count(b"is>")
+            counts["strings"] += chunk.count(b"si>")
+            seam = end + chunk
+            if b"<f" in seam or b":f" in seam or b't="e"' in seam or b"t='e'" in seam:
+                self._odd_parts.add(name)
+            end = chunk[-4:]
+        counts["cells"] = counts["cells"] // 2 + 1
+        counts["strings"] //= 2
+        return counts
+
+    def _relate(self) -> dict[str, str]:
+        """The part of each sheet, by the sheet's name."""
+        path = next(
+            (to for kind, to in self._relations("").values() if kind == "officeDocument"), "xl/workbook.xml"
+        ).lower()
+        relations = self._relations(path)
+        sheets: list[tuple[str, str]] = []
+
+        def start(name: str, attributes: dict[str, str]) -> None:
+            if _local(name) == "sheet":
+                _at_most(len(sheets) + 1, MAX_SHEETS, "sheets")
+                target = next((value for key, value in attributes.items() if key.endswith(":id")), "")
+                sheets.append((attributes.get("name", ""), relations.get(target, ("", ""))[1].lower()))
+
+        self._parse(path, start)
+        paths = [part for _, part in sheets if part]
+        if len(set(paths)) < len(paths):
+            raise LimitError("names a sheet more than once")
+        return dict(sheets)
+
+    def _relations(self, path: str) -> dict[str, tuple[str, str]]:
+        """What a part refers to: kinds and paths, by id."""
+        folder, name = posixpath.split(path)
+        found: dict[str, tuple[str, str]] = {}
+
+        def start(element: str, attributes: dict[str, str]) -> None:
+            if _local(element) == "Relationship":
+                _at_most(len(found) + 1, MAX_PARTS, "parts")
+                target = posixpath.normpath(posixpath.join("/" + folder, attributes.get("Target", "")))
+                kind = posixpath.basename(attributes.get("Type", ""))
+                found[attributes.get("Id", "")] = (kind, target.lstrip("/"))
+
+        self._parse(posixpath.join(folder, "_rels", f"{name}.rels"), start)
+        return found
+
+    def _parse(
+        self,
+        path: str,
+        start: Callable[[str, dict[str, str]], None],
+        end: Callable[[str], None] | None = None,
+        text: Callable[[str], None] | None = None,
+    ) -> None:
+        if path.lower() not in self._parts:
+            return
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = start
+        parser.EndElementHandler = end
+        parser.CharacterDataHandler = text
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        for chunk in self._chunks(path.lower()):
+            parser.Parse(chunk, False)
+        parser.Parse(b"", True)
+
+    def odd_cells(self, sheet: str) -> OddCells:
+        """What calamine reads as empty: errors, and formulas without a value. Parts without any are not read again."""
+        part = self._sheet_parts.get(sheet, "")
+        if part not in self._odd_parts:
+            return {}
+        cells = _OddCells()
+        self._parse(part, cells.start, cells.end, cells.text)
+        return cells.found
+
+
+class _OddCells:
+    """Finds errors and formulas without a value in the XML of a sheet."""
+
+    def __init__(self) -> None:
+        self.found: OddCells = {}
+        self._count = self._row = self._column = 0
+        self._kind = ""
+        self._is_formula = False
+        self._value: str | None = None
+        self._in_value = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        name = _local(name)
+        if name == "row":
+            self._row, self._column = int(attributes.get("r", self._row + 1)), 0
+        elif name == "c":
+            letters = attributes.get("r", "").rstrip("0123456789")
+            self._column = _number_of(letters) if letters else self._column + 1
+            self._kind, self._is_formula, self._value = attributes.get("t", "n"), False, None
+        elif name == "f":
+            self._is_formula = True
+        elif name == "v":
+            self._value, self._in_value = "", True
+
+    def text(self, text: str) -> None:
+        if self._in_value:
+            self._value = (self._value or "") + text
+
+    def end(self, name: str) -> None:
+        name = _local(name)
+        if name == "v":
+            self._in_value = False
+        elif name == "c":
+            is_empty = not self._value and not (self._kind == "str" and self._value == "")
+            odd = NO_VALUE if self._is_formula and is_empty else self._value if self._kind == "e" else None
+            if odd:
+                self._count += 1
+                _at_most(self._count, MAX_ODD_CELLS, "errors or formulas without values")
+                self.found.setdefault(self._row, {})[self._column] = odd[:MAX_CELL_TEXT]
+
+
+_PASSWORD = "The file has a password: save it without one."  # noqa: S105 - a sentence
+
+
+class _Compound:
+    """A look into an old XLS file, or into what only looks like one."""
+
+    format = "xls"
+    memory = sys.maxsize
+
+    def __init__(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        content = file.read()
+        if _has_stream(content, "EncryptedPackage"):
+            raise ProblemError(_PASSWORD)
+        if not _has_stream(content, "Workbook") and not _has_stream(content, "Book"):
+            what = next((what for name, what in _DOCUMENTS.items() if _has_stream(content, name)), "not a workbook")
+            raise ProblemError(f"The file is {what}: save the table as XLSX or CSV.")
+
+    def odd_cells(self, sheet: str) -> OddCells:
+        return {}
+
+
+def _has_stream(content: bytes, name: str) -> bool:
+    """Whether a name stands in the directory of an OLE file."""
+    return (name + "\0").encode("utf-16-le") in content
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise LimitError("has a DOCTYPE")
+
+
+def _at_most(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise LimitError(f"has more than {limit:,} {what}")
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _number_of(letters: str) -> int:
+    """The number of a column: 1 for A, 27 for AA."""
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) + 1
+        _at_most(number, MAX_COLUMNS, "columns")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,7 @@ ERRORS = {
     400: "Not JSON, JSON of the wrong shape, or nothing to predict",
     404: "No such model or use case, or no hold-out",
     413: "Too many rows or bytes",
-    415: "Neither CSV nor XLSX",
+    415: "Not a table that can be read",
     422: "A field is missing, unknown or invalid",
     501: "Models of this kind cannot be explained",
     503: "No usable model, or too many large requests at a time",
@@ -229,7 +229,7 @@ def _score_hold_out(predictor: Predictor, artifact: Artifact, content: bytes) ->
 @predictions.output(ScoredPredictionSchema)
 @problems(400, 404, 413, 415, 422, 503)
 def outputs_upload(model_id: str) -> Response:
-    """Predict the rows of a CSV or XLSX file; with `Accept: text/csv` the answer is the table with new columns."""
+    """Predict the rows of a file with a table; with `Accept: text/csv` the answer is the table with new columns."""
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
     file, partial = uploaded_file(), wants_partial()

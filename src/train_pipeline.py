@@ -127,6 +127,11 @@ def _render_reports(
     help="The same seed gives the same model.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Folds to work on at once.  [default: the CPUs granted]")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Begin no trial of an algorithm after so long; its first is always made.  [default: no limit]",
+)
 @click.option("--algorithm", "algorithms", multiple=True, help="Train only this; may be repeated.  [default: all]")
 @click.option("--exclude-protected", is_flag=True, help="Train without the protected features.")
 @click.version_option(__version__, prog_name="tabserve")
@@ -137,6 +142,7 @@ def main(
     trials: int,
     seed: int,
     jobs: int | None,
+    minutes: float | None,
     algorithms: Sequence[str],
     exclude_protected: bool,
 ) -> None:
@@ -152,7 +158,7 @@ def main(
         use_case = get_use_case(use_case_name or option or DEFAULT_USE_CASE)
         registry = RegistrySettings.from_environment().open_registry()
         with progress_bars(console) as progress:
-            plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, progress)
+            plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, minutes, progress)
             result = run_training(use_case, registry, data or use_case.path, plan, algorithms)
         show(console, registry, result)
     except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word

@@ -17,6 +17,7 @@ from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 
+OTHERS = -1.0  # the level of a column that rare values of a category share; no code is negative
 MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
 
 
@@ -294,25 +295,33 @@ class Drop(Transformer):
 
 
 class OneHot(Transformer):
-    """Replaces the codes of a category by one column of 0 and 1 for each value that `fit` saw.
+    """Replaces the codes of a category by one column of 0 and 1 for each frequent value that `fit` saw.
 
-    The new columns come after the others. A missing value, or one that `fit` did not see, is 0 in all of them.
+    The new columns come after the others. Where a category has more than `most` values, all others share one more
+    column, those that `fit` did not see among them. Else a value that it did not see is 0 in all columns; a missing
+    one always is.
 
     Parameters
     ----------
     columns : tuple of str, optional
         Names of declared columns with few values; by default, all categories without an order.
+    most : int
+        How many values of a category get a column of their own, the most frequent first: a linear model of thousands
+        of columns costs more than it is worth.
 
     Attributes
     ----------
     kept_ : list of int
         Positions of the columns that stay as they are.
     levels_ : list of (int, ndarray)
-        The position of each replaced column, and the codes that `fit` saw in it, ascending.
+        The position of each replaced column, and the codes with a column of their own, ascending.
+    rest_ : list of int
+        Positions of the columns whose other codes share a column.
     """
 
-    def __init__(self, columns: tuple[str, ...] | None = None) -> None:
+    def __init__(self, columns: tuple[str, ...] | None = None, most: int = 50) -> None:
         self.columns = columns
+        self.most = most
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -326,18 +335,30 @@ class OneHot(Transformer):
         check_described(X, columns)
         taken = [place for place, column in enumerate(columns) if self._takes(column)]
         self.kept_ = [place for place in range(len(columns)) if place not in taken]
-        self.levels_ = [(place, np.unique(X[~np.isnan(X[:, place]), place])) for place in taken]
-        made = [
-            MatrixColumn(columns[place].origin, level) for place, levels in self.levels_ for level in levels.tolist()
+        seen = [(place, *np.unique(X[~np.isnan(X[:, place]), place], return_counts=True)) for place in taken]
+        self.levels_ = [
+            (place, np.sort(codes[np.argsort(-counts, kind="stable")[: self.most]])) for place, codes, counts in seen
         ]
-        self.columns_ = (*(columns[place] for place in self.kept_), *made)
+        self.rest_ = [place for place, codes, _ in seen if len(codes) > self.most]
+        levels = [(place, level) for place, levels in self.levels_ for level in levels.tolist()]
+        made = [*levels, *((place, OTHERS) for place in self.rest_)]
+        self.columns_ = (
+            *(columns[place] for place in self.kept_),
+            *(MatrixColumn(columns[place].origin, level) for place, level in made),
+        )
         return self
 
+    @property
+    def places(self) -> list[int]:
+        """The position, in the matrix that `fit` saw, that each new column comes from."""
+        return [*self.kept_, *(place for place, levels in self.levels_ for _ in levels), *self.rest_]
+
     def transform(self, X: Matrix) -> Matrix:
-        """A matrix of n_rows rows: the other columns, then a column for each level."""
+        """A matrix of n_rows rows: the other columns, then a column for each level, then those that others share."""
         self.check_is_fitted()
-        levels = [X[:, [place]] == levels for place, levels in self.levels_]
-        return np.hstack([X[:, self.kept_], *levels]).astype(np.float64)
+        levels = {place: X[:, [place]] == levels for place, levels in self.levels_}
+        rest = [~np.isnan(X[:, [place]]) & ~levels[place].any(axis=1, keepdims=True) for place in self.rest_]
+        return np.hstack([X[:, self.kept_], *levels.values(), *rest]).astype(np.float64, copy=False)
 
     def _takes(self, column: MatrixColumn) -> bool:
         if self.columns is None:

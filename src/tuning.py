@@ -1,7 +1,10 @@
 """Tuning: Bayesian optimisation of a model's parameters by cross-validation."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tabserve.errors import InterruptedTrainingError
@@ -9,7 +12,13 @@ from tabserve.models.base import CrossValidation
 from tabserve.search_space import Dimension
 
 if TYPE_CHECKING:
+    from bayes_opt import BayesianOptimization
     from bayes_opt.acquisition import AcquisitionFunction
+
+
+WIDENED_TRIALS = 0.25  # of the trials, more for each time that ranges are widened
+MOST_WIDENINGS = 2
+EXPLORING, EXPLOITING = 2.576, 1.0  # standard deviations that an unknown point is given the benefit of
 
 
 @dataclass(frozen=True)
@@ -22,10 +31,29 @@ class Trial:
         A value for each parameter of the search space.
     cross_validation : CrossValidation
         The result of a model with these parameters.
+    is_sampled : bool
+        Whether the model was fitted on a sample of the rows, to choose what is tried on all of them.
     """
 
     parameters: Mapping[str, Any]
     cross_validation: CrossValidation
+    is_sampled: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search led to.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        In the order in which they were made.
+    notes : sequence of str
+        What a person should know of the search, in sentences.
+    """
+
+    trials: Sequence[Trial]
+    notes: Sequence[str] = ()
 
 
 class BayesianSearch:
@@ -41,19 +69,43 @@ class BayesianSearch:
         How many trials the surrogate model chooses.
     seed : int
         The same seed and objective give the same trials.
+    start : mapping, optional
+        Parameters of the first trial, which takes the place of a random one.
+    limits : mapping of (float, float)
+        Between what the parameters make sense: a range that ends there has no edge there.
+    adapts : bool
+        Whether ranges are widened, within the limits, when the best trial stands at an edge of theirs; more trials
+        follow then. The surrogate model measures distances as shares of the ranges and explores less: there may be
+        many dimensions, and their corners are far from everything.
+    seconds : float, optional
+        After this time no trial is begun, except for the first.
     """
 
-    def __init__(self, search_space: Mapping[str, Dimension], initial_points: int, iterations: int, seed: int) -> None:
+    def __init__(
+        self,
+        search_space: Mapping[str, Dimension],
+        initial_points: int,
+        iterations: int,
+        seed: int,
+        start: Mapping[str, Any] | None = None,
+        limits: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+        adapts: bool = False,
+        seconds: float | None = None,
+    ) -> None:
         self.search_space = search_space
         self.initial_points = initial_points
         self.iterations = iterations
         self.seed = seed
+        self.start = start
+        self.limits = limits
+        self.adapts = adapts
+        self.seconds = seconds
 
     def run(
         self,
         objective: Callable[[Mapping[str, Any]], CrossValidation],
         progress: Callable[[Sequence[Trial]], None] = lambda trials: None,
-    ) -> list[Trial]:
+    ) -> Found:
         """Search for the parameters with the highest score.
 
         Parameters
@@ -65,42 +117,94 @@ class BayesianSearch:
 
         Returns
         -------
-        list of Trial
-            In the order they were made.
+        Found
 
         Raises
         ------
         InterruptedTrainingError
             On Ctrl-C.
         """
-        from bayes_opt import BayesianOptimization
-
-        names = list(self.search_space)
-        optimizer = BayesianOptimization(
-            f=None,
-            pbounds={name: self.search_space[name].bounds for name in names},
-            acquisition_function=_thrifty_acquisition(),
-            random_state=self.seed,
-            allow_duplicate_points=True,
-            verbose=0,
-        )
-        # A score is a mean over few folds: the surrogate must smooth (alpha) and need not be fitted exactly.
-        optimizer.set_gp_params(alpha=0.1, n_restarts_optimizer=1)
-        initial = optimizer.random_sample(self.initial_points)
+        total = self.initial_points + self.iterations
+        ends = time.monotonic() + (math.inf if self.seconds is None else self.seconds)
+        space = dict(self.search_space)
+        units = {name: one.width if self.adapts and one.width else 1.0 for name, one in space.items()}
+        optimizer = _optimizer(_scaled(space, units), EXPLOITING if self.adapts else EXPLORING, self.seed)
+        points = optimizer.random_sample(self.initial_points)
+        if self.start is not None:
+            points[0] = {name: one.position(self.start[name]) / units[name] for name, one in space.items()}
         trials: list[Trial] = []
-        try:
-            for number in range(1, self.initial_points + self.iterations + 1):
-                point = initial[number - 1] if number <= self.initial_points else optimizer.suggest()
-                parameters = {name: self.search_space[name].value(float(point[name])) for name in names}
+        notes: list[str] = []
+
+        def make_trials(most: int) -> None:
+            while len(trials) < most and (not trials or time.monotonic() < ends):
+                point = points[len(trials)] if len(trials) < len(points) else optimizer.suggest()
+                parameters = {name: one.value(float(point[name]) * units[name]) for name, one in space.items()}
+                if not trials and self.start is not None:
+                    parameters = dict(self.start)
                 trials.append(Trial(parameters, objective(parameters)))
                 optimizer.register(params=point, target=trials[-1].cross_validation.score)
                 progress(trials)
+
+        try:
+            make_trials(total)
+            for _ in range(MOST_WIDENINGS if self.adapts else 0):
+                widened = self._widened(space, best_of(trials).parameters)
+                if not widened or time.monotonic() >= ends:
+                    break
+                notes += [_widened_note(name, space[name], one) for name, one in widened.items()]
+                space |= widened
+                optimizer.set_bounds(_scaled(widened, units))
+                make_trials(len(trials) + max(1, round(total * WIDENED_TRIALS)))
         except KeyboardInterrupt:
-            raise InterruptedTrainingError(len(trials), self.initial_points + self.iterations) from None
-        return trials
+            raise InterruptedTrainingError(len(trials), total) from None
+        if len(trials) < total:
+            notes.append(f"The time for the search was over after {len(trials)} of {total} trials.")
+        return Found(trials, [*notes, *self._edge_notes(space, best_of(trials).parameters)])
+
+    def _widened(self, space: Mapping[str, Dimension], best: Mapping[str, Any]) -> dict[str, Dimension]:
+        """The dimensions at whose edges a point stands, and that can be wider."""
+        found = {name: one.widened_at(best[name], *self._limits_of(name)) for name, one in space.items()}
+        return {name: one for name, one in found.items() if one != space[name]}
+
+    def _edge_notes(self, space: Mapping[str, Dimension], best: Mapping[str, Any]) -> list[str]:
+        return [
+            f"{name} stands at the edge of what was searched, {best[name]:.4g}: a wider range may be better."
+            for name in self._widened(space, best)
+        ]
+
+    def _limits_of(self, name: str) -> tuple[float, float]:
+        return self.limits.get(name, (-math.inf, math.inf))
 
 
-def _thrifty_acquisition() -> "AcquisitionFunction":
+def _widened_note(name: str, before: Dimension, after: Dimension) -> str:
+    """In words, how a range was widened."""
+    ends = (("up", before.high, after.high), ("down", before.low, after.low))
+    way, old, new = next(end for end in ends if end[1] != end[2])
+    return f"{name} stands at the edge {old:.4g}: searched {way} to {new:.4g}."
+
+
+def _scaled(space: Mapping[str, Dimension], units: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """The bounds of dimensions in units of their own."""
+    return {name: (one.bounds[0] / units[name], one.bounds[1] / units[name]) for name, one in space.items()}
+
+
+def _optimizer(bounds: dict[str, tuple[float, float]], kappa: float, seed: int) -> "BayesianOptimization":
+    from bayes_opt import BayesianOptimization
+
+    optimizer = BayesianOptimization(
+        f=None,
+        pbounds=bounds,
+        acquisition_function=_thrifty_acquisition(kappa),
+        random_state=seed,
+        allow_duplicate_points=True,
+        verbose=0,
+    )
+    # A score is a mean over few folds: the surrogate must smooth (alpha) and need not be fitted exactly.
+    optimizer.set_gp_params(alpha=0.1, n_restarts_optimizer=1)
+    return optimizer
+
+
+def _thrifty_acquisition(kappa: float) -> "AcquisitionFunction":
     from bayes_opt.acquisition import UpperConfidenceBound
 
     class ThriftyUpperConfidenceBound(UpperConfidenceBound):
@@ -109,11 +213,11 @@ def _thrifty_acquisition() -> "AcquisitionFunction":
         def suggest(self, *args: Any, **kwargs: Any) -> Any:
             return super().suggest(*args, **{"n_random": 2000, "n_smart": 2, **kwargs})
 
-    return ThriftyUpperConfidenceBound(kappa=2.576)
+    return ThriftyUpperConfidenceBound(kappa=kappa)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The trial with the highest score; the earliest of equals.
+    """The trial with the highest score, of those on all rows if there are any; the earliest of equals.
 
     Parameters
     ----------
@@ -124,4 +228,4 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     -------
     Trial
     """
-    return max(trials, key=lambda trial: trial.cross_validation.score)
+    return max(trials, key=lambda trial: (not trial.is_sampled, trial.cross_validation.score))

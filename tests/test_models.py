@@ -11,6 +11,7 @@ import joblib
 import lightgbm
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.linear_model
 import sklearn.svm
 import sklearn.tree
@@ -38,7 +39,7 @@ from tabserve.models.lightgbm import (
     LgbMulticlassClassifier,
     LgbRegressor,
 )
-from tabserve.models.linear import LogisticRegression, MultinomialRegression
+from tabserve.models.linear import CHUNK, LogisticRegression, MultinomialRegression, Ridge, expit, softmax
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
 from tabserve.transformers import (
@@ -98,6 +99,7 @@ REGRESSORS: list[Regressor] = [
     LgbRegressor(num_rounds=20, bagging_fraction=0.7, seed=3),
     LgbCountRegressor(num_rounds=20, feature_fraction_bynode=0.5, seed=3),
     LinearRegression(floor=0),
+    Ridge(alpha=0.5, floor=0),
     Lasso(alpha=0.01, floor=0.5),
     SVR(C=2.0, gamma=0.3, epsilon=0.2, floor=0),
     DecisionTreeRegressor(max_depth=4, min_samples_leaf=3, seed=5),
@@ -330,8 +332,9 @@ def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
     """What a fitted model adds up before it makes a prediction of it, by the library that fitted it."""
     if isinstance(model, LgbModel):
         return lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
-    if isinstance(model, Classifier | MulticlassClassifier):
-        return model.estimator_.decision_function(X)
+    if hasattr(model, "coef_"):
+        sums = X @ np.atleast_2d(model.coef_).T + model.intercept_
+        return sums if isinstance(model, MulticlassClassifier) else sums[:, 0]
     return model.estimator_.predict(X)
 
 
@@ -616,3 +619,67 @@ def test_a_tree_s_leaves_hold_as_many_rows_as_asked_for() -> None:
 def test_an_unknown_parameter_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="LogisticRegression has no parameter depth; it has C"):
         LogisticRegression().set_params(depth=3)
+
+
+@pytest.mark.parametrize("rows", [100, 1000, 30_000, 300_000])
+@pytest.mark.parametrize("n_columns", [1, 20, 500])
+@every_model
+def test_the_default_search_space_holds_the_models_own_parameters_within_its_limits(
+    prototype: Model, rows: int, n_columns: int
+) -> None:
+    own = type(prototype)()
+    for name, dimension in own.default_search_space(rows, n_columns).items():
+        value = own.get_params()[name]
+        if name != "lambda_l2":  # 0 has no logarithm
+            assert dimension.value(dimension.position(value)) == pytest.approx(value)
+        if name in own.limits:
+            least, most = own.limits[name]
+            assert least <= dimension.low <= dimension.high <= most
+
+
+def test_the_default_search_space_grows_with_the_rows() -> None:
+    small, large = (LgbClassifier().default_search_space(rows, 20) for rows in (1000, 300_000))
+    for name in ("num_leaves", "min_data_in_leaf", "max_bin", "cat_smooth"):
+        assert small[name].high < large[name].high
+
+
+def test_rounds_that_end_at_the_safety_are_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tabserve.models.lightgbm.MAX_ROUNDS", 25)
+    LgbClassifier(learning_rate=0.001).cross_validate(X, y, FOLDS, roc_auc)
+    assert "the loss still fell after 25 rounds" in caplog.text
+
+
+def test_a_ridge_regression_is_scikit_learns_with_any_weights() -> None:
+    weights = np.random.default_rng(3).uniform(0, 3, len(y))
+    ours = Ridge(alpha=2.0).fit(X, counts, weights=weights)
+    theirs = sklearn.linear_model.Ridge(alpha=2.0).fit(X, counts, sample_weight=weights)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-9)
+
+
+def test_a_ridge_regression_takes_more_rows_than_it_copies_at_once_and_constant_columns() -> None:
+    many = np.random.default_rng(1).normal(size=(2 * CHUNK + 7, 3))
+    many[:, 2] = 4.0
+    model = Ridge(alpha=1e-6).fit(many, 3 * many[:, 0] - 2 + many[:, 1])
+    np.testing.assert_allclose(model.predict(many[:5]), (3 * many[:, 0] - 2 + many[:, 1])[:5], rtol=1e-6)
+
+
+def test_a_logistic_regression_of_many_rows_is_fitted_on_some_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    many = random.normal(size=(6000, 3))
+    rare = np.minimum((random.random(6000) < 1 / (1 + np.exp(1 - 2 * many[:, 0]))) + 2.0 * (np.arange(6000) == 5), 2)
+    whole = MultinomialRegression().fit(many, rare).predict(many)
+    monkeypatch.setattr("tabserve.models.linear.MOST_ROWS", 3000)
+    some = MultinomialRegression().fit(many, rare).predict(many)
+    assert some.shape == (6000, 3)
+    assert 0 < np.abs(some - whole).max() < 0.1
+
+
+@given(raw=arrays(np.float64, 7, elements=st.floats(-1e4, 1e4)))
+def test_a_probability_is_the_same_for_a_row_alone_and_among_others(raw: np.ndarray) -> None:
+    together, of_classes = expit(raw), softmax(np.outer(raw, [1.0, -0.5, 0.0]))
+    assert together.tolist() == [expit(raw[[row]])[0] for row in range(7)]
+    assert of_classes.tolist() == [softmax(np.outer(raw[[row]], [1.0, -0.5, 0.0]))[0].tolist() for row in range(7)]
+    np.testing.assert_allclose(together, scipy.special.expit(raw), rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(of_classes.sum(axis=1), 1)

@@ -116,6 +116,7 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),
+        search_notes=(),
         threshold=None,
         threshold_choice=None,
         thresholds={},

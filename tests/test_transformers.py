@@ -370,3 +370,20 @@ def test_a_number_target_takes_what_its_feature_takes(value: Any) -> None:
     except InvalidTargetError:
         taken = False
     assert taken == (feature.problem(value) is None)
+
+
+def test_rare_values_of_a_category_share_a_column_with_those_that_were_not_seen() -> None:
+    X = np.array([[value] for value in (5.0, 5.0, 5.0, 7.0, 7.0, 1.0, 2.0, np.nan)])
+    one_hot = OneHot(("a",), most=2).fit(X, columns=ABC[:1])
+    assert [(column.name, column.is_level) for column in one_hot.columns_] == [("a", True)] * 3
+    rows = one_hot.transform(np.array([[5.0], [7.0], [1.0], [99.0], [np.nan]]))
+    assert rows.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
+
+
+@given(X=arrays(np.float64, (30, 3), elements=st.integers(0, 9).map(float)), most=st.integers(1, 10))
+def test_a_new_column_comes_from_the_place_of_its_category(X: np.ndarray, most: int) -> None:
+    one_hot = OneHot(("a", "c"), most=most).fit(X, columns=ABC)
+    assert [ABC[place].name for place in one_hot.places] == [column.name for column in one_hot.columns_]
+    made = one_hot.transform(X)
+    assert made.shape[1] <= 1 + 2 * (most + 1)
+    assert made[:, 1:].sum(axis=1).tolist() == [2.0] * 30

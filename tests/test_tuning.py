@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tabserve.errors import InterruptedTrainingError
 from tabserve.models.base import CrossValidation
 from tabserve.search_space import Dimension, Flag, Real, Whole
-from tabserve.tuning import BayesianSearch, Trial, best_of
+from tabserve.tuning import BayesianSearch, Found, Trial, best_of
 
 SPACE: dict[str, Dimension] = {"x": Real(-5.0, 5.0), "y": Real(0.001, 10.0, log=True)}
 
@@ -25,8 +25,8 @@ def hill(parameters: Mapping[str, Any]) -> CrossValidation:
     return judged(-((parameters["x"] - 2) ** 2) - (np.log10(parameters["y"]) + 1) ** 2)
 
 
-def parameters_of(trials: list[Trial]) -> list[Mapping[str, Any]]:
-    return [trial.parameters for trial in trials]
+def parameters_of(found: Found) -> list[Mapping[str, Any]]:
+    return [trial.parameters for trial in found.trials]
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:
@@ -42,20 +42,20 @@ def test_every_trial_is_kept_in_the_order_in_which_it_was_made() -> None:
         seen.append((parameters, hill(parameters)))
         return seen[-1][1]
 
-    trials = BayesianSearch(SPACE, 4, 3, 0).run(objective)
+    trials = BayesianSearch(SPACE, 4, 3, 0).run(objective).trials
     assert [(trial.parameters, trial.cross_validation) for trial in trials] == seen
     assert len(seen) == 7
 
 
 @pytest.mark.parametrize(("initial_points", "iterations"), [(1, 0), (3, 0), (1, 2)])
 def test_there_are_as_many_trials_as_asked_for(initial_points: int, iterations: int) -> None:
-    trials = BayesianSearch(SPACE, initial_points, iterations, 0).run(hill)
+    trials = BayesianSearch(SPACE, initial_points, iterations, 0).run(hill).trials
     assert len(trials) == initial_points + iterations
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_search_comes_nearer_to_the_best_than_its_initial_points(seed: int) -> None:
-    trials = BayesianSearch(SPACE, 5, 12, seed).run(hill)
+    trials = BayesianSearch(SPACE, 5, 12, seed).run(hill).trials
     first = best_of(trials[:5]).cross_validation.score
     best = best_of(trials)
     assert best.cross_validation.score > first
@@ -65,12 +65,12 @@ def test_the_search_comes_nearer_to_the_best_than_its_initial_points(seed: int) 
 
 def test_it_searches_flags_and_whole_numbers_too() -> None:
     space: dict[str, Dimension] = {"flag": Flag(), "whole": Whole(1, 100, log=True)}
-    trials = BayesianSearch(space, 5, 3, 3).run(
+    found = BayesianSearch(space, 5, 3, 3).run(
         lambda parameters: judged(float(parameters["flag"]) - abs(parameters["whole"] - 10) / 100)
     )
-    assert {type(parameters["flag"]) for parameters in parameters_of(trials)} == {bool}
-    assert {type(parameters["whole"]) for parameters in parameters_of(trials)} == {int}
-    assert best_of(trials).parameters["flag"] is True
+    assert {type(parameters["flag"]) for parameters in parameters_of(found)} == {bool}
+    assert {type(parameters["whole"]) for parameters in parameters_of(found)} == {int}
+    assert best_of(found.trials).parameters["flag"] is True
 
 
 @settings(deadline=None, max_examples=20)
@@ -90,8 +90,8 @@ def test_parameters_stay_within_their_bounds(low: float, width: float, whole: in
 
 
 def test_a_logarithmic_scale_spends_as_many_points_on_each_power_of_ten() -> None:
-    trials = BayesianSearch({"x": Real(0.001, 1000.0, log=True)}, 300, 0, 5).run(lambda parameters: judged(0.0))
-    powers = np.floor(np.log10([parameters["x"] for parameters in parameters_of(trials)]))
+    found = BayesianSearch({"x": Real(0.001, 1000.0, log=True)}, 300, 0, 5).run(lambda parameters: judged(0.0))
+    powers = np.floor(np.log10([parameters["x"] for parameters in parameters_of(found)]))
     assert np.unique(powers).tolist() == [-3, -2, -1, 0, 1, 2]
     assert np.unique(powers, return_counts=True)[1].min() > 25
 
@@ -103,7 +103,7 @@ def test_progress_is_told_all_trials_so_far_after_each() -> None:
     def progress(trials: Sequence[Trial]) -> None:
         told.append(list(trials))
 
-    trials = BayesianSearch(SPACE, 3, 1, 0).run(lambda parameters: judged(next(scores)), progress)
+    trials = BayesianSearch(SPACE, 3, 1, 0).run(lambda parameters: judged(next(scores)), progress).trials
     assert told == [trials[:number] for number in (1, 2, 3, 4)]
     assert [best_of(trials).cross_validation.score for trials in told] == [0.2, 0.5, 0.5, 0.5]
 
@@ -146,3 +146,53 @@ def test_an_error_of_the_objective_is_not_hidden() -> None:
 
     with pytest.raises(ValueError, match="no such column"):
         BayesianSearch(SPACE, 2, 0, 0).run(objective)
+
+
+LIMITS = {"x": (-100.0, 100.0), "y": (0.001, 20.0)}
+
+
+def far(parameters: Mapping[str, Any]) -> CrossValidation:
+    """An objective that rises beyond the end of `x`."""
+    return judged(float(parameters["x"]))
+
+
+def test_the_first_trial_is_the_one_that_the_search_starts_from() -> None:
+    start = {"x": 2.0, "y": 20.0}  # of which one is outside of its range
+    first, *others = BayesianSearch(SPACE, 3, 2, 0, start=start).run(hill).trials
+    assert first.parameters == start
+    assert len(others) == 4
+    assert start not in [trial.parameters for trial in others]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_range_at_whose_edge_the_best_trial_stands_is_widened_and_that_is_said(seed: int) -> None:
+    found = BayesianSearch(SPACE, 4, 8, seed, limits=LIMITS, adapts=True).run(far)
+    assert any(note == "x stands at the edge 5: searched up to 10." for note in found.notes)
+    assert best_of(found.trials).parameters["x"] > 5
+    assert len(found.trials) in (15, 18)
+
+
+def test_a_range_is_not_widened_beyond_what_makes_sense() -> None:
+    limits = {"x": (-5.0, 7.0), "y": (0.001, 10.0)}
+    found = BayesianSearch(SPACE, 4, 16, 1, limits=limits, adapts=True).run(far)
+    assert max(trial.parameters["x"] for trial in found.trials) <= 7
+    assert all("edge 7" not in note and "y stands" not in note for note in found.notes)
+
+
+def test_a_declared_range_stays_as_it_is_and_its_edge_is_said() -> None:
+    found = BayesianSearch(SPACE, 4, 16, 0, limits=LIMITS).run(far)
+    assert len(found.trials) == 20
+    assert best_of(found.trials).parameters["x"] == 5
+    assert "x stands at the edge of what was searched, 5: a wider range may be better." in found.notes
+
+
+def test_no_trial_is_begun_when_the_time_is_over_but_the_first() -> None:
+    found = BayesianSearch(SPACE, 4, 4, 0, seconds=0).run(hill)
+    assert len(found.trials) == 1
+    assert found.notes[0] == "The time for the search was over after 1 of 8 trials."
+
+
+def test_trials_on_all_rows_come_before_better_ones_on_a_sample() -> None:
+    trials = [Trial({"x": 1}, judged(0.9), is_sampled=True), Trial({"x": 2}, judged(0.4)), Trial({"x": 3}, judged(0.5))]
+    assert best_of(trials).parameters == {"x": 3}
+    assert best_of(trials[:1]).parameters == {"x": 1}

@@ -440,7 +440,7 @@ def test_the_words_of_the_bikes_model_need_no_declaration(bikes: UseCase) -> Non
 
 def test_what_is_searched_for_are_parameters_of_the_model(credit: UseCase) -> None:
     for algorithm in (credit.algorithms[0], credit.baseline):
-        assert (algorithm.search_space or {}).keys() <= algorithm.model.get_params().keys()
+        assert algorithm.searched(700, 22).keys() <= algorithm.model.get_params().keys()
 
 
 def test_the_credit_model_keeps_the_promises_of_its_features(

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -49,11 +50,14 @@ class Model(Estimator, ABC):
         Whether it keeps the `monotone` of the columns that reach it.
     chosen_by_cross_validation : frozenset of str
         Parameters that `cross_validate` chooses itself, so that no search can.
+    limits : mapping of (float, float)
+        Between what its parameters make sense: no search goes beyond.
     """
 
     smallest_target: ClassVar[float] = -math.inf
     keeps_monotone: ClassVar[bool] = False
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType({})
 
     @abstractmethod
     def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:

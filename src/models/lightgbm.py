@@ -1,5 +1,6 @@
 """LightGBM models."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,13 +29,16 @@ from tabserve.search_space import Dimension, Flag, Real, Whole
 if TYPE_CHECKING:
     import lightgbm
 
-MAX_ROUNDS = 1000
+MAX_ROUNDS = 20_000  # a safety: the curve of losses ends long before
+LARGE = 5_000  # rows
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
 THREADS = 1  # that a model is trained with: more would make models differ between machines
 
 
-# Wide enough for tables of some hundreds to some thousands of rows, and narrow enough for thirty trials.
+logger = logging.getLogger(__name__)
+
+# For tables of some hundreds to some thousands of rows; narrow enough for thirty trials.
 SEARCH_SPACE: Mapping[str, Dimension] = MappingProxyType(
     {
         "num_leaves": Whole(4, 24, log=True),
@@ -74,6 +78,21 @@ class LgbModel(Model):
 
     chosen_by_cross_validation = frozenset({"num_rounds"})
     keeps_monotone = True
+    limits = MappingProxyType(
+        {
+            "num_leaves": (2, 4096),
+            "max_depth": (1, 64),
+            "min_data_in_leaf": (1, 10_000),
+            "feature_fraction": (0.05, 1),
+            "feature_fraction_bynode": (0.05, 1),
+            "bagging_fraction": (0.1, 1),
+            "lambda_l1": (0.001, 1000),
+            "lambda_l2": (0.001, 1000),
+            "learning_rate": (0.01, 0.5),
+            "max_bin": (15, 1023),
+            "cat_smooth": (1, 10_000),
+        }
+    )
     objective: str
     stopping_metric: str  # LightGBM's name of the loss that chooses the number of rounds; lower is better
 
@@ -130,7 +149,24 @@ class LgbModel(Model):
         return self._booster.contributions(X)
 
     def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
-        return SEARCH_SPACE
+        """Ranges that hold LightGBM's defaults and grow with the table.
+
+        More rows can tell more leaves apart, and need more of them in a leaf. The rarest values of a category with
+        thousands of them have few rows however large the table is: `cat_smooth` must then be far above its default.
+        Of many columns, few are enough for a tree.
+        """
+        return {
+            "num_leaves": Whole(4, _within(31, n_rows // 100, 255), log=True),
+            "min_data_in_leaf": Whole(5, _within(30, n_rows // 200, 200), log=True),
+            "feature_fraction": Real(0.5 if n_columns <= 100 else 0.2, 1.0),
+            "feature_fraction_bynode": Real(0.3, 1.0),
+            "bagging_fraction": Real(0.6, 1.0),
+            "lambda_l2": Real(0.01, 10.0, log=True),
+            "learning_rate": Real(0.03, 0.15, log=True),
+            "max_bin": Whole(31 if n_rows < LARGE else 127, 255 if n_rows < LARGE else 511, log=True),
+            "cat_smooth": Real(5.0, _within(50, n_rows // 100, 1000), log=True),
+            "extra_trees": Flag(),
+        }
 
     def cross_validate(
         self,
@@ -160,6 +196,8 @@ class LgbModel(Model):
             while len(losses) < MAX_ROUNDS and len(losses) - _best_rounds(losses) < PATIENCE:
                 losses = np.vstack([losses, np.transpose(list(pool.map(_grow, boosters)))])
             rounds = _best_rounds(losses)
+            if rounds > MAX_ROUNDS - PATIENCE:
+                logger.warning("LightGBM: the loss still fell after %d rounds; raise the learning rate.", MAX_ROUNDS)
 
             def predict(booster: "lightgbm.Booster", fold: Fold) -> Predictions:
                 return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=THREADS))
@@ -242,6 +280,10 @@ class LgbCountRegressor(LgbRegressor):
 
 
 _OWN_PARAMETERS = frozenset({"num_rounds"})
+
+
+def _within(least: int, value: int, most: int) -> int:
+    return min(max(value, least), most)
 
 
 def _silence_this_thread() -> None:

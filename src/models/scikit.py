@@ -1,6 +1,8 @@
 """Models by scikit-learn, which is imported when one is fitted or loaded."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +12,7 @@ from tabserve.columns.matrix import Columns
 from tabserve.errors import NotExplainableError
 from tabserve.models.base import Regressor
 from tabserve.models.linear import linear_contributions, linear_sum
+from tabserve.search_space import Dimension, Whole
 
 
 class ScikitRegressor(Regressor):
@@ -146,10 +149,15 @@ class DecisionTreeRegressor(ScikitRegressor):
         Seed of the choice among equally good splits.
     """
 
+    limits = MappingProxyType({"max_depth": (1, 64), "min_samples_leaf": (1, 10_000)})
+
     def __init__(self, max_depth: int = 10, min_samples_leaf: int = 5, seed: int = 0) -> None:
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
         self.seed = seed
+
+    def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
+        return {"max_depth": Whole(4, 24), "min_samples_leaf": Whole(1, 50, log=True)}
 
     def _estimator(self) -> Any:
         from sklearn import tree

@@ -23,10 +23,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial: its parameters, including those that cross-validation chose, and its cross-validated score."""
+    """A trial: its parameters, including those that cross-validation chose, and its cross-validated score.
+
+    A sampled one was made on a sample of the rows, to choose what is tried on all of them.
+    """
 
     parameters: Mapping[str, Any]
     score: float
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class Manifest:
         Of the model.
     trials : tuple of Tried
         All trials of the search.
+    search_notes : tuple of str
+        What a person should know of the search, in sentences.
     threshold : float or None
         The cut for decisions; None for a task without a threshold.
     threshold_choice : str or None
@@ -166,6 +172,7 @@ class Manifest:
     headline: str
     parameters: Mapping[str, Any]
     trials: tuple[Tried, ...]
+    search_notes: tuple[str, ...]
     threshold: float | None
     threshold_choice: str | None
     thresholds: Mapping[str, ThresholdOutcome]

@@ -94,7 +94,7 @@ def own_importance(subject: Subject) -> tuple[str, Importance] | None:
         None for a model that has no such measure.
     """
     model = subject.candidate.model
-    estimator: Any = getattr(model, "estimator_", None)
+    estimator: Any = getattr(model, "estimator_", model)
     if hasattr(model, "text_"):
         from lightgbm import Booster
 

@@ -315,7 +315,7 @@ def _protected(protected: ProtectedComparison) -> ReportTable:
 
 def _making(subject: Subject) -> Section:
     """Tuning and the learning curve."""
-    charts, text = [], []
+    charts, text = [], list(subject.manifest.search_notes)
     if len(subject.manifest.trials) > 1:
         charts.append(_tuning(subject))
     else:

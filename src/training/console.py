@@ -72,6 +72,8 @@ def show(console: "Console", registry: Registry, result: TrainingResult) -> None
 
 
 def _show_figures(console: "Console", manifest: Manifest) -> None:
+    for note in manifest.search_notes:
+        console.print(f"{manifest.algorithm}: {note}", soft_wrap=True)
     low, high = manifest.intervals[manifest.headline]
     console.print(f"{manifest.algorithm}: 95 % interval of the hold-out {manifest.headline} {low:.3f} to {high:.3f}")
     for choice, outcome in manifest.thresholds.items():

@@ -130,6 +130,7 @@ def _describe(
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
+        search_notes=tuple(candidate.notes),
         **_thresholds(use_case, one, parts),
         intervals=_intervals(use_case, one, test, plan),
         groups=_groups(use_case, one, test),
@@ -144,7 +145,7 @@ def _describe(
 
 def _tried(candidate: Candidate) -> tuple[Tried, ...]:
     return tuple(
-        Tried({**trial.parameters, **trial.cross_validation.parameters}, trial.cross_validation.score)
+        Tried({**trial.parameters, **trial.cross_validation.parameters}, trial.cross_validation.score, trial.is_sampled)
         for trial in candidate.trials
     )
 

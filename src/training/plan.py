@@ -14,7 +14,8 @@ from tabserve.tuning import Trial
 class Plan:
     """How a training is run.
 
-    The same data, seed, number of trials and versions give the same models, whatever the number of jobs.
+    The same data, seed, number of trials and versions give the same models, whatever the number of jobs; not so where
+    minutes end a search.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ class Plan:
         Folds worked on at once.
     exclude_protected : bool
         Whether the models must do without the protected features.
+    minutes : float, optional
+        How long each algorithm is searched for: after them no trial is begun, except for the first.
     progress : callable
         Told the algorithm, its trials so far and how many there will be: before the first and after each.
     """
@@ -34,6 +37,7 @@ class Plan:
     seed: int = 42
     jobs: int = field(default_factory=joblib.cpu_count)
     exclude_protected: bool = False
+    minutes: float | None = None
     progress: Callable[[Algorithm, Sequence[Trial], int], None] = lambda algorithm, trials, total: None
 
 

@@ -156,7 +156,7 @@ def refused(credit: UseCase, registry: Registry, data: Path, **changes: Any) -> 
 
 def test_an_overfitted_model_is_refused(credit, empty):
     model = LgbClassifier(learning_rate=0.3, num_leaves=255, min_data_in_leaf=1)
-    by_heart = Algorithm(name="lightgbm", model=model)
+    by_heart = Algorithm(name="lightgbm", model=model, search_space={})
     manifest = refused(credit, empty, credit.path, algorithms=(by_heart,))
     assert "largest train-to-hold-out gap of roc_auc" in failed(manifest)
     assert manifest.metrics["train"]["roc_auc"] > 0.99

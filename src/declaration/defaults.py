@@ -7,8 +7,7 @@ from tabserve.declaration.declaration import Algorithm, Declaration
 from tabserve.evaluation.gates import ChampionMargin, Gate, LargestGap, SmallestMetric
 from tabserve.models.base import Model
 from tabserve.models.lightgbm import LgbClassifier, LgbMulticlassClassifier, LgbRegressor
-from tabserve.models.linear import LogisticRegression, MultinomialRegression
-from tabserve.models.scikit import LinearRegression
+from tabserve.models.linear import LogisticRegression, MultinomialRegression, Ridge
 from tabserve.tasks.base import Task
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.multiclass import Multiclass
@@ -101,4 +100,4 @@ def models_for(task: Task, target: Target) -> tuple[Model, Model]:
     if issubclass(LgbMulticlassClassifier, task.kind_of_model):
         return LgbMulticlassClassifier(), MultinomialRegression()
     low = target.feature.low if isinstance(target.feature, Number) else -1
-    return LgbRegressor(), LinearRegression(floor=0 if low >= 0 else None)
+    return LgbRegressor(), Ridge(floor=0 if low >= 0 else None)

@@ -16,7 +16,7 @@ from tabserve.evaluation.gates import (
 )
 from tabserve.models.base import Model
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbMulticlassClassifier, LgbRegressor
-from tabserve.models.linear import LogisticRegression, MultinomialRegression
+from tabserve.models.linear import LogisticRegression, MultinomialRegression, Ridge
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
 from tabserve.tasks.base import Task
 from tabserve.tasks.binary import Binary
@@ -50,7 +50,8 @@ GATES: Mapping[str, type[Gate]] = {
 }
 MODELS: Mapping[str, type[Model]] = {
     **_by_name(LgbClassifier, LgbMulticlassClassifier, LgbRegressor, LgbCountRegressor),
-    **_by_name(LogisticRegression, MultinomialRegression, LinearRegression, Lasso, SVR, DecisionTreeRegressor),
+    **_by_name(LogisticRegression, MultinomialRegression, LinearRegression, Ridge),
+    **_by_name(Lasso, SVR, DecisionTreeRegressor),
 }
 TRANSFORMERS: Mapping[str, type[Transformer]] = _by_name(OneHot, MinMax, Standardize, Drop)
 

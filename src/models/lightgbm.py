@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import lightgbm
 
 MAX_ROUNDS = 20_000  # a safety: the curve of losses ends long before
-LARGE = 5_000  # rows
+LARGE = 5_000  # rows, that can tell more bins apart
+MANY = 20_000  # rows, of which small or slow trees would need thousands of rounds
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
 THREADS = 1  # that a model is trained with: more would make models differ between machines
@@ -156,13 +157,13 @@ class LgbModel(Model):
         Of many columns, few are enough for a tree.
         """
         return {
-            "num_leaves": Whole(4, _within(31, n_rows // 100, 255), log=True),
+            "num_leaves": Whole(4 if n_rows < MANY else 15, _within(31, n_rows // 100, 255), log=True),
             "min_data_in_leaf": Whole(5, _within(30, n_rows // 200, 200), log=True),
             "feature_fraction": Real(0.5 if n_columns <= 100 else 0.2, 1.0),
             "feature_fraction_bynode": Real(0.3, 1.0),
             "bagging_fraction": Real(0.6, 1.0),
             "lambda_l2": Real(0.01, 10.0, log=True),
-            "learning_rate": Real(0.03, 0.15, log=True),
+            "learning_rate": Real(*((0.03, 0.15) if n_rows < MANY else (0.05, 0.2)), log=True),
             "max_bin": Whole(31 if n_rows < LARGE else 127, 255 if n_rows < LARGE else 511, log=True),
             "cat_smooth": Real(5.0, _within(50, n_rows // 100, 1000), log=True),
             "extra_trees": Flag(),

@@ -26,7 +26,7 @@ from tabserve.tuning import BayesianSearch, Found, Trial, best_of
 
 INITIAL_SHARE = 1 / 3  # of the trials, at random points before the surrogate chooses
 MANY_ROWS = 20_000  # with more, trials are made on a sample in two folds, and the best few repeated on all
-SAMPLE = 100_000  # rows
+SAMPLE = 60_000  # rows
 FINALISTS = 3
 FEWEST_OF_A_CLASS = 30  # rows that a sample holds if there are as many
 

@@ -21,7 +21,8 @@ ENV PATH=/app/bin:/app/.venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    MODEL_REGISTRY=/app/models
+    MODEL_REGISTRY=/app/models \
+    HOST=0.0.0.0
 
 
 FROM base AS libraries

@@ -8,14 +8,13 @@ from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.start import check_port, check_use_cases
+from tabserve.api.start import check_port
 from tabserve.settings import Settings
 
 HOST = "127.0.0.1"
 
 if __name__ == "__main__":
     os.environ.setdefault("AUTH_REQUIRED", "false")  # nobody else can reach it
-    check_use_cases()
     check_at_start(Settings.at_start())
     if not is_running_from_reloader():  # the reloader's first process holds the port already
         check_port(HOST, Settings.at_start().port)

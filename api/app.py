@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from apiflask import APIFlask
@@ -10,14 +11,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import tabserve
 from tabserve.api import auth, controller, docs, errors, limits, openapi, page
 from tabserve.api.turn import Turn
-from tabserve.declaration.discovery import all_use_cases
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
 
 MOST_FORM_MEMORY = 192 * 1024  # bytes of a text field or a part's header; the parser reads 64 kB at a time
 MOST_FORM_PARTS = 10
-# by use case: the module whose `blueprint` is registered when that use case is declared
+# by use case: the module whose `blueprint` and `describe` are used where the program comes with that use case
 OF_ONE_USE_CASE = {"bikes": "tabserve.api.bikes"}
 
 
@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
         title="Tabserve",
         version=tabserve.__version__,
         docs_path=None,
+        spec_path=None,  # see `docs`
         static_folder=None,  # type: ignore[arg-type]  # the pages serve their own files
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_content_length
@@ -54,8 +55,6 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.config["MAX_FORM_MEMORY_SIZE"], app.config["MAX_FORM_PARTS"] = MOST_FORM_MEMORY, MOST_FORM_PARTS
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
-    for rule in app.url_map.iter_rules():  # added by APIFlask
-        rule.strict_slashes = False
     app.extensions["settings"] = settings
     app.extensions["turn"] = Turn()
     app.extensions["predictor"] = Predictor(settings.open_registry(), settings.default_use_case)
@@ -63,8 +62,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     auth.init_app(app, settings, counts)
     limits.init_app(app, settings, auth.client, counts)
     errors.init_app(app)
-    extra = [import_module(module) for use_case, module in OF_ONE_USE_CASE.items() if use_case in all_use_cases()]
-    openapi.init_app(app, settings, {name: shown for module in extra for name, shown in module.PATH_PARAMETERS.items()})
+    extra = [import_module(module) for name, module in OF_ONE_USE_CASE.items() if _is_there(name)]
+    openapi.init_app(app, settings, [module.describe for module in extra])
     # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT
     for blueprint in (controller.blueprint, controller.predictions, docs.blueprint, page.blueprint):
         app.register_blueprint(blueprint)
@@ -78,3 +77,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
 
         CORS(app, origins=list(settings.cors_origins))
     return app
+
+
+def _is_there(use_case: str) -> bool:
+    """Whether the program comes with a use case, which is not imported."""
+    return find_spec(f"tabserve.use_cases.{use_case}") is not None

@@ -1,4 +1,7 @@
-"""Routes for older clients of the bikes service: its status, predictions from a query, and its models' scores."""
+"""Routes for older clients of the bikes service: its status, predictions from a query, and its models' scores.
+
+Where the registry holds no bikes model, the last two answer 404, and the OpenAPI document does without them.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +15,13 @@ from marshmallow import RAISE
 from tabserve.api import current, limits
 from tabserve.api.answers import as_json
 from tabserve.api.auth import auth, require_user
+from tabserve.api.bodies import record_in_query
 from tabserve.api.controller import problems
-from tabserve.api.schemas import AnswerSchema, QuerySchema, query_schema
+from tabserve.api.json_schema import query_parameter
+from tabserve.api.schemas import AnswerSchema, QuerySchema
 from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
+from tabserve.registry.artifact import Declared
 from tabserve.use_cases.bikes import USE_CASE
 
 blueprint = APIBlueprint("bikes", __name__)  # open to anybody
@@ -27,15 +33,34 @@ predictions = APIBlueprint("predictions", __name__, tag="Predictions")
 predictions.before_request(require_user)
 predictions.before_request(limits.count_request)
 
+
+@scores.before_request
+@predictions.before_request
+def check_there_are_models() -> None:
+    """Answer 404 where the registry holds no bikes model."""
+    current.predictor().check_use_case(USE_CASE.name)
+
+
 ONE = {"type": "integer", "const": 1}
 ALGORITHMS = [algorithm.name for algorithm in USE_CASE.algorithms]
-PATH_PARAMETERS = {
-    "name": {
-        "description": "The model's algorithm; `model` in the query overrides it",
-        "schema": {"type": "string", "enum": ALGORITHMS},
-        "example": ALGORITHMS[-1],
-    }
+ALGORITHM = {
+    "description": "The model's algorithm; `model` in the query overrides it",
+    "schema": {"type": "string", "enum": ALGORITHMS},
+    "example": ALGORITHMS[-1],
 }
+
+
+def describe(paths: dict[str, Any], use_cases: Mapping[str, Declared]) -> None:
+    """Complete what the OpenAPI document says of these routes, or leave out those that have no model."""
+    score = paths["/scores/{name}"]["post"]
+    (name,) = [parameter for parameter in score["parameters"] if parameter["in"] == "path"]
+    name |= ALGORITHM
+    if declared := use_cases.get(USE_CASE.name):
+        paths["/predictions"]["post"]["parameters"] = [
+            query_parameter(feature, declared.example.get(feature.name)) for feature in declared.features
+        ]
+    else:
+        del paths["/predictions"], paths["/scores/{name}"]
 
 
 class RentalsSchema(AnswerSchema):
@@ -66,20 +91,20 @@ def status() -> Response:
 
 
 @predictions.post("/predictions")
-@predictions.input(query_schema(USE_CASE), location="query", unknown=RAISE)
 @predictions.output(RentalsSchema)
-@problems(422, 503)
-def rentals(query_data: Mapping[str, Any]) -> Response:
+@problems(404, 422, 503)
+def rentals() -> Response:
     """Predict how many bikes are rented in an hour."""
     predictor = current.predictor()
-    prediction = predictor.predict(predictor.resolve(USE_CASE.name), query_data)
+    artifact = predictor.resolve(USE_CASE.name)
+    prediction = predictor.predict(artifact, record_in_query(artifact.features))
     return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
 
 
 @scores.post("/scores/<name>")
 @scores.input(ScoreQuery, location="query", unknown=RAISE)
 @scores.output(ScoreSchema)
-@problems(422, 503)
+@problems(404, 422, 503)
 def score(name: str, query_data: Mapping[str, str]) -> Response:
     """Give the R² on the hold-out of an algorithm's newest bikes model."""
     try:

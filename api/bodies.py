@@ -12,6 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from tabserve.aliases import Record
 from tabserve.api.errors import BadRequestError
+from tabserve.columns.features import Feature
 from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
 from tabserve.tables.checking import MOST_FIELDS, MOST_ROWS, FieldProblems, printable
 from tabserve.tables.formats import TEXT, check_file_name, kind_of
@@ -70,6 +71,15 @@ def as_list(body: Any, most: int) -> Sequence[Record]:
     if len(body) > most:
         raise TooManyRowsError(most)
     return body
+
+
+def record_in_query(features: Sequence[Feature]) -> Record:
+    """Return the query as a record: texts become values, and what is no feature's stays, so that it is refused."""
+    repeated = [name for name, texts in request.args.lists() if len(texts) > 1]
+    if repeated:
+        raise InvalidFieldsError({printable(name): [REPEATED] for name in repeated[:MOST_FIELDS]})
+    parsers = {feature.name: feature.parse for feature in features}
+    return {name: parsers[name](text) if name in parsers else text for name, text in request.args.items()}
 
 
 def uploaded_file() -> FileStorage:

@@ -1,7 +1,7 @@
 """The routes: HTTP in, a call to the predictor, HTTP out."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar, cast
 
 from apiflask import APIBlueprint
@@ -28,7 +28,6 @@ from tabserve.api.schemas import (
     shown,
 )
 from tabserve.api.turn import LARGE_CSV, LARGE_JSON, LARGE_XLSX, in_turn, sent_in_turn
-from tabserve.declaration.discovery import all_use_cases, get_use_case
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.table import Table
@@ -86,7 +85,7 @@ def health() -> Response:
 @problems(503)
 def ready() -> Response:
     """Say which use cases have a model that answers; the service is ready while at least one has."""
-    return _readiness(all_use_cases())
+    return _readiness()
 
 
 @blueprint.get("/ready/<use_case>")
@@ -94,10 +93,11 @@ def ready() -> Response:
 @problems(404, 503)
 def use_case_ready(use_case: str) -> Response:
     """Say whether a use case has a model that answers."""
-    return _readiness([get_use_case(use_case).name])
+    current.predictor().check_use_case(use_case)
+    return _readiness([use_case])
 
 
-def _readiness(use_cases: Iterable[str]) -> Response:
+def _readiness(use_cases: Sequence[str] = ()) -> Response:
     readiness = current.predictor().readiness(use_cases)
     if not readiness.models:
         raise NotReadyError(readiness.unavailable)
@@ -143,10 +143,10 @@ def report(model_id: str) -> Response:
 
 @predictions.post("/predict")
 @predictions.output(PredictionSchema)
-@problems(400, 413, 422, 503)
+@problems(400, 404, 413, 422, 503)
 def predict() -> Response:
     """Predict one record or a list of them with the default use case's model."""
-    return output(current.settings().default_use_case)
+    return output("champion")
 
 
 @predictions.post("/output/<model_id>")

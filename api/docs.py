@@ -1,12 +1,13 @@
-"""`/docs`: Swagger UI, from files that ship with the service."""
+"""`/openapi.json`: the OpenAPI document; `/docs`: Swagger UI for it, from files that ship with the service."""
 
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, Response, render_template, request, send_from_directory
+from flask import Blueprint, Response, current_app, render_template, request, send_from_directory
 
 from tabserve.api.headers import protect
+from tabserve.api.openapi import document
 
 OURS = ("docs.js",)
 SWAGGER_UI = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -14,6 +15,13 @@ MAX_AGE = 3600  # seconds for which a browser need not ask whether a file has ch
 
 blueprint = Blueprint("docs", __name__)
 blueprint.after_request(protect)
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """Send the OpenAPI document."""
+    content = document(current_app._get_current_object())  # type: ignore[attr-defined]
+    return Response(content, content_type="application/json")
 
 
 @blueprint.get("/docs")

@@ -29,7 +29,8 @@ class NotReadyError(errors.TabserveError):
     """None of the requested use cases has a model that answers; the reason is given for each."""
 
     def __init__(self, unavailable: Mapping[str, str]) -> None:
-        super().__init__(f"Not ready: no usable model for {', '.join(unavailable)}.")
+        names = errors.in_short([*unavailable])
+        super().__init__(f"Not ready: no usable model for {names}." if names else f"Not ready. {errors.NoModelError()}")
         self.by_field = {use_case: [reason] for use_case, reason in unavailable.items()}
 
 
@@ -40,6 +41,7 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.UnknownUseCaseError: HTTPStatus.NOT_FOUND,
+    errors.NoDefaultUseCaseError: HTTPStatus.NOT_FOUND,
     errors.NoHoldOutError: HTTPStatus.NOT_FOUND,
     errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.FileLimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

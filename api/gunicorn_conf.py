@@ -8,16 +8,21 @@ from typing import Any
 
 # Libraries are imported here, before the workers are forked, though this file does not use them: the workers then share
 # their memory, and a new worker is ready in a fraction of a second. This is not preload_app: a Booster that was loaded
-# before a fork hangs in OpenMP, so models are loaded after it. The use cases are imported here, too: new code needs a
-# restart; a reload (SIGHUP) would mix it with the old.
+# before a fork hangs in OpenMP, so models are loaded after it. What they are made of is imported here, too: new code
+# needs a restart; a reload (SIGHUP) would mix it with the old.
 import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
 
+import tabserve.models.lightgbm
+import tabserve.models.linear
+import tabserve.tasks.binary
+import tabserve.tasks.multiclass
+import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.start import check_gunicorn, check_use_cases
+from tabserve.api.start import check_gunicorn
 from tabserve.settings import Settings
 
 check_gunicorn()  # before any of its methods is overridden
@@ -25,7 +30,6 @@ check_gunicorn()  # before any of its methods is overridden
 from tabserve.api.server_log import Log  # noqa: E402
 from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
 
-check_use_cases()
 settings = Settings.at_start()
 log.configure(settings.log_level)  # for the workers, too; gunicorn applies the same configuration again later
 check_at_start(settings)  # in the master, which would otherwise start failing workers again and again

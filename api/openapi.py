@@ -5,19 +5,30 @@ more than a prediction; examples; and the answers of authentication and rate lim
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import orjson
 from apiflask import APIFlask
 
 from tabserve.api import auth, limits
 from tabserve.api.answers import ROW_NUMBERS
 from tabserve.api.controller import MOST_EXPLAINED
 from tabserve.api.errors import PROBLEM_TYPE
-from tabserve.api.schemas import MODEL_ID_PATTERN, record_json_schema
-from tabserve.declaration.discovery import all_use_cases
-from tabserve.declaration.use_case import UseCase
+from tabserve.api.json_schema import (
+    always_answered,
+    answer_columns,
+    answer_result,
+    answer_scores,
+    record_schema,
+)
+from tabserve.api.schemas import MODEL_ID_PATTERN
+from tabserve.errors import TabserveError
+from tabserve.registry.artifact import Declared
+from tabserve.resolver import ALIASES
 from tabserve.settings import Settings
+from tabserve.tasks.base import Task
 
 DESCRIPTION = """\
 Predictions from models trained on tables.
@@ -28,6 +39,7 @@ Every error is an RFC 9457 problem. A path that is not described here is answere
 NEVER_PARTIAL = ("/explain/{model_id}",)  # all records of a body are answered, or none
 FILE_TYPES = "text/csv, application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
+_MAKING = threading.Lock()  # APIFlask keeps the document while it is made
 _PARTIAL = {
     "name": "partial",
     "in": "query",
@@ -36,17 +48,20 @@ _PARTIAL = {
 }
 
 
-def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, dict[str, Any]]) -> None:
-    """Set what APIFlask writes by itself, and complete its document when it is requested.
+Describe: TypeAlias = Callable[[dict[str, Any], Mapping[str, Declared]], None]
+
+
+def init_app(app: APIFlask, settings: Settings, of_one_use_case: Sequence[Describe]) -> None:
+    """Set what APIFlask writes by itself, and complete its document when it is made.
 
     Parameters
     ----------
     app : APIFlask
-        The service.
+        The service, with its predictor: the document describes the models that answer.
     settings : Settings
-        Default use case and limits.
-    path_parameters : mapping
-        Path parameters other than `model_id`, by name.
+        Limits.
+    of_one_use_case : sequence of callable
+        What completes the paths that belong to a single use case, by what the answering models were trained for.
     """
     app.config["OPENAPI_VERSION"] = "3.1.1"
     app.config["DESCRIPTION"] = DESCRIPTION
@@ -59,10 +74,14 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
 
     @app.spec_processor  # type: ignore[arg-type]  # a dict, since the format is JSON
     def complete(spec: dict[str, Any]) -> dict[str, Any]:
-        use_cases = _default_first(settings.default_use_case)
+        models = app.extensions["predictor"].answering()
+        use_cases = {name: artifact.declared for name, artifact in models.items()}
         spec["tags"] = [*{tag["name"]: tag for tag in spec["tags"]}.values()]  # blueprints may share one
+        for describe in of_one_use_case:
+            describe(spec["paths"], use_cases)
+        _complete_answers(spec["components"]["schemas"], [declared.task for declared in use_cases.values()])
         spec["components"]["schemas"] |= _record_schemas(use_cases)
-        for path, body in _bodies(use_cases, settings).items():
+        for path, body in _bodies(use_cases, _default(app), settings).items():
             operation = spec["paths"][path]["post"]
             operation["requestBody"] = body
             if path not in NEVER_PARTIAL:
@@ -70,7 +89,9 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
         uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
         table = f"The table with the answer's columns; the header `{ROW_NUMBERS}` says which rows of the file these are"
         uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
-        described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), **path_parameters}
+        (of_list,) = spec["paths"]["/models"]["get"]["parameters"]
+        of_list["schema"] |= {"enum": list(use_cases)} if use_cases else {}
+        described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases)}
         counted = _paths(app, limits.count_request) if settings.rate_limit else set()
         guarded = _paths(app, auth.require_user, *([auth.require_user_if_set] if settings.auth_required else []))
         if guarded:
@@ -81,7 +102,7 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
                     operation["security"] = [{auth.auth.name: []}]
                 for parameter in operation.get("parameters", []):
                     if parameter["in"] == "path":
-                        parameter |= described[parameter["name"]]
+                        parameter |= described.get(parameter["name"], {})
                     if shown := parameter["schema"].pop("examples", None):
                         parameter["example"] = shown[0]  # where Swagger UI looks for it
                 answers = {**_refusals(operation, path in counted), **operation["responses"]}
@@ -89,29 +110,54 @@ def init_app(app: APIFlask, settings: Settings, path_parameters: Mapping[str, di
         return spec
 
 
-def _default_first(default: str) -> dict[str, UseCase]:
-    """The use cases, the default one first, so that its examples are shown first."""
-    use_cases = all_use_cases()
-    return {default: use_cases[default], **use_cases}
+def _default(app: APIFlask) -> str:
+    """The default use case; empty when there is none."""
+    try:
+        return str(app.extensions["predictor"].default_use_case())
+    except TabserveError:
+        return ""
 
 
-def _record_schemas(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+def document(app: APIFlask) -> bytes:
+    """The document as JSON; it is made again only when other models answer."""
+    answering = tuple(artifact.model_id for artifact in app.extensions["predictor"].answering().values())
+    with _MAKING:
+        made_for, content = app.extensions.get("openapi", (None, b""))
+        if made_for != answering:
+            content = orjson.dumps(app.spec)
+            app.extensions["openapi"] = answering, content
+    return bytes(content)
+
+
+def _complete_answers(schemas: dict[str, Any], tasks: Sequence[Task]) -> None:
+    """Add what the tasks answer to the schemas of answers; without a model, anything may be answered."""
+    if not tasks:
+        for name in ("Prediction", "ScoredPrediction", "Explanation"):
+            schemas[name]["additionalProperties"] = True
+        return
+    for name in ("Prediction", "ScoredPrediction"):
+        schemas[name]["properties"] |= answer_columns(tasks)
+        schemas[name]["required"] += always_answered(tasks)
+    schemas["ScoredPrediction"]["properties"] |= answer_scores(tasks)
+    schemas["Explanation"]["properties"]["result"] = answer_result(tasks)
+    schemas["Explanation"]["required"].append("result")
+
+
+def _record_schemas(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
     """Each use case's record, without and with its outcome."""
-    plain = {_record_name(name): record_json_schema(use_case) for name, use_case in use_cases.items()}
+    plain = {_record_name(name): record_schema(declared) for name, declared in use_cases.items()}
     labelled = {
-        f"Labelled{_record_name(name)}": record_json_schema(use_case, labelled=True)
-        for name, use_case in use_cases.items()
+        f"Labelled{_record_name(name)}": record_schema(declared, labelled=True) for name, declared in use_cases.items()
     }
     return {**plain, **labelled}
 
 
-def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]:
-    default = settings.default_use_case
-    records = {name: _reference(_record_name(name)) for name in use_cases}
-    labelled = {name: _reference(f"Labelled{_record_name(name)}") for name in use_cases}
+def _bodies(use_cases: Mapping[str, Declared], default: str, settings: Settings) -> dict[str, Any]:
+    records = {name: _reference(_record_name(name)) for name in use_cases} or {"": {"type": "object"}}
+    labelled = {name: _reference(f"Labelled{_record_name(name)}") for name in use_cases} or records
     examples = {
-        name: {"summary": f"{use_case.title}: for model_id {name}", "value": dict(use_case.example)}
-        for name, use_case in use_cases.items()
+        name: {"summary": f"{declared.title}: for model_id {name}", "value": dict(declared.example)}
+        for name, declared in use_cases.items()
     }
     lists = {name: {**example, "value": [example["value"]]} for name, example in examples.items()}
 
@@ -121,9 +167,12 @@ def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]
     # a list holds records of one use case
     one_or_many = {name: [record, many(record)] for name, record in records.items()}
     explained = {name: [record, many(record, MOST_EXPLAINED)] for name, record in records.items()}
+    any_one_or_many = [schema for pair in one_or_many.values() for schema in pair]
     return {
-        "/predict": _json_body(one_or_many[default], {default: examples[default]}),
-        "/output/{model_id}": _json_body([schema for pair in one_or_many.values() for schema in pair], examples),
+        "/predict": _json_body(
+            one_or_many.get(default, any_one_or_many), {name: examples[name] for name in examples if name == default}
+        ),
+        "/output/{model_id}": _json_body(any_one_or_many, examples),
         "/explain/{model_id}": _json_body([schema for pair in explained.values() for schema in pair], examples),
         "/outputs/{model_id}": {**_json_body([many(record) for record in labelled.values()], lists), "required": False},
         "/outputs_upload/{model_id}": {
@@ -138,10 +187,10 @@ def _bodies(use_cases: dict[str, UseCase], settings: Settings) -> dict[str, Any]
     }
 
 
-def _upload(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+def _upload(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
     columns = "; ".join(
-        f"for {name}: {', '.join(feature.name for feature in use_case.features)}"
-        for name, use_case in use_cases.items()
+        f"for {name}: {', '.join(feature.name for feature in declared.features)}"
+        for name, declared in use_cases.items()
     )
     return {
         "type": "object",
@@ -156,25 +205,23 @@ def _upload(use_cases: dict[str, UseCase]) -> dict[str, Any]:
     }
 
 
-def _model_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
+def _model_name(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
     """The parameter `model_id`; each example has the name of the body's example that goes with it."""
-    names = "|".join([*use_cases, "latest", "champion", MODEL_ID_PATTERN])
+    names = "|".join([*use_cases, *ALIASES, MODEL_ID_PATTERN])
+    examples = {
+        name: {"summary": f"{declared.title}: with the body of that name", "value": name}
+        for name, declared in use_cases.items()
+    }
     return {
         "description": "A model_id, `latest`, `champion`, or the name of a use case",
         "schema": {"type": "string", "pattern": f"^({names})$"},
-        "examples": {
-            name: {"summary": f"{use_case.title}: with the body of that name", "value": name}
-            for name, use_case in use_cases.items()
-        },
+        **({"examples": examples} if examples else {}),
     }
 
 
-def _use_case_name(use_cases: dict[str, UseCase]) -> dict[str, Any]:
-    return {
-        "description": "The name of a use case",
-        "schema": {"type": "string", "enum": list(use_cases)},
-        "example": next(iter(use_cases)),
-    }
+def _use_case_name(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
+    known = {"schema": {"type": "string", "enum": list(use_cases)}, "example": next(iter(use_cases), None)}
+    return {"description": "The name of a use case", **(known if use_cases else {})}
 
 
 def _paths(app: APIFlask, *checks: Callable[[], Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""`/`: the page for people; its forms are made from the use cases' declarations."""
+"""`/`: the page for people; its forms are made from the models that answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from flask import Blueprint, Response, make_response, render_template, send_from
 from tabserve.api import current
 from tabserve.api.headers import protect
 from tabserve.columns.features import Feature
-from tabserve.declaration.discovery import all_use_cases
-from tabserve.declaration.use_case import UseCase
-from tabserve.errors import NoModelError, TabserveError, UnavailableError
+from tabserve.errors import TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
+from tabserve.predictor import Predictor
+from tabserve.registry.artifact import Artifact, Declared
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
@@ -60,6 +60,7 @@ class ModelCard:
     algorithm: str
     created: datetime
     is_champion: bool
+    metric: str
     headline: float
     interval: tuple[float, float] | None
     cross_validation: float
@@ -72,38 +73,52 @@ class Form:
 
     Parameters
     ----------
-    use_case : UseCase
+    name : str
         The use case.
+    declared : Declared or None
+        What the model that answers was trained for; None when no model answers.
     controls : list of Control
         One for each feature.
-    labels : dict
-        The title of each column, derived ones included.
-    example_csv : str
-        An example of a file to upload.
-    outcomes : tuple of str
-        What the classes are called, in the order of their codes; empty when a number is predicted.
     models : list of ModelCard
         The newest models, the champion first.
     problems : list of str
         Why models are missing.
     """
 
-    use_case: UseCase
+    name: str
+    declared: Declared | None
     controls: list[Control]
-    labels: dict[str, str]
-    example_csv: str
-    outcomes: tuple[str, ...]
     models: list[ModelCard]
     problems: list[str]
+
+    @property
+    def title(self) -> str:
+        """The use case's title; without a model that says it, its name as words."""
+        return self.declared.title if self.declared else self.name.replace("_", " ").capitalize()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The title of each column, derived ones included."""
+        assert self.declared
+        return {column.name: column.title for column in self.declared.columns}
+
+    @property
+    def example_csv(self) -> str:
+        """An example of a file to upload."""
+        assert self.declared
+        return write_csv([feature.name for feature in self.declared.features], [self.declared.example])
 
 
 @blueprint.get("/")
 def page() -> Response:
     """Show the use cases, each with a form, the answer to it, and the models."""
-    settings = current.settings()
-    use_cases = sorted(all_use_cases().values(), key=lambda use_case: use_case.name != settings.default_use_case)
-    forms = [_form(use_case, current.predictor().registry) for use_case in use_cases]
-    response = make_response(render_template("page.html", forms=forms, settings=settings))
+    predictor = current.predictor()
+    try:
+        forms, problem = [_form(name, predictor) for name in predictor.use_cases()], None
+    except UnavailableError as error:
+        forms, problem = [], str(error)
+    content = render_template("page.html", forms=forms, problem=problem, settings=current.settings())
+    response = make_response(content)
     response.headers["Cache-Control"] = "no-cache"  # models come and go
     return response
 
@@ -114,48 +129,54 @@ def file(name: str) -> Response:
     return send_from_directory(Path(__file__).parent / "static", name)
 
 
-def _form(use_case: UseCase, registry: Registry) -> Form:
-    models, problems = _models(use_case, registry)
+def _form(name: str, predictor: Predictor) -> Form:
+    artifact: Artifact | None = None
+    problems = []
+    try:
+        artifact = predictor.resolve(name)
+    except TabserveError as error:
+        problems.append(str(error))
+    models, others = _models(name, artifact, predictor.registry)
+    declared = artifact.declared if artifact else None
+    example = declared.example if declared else {}
     return Form(
-        use_case=use_case,
-        controls=[Control.of(feature, use_case.example.get(feature.name)) for feature in use_case.features],
-        labels={column.name: column.title for column in use_case.columns},
-        example_csv=write_csv([feature.name for feature in use_case.features], [use_case.example]),
-        outcomes=use_case.task.outcomes,
+        name=name,
+        declared=declared,
+        controls=[
+            Control.of(feature, example.get(feature.name)) for feature in (declared.features if declared else ())
+        ],
         models=models,
-        problems=problems,
+        problems=list(dict.fromkeys([*problems, *others])),
     )
 
 
-def _models(use_case: UseCase, registry: Registry) -> tuple[list[ModelCard], list[str]]:
+def _models(name: str, artifact: Artifact | None, registry: Registry) -> tuple[list[ModelCard], list[str]]:
     """The newest models of a use case, and what is wrong with others; manifests are read, no model is loaded."""
     try:
-        model_ids = registry.list(use_case.name)[:MOST_MODELS]
-        champion = registry.champion(use_case.name)
+        model_ids = registry.list(name)[:MOST_MODELS]
+        champion = registry.champion(name)
     except UnavailableError as error:
         return [], [str(error)]
-    problems = [] if model_ids else [str(NoModelError(use_case.name))]
+    champion = champion or (artifact.model_id if artifact else None)
     if champion:
         model_ids = list(dict.fromkeys([champion, *model_ids]))
-    manifests = []
+    manifests, problems = [], []
     for model_id in model_ids:
         try:
             manifests.append(registry.manifest(model_id))
         except TabserveError as error:
             problems.append(str(error))
-    if manifests and champion is None:  # the newest one answers
-        champion = manifests[0].model_id
-    headline = use_case.task.headline
-    return [_card(manifest, headline, is_champion=manifest.model_id == champion) for manifest in manifests], problems
+    return [_card(manifest, is_champion=manifest.model_id == champion) for manifest in manifests], problems
 
 
-def _card(manifest: Manifest, headline: str, *, is_champion: bool) -> ModelCard:
-    metrics = manifest.metrics
+def _card(manifest: Manifest, *, is_champion: bool) -> ModelCard:
+    metrics, headline = manifest.metrics, manifest.headline
     return ModelCard(
         model_id=manifest.model_id,
         algorithm=manifest.algorithm,
         created=datetime.fromisoformat(manifest.created),
         is_champion=is_champion,
+        metric=headline,
         headline=metrics[HOLD_OUT][headline],
         interval=manifest.intervals.get(headline),
         cross_validation=metrics[CROSS_VALIDATION][headline],

@@ -1,43 +1,17 @@
-"""marshmallow schemas of requests and answers; those of queries are built from features."""
+"""marshmallow schemas of requests and answers, without what depends on the models: `openapi` adds that."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping
+from typing import Any
 
 from apiflask import Schema
-from apiflask.fields import Boolean, Dict, Field, Float, Integer, List, Nested, String
+from apiflask.fields import Boolean, Dict, Float, Integer, List, Nested, String
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 
-from tabserve.columns.features import Feature
-from tabserve.declaration.discovery import all_use_cases
-from tabserve.declaration.use_case import UseCase
 from tabserve.registry.model_id import MODEL_ID
-from tabserve.tasks.base import AnswerPart, Task
 
 MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema has no named groups
-
-
-class QueryField(Field[Any]):
-    """A feature's field in a query, where every value is a text; the feature itself checks it."""
-
-    def __init__(self, feature: Feature, example: Any) -> None:
-        optional = {"default": feature.default, "examples": [example]}
-        super().__init__(
-            required=not feature.optional,
-            metadata={
-                **replace(feature, missing=False, default=None).json_schema(),  # a text is never null
-                **{name: value for name, value in optional.items() if value is not None and value != [None]},
-            },
-        )
-        self.feature = feature
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        parsed = self.feature.parse(value)
-        if problem := self.feature.problem(parsed):
-            raise ValidationError(problem)
-        return parsed
 
 
 class QuerySchema(Schema):
@@ -59,27 +33,6 @@ class ModelIdField(String):
         example = "credit-lightgbm_v1.0.0-1795287600.123456"
         shape = {"pattern": f"^{MODEL_ID_PATTERN}$", "examples": [example]}
         super().__init__(metadata={**(metadata or {}), **shape}, **kwargs)
-
-
-def query_schema(use_case: UseCase) -> Schema:
-    """The schema of a query that holds one record of a use case."""
-    example = use_case.example
-    fields: dict[str, Any] = {one.name: QueryField(one, example.get(one.name)) for one in use_case.features}
-    return cast("type[Schema]", QuerySchema.from_dict(fields, name="Query"))()
-
-
-def record_json_schema(use_case: UseCase, *, labelled: bool = False) -> dict[str, Any]:
-    """A use case's record as JSON Schema, for the OpenAPI document; labelled, it may hold its outcome too."""
-    columns = [*use_case.features, *([replace(use_case.target.feature, missing=True)] if labelled else [])]
-    schema = {
-        "type": "object",
-        "title": f"{use_case.title}, with its outcome where it is known" if labelled else use_case.title,
-        "description": use_case.description,
-        "properties": {feature.name: feature.json_schema() for feature in columns},
-        "required": [feature.name for feature in columns if not feature.optional],
-        "additionalProperties": False,
-    }
-    return schema if labelled else {**schema, "examples": [dict(use_case.example)]}
 
 
 class AnswerSchema(Schema):
@@ -235,77 +188,8 @@ class RowErrorsSchema(AnswerSchema):
     count = Integer(required=True, validate=Range(min=1))
 
 
-TASKS = tuple(use_case.task for use_case in all_use_cases().values())
-
-
-class TaskField(Field[Any]):
-    """A part of an answer that tasks declare, as JSON Schema."""
-
-    def __init__(self, schema: Mapping[str, Any], *, required: bool) -> None:
-        super().__init__(required=required, metadata=dict(schema))
-
-
-def answer_columns(tasks: Collection[Task]) -> dict[str, Any]:
-    """The columns of the tasks' answers: lists with a value for each record, null for an invalid one."""
-    by_name = _by_name((task, part) for task in tasks for part in task.answer_parts)
-    null = {"type": "null"}
-    return {
-        name: TaskField(
-            {
-                "type": "array",
-                "items": {"anyOf": [*_different(parts), null]},
-                "minItems": 1,
-                "description": f"For each record {_in_words(parts)}; null for an invalid one",
-            },
-            required=len({task.kind for task, _ in parts}) == len({task.kind for task in tasks}),
-        )
-        for name, parts in by_name.items()
-    }
-
-
-def answer_result(tasks: Collection[Task]) -> Any:
-    """The result of one record, whatever the task."""
-    parts = _by_name((task, part) for task in tasks for part in task.answer_parts)["result"]
-    schema = {"anyOf": _different(parts), "description": f"As predictions answer: {_in_words(parts)}"}
-    return TaskField(schema, required=True)
-
-
-def answer_scores(tasks: Collection[Task]) -> dict[str, Any]:
-    """The tasks' headline metrics of records whose outcome is known."""
-    parts = {task.answer_score.name: task.answer_score for task in tasks}
-    return {
-        name: TaskField({**part.schema, "description": part.description}, required=False)
-        for name, part in parts.items()
-    }
-
-
-def _by_name(parts: Iterable[tuple[Task, AnswerPart]]) -> dict[str, list[tuple[Task, AnswerPart]]]:
-    by_name: dict[str, list[tuple[Task, AnswerPart]]] = {}
-    for task, part in parts:
-        by_name.setdefault(part.name, []).append((task, part))
-    return by_name
-
-
-def _different(parts: Iterable[tuple[Task, AnswerPart]]) -> list[Mapping[str, Any]]:
-    schemas: list[Mapping[str, Any]] = []
-    for _, part in parts:
-        if part.schema not in schemas:
-            schemas.append(part.schema)
-    return schemas
-
-
-def _in_words(parts: Iterable[tuple[Task, AnswerPart]]) -> str:
-    words = {task.kind: part.description for task, part in parts}
-    return " or ".join(f"{description} ({kind})" for kind, description in words.items())
-
-
 class PredictionSchema(AnswerSchema):
     """The answer to records, in their order; `probability` is there where classes are predicted."""
-
-    class Meta(AnswerSchema.Meta):
-        """What the tasks add."""
-
-        include: ClassVar = answer_columns(TASKS)
 
     model = ModelIdField(required=True, metadata={"description": "The model that answered"})
     version = String(required=True, metadata={"description": "Version of the program that trained it"})
@@ -319,11 +203,6 @@ class PredictionSchema(AnswerSchema):
 
 class ScoredPredictionSchema(PredictionSchema):
     """The answer to records, and how good it is when their outcome is known."""
-
-    class Meta(PredictionSchema.Meta):
-        """What the tasks add."""
-
-        include: ClassVar = {**answer_columns(TASKS), **answer_scores(TASKS)}
 
 
 class ReasonSchema(AnswerSchema):
@@ -342,7 +221,6 @@ class ReasonSchema(AnswerSchema):
 class ExplanationSchema(AnswerSchema):
     """How a prediction came about."""
 
-    result = answer_result(TASKS)
     score = Float(
         required=True, metadata={"description": "The predicted value or probability; for a label, the label's own"}
     )
@@ -397,7 +275,7 @@ class ProblemSchema(AnswerSchema):
 class ModelsQuery(QuerySchema):
     """Query of the list of models."""
 
-    use_case = String(validate=OneOf(list(all_use_cases())), metadata={"description": "Only this use case's models"})
+    use_case = String(metadata={"description": "Only this use case's models"})
 
 
 def shown(schema: type[Schema], content: Mapping[str, Any]) -> dict[str, Any]:

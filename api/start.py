@@ -10,8 +10,6 @@ import sys
 import gunicorn
 
 from tabserve.api.auth import check_at_start
-from tabserve.declaration.discovery import all_use_cases
-from tabserve.errors import InvalidUseCaseError
 from tabserve.settings import Settings
 
 TESTED = "27.0."  # the beginning of gunicorn's tested versions: `worker` and `stop` override private methods of it
@@ -24,14 +22,6 @@ def check_gunicorn() -> None:
             f"gunicorn {gunicorn.__version__} is installed, but this service overrides private methods of it and was "
             f"only tested with {TESTED}*: pip install 'gunicorn=={TESTED}*'"
         )
-
-
-def check_use_cases() -> None:
-    """Exit when a declared use case cannot work."""
-    try:
-        all_use_cases()
-    except InvalidUseCaseError as error:
-        sys.exit(str(error))
 
 
 def check_port(host: str, port: int) -> None:
@@ -48,7 +38,6 @@ def check_port(host: str, port: int) -> None:
 def check() -> Settings:
     """Make all checks, in the order in which their causes are put right; return the settings."""
     check_gunicorn()
-    check_use_cases()
     settings = Settings.at_start()
     check_at_start(settings)
     check_port(settings.host, settings.port)

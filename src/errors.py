@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+MOST_WORDS = 20  # that a sentence lists
 FIRST_FAULTS = 10  # how many of a table's faults its error lists
 LONGEST_COLUMN = 64  # characters of a column's name that a client sees: without a header, these are data
+
+
+def in_short(words: Sequence[str]) -> str:
+    """Words in a sentence; of many, the first ones and how many others there are."""
+    more = len(words) - MOST_WORDS
+    return ", ".join(words[:MOST_WORDS]) + (f" and {more} more" if more > 0 else "")
 
 
 class TabserveError(Exception):
@@ -35,7 +42,7 @@ class UnknownUseCaseError(TabserveError):
     """No use case has that name."""
 
     def __init__(self, known: Sequence[str]) -> None:
-        super().__init__(f"There is no such use case; choose one of: {', '.join(known)}.")
+        super().__init__(f"There is no such use case; choose one of: {in_short(known)}.")
 
 
 class UnknownAlgorithmError(TabserveError):
@@ -212,10 +219,21 @@ class UnknownModelError(TabserveError):
 
 
 class NoModelError(TabserveError):
-    """A use case, or one of its algorithms, has no model yet."""
+    """There is no model yet, or none of a use case or of one of its algorithms."""
 
-    def __init__(self, use_case: str, algorithm: str | None = None) -> None:
-        super().__init__(f"There is no {' '.join(filter(None, (use_case, algorithm)))} model yet; train one.")
+    def __init__(self, use_case: str | None = None, algorithm: str | None = None) -> None:
+        what = " ".join(filter(None, (use_case, algorithm, "model")))
+        super().__init__(f"There is no {what} yet; train one.")
+
+
+class NoDefaultUseCaseError(TabserveError):
+    """A request means the default use case, and nothing says which of several that is."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There are several use cases, and none is the default: name one of them, {in_short(known)}, or set "
+            "DEFAULT_USE_CASE."
+        )
 
 
 class NoEarlierChampionError(TabserveError):

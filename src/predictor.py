@@ -5,13 +5,21 @@ Routes and commands translate their input, call the predictor and translate what
 
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
 from tabserve.columns.features import Feature
-from tabserve.errors import FileLimitError, InvalidFieldsError, InvalidRecordsError, TooManyRowsError
+from tabserve.errors import (
+    FileLimitError,
+    InvalidFieldsError,
+    InvalidRecordsError,
+    TabserveError,
+    TooManyRowsError,
+    in_short,
+)
 from tabserve.explain import Explanation, explain
 from tabserve.predict import Prediction, make_prediction, measure
 from tabserve.registry.artifact import Artifact
@@ -35,13 +43,12 @@ class Predictor:
     ----------
     registry : Registry
         Where the artifacts are.
-    default_use_case : str
-        What `latest` and `champion` mean.
+    default_use_case : str, optional
+        What `latest` and `champion` mean: see `Resolver`.
     """
 
-    def __init__(self, registry: Registry, default_use_case: str) -> None:
+    def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
         self.registry = registry
-        self.default_use_case = default_use_case
         self._resolver = Resolver(registry, default_use_case)
 
     # which models there are
@@ -54,9 +61,37 @@ class Predictor:
         """Load the models of these use cases, by default of all, and say which can be answered."""
         return self._resolver.readiness(use_cases)
 
+    def use_cases(self) -> list[str]:
+        """The use cases that the registry holds, the default one first: see `Resolver.use_cases`."""
+        return self._resolver.use_cases()
+
+    def default_use_case(self) -> str:
+        """The use case that is meant where none is named: see `Resolver.default_use_case`."""
+        return self._resolver.default_use_case()
+
+    def check_use_case(self, name: str) -> None:
+        """Refuse a use case that the registry does not hold: see `Resolver.check_use_case`."""
+        self._resolver.check_use_case(name)
+
+    def answering(self) -> dict[str, Artifact]:
+        """The model that answers, by use case, the default one first; use cases without one are left out."""
+        found = {}
+        for use_case in self.use_cases():
+            with suppress(TabserveError):
+                found[use_case] = self.resolve(use_case)
+        return found
+
     def model_ids(self, use_case: str | None = None) -> list[str]:
-        """The models that can be requested, of one use case or of all declared ones, newest first."""
-        return self._resolver.model_ids(use_case)
+        """The models that can be requested, of one use case or of all, newest first.
+
+        Raises
+        ------
+        InvalidFieldsError
+            When there is no such use case.
+        """
+        if use_case is not None and use_case not in (known := self.use_cases()):
+            raise InvalidFieldsError({"use_case": [f"Must be one of: {in_short(known) or 'none is trained yet'}."]})
+        return self.registry.list(use_case)
 
     def describe(self, artifact: Artifact) -> Manifest:
         """A model's manifest without figures that could reveal single people."""

@@ -7,24 +7,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import (
     BrokenArtifactError,
+    NoDefaultUseCaseError,
     NoModelError,
     StoreAwayError,
     TabserveError,
     UnavailableError,
     UnknownModelError,
+    UnknownUseCaseError,
 )
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.model_id import ModelId
+from tabserve.registry.model_id import USE_CASE
 from tabserve.registry.registry import Registry
+from tabserve.settings import DEFAULT_USE_CASE
 
 logger = logging.getLogger(__name__)
 
+ALIASES = ("latest", "champion")  # of the default use case
 KEPT_MODELS = 8  # models requested by model_id that stay loaded in a process
-RECHECK_AFTER = 1.0  # seconds until the registry is asked again which model an alias means
+RECHECK_AFTER = 1.0  # seconds until the registry is asked again which use cases it holds, and what an alias means
 # Seconds until a refused model is verified again although its files did not change: memory may have been short, or a
 # download damaged.
 REFUSED_FOR = 60.0
@@ -35,6 +38,12 @@ class _Resolved:
     artifact: Artifact
     expires: float
     refused: str | None  # why the model that should answer does not
+
+
+@dataclass(frozen=True)
+class _Held:
+    use_cases: list[str]
+    expires: float
 
 
 @dataclass(frozen=True)
@@ -77,18 +86,62 @@ class Resolver:
     ----------
     registry : Registry
         Where the artifacts are.
-    default_use_case : str
-        What `latest` and `champion` mean.
+    default_use_case : str, optional
+        What `latest` and `champion` mean. By default, the only use case in the registry, or `credit` if there are
+        several.
     """
 
-    def __init__(self, registry: Registry, default_use_case: str) -> None:
+    def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
         self.registry = registry
-        self.default_use_case = default_use_case
+        self._default = default_use_case
+        self._held: _Held | None = None
         self._load = lru_cache(KEPT_MODELS)(self._load_warm)
         self._resolved: dict[str, _Resolved] = {}
         self._refused: dict[str, _Refusal] = {}
         self._reported: set[str] = set()
         self._lock = threading.Lock()
+
+    def use_cases(self) -> list[str]:
+        """The use cases that the registry holds, in alphabetical order, the default one first.
+
+        The default use case is one of them even without a model if it was named.
+        """
+        held = self._in_registry()
+        first = self._default or (DEFAULT_USE_CASE if DEFAULT_USE_CASE in held else None)
+        return list(dict.fromkeys([first, *held])) if first else held
+
+    def default_use_case(self) -> str:
+        """The use case that is meant where none is named.
+
+        Raises
+        ------
+        NoModelError
+            When the registry is empty.
+        NoDefaultUseCaseError
+            When the registry holds several use cases and none of them is the default.
+        """
+        use_cases = self.use_cases()
+        if not use_cases:
+            raise NoModelError
+        if len(use_cases) > 1 and self._default is None and use_cases[0] != DEFAULT_USE_CASE:
+            raise NoDefaultUseCaseError(use_cases)
+        return use_cases[0]
+
+    def check_use_case(self, name: str) -> None:
+        """Refuse a use case that the registry does not hold.
+
+        Raises
+        ------
+        NoModelError
+            When the registry is empty.
+        UnknownUseCaseError
+            With the use cases that it holds.
+        """
+        use_cases = self.use_cases()
+        if not use_cases:
+            raise NoModelError
+        if name not in use_cases:
+            raise UnknownUseCaseError(use_cases)
 
     def resolve(self, name: str) -> Artifact:
         """The model that a name means.
@@ -103,22 +156,24 @@ class Resolver:
         UnknownModelError
             When no model has this name.
         NoModelError
-            When the use case has no model yet.
+            When the default use case has no model yet, or the registry is empty.
+        NoDefaultUseCaseError
+            When an alias is asked for, and no use case is the default.
         BrokenArtifactError
             When its artifact is refused.
         """
         resolved = self._resolved.get(name)
         if resolved and time.monotonic() < resolved.expires:
             return resolved.artifact
-        if name in ("latest", "champion") or name in all_use_cases():
+        if resolved or name in ALIASES or self._is_use_case(name):
             return self._ask_registry(name, resolved)
-        self._check_served(name)
+        self.registry.check_exists(name)
         return self._load(name)
 
     def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
         """Load the models of these use cases, by default of all, and say which can be answered."""
         readiness = Readiness()
-        for use_case in use_cases or all_use_cases():
+        for use_case in use_cases or self.use_cases():
             try:
                 readiness.models[use_case] = self.resolve(use_case).model_id
             except TabserveError as error:
@@ -129,14 +184,26 @@ class Resolver:
                     readiness.refused[use_case] = resolved.refused
         return replace(readiness, registry="away" if self.registry.away else "ok")
 
-    def model_ids(self, use_case: str | None = None) -> list[str]:
-        """The models that can be requested, of one use case or of all declared ones, newest first."""
-        return [model_id for model_id in self.registry.list(use_case) if _is_of_a_use_case(model_id)]
+    def _in_registry(self) -> list[str]:
+        """The use cases in the registry; while it cannot be reached, those that it held before."""
+        held, now = self._held, time.monotonic()
+        if held is None or now >= held.expires:
+            try:
+                held = _Held(self.registry.use_cases(), now + RECHECK_AFTER)
+            except UnavailableError:
+                if held is None:
+                    raise
+            self._held = held
+        return held.use_cases
 
-    def _check_served(self, model_id: str) -> None:
-        if not _is_of_a_use_case(model_id):
-            raise UnknownModelError
-        self.registry.check_exists(model_id)
+    def _is_use_case(self, name: str) -> bool:
+        """Whether a name is a use case's. Malformed names are refused without asking the registry."""
+        if not USE_CASE.fullmatch(name):
+            return False
+        use_cases = self.use_cases()
+        if not use_cases:
+            raise NoModelError
+        return name in use_cases
 
     def _ask_registry(self, name: str, before: _Resolved | None) -> Artifact:
         # One thread asks the registry; meanwhile the others answer with the model they have, if any.
@@ -155,7 +222,7 @@ class Resolver:
             reason = str(refused) if refused and not isinstance(refused, StoreAwayError) else None
             self._resolved[name] = _Resolved(artifact, time.monotonic() + RECHECK_AFTER, reason)
             return artifact
-        except NoModelError:  # all models are gone: no thread may answer with the old one
+        except (NoModelError, NoDefaultUseCaseError):  # no thread may answer with the model that was meant before
             self._resolved.pop(name, None)
             raise
         finally:
@@ -163,11 +230,11 @@ class Resolver:
 
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
         """The model that answers to a name, and why the first choice does not when it is another one."""
-        use_case = name if name in all_use_cases() else self.default_use_case
+        use_case = self.default_use_case() if name in ALIASES else name
         refused: UnavailableError | None = None
         for model_id in self._candidates(use_case, latest=name == "latest"):
             try:
-                return self._load(model_id), refused
+                return self._kept(model_id) or self._load(model_id), refused
             except UnavailableError as error:
                 reason = error
             except UnknownModelError:  # a champion whose folder was removed, or a model that was just deleted
@@ -175,6 +242,11 @@ class Resolver:
             self._report(reason)
             refused = refused or reason
         raise refused or NoModelError(use_case)
+
+    def _kept(self, model_id: str) -> Artifact | None:
+        """A model that answers to a name already, however many use cases there are."""
+        artifacts = (resolved.artifact for resolved in list(self._resolved.values()))
+        return next((artifact for artifact in artifacts if artifact.model_id == model_id), None)
 
     def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
         """The model_ids that may answer, best first. Nothing stands in for a champion, because a person chose it."""
@@ -204,11 +276,6 @@ class Resolver:
         self._refused.pop(model_id, None)
         logger.info("loaded %s", model_id)
         return artifact
-
-
-def _is_of_a_use_case(model_id: str) -> bool:
-    parts = ModelId.parse(model_id)
-    return parts is not None and parts.use_case in all_use_cases()
 
 
 def _warm_up(artifact: Artifact) -> None:

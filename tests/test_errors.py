@@ -47,6 +47,7 @@ EVERY_STATUS = [
     (tabserve.errors.NothingToPredictError(), 400),
     (tabserve.errors.UnknownModelError(), 404),
     (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
+    (tabserve.errors.NoDefaultUseCaseError(["churn", "loans"]), 404),
     (tabserve.errors.NoHoldOutError(), 404),
     (tabserve.errors.TooManyRowsError(5), 413),
     (tabserve.errors.FileLimitError("Too wide."), 413),

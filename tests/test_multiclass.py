@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 
 import tabserve.use_cases
 from tabserve.api.app import create_app
-from tabserve.api.schemas import answer_columns, answer_result, answer_scores
+from tabserve.api.json_schema import always_answered, answer_columns, answer_result, answer_scores
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.discovery import all_use_cases, get_use_case
@@ -283,9 +283,9 @@ def test_models_of_two_classes_and_groups_of_people_are_refused(wine: UseCase) -
 
 def test_the_schema_of_answers_is_what_the_tasks_declare() -> None:
     tasks = (Binary(CostMatrix(1, 1)), TASK, Regression())
-    columns = {name: field.metadata for name, field in answer_columns(tasks).items()}
+    columns = answer_columns(tasks)
     assert list(columns) == ["result", "probability"]
-    assert [answer_columns(tasks)[name].required for name in columns] == [True, False]
+    assert always_answered(tasks) == ["result"]
     for name, values in TASK.answer(np.eye(3), MostProbable()).items():
         jsonschema.validate([*values, None], columns[name])
     for wrong in ({"Barolo": 1.0}, {**dict.fromkeys(WINES, 0.0), "Dolcetto": 1.0}, dict.fromkeys(WINES, 2.0)):
@@ -293,7 +293,7 @@ def test_the_schema_of_answers_is_what_the_tasks_declare() -> None:
             jsonschema.validate([wrong], columns["probability"])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(["Dolcetto"], columns["result"])
-    jsonschema.validate("Barbera", answer_result(tasks).metadata)
+    jsonschema.validate("Barbera", answer_result(tasks))
     assert set(answer_scores(tasks)) == {"auc_score", "auc_ovr_score", "r2_score"}
 
 

@@ -5,22 +5,22 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from tabserve.api import page
 from tabserve.api.app import create_app
 from tabserve.api.page import FILES, MOST_MODELS
 from tabserve.columns.features import Category, Number
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
+from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tests.artifacts import copy_of, edit_manifest
+from tests.artifacts import NEW, copy_of, edit_manifest
 
 MOST_BYTES = 100_000  # of all that the first paint needs
 VOID = {"meta", "link", "img", "input"}
@@ -85,11 +85,10 @@ def html(client: FlaskClient) -> Parser:
 
 
 def shown_with(monkeypatch: pytest.MonkeyPatch, app: APIFlask, **changes: Any) -> str:
-    """The page when the bikes use case is declared differently."""
-    bikes = all_use_cases()["bikes"]
-    plain = bikes.algorithm("Lasso")  # which names no column
-    use_case = replace(bikes, derived=(), algorithms=(plain,), baseline=plain, **changes)
-    monkeypatch.setattr(page, "all_use_cases", lambda: MappingProxyType({"bikes": use_case}))
+    """The page when the models were trained for something else."""
+    bikes = app.extensions["predictor"].resolve("bikes").declared
+    declared = replace(bikes, derived=(), **changes)
+    monkeypatch.setattr(Artifact, "declared", property(lambda artifact: declared))
     return app.test_client().get("/").text
 
 
@@ -148,14 +147,17 @@ def test_the_first_paint_needs_little(registry: Registry, client: FlaskClient) -
     assert total < MOST_BYTES
 
 
-def test_it_loads_no_model_and_needs_no_user(trained: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_loads_a_model_once_at_most_and_needs_no_user(trained: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = create_app(Settings(model_registry=trained.location, auth_required=True)).test_client()
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert 'data-login="true"' in answer.text
+
     def load(self: Registry, model_id: str) -> None:
         raise AssertionError
 
     monkeypatch.setattr(Registry, "load", load)
-    answer = create_app(Settings(model_registry=trained.location, auth_required=True)).test_client().get("/")
-    assert answer.status_code == 200
-    assert 'data-login="true"' in answer.text
+    assert client.get("/").text == answer.text
 
 
 def test_it_says_when_no_login_is_needed(html: Parser) -> None:
@@ -278,7 +280,7 @@ def test_models_are_shown_with_their_metrics_and_a_link_to_the_report(registry: 
     text = client.get("/").text
     for model_id in registry.list():
         manifest = registry.manifest(model_id)
-        headline = all_use_cases()[manifest.use_case].task.headline
+        headline = manifest.headline
         low, high = manifest.intervals[headline]
         card = card_of(text, model_id)
         assert f'<span class="figure">{manifest.metrics["hold_out"][headline]:.3f}</span>' in card
@@ -312,15 +314,37 @@ def test_only_the_newest_models_are_shown_and_the_champion(registry: Registry, c
     assert shown == ["credit", *reversed(newest[1:])]
 
 
-def test_a_use_case_without_a_model_says_so(registry: Registry, client: FlaskClient) -> None:
-    registry.delete(registry.latest("credit"))
+def test_a_use_case_whose_models_are_all_refused_says_so_and_the_others_have_forms(
+    registry: Registry, client: FlaskClient
+) -> None:
+    broken = registry.latest("credit")
+    edit_manifest(registry, broken, protocol=0)
     answer = client.get("/")
     html = Parser(answer.text)
-    assert "There is no credit model yet; train one." in answer.text
-    assert "disabled" in html.by_id("credit-model").attributes
-    assert "disabled" not in html.by_id("bikes-model").attributes
-    (fieldset, _) = html.all("fieldset")
-    assert "disabled" in fieldset.attributes
+    assert f"{broken} is refused" in answer.text
+    assert "tabserve train credit" in answer.text
+    models = [one.attributes["id"] for one in html.all("select") if one.attributes.get("class") == "model"]
+    assert models == ["bikes-model"]
+
+
+def test_a_page_without_any_model_says_what_to_do(tmp_path: Path) -> None:
+    client = create_app(Settings(model_registry=tmp_path / "none", auth_required=False)).test_client()
+    text = client.get("/").text
+    assert "There is no model yet" in text
+    assert "tabserve train NAME" in text
+    assert not Parser(text).all("fieldset")
+
+
+def test_models_that_come_and_go_are_followed(
+    registry: Registry, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabserve.resolver.RECHECK_AFTER", 0)
+    copy_of(registry, f"weather-lightgbm_v1.0.0-{NEW}", use_case="weather")
+    for names in (["credit", "bikes", "weather"], ["credit", "bikes"]):
+        html = Parser(client.get("/").text)
+        assert [option.attributes["value"] for option in html.options(html.by_id("use-case"))] == names
+        if registry.list("weather"):
+            registry.delete(registry.latest("weather"))
 
 
 def test_a_model_that_is_refused_is_named_and_the_others_are_shown(registry: Registry, client: FlaskClient) -> None:

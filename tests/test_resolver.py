@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tabserve import resolver as module
-from tabserve.errors import BrokenArtifactError, NoModelError, TabserveError, UnknownModelError
+from tabserve.errors import BrokenArtifactError, NoDefaultUseCaseError, NoModelError, TabserveError, UnknownModelError
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
@@ -143,18 +143,99 @@ def test_a_model_id_that_is_not_there_is_unknown(resolver):
         resolver.resolve("credit-lightgbm_v1.0.0-1.000000")
 
 
-def test_a_model_of_no_declared_use_case_is_unknown(counting, resolver):
-    other = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000")
+def test_a_model_of_a_use_case_that_is_declared_nowhere_is_served(counting, resolver):
+    foreign = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000", use_case="weather")
+    for name in ("weather", foreign):
+        assert resolver.resolve(name).model_id == foreign
+    assert resolver.use_cases() == ["credit", "bikes", "weather"]
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_use_case_that_comes_later_is_served_and_one_that_goes_is_unknown(counting, resolver):
     with pytest.raises(UnknownModelError):
-        resolver.resolve(other)
+        resolver.resolve("weather")
+    foreign = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000", use_case="weather")
+    assert resolver.resolve("weather").model_id == foreign
+    assert foreign in resolver.readiness().models.values()
+    counting.delete(foreign)
+    with pytest.raises(NoModelError):
+        resolver.resolve("weather")
+    with pytest.raises(UnknownModelError):
+        resolver.resolve("weather")
+    assert "weather" not in resolver.readiness().unavailable
 
 
-def test_models_of_no_declared_use_case_are_not_listed(client, registry):
-    foreign = copy_of(registry, "wine-lightgbm_v1.0.0-1.000000", use_case="wine")
-    listed = client.get("/models").json["models"]
-    assert sorted([*listed, foreign]) == sorted(registry.list())
-    assert {client.get(f"/models/{model_id}").status_code for model_id in listed} == {200}
-    assert client.get(f"/models/{foreign}").status_code == 404
+@pytest.mark.usefixtures("never_recheck")
+def test_names_that_mean_nothing_are_looked_up_in_the_registry_once(counting, resolver, monkeypatch):
+    lists: Counter[str] = Counter()
+    use_cases = counting.use_cases
+    monkeypatch.setattr(counting, "use_cases", lambda: lists.update(["asked"]) or use_cases())
+    for name in ("nothing", "nobody", "a-malformed-name", "../models"):
+        with pytest.raises(UnknownModelError):
+            resolver.resolve(name)
+    assert lists.total() == 1
+
+
+# the default use case
+
+
+def only(counting: CountingRegistry, tmp_path: Path, *use_cases: str) -> Registry:
+    """A registry with a model of each of these use cases and no others."""
+    registry = Registry(tmp_path / "some")
+    for number, use_case in enumerate(use_cases, 1):
+        model_id = copy_of(counting, f"{use_case}-lightgbm_v1.0.0-{number}.000000", use_case=use_case)
+        counting.copy(model_id, registry)
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("held", "named", "default"),
+    [
+        (["weather"], None, "weather"),
+        (["churn", "credit", "weather"], None, "credit"),
+        (["churn", "credit", "weather"], "weather", "weather"),
+    ],
+)
+def test_the_default_use_case_is_the_named_or_the_only_one_or_credit(counting, tmp_path, held, named, default):
+    resolver = Resolver(only(counting, tmp_path, *held), named)
+    assert resolver.default_use_case() == resolver.use_cases()[0] == default
+    assert {resolver.resolve(alias).manifest.use_case for alias in ("latest", "champion")} == {default}
+
+
+def test_of_several_use_cases_without_a_default_one_must_be_named(counting, tmp_path):
+    resolver = Resolver(only(counting, tmp_path, "churn", "weather"))
+    for alias in ("latest", "champion"):
+        with pytest.raises(NoDefaultUseCaseError, match="name one of them, churn, weather, or set DEFAULT_USE_CASE"):
+            resolver.resolve(alias)
+    assert resolver.resolve("weather").manifest.use_case == "weather"
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_an_alias_that_has_become_ambiguous_means_no_model(counting, tmp_path):
+    registry = only(counting, tmp_path, "churn")
+    resolver = Resolver(registry)
+    assert resolver.resolve("latest").manifest.use_case == "churn"
+    counting.copy(copy_of(counting, "weather-lightgbm_v1.0.0-9.000000", use_case="weather"), registry)
+    for _ in range(2):
+        with pytest.raises(NoDefaultUseCaseError):
+            resolver.resolve("latest")
+
+
+@pytest.mark.parametrize("name", ["latest", "champion", "credit", "anything"])
+def test_an_empty_registry_has_no_model_yet_whatever_is_asked(tmp_path, name):
+    with pytest.raises(NoModelError, match=r"^There is no model yet; train one\.$"):
+        Resolver(Registry(tmp_path / "none yet")).resolve(name)
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_of_many_use_cases_each_model_is_loaded_once(counting, resolver):
+    names = [f"many_{number}" for number in range(KEPT_MODELS + 2)]
+    for name in names:
+        copy_of(counting, f"{name}-lightgbm_v1.0.0-1.000000", use_case=name)
+    for _ in range(3):
+        for name in names:
+            assert resolver.resolve(name).manifest.use_case == name
+    assert set(counting.loads.values()) == {1}
 
 
 @pytest.mark.parametrize("name", ALIASES)

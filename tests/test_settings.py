@@ -24,7 +24,7 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
         model_registry=Path("models"),
         model_cache=Path("model-cache"),
         model_signing_key=None,
-        default_use_case="credit",
+        default_use_case=None,
         max_content_length=16 * 1024 * 1024,
         max_rows=100_000,
         max_file_seconds=25,
@@ -124,7 +124,7 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("MODEL_CACHE", __file__, "a path to a folder"),
         *(("MODEL_SIGNING_KEY", text, "a text that is not empty") for text in ("", "  ", "\t\n")),
         ("MODEL_SIGNING_KEY", os.fsdecode(b"\xff\xfe" + MARKER.encode()), "in UTF-8"),
-        ("DEFAULT_USE_CASE", MARKER, "use case"),
+        ("DEFAULT_USE_CASE", f"{MARKER}!", "use case"),
         ("DEFAULT_USE_CASE", "", "use case"),
         ("MAX_CONTENT_LENGTH", f"{MARKER} MB", "a whole number above 0"),
         ("MAX_CONTENT_LENGTH", "16.5", "a whole number above 0"),
@@ -177,7 +177,7 @@ def test_an_unusable_value_is_refused_with_its_name_and_what_would_do(name: str,
     ["DEFAULT_USE_CASE", "MAX_CONTENT_LENGTH", "MAX_ROWS", "AUTH_REQUIRED", "RATE_LIMIT", "RATE_LIMIT_STORAGE", "PORT"],
 )
 def test_a_refusal_does_not_repeat_the_value_not_even_in_its_traceback(name: str) -> None:
-    environment = {name: MARKER, "MODEL_SIGNING_KEY": MARKER}
+    environment = {name: f"{MARKER}!", "MODEL_SIGNING_KEY": MARKER}
     with pytest.raises(InvalidSettingError) as caught:
         Settings.from_environment(environment)
     assert MARKER not in "".join(traceback.format_exception(caught.value))

@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from tabserve.cli.output import aligned, as_json, json_option
-from tabserve.click_types import UseCaseName
 from tabserve.declaration.discovery import all_use_cases
-from tabserve.errors import BrokenArtifactError, TabserveError
+from tabserve.errors import BrokenArtifactError, TabserveError, UnknownUseCaseError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.model_id import ModelId
@@ -20,7 +19,22 @@ from tabserve.registry.registry import REPORT, Registry
 from tabserve.registry.stores import Location, parse_location
 from tabserve.settings import RegistrySettings
 
-use_case_type = UseCaseName()
+
+class KnownUseCase(click.ParamType[str]):
+    """The name of a use case in the registry, or of a declared one."""
+
+    name = "use_case"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        assert ctx
+        if value not in (known := _known(ctx.obj)):
+            self.fail(str(UnknownUseCaseError(known)), param, ctx)
+        return value
+
+
+def _known(registry: Registry) -> list[str]:
+    """The use cases in the registry and the declared ones, in alphabetical order."""
+    return sorted({*registry.use_cases(), *all_use_cases()})
 
 
 def _location(text: str) -> Location:
@@ -40,7 +54,7 @@ def models(context: click.Context) -> None:
 
 
 @models.command("list")
-@click.option("--use-case", type=use_case_type, help="Only this use case's models.")
+@click.option("--use-case", type=KnownUseCase(), help="Only this use case's models.")
 @json_option
 @click.pass_obj
 def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
@@ -48,6 +62,7 @@ def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
 
     The metric is the headline metric on the hold-out.
     """
+    known = [use_case] if use_case else _known(registry)
     champions, faults = _champions(registry)
     for fault in faults.values():  # who wants to promote another needs the list
         click.echo(fault, err=True)
@@ -57,7 +72,7 @@ def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
         return
     if not rows:
         click.echo(_none_in(registry, use_case), err=True)
-    without = [name for name in ([use_case] if use_case else all_use_cases()) if not registry.list(name)]
+    without = [name for name in known if not registry.list(name)]
     click.echo(aligned([HEADING, *map(_cells, rows), *((name, "no model yet") for name in without)]))
 
 
@@ -103,7 +118,7 @@ def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
     """The champions, and what is wrong with those that cannot answer, by model_id or, without one, by use case."""
     champions: set[str] = set()
     faults: dict[str, str] = {}
-    for use_case in all_use_cases():
+    for use_case in registry.use_cases():
         champion = None
         with suppress(BrokenArtifactError):  # which is the fault
             champion = registry.champion(use_case)
@@ -121,7 +136,7 @@ def missing(registry: Registry, is_json: bool) -> None:
     """List the use cases without a model that can be loaded."""
     names = [
         use_case
-        for use_case in all_use_cases()
+        for use_case in _known(registry)
         if not any(_can_be_loaded(registry, model_id) for model_id in registry.list(use_case))
     ]
     click.echo(as_json(names) if is_json else "\n".join(names), nl=is_json or bool(names))
@@ -194,7 +209,7 @@ def promote(registry: Registry, model_id: str) -> None:
 
 
 @models.command()
-@click.argument("use_case", type=use_case_type)
+@click.argument("use_case", type=KnownUseCase())
 @click.pass_obj
 def rollback(registry: Registry, use_case: str) -> None:
     """Go back to the previous champion.
@@ -261,7 +276,7 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
             copy_one(model_id)
         return
     is_empty = True
-    for use_case in all_use_cases():
+    for use_case in registry.use_cases():
         champion = registry.champion(use_case)
         if champion:
             registry.load(champion)

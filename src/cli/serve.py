@@ -8,6 +8,11 @@ import click
 from tabserve.api.server import Server
 from tabserve.api.start import check
 from tabserve.cli.interrupt import end_at_interrupt
+from tabserve.declaration.discovery import all_use_cases
+from tabserve.errors import TabserveError, in_short
+from tabserve.settings import Settings
+
+FOR_OTHERS = ("HOST", "AUTH_REQUIRED", "AUTH_USERS_FILE")  # whoever sets one of these thinks of other users
 
 
 def _address(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
@@ -28,11 +33,37 @@ def _address(context: click.Context, parameter: click.Parameter, text: str | Non
 def serve(host: str | None, port: int | None, workers: int | None) -> None:
     """Serve predictions over HTTP, with gunicorn.
 
-    Options override the environment variables in parentheses; the README lists all settings. At Ctrl-C the service
-    answers the requests it has accepted and stops.
+    Options override the environment variables in parentheses; the README lists all settings. Without users, and
+    without any of HOST, AUTH_REQUIRED and AUTH_USERS_FILE, only this machine is served. At Ctrl-C the service answers
+    the requests it has accepted and stops.
     """
     end_at_interrupt()  # until gunicorn has its own handler
     given = {"HOST": host, "PORT": port, "WEB_CONCURRENCY": workers}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-    check()
+    is_for_others = any(name in os.environ for name in FOR_OTHERS) or Settings().auth_users_file.exists()
+    if not is_for_others:
+        os.environ.update(HOST="127.0.0.1", AUTH_REQUIRED="false")
+    settings = check()
+    if not is_for_others:
+        click.echo(
+            f"Serving http://localhost:{settings.port} for this machine only, without users. To serve others, add "
+            "users (`tabserve users add NAME`) and set HOST, such as --host 0.0.0.0.",
+            err=True,
+        )
+    _say_what_to_train(settings)
     Server().run()
+
+
+def _say_what_to_train(settings: Settings) -> None:
+    """Say how to train when there is no model; the service answers as soon as there is one."""
+    try:
+        if settings.open_registry().use_cases():
+            return
+        names = [*all_use_cases()]
+    except TabserveError:  # the log says why there is none
+        return
+    click.echo(
+        f"There is no model in {settings.model_registry} yet. Train one: `tabserve train NAME`, where NAME is one of "
+        f"{in_short(names)}. It answers as soon as it is trained.",
+        err=True,
+    )

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 
+USE_CASE = re.compile(r"[a-z][a-z0-9_]{0,49}", re.ASCII)
 MODEL_ID = re.compile(
-    r"(?P<use_case>[a-z][a-z0-9_]{0,49})-(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
+    rf"(?P<use_case>{USE_CASE.pattern})-"
+    r"(?P<algorithm>[a-zA-Z][a-zA-Z0-9-]{0,49})"
     r"_v(?P<version>[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})-(?P<timestamp>[0-9]{1,12}\.[0-9]{6})",
     re.ASCII,
 )

@@ -24,7 +24,7 @@ from tabserve.errors import (
 )
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import Manifest
-from tabserve.registry.model_id import ModelId
+from tabserve.registry.model_id import USE_CASE, ModelId
 from tabserve.registry.stores import (
     ABANDONED_AFTER,
     CHAMPION_SUFFIX,
@@ -87,6 +87,13 @@ class Registry:
         return self._store.away
 
     # names
+
+    def use_cases(self) -> list[str]:
+        """The use cases that have a model or a champion here, in alphabetical order."""
+        paths = self._store.paths()
+        champions = {path.removesuffix(CHAMPION_SUFFIX) for path in paths if path.endswith(CHAMPION_SUFFIX)}
+        trained = {model_id.partition("-")[0] for model_id in self.list()}
+        return sorted(trained.union(filter(USE_CASE.fullmatch, champions)))
 
     def list(self, use_case: str | None = None, algorithm: str | None = None) -> "list[str]":
         """List artifacts.

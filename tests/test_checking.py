@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from tabserve.columns.features import Feature
 from tabserve.declaration.use_case import UseCase
 from tabserve.tables.checking import LONGEST_NAME, MOST_FIELDS, field_problems, row_problems
-from tests.records import FEATURE_SETS, SPECIAL, encoder_accepts, records, valid_example
+from tests.records import EXTRAS, FEATURE_SETS, SPECIAL, VALID, encoder_accepts, records, valid_example
 
 
 @pytest.mark.parametrize("name", FEATURE_SETS)
@@ -37,6 +38,33 @@ def test_nothing_is_wrong_with_a_special_value_in_any_field_exactly_when_the_enc
         for value in SPECIAL:
             record = {**valid, feature.name: value}
             assert (not field_problems(features, record)) == encoder_accepts(features, record), (feature.name, value)
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_the_encoder_accepts_extras_exactly_when_nothing_is_wrong_with_them(name: str) -> None:
+    features = FEATURE_SETS[name]
+    seen = set()
+
+    @settings(max_examples=2 * settings().max_examples, deadline=None, database=None)
+    @given(records(features, EXTRAS))
+    def check(record: dict[str, Any]) -> None:
+        accepted = encoder_accepts(features, record, EXTRAS)
+        seen.add(accepted)
+        assert (not field_problems(features, record, EXTRAS)) == accepted
+
+    check()
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra.kind)
+def test_an_extra_is_checked_and_not_encoded(extra: Feature) -> None:
+    features = FEATURE_SETS["bikes"]
+    record = {feature.name: valid_example(feature) for feature in features}
+    for value in (*SPECIAL, *VALID.get(extra.kind, [])):
+        with_extra = {**record, extra.name: value}
+        problems = field_problems(features, with_extra, EXTRAS)
+        assert encoder_accepts(features, with_extra, EXTRAS) == (not problems)
+        assert problems.keys() <= {extra.name}
 
 
 def test_a_problem_is_named_by_field_with_what_would_do(credit: UseCase) -> None:

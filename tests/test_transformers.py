@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler
 
-from tabserve.columns.derived import Grouping, Quotient
+from tabserve.columns.boolean import Boolean
+from tabserve.columns.carried import Id, Ignored
+from tabserve.columns.dates import Date
+from tabserve.columns.derived import DatePart, Grouping, Quotient
 from tabserve.columns.features import Category, CyclicInteger, Integer, Number, OrderedCategory
 from tabserve.columns.matrix import MatrixColumn
+from tabserve.columns.texts import Text
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
 from tabserve.transformers import Drop, MinMax, OneHot, RecordEncoder, RemapTarget, Standardize, Target
@@ -387,3 +391,50 @@ def test_a_new_column_comes_from_the_place_of_its_category(X: np.ndarray, most: 
     made = one_hot.transform(X)
     assert made.shape[1] <= 1 + 2 * (most + 1)
     assert made[:, 1:].sum(axis=1).tolist() == [2.0] * 30
+
+
+# texts and extras
+
+NOTE = Text(name="note", description="", buckets=4, missing=True)
+
+
+def test_what_texts_hold_is_counted_in_the_last_columns() -> None:
+    day = Date(name="day", description="")
+    encoder = RecordEncoder((NOTE, day), (DatePart(name="year", date="day", part="year"),)).fit()
+    matrix = encoder.transform([{"note": "two words", "day": "2024-02-29"}, {"day": "2023-01-01"}])
+    assert matrix.shape == (2, len(encoder.matrix_columns)) == (2, 3 + 4)
+    assert [column.name for column in encoder.matrix_columns] == ["note", "day", "year", *["note"] * 4]
+    assert matrix[:, 2].tolist() == [2024, 2023]
+    assert matrix[0, 3:].sum() > 0
+    assert not matrix[1, 3:].any()
+    assert encoder.transform([]).shape == (0, 7)
+
+
+def test_a_data_frame_with_texts_gives_the_same_matrix_as_its_records() -> None:
+    encoder = RecordEncoder((NOTE, FEATURES[1])).fit()
+    records = [{"note": "two words", "age": 3}, {"note": None, "age": None}]
+    np.testing.assert_array_equal(encoder.transform(pd.DataFrame(records)), encoder.transform(records))
+
+
+def test_dropping_a_text_drops_all_its_columns_and_it_is_never_one_hot_by_default() -> None:
+    encoder = RecordEncoder((NOTE, *FEATURES)).fit()
+    X = encoder.transform([{"note": "a b", **GOOD}])
+    drop = Drop(("note",)).fit(X, columns=encoder.matrix_columns)
+    assert [column.name for column in drop.columns_] == ["colour", "age", "shape"]
+    assert not any(column.is_nominal for column in encoder.matrix_columns if column.name == "note")
+
+
+def test_a_record_may_hold_extras_which_are_not_encoded() -> None:
+    encoder = RecordEncoder(FEATURES, extras=(Id(name="id"), Ignored(name="free"))).fit()
+    matrix = encoder.transform([GOOD, {**GOOD, "id": "0012", "free": [1]}, {"colour": "green", "age": 35, "id": 7}])
+    assert matrix[0].tolist() == matrix[1].tolist()
+    assert matrix[2, :2].tolist() == [1, 35]
+    with pytest.raises(InvalidRecordsError) as caught:
+        encoder.transform([{**GOOD, "id": "x" * 201}, {**GOOD, "ID": 1}, {**GOOD, "id": True}, {**GOOD, "id": None}])
+    assert caught.value.rows == [0, 1, 2]
+
+
+def test_a_yes_or_no_is_a_target_of_two_classes() -> None:
+    target = Target(Boolean(name="late", description="")).fit()
+    assert target.codes() == {0.0, 1.0}
+    assert target.transform([True, False]).tolist() == [1, 0]

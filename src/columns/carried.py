@@ -70,6 +70,10 @@ class Ignored(Feature):
         return False
 
     @property
+    def optional(self) -> bool:
+        return True
+
+    @property
     def allowed(self) -> str:
         return "anything"
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.features import LARGEST_NUMBER, RESERVED_NAMES, Category, Column, Number
 from tabserve.columns.kinds import fits
 from tabserve.declaration.declaration import Algorithm, Declaration
@@ -43,6 +44,9 @@ def _names(use_case: Declaration) -> Iterator[str]:
         yield f"'{use_case.name}' means a model in URLs: give the use case another name."
     if not use_case.features:
         yield "there is no feature to predict from."
+    for feature in use_case.features:
+        if not feature.in_matrix:
+            yield f"no model can see '{feature.name}', which is of kind {feature.kind}: declare it among the extras."
     for name in (column.name for column in (*use_case.columns, *use_case.extras, use_case.target.feature)):
         if name in RESERVED_NAMES or name in use_case.task.table_columns:
             yield f"a column cannot be called '{name}', because answers use that name: rename it, in the data too."
@@ -72,6 +76,10 @@ def _target(use_case: Declaration) -> Iterator[str]:
         for value in target.feature.values:
             if value not in labels:
                 yield f"the target '{target.feature.name}' has no class for {value!r}."
+    if not isinstance(target.feature, Category | Number | Boolean):
+        yield f"the target '{target.feature.name}' must be a category, a number or a yes or no."
+    elif isinstance(target.feature, Category) and (target.feature.other or not target.feature.values):
+        yield f"the target '{target.feature.name}' needs values, all of them, and no `other`."
     if problem := use_case.task.target_problem(target):
         yield problem
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tabserve.base import Estimator
+from tabserve.columns.catalogue import DERIVED_KINDS, FEATURE_KINDS
 from tabserve.columns.features import Column, Feature, Number
 from tabserve.declaration.declaration import DATASETS, Algorithm, Declaration
 from tabserve.declaration.defaults import EVEN, outcomes_of
@@ -23,7 +24,7 @@ from tabserve.declaration.reading import (
     table_at,
 )
 from tabserve.declaration.use_case import UseCase
-from tabserve.declaration.vocabulary import DERIVED, FEATURES, GATES, MODELS, TASKS, TRANSFORMERS, word_for
+from tabserve.declaration.vocabulary import GATES, MODELS, TASKS, TRANSFORMERS, word_for
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate
 from tabserve.search_space import Dimension, Flag, Real, Whole
@@ -105,7 +106,7 @@ def _line(column: Column) -> dict[str, Any]:
     flags = [field.name for field in fields(Feature) if field.name not in words]
     own = [field.name for field in fields(column) if field.name not in (*words, *flags)]
     said = _parameters(column)
-    vocabulary = FEATURES if isinstance(column, Feature) else DERIVED
+    vocabulary = FEATURE_KINDS if isinstance(column, Feature) else DERIVED_KINDS
     ordered = {name: said[name] for name in (*own, *flags, *words) if name in said and name != "name"}
     return {"kind": word_for(column, vocabulary), **ordered}
 
@@ -242,7 +243,7 @@ def _columns(plain: Mapping[str, Any]) -> tuple[dict[str, Feature], dict[str, Fe
 
 def _feature(name: str, line: dict[str, Any]) -> Feature:
     place = ("columns", name)
-    made = _made(line, FEATURES, place)
+    made = _made(line, FEATURE_KINDS, place)
     reasons = line.pop("reason_for", {})
     check_kind(reasons, Mapping[str, str], (*place, "reason_for"))
     with placed(*place):
@@ -328,7 +329,7 @@ def _derived(plain: Mapping[str, Any]) -> tuple[Any, ...]:
     for name in table_at(plain, "derived"):
         place = ("derived", name)
         line = dict(table_at(plain["derived"], *place))
-        kind = _made(line, DERIVED, place)
+        kind = _made(line, DERIVED_KINDS, place)
         reasons = line.pop("reason_for", {})
         check_kind(reasons, Mapping[str, str], (*place, "reason_for"))
         with placed(*place):

@@ -89,7 +89,7 @@ class UseCase(Declaration):
     @property
     def encoder(self) -> RecordEncoder:
         """From records to a matrix: the first step of all pipelines of this use case."""
-        return RecordEncoder(self.features, self.derived)
+        return RecordEncoder(self.features, self.derived, self.extras)
 
     def pipeline(self, algorithm: Algorithm, *, exclude_protected: bool = False) -> Pipeline:
         """A pipeline from records to the matrix of an algorithm. Clone it to fit it: the declaration owns its parts.

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from tabserve.columns.derived import DerivedColumn, Grouping, Quotient
-from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
 from tabserve.evaluation.gates import (
     BaselineMargin,
     ChampionMargin,
@@ -31,14 +29,6 @@ def _by_name(*kinds: type[Kind]) -> Mapping[str, type[Kind]]:
     return {kind.__name__: kind for kind in kinds}
 
 
-FEATURES: Mapping[str, type[Feature]] = {
-    "category": Category,
-    "ordered": OrderedCategory,
-    "number": Number,
-    "integer": Integer,
-    "cyclic": CyclicInteger,
-}
-DERIVED: Mapping[str, type[DerivedColumn]] = {"quotient": Quotient, "grouping": Grouping}
 TASKS: Mapping[str, type[Task]] = {"binary": Binary, "multiclass": Multiclass, "regression": Regression}
 GATES: Mapping[str, type[Gate]] = {
     "smallest": SmallestMetric,

@@ -164,6 +164,10 @@ class FileLimitError(TabserveError):
     """A file exceeds one of the reader's limits; the message says which, and what to do."""
 
 
+class DatabaseError(TabserveError):
+    """A database to train on cannot be read; the message holds no password."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong in a table: where it is, the value found there, and what would be right."""

@@ -77,6 +77,24 @@ def read_training_table(
     features = [replace(feature, default=None) for feature in features]
     with path.open("rb") as stream:
         table = read_table(stream, path.name, features, target, extras, markers, dialect, sheet)
+    return _fit_to_train_on(table, features, target)
+
+
+def read_training_rows(
+    sheet: Sheet,
+    features: Sequence[Feature],
+    target: Feature,
+    extras: Sequence[Feature] = (),
+    markers: Sequence[str] = (),
+) -> Table:
+    """Read and check rows to train on that are in no file; see `read_training_table`."""
+    features = [replace(feature, default=None).with_markers(markers) for feature in features]
+    target = target.with_markers(markers)
+    extras = [extra.with_markers(markers) for extra in extras]
+    return _fit_to_train_on(_table(sheet, features, target, extras, None, Deadline(None)), features, target)
+
+
+def _fit_to_train_on(table: Table, features: Sequence[Feature], target: Feature) -> Table:
     if table.target is None:
         raise InvalidTableError(table.place, [Fault(target.name, "This column is missing.")])
     if not table.records:

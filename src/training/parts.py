@@ -15,7 +15,9 @@ from tabserve.aliases import Matrix, Vector, Weights
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import UnsupportedFileError
 from tabserve.registry.manifest import Source
-from tabserve.tables.reader import read_training_table
+from tabserve.tables.database import is_database, open_database
+from tabserve.tables.reader import read_training_rows, read_training_table
+from tabserve.tables.table import Table
 from tabserve.training.hold_out import hashes, held_out
 from tabserve.transformers import Target
 
@@ -116,7 +118,7 @@ def read(use_case: UseCase, path: Path) -> Data:
     use_case : UseCase
         Whose columns it must have.
     path : Path
-        CSV or XLSX.
+        A file with a table; the use case's own path where its source is a database.
 
     Returns
     -------
@@ -127,15 +129,28 @@ def read(use_case: UseCase, path: Path) -> Data:
     InvalidTableError
         With the place of everything that does not fit.
     UnsupportedFileError
-        When the file cannot be read, or is neither CSV nor XLSX.
+        When the file cannot be read.
+    DatabaseError
+        When the database or its query cannot be read.
     """
-    digest = _digest_of(path)
-    found = read_training_table(path, use_case.features, use_case.target.feature)
+    found, digest = _read_table(use_case, path)
     table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
     for name in table.columns[table.isna().all()]:
         logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
     table[use_case.target.feature.name] = found.target
     return Data(table, use_case.encoder.fit_transform(found.records), Source(digest, len(table)))
+
+
+def _read_table(use_case: UseCase, path: Path) -> tuple[Table, str]:
+    """The table to train on, and the digest of what it was read from: a file's bytes, or a database's rows."""
+    features, target = use_case.features, use_case.target.feature
+    if path == use_case.path and is_database(use_case.source):
+        with open_database(use_case.source, use_case.query, use_case.folder) as rows:
+            found = read_training_rows(rows.sheet, features, target, use_case.extras, use_case.markers)
+            return found, rows.digest.hexdigest()
+    digest = _digest_of(path)
+    more = (use_case.extras, use_case.markers, use_case.dialect, use_case.sheet or None)
+    return read_training_table(path, features, target, *more), digest
 
 
 def _digest_of(path: Path) -> str:

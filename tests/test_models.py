@@ -3,8 +3,11 @@
 import importlib
 import io
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -31,6 +34,7 @@ from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
 from tabserve.evaluation.metrics import r2, roc_auc, roc_auc_ovr
 from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
+from tabserve.models.blend import SHARE, BlendClassifier
 from tabserve.models.lightgbm import (
     MAX_ROUNDS,
     LgbClassifier,
@@ -39,7 +43,15 @@ from tabserve.models.lightgbm import (
     LgbMulticlassClassifier,
     LgbRegressor,
 )
-from tabserve.models.linear import CHUNK, LogisticRegression, MultinomialRegression, Ridge, expit, softmax
+from tabserve.models.linear import (
+    CHUNK,
+    LogisticRegression,
+    MonotoneLogisticRegression,
+    MultinomialRegression,
+    Ridge,
+    expit,
+    softmax,
+)
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression, ScikitRegressor
 from tabserve.pipeline import Pipeline
 from tabserve.transformers import (
@@ -88,6 +100,8 @@ TRANSFORMERS: list[tuple[Encoder | Transformer | Pipeline, Any]] = [
     (Pipeline(RecordEncoder(FEATURES), (OneHot(("colour",)), Standardize())), RECORDS),
 ]
 CLASSIFIERS: list[Classifier] = [
+    BlendClassifier(num_rounds=5, bagging_fraction=0.7, seed=3),
+    MonotoneLogisticRegression(C=0.3),
     LgbClassifier(num_rounds=5, bagging_fraction=0.7, seed=3),
     LogisticRegression(C=0.3),
 ]
@@ -330,6 +344,11 @@ def upwards(predictions: np.ndarray) -> float:
 
 def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
     """What a fitted model adds up before it makes a prediction of it, by the library that fitted it."""
+    if isinstance(model, BlendClassifier):
+        trees = lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
+        return (1 - SHARE) * trees + SHARE * raw_score(
+            model.line_, model.scaler_.transform(model.encoder_.transform(X))
+        )
     if isinstance(model, LgbModel):
         return lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
     if hasattr(model, "coef_"):
@@ -683,3 +702,32 @@ def test_a_probability_is_the_same_for_a_row_alone_and_among_others(raw: np.ndar
     assert of_classes.tolist() == [softmax(np.outer(raw[[row]], [1.0, -0.5, 0.0]))[0].tolist() for row in range(7)]
     np.testing.assert_allclose(together, scipy.special.expit(raw), rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(of_classes.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("model", [MonotoneLogisticRegression(), BlendClassifier(num_rounds=30, min_data_in_leaf=3)])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_blend_and_its_line_keep_the_direction_of_a_column(model: Classifier, direction: int) -> None:
+    promised = MatrixColumn(Number(name="a", description="", low=-9, high=9, monotone=direction))
+    told = clone(model).fit(X, y, (promised, *COLUMNS[1:]))
+    rows = np.repeat(X[:20], 30, axis=0)
+    rows[:, 0] = np.tile(np.linspace(-4, 4, 30), 20)
+    steps = np.diff(told.predict(rows).reshape(20, 30), axis=1) * direction
+    assert steps.min() >= 0
+    assert steps.max() > 0 or direction == -1  # the data rise
+
+
+def test_a_monotone_logistic_regression_without_promises_is_the_ordinary_one() -> None:
+    weights = np.random.default_rng(3).uniform(0, 3, len(y))
+    ours = MonotoneLogisticRegression(C=0.5).fit(X, y, weights=weights)
+    theirs = LogisticRegression(C=0.5).fit(X, y, weights=weights)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-3)
+
+
+def test_a_blend_is_loaded_and_predicts_without_the_libraries_of_training(tmp_path: Path) -> None:
+    gaps = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    model = BlendClassifier(num_rounds=9).fit(gaps, y, COLUMNS)
+    joblib.dump((model, gaps), tmp_path / "model")
+    code = f"import joblib, sys\nmodel, X = joblib.load({str(tmp_path / 'model')!r})\n"
+    code += "print(model.predict(X)[:3].tolist())\nprint({'pandas', 'sklearn', 'lightgbm', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [str(model.predict(gaps)[:3].tolist()), "set()"]

@@ -13,6 +13,7 @@ from tabserve.evaluation.gates import (
     SmallestMetric,
 )
 from tabserve.models.base import Model
+from tabserve.models.blend import BlendClassifier
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbMulticlassClassifier, LgbRegressor
 from tabserve.models.linear import LogisticRegression, MultinomialRegression, Ridge
 from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegression
@@ -39,7 +40,7 @@ GATES: Mapping[str, type[Gate]] = {
     "smallest_ratio": SmallestGroupRatio,
 }
 MODELS: Mapping[str, type[Model]] = {
-    **_by_name(LgbClassifier, LgbMulticlassClassifier, LgbRegressor, LgbCountRegressor),
+    **_by_name(BlendClassifier, LgbClassifier, LgbMulticlassClassifier, LgbRegressor, LgbCountRegressor),
     **_by_name(LogisticRegression, MultinomialRegression, LinearRegression, Ridge),
     **_by_name(Lasso, SVR, DecisionTreeRegressor),
 }

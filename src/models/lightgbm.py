@@ -201,12 +201,18 @@ class LgbModel(Model):
                 logger.warning("LightGBM: the loss still fell after %d rounds; raise the learning rate.", MAX_ROUNDS)
 
             def predict(booster: "lightgbm.Booster", fold: Fold) -> Predictions:
-                return np.asarray(booster.predict(X[fold[1]], num_iteration=rounds, num_threads=THREADS))
+                return self._predict_fold(booster, rounds, (X, y, columns, weights), fold)
 
             predictions = list(pool.map(predict, boosters, folds))
         return CrossValidation(
             mean_metric(metric, y, folds, predictions), gather(folds, predictions, len(y)), {"num_rounds": rounds}
         )
+
+    def _predict_fold(
+        self, booster: "lightgbm.Booster", rounds: int, data: tuple[Matrix, Vector, Columns, Weights], fold: Fold
+    ) -> Predictions:
+        """Predict the second part of a fold by trees that were grown on its first; the data are what `fit` takes."""
+        return np.asarray(booster.predict(data[0][fold[1]], num_iteration=rounds, num_threads=THREADS))
 
     @cached_property
     def _booster(self) -> Booster:

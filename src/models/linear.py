@@ -10,6 +10,7 @@ from tabserve.columns.matrix import Columns
 from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor, of_rows
 
 MOST_ROWS = 50_000  # that a logistic model is fitted on: more cost time and change nothing that is seen
+_BOUNDS = {0: (None, None), 1: (0, None), -1: (None, 0)}  # of a coefficient, by its column's direction
 CHUNK = 20_000  # rows of a matrix that are copied at once
 
 
@@ -137,6 +138,35 @@ class LogisticRegression(_LogisticModel, Classifier):
 
     def contributions(self, X: Matrix) -> Predictions:
         return linear_contributions(*self._sums()[0], X)
+
+
+class MonotoneLogisticRegression(LogisticRegression):
+    """Logistic regression with an L2 penalty, whose coefficients keep the directions of the columns."""
+
+    keeps_monotone = True
+
+    def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
+        """Fit coefficients within bounds to a (n_rows, n_columns) matrix and the classes 0 and 1."""
+        from scipy.optimize import minimize
+
+        rows = _some_of_each_class(y, MOST_ROWS)
+        counts = self.C * len(y) / len(rows) * np.ones(len(rows))
+        if weights is not None:
+            counts *= weights[rows]
+        some, labels = X[rows], y[rows]
+
+        def loss(parameters: Vector) -> tuple[float, Vector]:
+            sums = some @ parameters[:-1] + parameters[-1]
+            slopes = counts * (expit(sums) - labels)
+            value = counts @ (np.logaddexp(0.0, sums) - labels * sums) + parameters[:-1] @ parameters[:-1] / 2
+            return float(value), np.append(some.T @ slopes + parameters[:-1], slopes.sum())
+
+        directions = [column.monotone for column in columns] or [0] * X.shape[1]
+        bounds = [_BOUNDS[direction] for direction in (*directions, 0)]
+        start = np.zeros(X.shape[1] + 1)
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+        self.coef_, self.intercept_ = found[None, :-1], found[-1:]
+        return self
 
 
 class MultinomialRegression(_LogisticModel, MulticlassClassifier):

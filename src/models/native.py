@@ -88,6 +88,11 @@ def open_booster(text: str, threads: int | None = None) -> Booster:
     return PackageBooster(text, threads) if path is None else NativeBooster(_library(path), text, threads)
 
 
+def without_objective(text: str) -> str:
+    """A model's text without what turns raw scores into predictions: a booster of it predicts the raw scores."""
+    return "\n".join(line for line in text.split("\n") if not line.startswith("objective="))
+
+
 def library_path() -> Path | None:
     """Where the installed lightgbm wheel keeps its C library; None when it is not there."""
     spec = importlib.util.find_spec("lightgbm")  # finds the package and does not import it

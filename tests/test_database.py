@@ -104,7 +104,7 @@ def test_nothing_is_written_to_an_sqlite_file(folder: Path) -> None:
         (
             "sqlite:///loans.db",
             "select x'00' as photo from loans",
-            "The column 'photo' holds values that no feature takes",
+            "The column 'photo' holds values that no column takes",
         ),
         ("mysql://me@host/db", "loans", "must begin with postgresql:// or sqlite:///"),
         ("postgresql://me@host:port/db", "loans", "is malformed"),
@@ -206,7 +206,7 @@ def test_libpq_s_own_variable_gives_the_password_too(postgres: str, monkeypatch:
         ("selct 1 as one", "syntax error"),
         (
             "select tags from loans where age = 0 union select array[1]",
-            "values that no feature takes (list)",
+            "values that no column takes (list)",
         ),
         ("delete from loans", "syntax error"),
         ("select nextval('counter') as n", "read-only transaction"),

@@ -37,6 +37,8 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.UniformTargetError,
     tabserve.errors.NoEarlierChampionError,
     tabserve.errors.InterruptedTrainingError,
+    tabserve.errors.DatabaseError,
+    tabserve.errors.DraftError,
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
     tabserve.errors.UnsavedError,
     tabserve.errors.MissingExtraError,

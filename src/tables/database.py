@@ -78,9 +78,8 @@ def open_database(source: str, query: str, folder: Path) -> Iterator[DatabaseRow
     if not query:
         raise DatabaseError("A database needs a query: declare a select, or the name of a table.")
     url = _url(source, folder)
-    engine = sqlalchemy.create_engine(
-        url, poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=_timed(url)
-    )
+    limits = {} if url.drivername == "sqlite" else {"connect_timeout": CONNECT_TIME}
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=limits)
     try:
         with engine.connect() as connection:
             yield _rows(connection, query)

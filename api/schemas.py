@@ -104,6 +104,7 @@ class GateSchema(AnswerSchema):
     )
     bound = Float(required=True)
     passed = Boolean(required=True)
+    accepted = String(metadata={"description": "The reason for which a person accepted a model that did not pass"})
 
 
 class ModelSchema(AnswerSchema):

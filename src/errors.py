@@ -138,6 +138,33 @@ class UniformTargetError(TabserveError):
         super().__init__(f"The target '{target}' {problem} {rows}: nothing can be learnt from them.")
 
 
+class UniformTimeError(TabserveError):
+    """All rows have the same time, so time cannot split them.
+
+    Parameters
+    ----------
+    column : str
+        The column of times.
+    """
+
+    def __init__(self, column: str) -> None:
+        super().__init__(f"The column '{column}' has the same value in all rows, so no newest rows can be held out.")
+
+
+class WarnedError(TabserveError):
+    """What would be a warning stops a training that is strict.
+
+    Parameters
+    ----------
+    warnings : sequence of str
+        All of them, in sentences.
+    """
+
+    def __init__(self, warnings: Sequence[str]) -> None:
+        lines = [f"{len(warnings)} warning(s), which --strict makes faults:", *(f"  {warning}" for warning in warnings)]
+        super().__init__("\n".join(lines))
+
+
 class InvalidTargetError(TabserveError):
     """The target column holds a value that its declaration does not allow."""
 

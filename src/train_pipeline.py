@@ -11,6 +11,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(sys.path[0]).parent)
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,8 +27,9 @@ from tabserve.registry.registry import Registry
 from tabserve.report import render_report
 from tabserve.settings import DEFAULT_USE_CASE, RegistrySettings
 from tabserve.training.candidate import fit
-from tabserve.training.champion import champion_of
-from tabserve.training.console import check_installed, progress_bars, show
+from tabserve.training.champion import champion_of, earliest_cut
+from tabserve.training.console import check_installed, progress_bars, show, show_warnings
+from tabserve.training.data_checks import check_data
 from tabserve.training.evidence import Measured, best_first, describe, judge_in_turn, measure
 from tabserve.training.parts import Parts, read, split
 from tabserve.training.plan import Plan, competitors, with_baseline
@@ -66,10 +68,12 @@ def run_training(
         When the use case has no such algorithm.
     InvalidTableError
         When the data do not fit the use case.
-    TooFewRowsError, UniformTargetError
+    TooFewRowsError, UniformTargetError, UniformTimeError
         When there is too little to learn from.
     InvalidUseCaseError
         When an algorithm cannot be fitted on such columns.
+    WarnedError
+        When the training is strict and there is something odd about the data.
     InterruptedTrainingError
         On Ctrl-C; nothing is saved.
     UnsavedError
@@ -80,16 +84,19 @@ def run_training(
     competing = competitors(use_case, algorithms)
     entrants = with_baseline(use_case, competing)
 
-    found = read(use_case, data)
-    parts = split(use_case, found, plan.seed)
+    found = read(use_case, data, plan.sheet, drop_missing_target=plan.drop_missing_target)
+    parts = split(use_case, found, plan.seed, earliest_cut(use_case, registry))
+    use_case = parts.use_case  # with what its features learnt
+    warnings = check_data(use_case, parts)
+    plan.warn(warnings)
     rehearse(use_case, entrants, parts, plan)
-    champion = champion_of(use_case, registry, parts.test, plan.seed)
+    champion = champion_of(use_case, registry, parts.test, plan.seed, parts.split)
 
     candidates = [fit(use_case, algorithm, parts.train, plan) for algorithm in entrants]
     measured = measure(use_case, candidates, parts, plan)
     ranked = best_first(use_case, competing, measured)
-    manifests = describe(use_case, ranked, measured, champion, parts, plan)
-    judged = judge_in_turn(use_case, manifests, measured, champion, parts.test)
+    manifests = describe(use_case, ranked, measured, champion, parts, plan, warnings)
+    judged = judge_in_turn(use_case, manifests, measured, champion, parts.test, plan)
 
     reports = _render_reports(use_case, judged, measured, parts)
     outcomes = save(judged, measured, reports, parts, local)
@@ -134,6 +141,14 @@ def _render_reports(
 )
 @click.option("--algorithm", "algorithms", multiple=True, help="Train only this; may be repeated.  [default: all]")
 @click.option("--exclude-protected", is_flag=True, help="Train without the protected features.")
+@click.option("--sheet", help="Sheet of a workbook with the data.  [default: the one with the known columns]")
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing, and count them.")
+@click.option("--strict", is_flag=True, help="Take every warning for a fault: nothing odd is trained or registered.")
+@click.option(
+    "--accept-worse",
+    metavar="REASON",
+    help="Register a model though it is worse than the champion; the reason is kept with it.",
+)
 @click.version_option(__version__, prog_name="tabserve")
 def main(
     use_case_name: str | None,
@@ -145,11 +160,17 @@ def main(
     minutes: float | None,
     algorithms: Sequence[str],
     exclude_protected: bool,
+    sheet: str | None,
+    drop_missing_target: bool,
+    strict: bool,
+    accept_worse: str | None,
 ) -> None:
     """Train the models of USE_CASE on a table, tune them, and register those that pass their gates."""
     log.configure_command()
     if use_case_name and option and use_case_name != option:
         raise click.UsageError(f"Name one use case: USE_CASE is {use_case_name} and --use-case is {option}.")
+    if accept_worse is not None and not accept_worse.strip():
+        raise click.UsageError("--accept-worse needs a reason, which is kept with the model.")
     try:
         check_installed()
         from rich.console import Console
@@ -158,7 +179,19 @@ def main(
         use_case = get_use_case(use_case_name or option or DEFAULT_USE_CASE)
         registry = RegistrySettings.from_environment().open_registry()
         with progress_bars(console) as progress:
-            plan = Plan(trials, seed, jobs or joblib.cpu_count(), exclude_protected, minutes, progress)
+            plan = Plan(
+                trials=trials,
+                seed=seed,
+                jobs=jobs or joblib.cpu_count(),
+                exclude_protected=exclude_protected,
+                minutes=minutes,
+                sheet=sheet,
+                drop_missing_target=drop_missing_target,
+                strict=strict,
+                accept_worse=(accept_worse or "").strip(),
+                progress=progress,
+                show_warnings=partial(show_warnings, console),
+            )
             result = run_training(use_case, registry, data or use_case.path, plan, algorithms)
         show(console, registry, result)
     except BrokenPipeError:  # whoever reads has read enough, as `head` does: click ends without a word

@@ -35,6 +35,8 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.InvalidTargetError,
     tabserve.errors.UnknownAlgorithmError,
     tabserve.errors.UniformTargetError,
+    tabserve.errors.UniformTimeError,
+    tabserve.errors.WarnedError,
     tabserve.errors.NoEarlierChampionError,
     tabserve.errors.InterruptedTrainingError,
     tabserve.errors.DatabaseError,

@@ -48,6 +48,7 @@ from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import RemapTarget, Target
+from tests.training.helpers import split_of
 
 pytest_plugins = ["tests.browser"]
 
@@ -375,7 +376,7 @@ def test_a_table_with_too_few_of_a_label_is_refused(wine: UseCase, tmp_path: Pat
 
 def test_a_model_of_other_labels_is_not_compared_with(wine: UseCase, registry: Registry) -> None:
     test = split(wine, read(wine, DATA), 42).test
-    champion = champion_of(wine, registry, test, 42)
+    champion = champion_of(wine, registry, test, 42, split_of(wine))
     assert not isinstance(champion, NotCompared)
     assert champion is not None
     assert champion.predictions.shape == (len(test.y), 3)
@@ -383,7 +384,7 @@ def test_a_model_of_other_labels_is_not_compared_with(wine: UseCase, registry: R
     other = replace(
         wine, task=Multiclass(outcomes=swapped), target=Target(replace(wine.target.feature, values=swapped))
     )
-    assert isinstance(champion_of(other, registry, test, 42), NotCompared)
+    assert isinstance(champion_of(other, registry, test, 42, split_of(other)), NotCompared)
 
 
 def test_a_result_is_explained_by_what_raised_its_own_raw_score(

@@ -112,7 +112,7 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
     candidate = fit(use_case, algorithm, parts.train, plan)
     (one,) = measure(use_case, [candidate], parts, plan).values()
     manifest = Manifest(
-        **provenance(use_case, algorithm, 10**6, parts.source, plan.seed),
+        **provenance(use_case, algorithm, 10**6, parts.source, plan.seed, parts.split),
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),

@@ -181,7 +181,10 @@ def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, 
     yield "hold-out", f"{metric} {manifest.headline_of(HOLD_OUT):.3f}, 95 % interval {low:.3f} to {high:.3f}"
     if manifest.threshold is not None:
         yield "threshold", f"{manifest.threshold:.3f}, by {manifest.threshold_choice}"
-    yield "gates", f"{len(manifest.gates)} passed"
+    accepted = [gate.accepted for gate in manifest.gates if gate.accepted]
+    yield "gates", f"{len(manifest.gates) - len(accepted)} passed"
+    for reason in accepted:
+        yield "accepted", f"worse than the champion: {reason}"
     with suppress(BrokenArtifactError):  # the list reports such a fault
         if registry.champion(manifest.use_case) == manifest.model_id:
             yield "champion", "yes"

@@ -98,6 +98,11 @@ def _roles(use_case: Declaration) -> Iterator[str]:
     weight = columns.get(use_case.weight)
     if weight and (not isinstance(weight, Number) or weight.low < 0):
         yield f"the weight '{weight.name}' must be a number that is not negative: its low must be 0 or more."
+    if use_case.weight in {feature.name for feature in use_case.features}:
+        yield f"no model may see the weight '{use_case.weight}', by which a row counts: make it an extra column."
+    time = columns.get(use_case.time)
+    if time and (isinstance(time, Category) or not time.is_ordered):
+        yield f"the time '{time.name}' must be a date or a number that rises with time."
 
 
 def _source(use_case: Declaration) -> Iterator[str]:

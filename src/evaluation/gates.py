@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from tabserve.columns.kinds import check_kinds
@@ -25,12 +25,15 @@ class Verdict:
         The gate's limit.
     passed : bool
         Whether the value keeps to the bound.
+    accepted : str
+        The reason for which a person accepted a model that did not pass; empty when nobody did.
     """
 
     gate: str
     value: float | None
     bound: float
     passed: bool
+    accepted: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Evidence:
         The candidate's metrics on the same rows; by default those on the whole hold-out.
     not_compared : str
         Why it cannot be compared with the model that it would replace.
+    flattered : str
+        Why that model may have been trained on rows that it is judged by here; empty when it was not.
+    accept_worse : str
+        The reason for which a candidate may be worse than that model.
     group_ratios : mapping of float
         The disparate impact of each grouping.
     """
@@ -57,6 +64,8 @@ class Evidence:
     champion: Metrics | None = None
     beside_champion: Metrics | None = None
     not_compared: str = ""
+    flattered: str = ""
+    accept_worse: str = ""
     group_ratios: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -150,7 +159,7 @@ class ChampionMargin(Gate):
     """On the same rows the metric may be worse than that of the model to replace by at most the bound.
 
     A model that cannot be compared, such as one of another library version, stops nothing: the verdict says that it was
-    not compared.
+    not compared. It also says when that model may have been trained on these rows.
     """
 
     def judge(self, evidence: Evidence) -> Verdict | None:
@@ -159,8 +168,11 @@ class ChampionMargin(Gate):
             return Verdict(f"{gate}, not compared: {evidence.not_compared}", None, self.bound, passed=True)
         if evidence.champion is None:
             return None
+        if evidence.flattered:
+            gate += f", which may have seen these rows: {evidence.flattered}"
         own = evidence.beside_champion or evidence.metrics[HOLD_OUT]
-        return self._at_most(gate, self._how_much_worse(own, evidence.champion))
+        verdict = self._at_most(gate, self._how_much_worse(own, evidence.champion))
+        return verdict if verdict.passed else replace(verdict, accepted=evidence.accept_worse)
 
 
 class SmallestGroupRatio(Gate):

@@ -15,10 +15,62 @@ Built = TypeVar("Built")
 
 @dataclass(frozen=True)
 class Source:
-    """The file that was trained on: its SHA-256 in hexadecimal digits, and its number of rows."""
+    """The data that were trained on.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the file, in hexadecimal digits.
+    rows : int
+        How many rows were split.
+    dropped : int
+        How many more the file has, which were left out because their target is missing.
+    """
 
     sha256: str
     rows: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the hold-out was split off.
+
+    Parameters
+    ----------
+    by : str
+        ``features``, ``group`` or ``time``.
+    columns : mapping of str
+        The columns that decided on which side a row is, with their kinds.
+    cut : object
+        Where time decided: the first time that was held out, as it stands in the data.
+    """
+
+    by: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    cut: Any = None
+
+
+@dataclass(frozen=True)
+class DataWarning:
+    """Something in the data, or in what a model makes of them, that a person should look at.
+
+    Parameters
+    ----------
+    found : str
+        What was found, as a sentence.
+    advice : str
+        What to do about it, as a sentence.
+    algorithm : str
+        Whose model it is about; empty when it is about the data.
+    """
+
+    found: str
+    advice: str
+    algorithm: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.found} {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +163,7 @@ class Manifest:
         What it was trained on.
     seed : int
         For split, folds and search.
-    split : str
+    split : Split
         How the hold-out was split off.
     threads : int
         How many LightGBM trained with.
@@ -151,6 +203,8 @@ class Manifest:
         None without protected features.
     gates : tuple of Verdict
         The results of the gates.
+    warnings : tuple of DataWarning
+        What a person should look at.
     files : mapping of str
         SHA-256 of each file, by name.
     """
@@ -165,7 +219,7 @@ class Manifest:
     libraries: Mapping[str, str]
     data: Source
     seed: int
-    split: str
+    split: Split
     threads: int
     declaration: Mapping[str, Any]
     declaration_version: str
@@ -185,6 +239,7 @@ class Manifest:
     comparison: Mapping[str, Mapping[str, Metrics]]
     protected: ProtectedComparison | None
     gates: tuple[Verdict, ...] = ()
+    warnings: tuple[DataWarning, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -206,8 +261,8 @@ class Manifest:
 
     @property
     def passed(self) -> bool:
-        """Whether all gates were passed."""
-        return all(verdict.passed for verdict in self.gates)
+        """Whether all gates were passed, or a person accepted what was not."""
+        return all(verdict.passed or verdict.accepted for verdict in self.gates)
 
     def headline_of(self, part: str) -> float:
         """The headline metric of a part, such as the hold-out."""

@@ -7,9 +7,14 @@ import pandas as pd
 
 from tabserve.charts.parts import NOTHING, ReportTable, Section, listed, metric_name, number, share
 from tabserve.columns.dates import Moment
-from tabserve.columns.features import Feature, Number
+from tabserve.columns.features import Category, Feature, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.metrics import CHRONOLOGICAL, HOLD_OUT
+from tabserve.registry.manifest import Manifest
 from tabserve.report.subject import Subject
+from tabserve.training.hold_out import GROUP, TIME
+
+RARE = 20  # one row in so many, or rarer
 
 
 def sections(subject: Subject) -> list[Section]:
@@ -29,13 +34,76 @@ def _data(subject: Subject) -> Section:
     return Section(
         "Data",
         [
-            f"{manifest.data.rows:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} "
-            f"held out, by a hash of their features' values and of the seed {manifest.seed}. SHA-256 of the file: "
-            f"{manifest.data.sha256}.",
+            f"{manifest.data.rows:,} rows: {len(subject.train.y):,} to train on and {len(subject.test.y):,} held out, "
+            f"{_split(manifest)}.{_dropped(manifest)} SHA-256 of the file: {manifest.data.sha256}.",
+            *_weight(use_case),
+            *_rare(subject),
+            *_learnt(subject),
             *_monotone(subject),
         ],
-        tables=[ReportTable("The columns", head, [*rows, *derived])],
+        tables=[*_warnings(manifest), ReportTable("The columns", head, [*rows, *derived])],
     )
+
+
+def _warnings(manifest: Manifest) -> list[ReportTable]:
+    if not manifest.warnings:
+        return []
+    rows = [[warning.found, warning.advice] for warning in manifest.warnings]
+    return [ReportTable("Warnings: what a person should look at", ["What was found", "What to do"], rows)]
+
+
+def _split(manifest: Manifest) -> str:
+    """What decided which rows are held out, as the end of a sentence."""
+    if manifest.split.by == TIME:
+        of = " (the first row of a group counts)" if len(manifest.split.columns) > 1 else ""
+        return f"the newest by “{next(iter(manifest.split.columns))}”{of}, from {manifest.split.cut} on"
+    if manifest.split.by == GROUP:
+        column = next(iter(manifest.split.columns))
+        return f"by a hash of their “{column}” and of the seed {manifest.seed}: rows of one group are on one side"
+    return f"by a hash of their features' values and of the seed {manifest.seed}"
+
+
+def _dropped(manifest: Manifest) -> str:
+    dropped = manifest.data.dropped
+    return f" {dropped:,} more were left out because their target is missing." if dropped else ""
+
+
+def _weight(use_case: UseCase) -> list[str]:
+    if not use_case.weight:
+        return []
+    return [f"Models were fitted with the weights “{use_case.weight}”. All metrics count each row once."]
+
+
+def _rare(subject: Subject) -> list[str]:
+    """What it means that an outcome is rare; empty where none is."""
+    paragraphs = []
+    for code, outcome in enumerate(subject.use_case.task.outcomes):
+        events = int(np.sum(subject.train.y == code)) + int(np.sum(subject.test.y == code))
+        rows = len(subject.train.y) + len(subject.test.y)
+        if 0 < events * RARE <= rows:
+            never = f"{100 * (1 - events / rows):.1f} %"
+            paragraphs.append(
+                f"1 in {rows / events:,.0f} rows is “{outcome}”. Nothing was re-weighted, so probabilities mean what "
+                f"they say. A model that never says “{outcome}” is right in {never} of the rows, so "
+                "accuracy says little here. Precision says how many alarms are right, recall how many cases are "
+                "found; the AUC says how well cases are ranked, whatever the threshold."
+            )
+    return paragraphs
+
+
+def _learnt(subject: Subject) -> list[str]:
+    """How many values were learnt from the training part; empty where none were."""
+    sentences = []
+    for feature in subject.use_case.features:
+        other = getattr(feature, "other", "")
+        if isinstance(feature, Category) and other:
+            held = subject.test.table[feature.name].dropna()
+            unknown = int((~held.isin(feature.values)).sum())
+            sentences.append(
+                f"“{feature.title}”: {len(feature.values):,} values are known; any other is treated as “{other}”, as "
+                f"in {unknown:,} rows of the hold-out."
+            )
+    return [" ".join(sentences)] if sentences else []
 
 
 def _monotone(subject: Subject) -> list[str]:

@@ -46,6 +46,8 @@ def read_training_table(
     markers: Sequence[str] = (),
     dialect: Mapping[str, str] | None = None,
     sheet: str | None = None,
+    *,
+    drop_missing_target: bool = False,
 ) -> Table:
     """Read and check a file to train on: it must have all columns, including the target, and only valid values.
 
@@ -61,6 +63,8 @@ def read_training_table(
         The column to predict.
     extras, markers, dialect, sheet
         As for `read_table`.
+    drop_missing_target : bool
+        Whether rows without a target are left out; otherwise they are a fault.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def read_training_table(
     features = [replace(feature, default=None) for feature in features]
     with path.open("rb") as stream:
         table = read_table(stream, path.name, features, target, extras, markers, dialect, sheet)
-    return _fit_to_train_on(table, features, target)
+    return _fit_to_train_on(table, features, target, drop=drop_missing_target)
 
 
 def read_training_rows(
@@ -86,21 +90,44 @@ def read_training_rows(
     target: Feature,
     extras: Sequence[Feature] = (),
     markers: Sequence[str] = (),
+    *,
+    drop_missing_target: bool = False,
 ) -> Table:
     """Read and check rows to train on that are in no file; see `read_training_table`."""
     features = [replace(feature, default=None).with_markers(markers) for feature in features]
     target = target.with_markers(markers)
     extras = [extra.with_markers(markers) for extra in extras]
-    return _fit_to_train_on(_table(sheet, features, target, extras, None, Deadline(None)), features, target)
+    table = _table(sheet, features, target, extras, None, Deadline(None))
+    return _fit_to_train_on(table, features, target, drop=drop_missing_target)
 
 
-def _fit_to_train_on(table: Table, features: Sequence[Feature], target: Feature) -> Table:
+def _fit_to_train_on(table: Table, features: Sequence[Feature], target: Feature, *, drop: bool) -> Table:
     if table.target is None:
         raise InvalidTableError(table.place, [Fault(target.name, "This column is missing.")])
     if not table.records:
         raise InvalidTableError(table.place, [Fault(features[0].name, "There is no row below the header.")])
+    table = _with_target(table, target, drop=drop)
     table.check(features, target)
     return table
+
+
+def _with_target(table: Table, target: Feature, *, drop: bool) -> Table:
+    """The rows whose target is known."""
+    assert table.target is not None
+    known = [place for place, value in enumerate(table.target) if value is not None]
+    missing = len(table.records) - len(known)
+    if not missing:
+        return table
+    if not known:
+        raise InvalidTableError(table.place, [Fault(target.name, "No row has a value.")])
+    if not drop:
+        first = next(row for row, value in zip(table.rows, table.target, strict=True) if value is None)
+        problem = (
+            f"{missing} of {len(table.records)} rows have no value, the first is row {first}: fill them in, or leave "
+            "these rows out with --drop-missing-target."
+        )
+        raise InvalidTableError(table.place, [Fault(target.name, problem)])
+    return table.take(known)
 
 
 def read_table(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tabserve.aliases import Record
@@ -31,6 +31,8 @@ class Table:
         The n_rows values of each extra column: those that the use case declares and no model sees.
     read_as : mapping
         How the file was read, such as ``{"format": "csv", "separator": ";"}``; empty for other records.
+    dropped : int
+        How many more rows the file has, which were left out.
     """
 
     place: str
@@ -40,6 +42,7 @@ class Table:
     rows: Sequence[int]
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     read_as: Mapping[str, str] = field(default_factory=dict)
+    dropped: int = 0
 
     @classmethod
     def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
@@ -58,6 +61,21 @@ class Table:
             Without columns; rows are counted from 0.
         """
         return cls("the list", [], records, target, range(len(records)))
+
+    def take(self, places: Sequence[int]) -> "Table":
+        """Some of the rows, by their places counted from 0."""
+
+        def some(values: Sequence[Any]) -> list[Any]:
+            return [values[place] for place in places]
+
+        return replace(
+            self,
+            records=some(self.records),
+            target=None if self.target is None else some(self.target),
+            rows=some(self.rows),
+            extras={name: some(values) for name, values in self.extras.items()},
+            dropped=self.dropped + len(self.records) - len(places),
+        )
 
     def check(self, features: Sequence[Feature], target: Feature | None) -> None:
         """Check every value.

@@ -10,7 +10,7 @@ import numpy as np
 from tabserve.declaration.declaration import Algorithm
 from tabserve.errors import MissingExtraError
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN
-from tabserve.registry.manifest import Manifest
+from tabserve.registry.manifest import DataWarning, Manifest
 from tabserve.registry.registry import Registry
 from tabserve.training.result import TrainingResult
 from tabserve.tuning import Trial, best_of
@@ -57,11 +57,18 @@ def progress_bars(console: "Console") -> Iterator[Callable[[Algorithm, Sequence[
         yield progress
 
 
+def show_warnings(console: "Console", warnings: Sequence[DataWarning]) -> None:
+    """Print what a person should look at, one line each."""
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
 def show(console: "Console", registry: Registry, result: TrainingResult) -> None:
     """Print how good the candidates are, what was saved where, and which model answers now."""
     console.print(metrics_table(result.manifests), gates_table(result.manifests))
     for manifest in result.manifests:
         _show_figures(console, manifest)
+        _show_doubts(console, manifest)
     for outcome in result.saved:
         console.print(f"saved: {outcome.model_id}", soft_wrap=True)
         console.print(f"report: {outcome.report}", soft_wrap=True)
@@ -79,6 +86,18 @@ def _show_figures(console: "Console", manifest: Manifest) -> None:
     for choice, outcome in manifest.thresholds.items():
         chosen = " (chosen)" if choice == manifest.threshold_choice else ""
         console.print(f"{manifest.algorithm}: threshold by {choice} {outcome.threshold:.3f}{chosen}")
+
+
+def _show_doubts(console: "Console", manifest: Manifest) -> None:
+    """What was found after the data were checked, and what a person accepted."""
+    for warning in manifest.warnings:
+        if warning.algorithm:  # those of the data were shown before
+            line = f"{manifest.algorithm}: warning: {warning}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for gate in manifest.gates:
+        if gate.accepted:
+            line = f"{manifest.algorithm}: accepted though worse than the champion: {gate.accepted}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_what_answers(console: "Console", registry: Registry, result: TrainingResult) -> None:
@@ -127,7 +146,7 @@ def gates_table(manifests: Sequence[Manifest]) -> "Table":
     table = Table("algorithm", "gate", "value", "bound", "verdict", title="Gates", title_justify="left")
     for manifest in manifests:
         for place, gate in enumerate(manifest.gates):
-            verdict = "passed" if gate.passed else "FAILED"
+            verdict = "passed" if gate.passed else "accepted" if gate.accepted else "FAILED"
             name = "" if place else manifest.algorithm
             table.add_row(name, gate.gate, found(gate.value), f"{gate.bound:.3f}", verdict)
     return table

@@ -15,12 +15,20 @@ from tabserve.declaration.example import with_example
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
-from tabserve.evaluation.gates import Evidence, judge
+from tabserve.evaluation.gates import Evidence, Verdict, judge
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
-from tabserve.registry.manifest import ChampionComparison, Manifest, ProtectedComparison, ThresholdOutcome, Tried
+from tabserve.registry.manifest import (
+    ChampionComparison,
+    DataWarning,
+    Manifest,
+    ProtectedComparison,
+    ThresholdOutcome,
+    Tried,
+)
 from tabserve.tasks.base import pooled
 from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
+from tabserve.training.data_checks import check_decisions
 from tabserve.training.folds import folds_of
 from tabserve.training.parts import Part, Parts
 from tabserve.training.plan import Plan
@@ -84,6 +92,7 @@ def describe(
     champion: Champion | NotCompared | None,
     parts: Parts,
     plan: Plan,
+    warnings: Sequence[DataWarning] = (),
 ) -> list[Manifest]:
     """All that is known of candidates before they are judged.
 
@@ -101,6 +110,8 @@ def describe(
         What they were fitted on and measured by.
     plan : Plan
         How they were trained.
+    warnings : sequence of DataWarning
+        What was found in the data.
 
     Returns
     -------
@@ -109,7 +120,7 @@ def describe(
     """
     now = time.time_ns() // 1000
     return [
-        _describe(use_case, one, measured, champion, parts, plan, created=now - place)
+        _describe(use_case, one, measured, champion, parts, plan, warnings, created=now - place)
         for place, one in enumerate(ranked)
     ]
 
@@ -121,12 +132,14 @@ def _describe(
     champion: Champion | NotCompared | None,
     parts: Parts,
     plan: Plan,
+    warnings: Sequence[DataWarning],
     created: int,
 ) -> Manifest:
     task, candidate, test = use_case.task, one.candidate, parts.test
     better_than = _compare(use_case, one, test, plan)
+    with_one = with_example(use_case, parts.train.table)
     return Manifest(
-        **provenance(with_example(use_case, parts.train.table), candidate.algorithm, created, parts.source, plan.seed),
+        **provenance(with_one, candidate.algorithm, created, parts.source, plan.seed, parts.split),
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
@@ -140,7 +153,14 @@ def _describe(
         metrics=one.metrics,
         comparison={name: other.metrics for name, other in measured.items()},
         protected=without_protected(use_case, one, parts, plan),
+        warnings=(*warnings, *_doubts(use_case, one)),
     )
+
+
+def _doubts(use_case: UseCase, one: Measured) -> tuple[DataWarning, ...]:
+    """What is odd about a candidate's decisions on the hold-out."""
+    candidate = one.candidate
+    return check_decisions(use_case, candidate.algorithm.name, candidate.decision, one.predictions)
 
 
 def _tried(candidate: Candidate) -> tuple[Tried, ...]:
@@ -231,6 +251,7 @@ def judge_in_turn(
     measured: Mapping[str, Measured],
     champion: Champion | NotCompared | None,
     test: Part,
+    plan: Plan,
 ) -> list[Manifest]:
     """Judge candidates by the gates; the first that passes is the one that takes the champion's place.
 
@@ -246,6 +267,8 @@ def judge_in_turn(
         The model that answers today.
     test : Part
         The hold-out.
+    plan : Plan
+        Whether a model may be worse than the champion, and whether warnings are faults.
 
     Returns
     -------
@@ -261,11 +284,19 @@ def judge_in_turn(
             measured[use_case.baseline.name].metrics,
             **_replaced(use_case, to_replace, one, test),
             group_ratios=smallest_ratios(manifest.groups),
+            accept_worse=plan.accept_worse,
         )
-        judged.append(replace(manifest, gates=judge(use_case.gates, evidence)))
+        strict = _strictly(manifest) if plan.strict else ()
+        judged.append(replace(manifest, gates=(*judge(use_case.gates, evidence), *strict)))
         if judged[-1].passed:
             to_replace = None  # this one will answer: those after it replace nothing
     return judged
+
+
+def _strictly(manifest: Manifest) -> tuple[Verdict, ...]:
+    """The verdict on a model's warnings where none may be left."""
+    number = len(manifest.warnings)
+    return (Verdict("no warnings, as --strict demands", float(number), 0.0, not number),)
 
 
 def _replaced(use_case: UseCase, champion: Champion | NotCompared | None, one: Measured, test: Part) -> dict[str, Any]:
@@ -276,4 +307,4 @@ def _replaced(use_case: UseCase, champion: Champion | NotCompared | None, one: M
         return {"not_compared": champion.reason}
     rows = champion.rows
     own = use_case.task.metrics(test.y[rows], one.predictions[rows], one.candidate.decision)
-    return {"champion": champion.metrics, "beside_champion": own}
+    return {"champion": champion.metrics, "beside_champion": own, "flattered": champion.flattered}

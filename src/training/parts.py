@@ -1,8 +1,7 @@
 """Data and parts: what is learnt from, and which of its rows are kept to judge by."""
 
 import hashlib
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,16 @@ from sklearn.base import clone
 
 from tabserve.aliases import Matrix, Vector, Weights
 from tabserve.declaration.use_case import UseCase
-from tabserve.errors import UnsupportedFileError
-from tabserve.registry.manifest import Source
+from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
+from tabserve.registry.manifest import Source, Split
 from tabserve.tables.database import is_database, open_database
 from tabserve.tables.reader import read_training_rows, read_training_table
 from tabserve.tables.table import Table
-from tabserve.training.hold_out import hashes, held_out
+from tabserve.training.hold_out import sides_of
 from tabserve.transformers import Target
 
 HOLD_OUT_SHARE = 0.3
-
-logger = logging.getLogger(__name__)
+AT_ONCE = 10_000  # rows that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,14 @@ class Data:
     table : DataFrame
         n_rows rows: the features, those that the file lacks without any value, and as its last column the target as
         it stands in the file.
-    X : ndarray, shape (n_rows, n_columns)
-        The features as the encoder of the use case sees them: all pipelines are fitted on this matrix.
+    extras : DataFrame
+        The same rows: the columns that no model sees, those that the file lacks without any value.
     source : Source
         Which file it is.
     """
 
     table: pd.DataFrame
-    X: Matrix
+    extras: pd.DataFrame
     source: Source
 
 
@@ -95,23 +93,29 @@ class Parts:
 
     Parameters
     ----------
+    use_case : UseCase
+        With what its features learnt from the training part.
     whole, train, test : Part
         All rows, the training part and the hold-out.
     target : Target
         The fitted transformer of the target column.
     source : Source
         The file that all rows come from.
+    split : Split
+        What decided on which side a row is.
     """
 
+    use_case: UseCase
     whole: Part
     train: Part
     test: Part
     target: Target
     source: Source
+    split: Split
 
 
-def read(use_case: UseCase, path: Path) -> Data:
-    """Read a data file, check all of it, and encode it.
+def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missing_target: bool = False) -> Data:
+    """Read a data file and check all of it.
 
     Parameters
     ----------
@@ -119,6 +123,10 @@ def read(use_case: UseCase, path: Path) -> Data:
         Whose columns it must have.
     path : Path
         A file with a table; the use case's own path where its source is a database.
+    sheet : str, optional
+        The sheet of a workbook; by default the declared one, and else the one with the known columns.
+    drop_missing_target : bool
+        Whether rows without a target are left out; otherwise they are refused.
 
     Returns
     -------
@@ -133,35 +141,36 @@ def read(use_case: UseCase, path: Path) -> Data:
     DatabaseError
         When the database or its query cannot be read.
     """
-    found, digest = _read_table(use_case, path)
+    found, digest = _read_table(use_case, path, sheet, drop=drop_missing_target)
     table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
-    for name in table.columns[table.isna().all()]:
-        logger.warning("No row has a value of '%s': nothing is learnt from it.", name)
     table[use_case.target.feature.name] = found.target
-    return Data(table, use_case.encoder.fit_transform(found.records), Source(digest, len(table)))
+    extras = pd.DataFrame(found.extras, columns=[extra.name for extra in use_case.extras], index=table.index)
+    return Data(table, extras, Source(digest, len(table), found.dropped))
 
 
-def _read_table(use_case: UseCase, path: Path) -> tuple[Table, str]:
+def _read_table(use_case: UseCase, path: Path, sheet: str | None, *, drop: bool) -> tuple[Table, str]:
     """The table to train on, and the digest of what it was read from: a file's bytes, or a database's rows."""
     features, target = use_case.features, use_case.target.feature
     if path == use_case.path and is_database(use_case.source):
         with open_database(use_case.source, use_case.query, use_case.folder) as rows:
-            found = read_training_rows(rows.sheet, features, target, use_case.extras, use_case.markers)
+            known = (use_case.extras, use_case.markers)
+            found = read_training_rows(rows.sheet, features, target, *known, drop_missing_target=drop)
             return found, rows.digest.hexdigest()
     digest = _digest_of(path)
-    more = (use_case.extras, use_case.markers, use_case.dialect, use_case.sheet or None)
-    return read_training_table(path, features, target, *more), digest
+    more = (use_case.extras, use_case.markers, use_case.dialect, sheet or use_case.sheet or None)
+    return read_training_table(path, features, target, *more, drop_missing_target=drop), digest
 
 
 def _digest_of(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UnsupportedFileError(f"The file {path.name} cannot be read: {error.strerror}.") from None
 
 
-def split(use_case: UseCase, data: Data, seed: int) -> Parts:
-    """Part the rows by what their features hold, before anything is fitted.
+def split(use_case: UseCase, data: Data, seed: int, not_before: Any = None) -> Parts:
+    """Part the rows, learn what features learn from the training part, and encode all rows by that.
 
     Parameters
     ----------
@@ -170,7 +179,9 @@ def split(use_case: UseCase, data: Data, seed: int) -> Parts:
     data : Data
         All rows.
     seed : int
-        Another one parts them otherwise.
+        Another one parts them otherwise, unless time decides.
+    not_before : object, optional
+        Where time decides: no row before this time is held out.
 
     Returns
     -------
@@ -178,13 +189,46 @@ def split(use_case: UseCase, data: Data, seed: int) -> Parts:
 
     Raises
     ------
+    InvalidTableError
+        For a weight or a time that cannot be one.
     TooFewRowsError
         When there are too few rows, or too few of a class.
+    UniformTimeError
+        When all rows have the same time.
     """
     target = clone(use_case.target)
-    groups = hashes(data.table, use_case.features, seed)
-    whole = Part(data.table, data.X, target.fit_transform(list(data.table[target.feature.name])), groups)
-    held = held_out(groups, HOLD_OUT_SHARE)
-    parts = Parts(whole, whole.take(~held), whole.take(held), target, data.source)
-    use_case.task.check_parts(parts.train.y, parts.test.y, use_case.folds_of(len(parts.train.y))[0])
+    y = target.fit_transform(data.table[target.feature.name].tolist())
+    columns = pd.concat([data.table, data.extras], axis=1)
+    sides = sides_of(use_case, columns, HOLD_OUT_SHARE, seed, not_before)
+    weights = _weights(columns[use_case.weight]) if use_case.weight else None
+    learnt = _learnt(use_case, data.table[~sides.held_out])
+    whole = Part(data.table, _encoded(learnt, data.table), y, sides.groups, sides.times, weights)
+    train, test = whole.take(~sides.held_out), whole.take(sides.held_out)
+    parts = Parts(learnt, whole, train, test, target, data.source, sides.split)
+    use_case.task.check_parts(train.y, test.y, use_case.folds_of(len(train.y))[0])
     return parts
+
+
+def _learnt(use_case: UseCase, train: pd.DataFrame) -> UseCase:
+    """The use case with what its features learn from the training part."""
+    features = tuple(feature.learnt(_values(train[feature.name])) for feature in use_case.features)
+    return replace(use_case, features=features)
+
+
+def _values(column: "pd.Series[Any]") -> list[Any]:
+    return column.dropna().unique().tolist()
+
+
+def _encoded(use_case: UseCase, table: pd.DataFrame) -> Matrix:
+    """The features as numbers, some rows at a time: as Python objects, rows take many times the memory."""
+    encoder = use_case.encoder.fit()
+    features = table.iloc[:, :-1]
+    return np.vstack([encoder.transform(features[at : at + AT_ONCE]) for at in range(0, len(table), AT_ONCE)])
+
+
+def _weights(column: "pd.Series[Any]") -> Vector:
+    for problem, wrong in (("have no value", column.isna()), ("are negative", column < 0)):
+        if number := int(wrong.sum()):
+            advice = f"{number} row(s) {problem}, but this column says how much a row counts: give each row 0 or more."
+            raise InvalidTableError("the data", [Fault(str(column.name), advice)])
+    return column.to_numpy(dtype=np.float64)

@@ -7,6 +7,8 @@ import joblib
 
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
+from tabserve.errors import WarnedError
+from tabserve.registry.manifest import DataWarning
 from tabserve.tuning import Trial
 
 
@@ -29,8 +31,18 @@ class Plan:
         Whether the models must do without the protected features.
     minutes : float, optional
         How long each algorithm is searched for: after them no trial is begun, except for the first.
+    sheet : str, optional
+        The sheet of a workbook that holds the data; by default, the one with the known columns.
+    drop_missing_target : bool
+        Whether rows without a target are left out; otherwise they are refused.
+    strict : bool
+        Whether warnings stop a training, and keep a model from being registered.
+    accept_worse : str
+        The reason for which a model that is worse than the champion is registered; by default none is.
     progress : callable
         Told the algorithm, its trials so far and how many there will be: before the first and after each.
+    show_warnings : callable
+        Told what is odd about the data, before anything is fitted.
     """
 
     trials: int = 30
@@ -38,7 +50,24 @@ class Plan:
     jobs: int = field(default_factory=joblib.cpu_count)
     exclude_protected: bool = False
     minutes: float | None = None
+    sheet: str | None = None
+    drop_missing_target: bool = False
+    strict: bool = False
+    accept_worse: str = ""
     progress: Callable[[Algorithm, Sequence[Trial], int], None] = lambda algorithm, trials, total: None
+    show_warnings: Callable[[Sequence[DataWarning]], None] = lambda warnings: None
+
+    def warn(self, warnings: Sequence[DataWarning]) -> None:
+        """Tell what is odd about the data, or stop.
+
+        Raises
+        ------
+        WarnedError
+            In a strict training, when there is a warning.
+        """
+        if self.strict and warnings:
+            raise WarnedError([str(warning) for warning in warnings])
+        self.show_warnings(warnings)
 
 
 def competitors(use_case: UseCase, names: Sequence[str]) -> list[Algorithm]:

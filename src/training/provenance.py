@@ -15,15 +15,16 @@ from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.plain import to_plain
 from tabserve.declaration.use_case import UseCase
 from tabserve.models.lightgbm import THREADS
-from tabserve.registry.manifest import Source
+from tabserve.registry.manifest import Source, Split
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import PINNED_LIBRARIES
-from tabserve.training.hold_out import SPLIT
 
 RECORDED_LIBRARIES = (*PINNED_LIBRARIES, "bayesian-optimization", "joblib", "numpy", "pandas", "scipy")
 
 
-def provenance(use_case: UseCase, algorithm: Algorithm, created: int, source: Source, seed: int) -> dict[str, Any]:
+def provenance(
+    use_case: UseCase, algorithm: Algorithm, created: int, source: Source, seed: int, split: Split
+) -> dict[str, Any]:
     """What a model is called and what it was made from.
 
     Parameters
@@ -38,6 +39,8 @@ def provenance(use_case: UseCase, algorithm: Algorithm, created: int, source: So
         The data.
     seed : int
         Of the training.
+    split : Split
+        What decided which rows were held out.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def provenance(use_case: UseCase, algorithm: Algorithm, created: int, source: So
         "libraries": library_versions(),
         "data": source,
         "seed": seed,
-        "split": SPLIT,
+        "split": split,
         "threads": THREADS,
         "declaration": to_plain(use_case),
         "declaration_version": declaration_version(use_case),

@@ -78,4 +78,4 @@ class TrainingResult:
 
 
 def _failed(manifest: Manifest) -> list[str]:
-    return [verdict.gate for verdict in manifest.gates if not verdict.passed]
+    return [verdict.gate for verdict in manifest.gates if not (verdict.passed or verdict.accepted)]

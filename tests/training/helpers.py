@@ -10,7 +10,7 @@ from typing import Any
 
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.manifest import Manifest
+from tabserve.registry.manifest import Manifest, Split
 from tabserve.registry.registry import Registry
 from tests.conftest import ROOT
 
@@ -41,3 +41,8 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
+
+
+def split_of(use_case: UseCase) -> Split:
+    """How a use case's rows are split when their features decide."""
+    return Split("features", {feature.name: type(feature).__name__ for feature in use_case.features})

@@ -212,13 +212,13 @@ class RecordEncoder(Encoder):
         self.check_is_fitted()
         encoders = self.encoders_
         width = len(encoders)
-        extras = self.extras_.keys()
+        extras = self.extras_
         rows: list[list[float]] = []
         faulty: list[int] = []
         records = _records(X)
         for position, record in enumerate(records):
             try:
-                if extras and not extras.isdisjoint(record.keys()):
+                if extras and not extras.keys().isdisjoint(record.keys()):
                     record = self._without_extras(record)
                 if len(record) != width:
                     if len(record) > width:  # not copied, as there may be a million keys

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 import tabserve.training.evidence
+from tabserve.columns.boolean import Boolean
+from tabserve.columns.dates import Date, Datetime
 from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.columns.texts import Text
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import TabserveError
@@ -45,6 +48,10 @@ KINDS: dict[type[Feature], tuple[dict[str, Any], Callable[[Random], Any]]] = {
     CyclicInteger: ({"low": 0, "high": 4}, lambda random: random.randint(0, 4)),
     Category: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
     OrderedCategory: ({"values": TEXTS}, lambda random: random.choice(TEXTS)),
+    Boolean: ({}, lambda random: random.random() < 0.5),
+    Date: ({}, lambda random: f"20{random.randint(10, 30)}-02-{random.randint(1, 28):02d}"),
+    Datetime: ({}, lambda random: f"2024-02-{random.randint(1, 28):02d}T{random.randint(0, 23):02d}:00:00"),
+    Text: ({"buckets": 4}, lambda random: f"{random.choice(TEXTS)} {random.randint(0, 9)}"),
 }
 FILLED = ("all", "all", "most", "constant", "two rows", "none", "absent")  # how many of a column's cells hold a value
 

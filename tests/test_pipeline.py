@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from tabserve.columns.features import Category, Integer
+from tabserve.columns.texts import Text
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, NotFittedError
 from tabserve.pipeline import Pipeline
@@ -124,3 +125,11 @@ def test_values_of_columns_are_added_up_by_where_these_come_from() -> None:
     assert pipeline.by_origin(np.array([[5.0, 1.0, 2.0], [0.0, 3.0, -3.0]])).tolist() == [[3.0, 5.0], [0.0, 0.0]]
     without = Pipeline(RecordEncoder(FEATURES), (Drop(("colour",)),)).fit(records)
     assert without.by_origin(np.array([[5.0], [1.0]])).tolist() == [[0.0, 5.0], [0.0, 1.0]]
+
+
+def test_what_the_columns_of_a_text_contribute_adds_up_to_the_text() -> None:
+    note = Text(name="note", buckets=3)
+    pipeline = Pipeline(RecordEncoder((note, Integer(name="age", low=0, high=120))), (Standardize(),))
+    X = pipeline.fit_transform([{"note": "two words", "age": 3}, {"note": "one", "age": 4}])
+    assert X.shape == (2, 5)
+    assert pipeline.by_origin(np.array([[1.0, 10.0, 2.0, 3.0, 4.0]])).tolist() == [[10.0, 10.0]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,7 @@ class Draft:
         plain = {
             **self.said,
             "target": self.target.proposal.name,
+            "outcomes": self._outcomes(),
             "group": self.group,
             "time": self.time,
             "columns": columns,
@@ -108,13 +110,24 @@ class Draft:
         }
         return {key: value for key, value in plain.items() if value}
 
-    def notes(self) -> dict[str, list[str]]:
-        """Comments by column: what was seen, and each doubt; "" for those about the whole."""
-        notes: dict[str, list[str]] = {"": list(self.remarks)}
+    def _outcomes(self) -> list[str]:
+        """The words for the two outcomes, where they do not follow from the column."""
+        labels = self.target.labels
+        is_said = self.target.proposal.kind != "boolean" or set(labels) == {"0", "1"}
+        return [] if is_said else list(labels)
+
+    def notes(self) -> dict[str, str]:
+        """Comments by place: what was seen of a column, and each doubt; at the top what is about the whole."""
+        rows = f"{self.table.rows:,} rows were read. Lines with CHECK say what a person must decide."
+        notes = {"": [rows, *map(_check, self.remarks)]}
         for proposal in self.columns:
             seen = [f"seen: {proposal.seen}"] if proposal.seen and not proposal.is_secret else []
-            notes[proposal.name] = [*seen, *proposal.doubts]
-        return notes
+            notes[f"columns.{proposal.name}"] = [*seen, *map(_check, proposal.doubts)]
+        return {
+            place: "\n".join(line for one in lines for line in wrap(one, 116))
+            for place, lines in notes.items()
+            if lines
+        }
 
 
 def draft(table: RawTable, target: str, name: str, said: Mapping[str, Any]) -> Draft:
@@ -160,6 +173,10 @@ def draft(table: RawTable, target: str, name: str, said: Mapping[str, Any]) -> D
     if decimal == "," and "dialect" in said:
         said = {**said, "dialect": {**said["dialect"], "decimal": decimal}}
     return Draft(name, table, goal, tuple(proposals), derived_parts(proposals), group, time, tuple(remarks), said)
+
+
+def _check(doubt: str) -> str:
+    return f"CHECK: {doubt}"
 
 
 _UNSURE_DECIMAL = (

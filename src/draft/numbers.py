@@ -53,7 +53,7 @@ class Style:
         digits = text.replace(self.unit, "").strip() if self.unit else text
         if self.thousands:
             digits = re.sub(f"[^0-9eE+{re.escape(self.decimal)}-]", "", digits)
-        return float(digits.replace(self.decimal, ".")) / (100 if self.unit == "%" else 1)
+        return float(digits.replace(self.decimal, ".")) / (100 if "%" in text else 1)
 
 
 def style_of(texts: Sequence[str], decimal: str) -> Style | None:

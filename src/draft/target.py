@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -90,11 +91,11 @@ def _binary(proposal: Proposal) -> DraftTarget:
     pair = pair_of(profile.texts)
     labels, reason = (pair, "it says yes") if pair else _by_rarity(profile)
     if pair:
-        proposal = replace(proposal, kind="boolean", options=words_option(pair), doubts=())
+        proposal = _as_classes(proposal, "boolean", words_option(pair))
     else:
-        proposal = replace(proposal, kind="category", options={"values": list(labels)}, doubts=())
+        proposal = _as_classes(proposal, "category", {"values": list(labels)})
     share = float(profile.counts[profile.texts.index(labels[1])] / profile.filled)
-    proposal = replace(proposal, why="two values", seen=f"{share:.1%} {labels[1]}", values=None).doubting(
+    proposal = replace(proposal, why="two values", seen=f"{share:.1%} {labels[1]}").doubting(
         f"The event, whose probability is predicted, is “{labels[1]}”, since {reason}: {share:.1%} of the rows. If it "
         "is the other, exchange the two."
     )
@@ -105,6 +106,19 @@ def _binary(proposal: Proposal) -> DraftTarget:
             "re-weighted, so that probabilities stay true; look at PR AUC, and set the costs of both mistakes."
         )
     return DraftTarget(proposal, "binary", labels, _codes(profile, labels))
+
+
+def _as_classes(proposal: Proposal, kind: str, options: dict[str, Any]) -> Proposal:
+    """The column with classes for values; what stands for missing stays so."""
+    markers = proposal.options.get("markers")
+    return replace(
+        proposal,
+        kind=kind,
+        options={**options, **({"markers": markers} if markers else {})},
+        values=None,
+        doubts=tuple(doubt for doubt in proposal.doubts if "read as missing" in doubt),
+        is_secret=False,
+    )
 
 
 def _by_rarity(profile: Profile) -> tuple[tuple[str, str], str]:
@@ -151,14 +165,8 @@ def _multiclass(proposal: Proposal) -> DraftTarget:
     labels = tuple(proposal.options.get("values", sorted(profile.texts, key=str.casefold)))
     labels = tuple(label for label in labels if label in profile.texts)
     rare = {label: count for label, count in profile.by_frequency if count < FEWEST_OF_A_CLASS}
-    proposal = replace(
-        proposal,
-        kind="category",
-        options={"values": list(labels)},
-        why=f"{len(labels)} classes",
-        values=None,
-        doubts=(),
-    )
+    proposal = _as_classes(proposal, "category", {"values": list(labels)})
+    proposal = replace(proposal, why=f"{len(labels)} classes")
     if rare:
         listed = ", ".join(f"“{label}” ({count})" for label, count in list(rare.items())[:5])
         proposal = proposal.doubting(
@@ -190,6 +198,6 @@ def _with_missing_rows(target: DraftTarget) -> DraftTarget:
 def nearest_names(name: str, columns: Sequence[str]) -> list[str]:
     """Names of columns that a mistyped target may mean, the nearest first."""
     folded = {column.casefold(): column for column in columns}
-    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
-    inside = [one for one in folded if name.casefold() in one or one in name.casefold()]
+    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    inside = [one for one in folded if len(name) > 2 < len(one) and (name.casefold() in one or one in name.casefold())]
     return [folded[one] for one in dict.fromkeys([*near, *inside])][:3]

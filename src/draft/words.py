@@ -131,7 +131,7 @@ AGES = _set("age alter âge edad")
 YEARS = _set("year years jahr année annee año yr")
 CLASS_NAMES = _set("class classes label category type species klasse kategorie art classe clase categoría cluster")
 POSITIVE = _set(
-    "yes true 1 y t ja j wahr oui vrai si sí verdadero positive default defaulted churn churned fraud bad died "
+    "yes true y t ja j wahr oui vrai si sí verdadero positive default defaulted churn churned fraud bad died "
     "dead failed failure malignant spam sick ill arrest late"
 )
 

@@ -28,6 +28,7 @@ def test_a_draft_is_plain_data_in_the_files_order() -> None:
     assert draft.plain() == {
         "source": "loans.csv",
         "target": "y",
+        "outcomes": ["no", "yes"],
         "columns": {
             "age": {"kind": "integer", "low": 0, "high": 120, "protected": True},
             "y": {"kind": "boolean"},
@@ -38,8 +39,9 @@ def test_a_draft_is_plain_data_in_the_files_order() -> None:
 
 def test_notes_say_what_was_seen_and_doubted_but_no_identifiers() -> None:
     draft = drafted({"rooms": repeated(["18", "75", "33"]), "y": target(), "id": [str(n) for n in range(ROWS)]})
-    assert draft.notes()["rooms"] == ["seen: 18 to 75"]
-    assert not any(note.startswith("seen") for note in draft.notes()["id"])
+    assert draft.notes()["columns.rooms"] == "seen: 18 to 75"
+    assert draft.notes()["columns.id"].startswith("CHECK: It tells rows apart")
+    assert "300 rows were read" in draft.notes()[""]
 
 
 def test_a_column_that_alone_predicts_the_target_is_left_out() -> None:

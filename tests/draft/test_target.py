@@ -36,6 +36,14 @@ def test_of_two_values_one_is_the_event_and_it_is_said_why(
     assert np.mean(target.y) == pytest.approx(cells.count(labels[1]) / 3)
 
 
+def test_what_stands_for_missing_in_a_target_stays_so() -> None:
+    binary = target_of("y", repeated(["no", "yes", "no", "?"]))
+    assert binary.proposal.options == {"markers": ["?"]}
+    several = target_of("y", repeated(["a", "b", "c", "?"]))
+    assert several.proposal.options == {"values": ["a", "b", "c"], "markers": ["?"]}
+    assert several.proposal.doubts[0] == "“?” is read as missing (75 rows)."
+
+
 def test_imbalance_is_said() -> None:
     target = target_of("y", repeated(["no"] * 19 + ["yes"]))
     assert "Imbalance: the rarer class has 5.0% of the rows (15)" in target.proposal.doubts[1]

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import time, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from tabserve.tables.limits import Row
 from tabserve.tables.source import Sheet
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Executable
+    from sqlalchemy import URL, Connection, CursorResult, Executable
 
 PASSWORD = "DATABASE_PASSWORD"  # noqa: S105 - the name of an environment variable
 PIECE = 1_000  # rows that are fetched at a time
@@ -81,8 +81,10 @@ def open_database(source: str, query: str, folder: Path) -> Iterator[DatabaseRow
     limits = {} if url.drivername == "sqlite" else {"connect_timeout": CONNECT_TIME}
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=limits)
     try:
-        with engine.connect() as connection:
-            yield _rows(connection, query)
+        with engine.connect() as connection, closing(_run(connection, query)) as result:
+            digest = hashlib.sha256()
+            rows = _numbered(result, digest)
+            yield DatabaseRows(Sheet("the query", rows, typed=True, read_as={"format": "database"}), digest)
     except sqlalchemy.exc.OperationalError as error:
         what = "reached" if error.statement is None else "read"
         raise DatabaseError(f"The database cannot be {what}: {_reason(error, url)}.") from None
@@ -115,7 +117,7 @@ def _sqlite(url: "URL", folder: Path) -> "URL":
     return url.set(database=f"{path.absolute().as_uri()}", query={"mode": "ro", "uri": "true"})
 
 
-def _rows(connection: "Connection", query: str) -> DatabaseRows:
+def _run(connection: "Connection", query: str) -> "CursorResult[Any]":
     if connection.dialect.name == "postgresql":
         connection = connection.execution_options(postgresql_readonly=True)
     streamed = connection.execution_options(stream_results=True, yield_per=PIECE)
@@ -125,11 +127,9 @@ def _rows(connection: "Connection", query: str) -> DatabaseRows:
     else:
         result = streamed.execute(_select_all(query.strip()))
     if not result.returns_rows:
+        result.close()
         raise DatabaseError("The query gives no rows: it must be a select.")
-    digest = hashlib.sha256()
-    return DatabaseRows(
-        Sheet("the query", _numbered(result, digest), typed=True, read_as={"format": "database"}), digest
-    )
+    return result
 
 
 def _select_all(name: str) -> "Executable":

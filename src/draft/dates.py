@@ -12,7 +12,7 @@ _DATES = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
     *("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d. %B %Y", "%Y%m%d"),
 )
-_TIMES = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
+_TIMES = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%H:%M:%SZ", "%H:%M:%S.%fZ")
 _BETWEEN = (" ", "T")
 _YEARS = range(1800, 2201)  # others are codes or faults
 
@@ -42,6 +42,11 @@ def moments_of(texts: Sequence[str], one: str) -> Moments:
     return np.array([_moment(text, one) for text in texts], dtype="datetime64[s]")
 
 
+def is_iso(one: str) -> bool:
+    """Whether a format is ISO 8601, which needs no declaration."""
+    return one.startswith("%Y-%m-%d") and "%I" not in one
+
+
 def has_time(one: str) -> bool:
     """Whether a format holds a time of day."""
     return "%H" in one or "%I" in one
@@ -58,7 +63,7 @@ def _moment(text: str, one: str) -> datetime | None:
     if one == "%Y%m%d" and len(text) != 8:
         return None
     if one.startswith("%Y-%m-%d") and ("%H" in one or one == "%Y-%m-%d"):
-        return _iso(text, one)
+        return _iso(text.removesuffix("Z"), one.removesuffix("Z")) if text.endswith("Z") == one.endswith("Z") else None
     with suppress(ValueError):
         found = datetime.strptime(text, one)
         return found if found.year in _YEARS else None

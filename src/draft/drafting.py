@@ -306,7 +306,7 @@ def _rows(table: RawTable, profiles: Sequence[Profile]) -> Iterator[str]:
         digests += (profile.codes.astype(np.int64).astype(np.uint64) + np.uint64(2)) * factor
     if copies := rows - len(np.unique(digests)):
         yield (
-            f"{copies:,} rows are copies of others, target included. Copies stay on one side of the split, so they "
+            f"Copies of other rows, target included: {copies:,}. They stay on one side of the split, so they "
             "flatter nothing; if they are faults of the file, remove them."
         )
     if rows < FEW_ROWS:

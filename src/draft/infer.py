@@ -12,7 +12,7 @@ import numpy as np
 
 from tabserve.aliases import Vector
 from tabserve.draft.bounds import bounds_of
-from tabserve.draft.dates import formats_of, has_time, moments_of
+from tabserve.draft.dates import formats_of, has_time, is_iso, moments_of
 from tabserve.draft.markers import FEWEST, without_markers
 from tabserve.draft.numbers import style_of, values_of
 from tabserve.draft.profile import Profile
@@ -110,7 +110,7 @@ def _date(profile: Profile, decimal: str) -> Proposal | None:
             f'Dates in which day and month cannot be told apart: left out until you decide. Write kind = "{kind}" '
             f"and {ways}."
         )
-    options = {} if formats[0] in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S") else {"format": formats[0]}
+    options = {} if is_iso(formats[0]) else {"format": formats[0]}
     return Proposal(profile, kind, "all cells are dates", options, f"{first} to {last}", moments)
 
 

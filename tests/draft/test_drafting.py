@@ -85,7 +85,7 @@ def test_columns_that_say_the_same_in_other_words_are_kept_and_said() -> None:
 
 def test_copies_of_rows_are_counted() -> None:
     draft = drafted({"a": repeated(["1", "5", "9"]), "y": repeated(["yes", "no"])})
-    assert "294 rows are copies" in doubts_about(draft)
+    assert "Copies of other rows, target included: 294." in doubts_about(draft)
 
 
 @pytest.mark.parametrize(

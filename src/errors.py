@@ -6,11 +6,13 @@ The one exception is `InvalidTableError`: its full text quotes the invalid value
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 MOST_WORDS = 20  # that a sentence lists
-FIRST_FAULTS = 10  # how many of a table's faults its error lists
+FIRST_FAULTS = 10  # how many kinds of a table's faults its error lists
+FIRST_ROWS = 10  # how many rows of a kind
+LONGEST_SHOWN = 200  # characters of a value
+MOST_KINDS = 1_000  # that are told apart
 LONGEST_COLUMN = 64  # characters of a column's name that a client sees: without a header, these are data
 
 
@@ -204,11 +206,32 @@ class Fault:
     row: int | None = None
     value: object = None
 
-    def __str__(self) -> str:
-        row = None if self.row is None else f"row {self.row}"
-        column = None if self.column is None else f"column '{self.column}'"
-        value = f" {self.value!r}:" if row and column else ""
-        return f"{', '.join(filter(None, (row, column)))}:{value} {self.problem}"
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+class _SameFaults:
+    """Faults that differ only in their rows and values."""
+
+    def __init__(self, first: Fault) -> None:
+        self.first = first
+        self.rows: list[int] = []
+        self.count = 0
+
+    def add(self, fault: Fault) -> None:
+        self.count += 1
+        if fault.row is not None and len(self.rows) < FIRST_ROWS:
+            self.rows.append(fault.row)
+
+    def where(self, rows: int | None) -> str:
+        """The rows in words: "row 3", "rows 3, 7 and 10 more", "all 60 rows", or nothing."""
+        if self.count == rows and self.count > 1:
+            return f"all {self.count} rows"
+        numbers = ", ".join(map(str, self.rows))
+        more = f" and {self.count - len(self.rows)} more" if self.count > len(self.rows) else ""
+        return f"row{'s' if self.count > 1 else ''} {numbers}{more}" if numbers else ""
 
 
 class InvalidTableError(TabserveError):
@@ -217,28 +240,54 @@ class InvalidTableError(TabserveError):
     Parameters
     ----------
     place : str
-        The file and, for XLSX, its sheet.
+        The file and, for workbooks, its sheet.
     faults : iterable of Fault
-        All faults; the first ten are kept, the others only counted.
+        All faults. Those of a kind are told together; of the kinds, the first ten are kept.
+    rows : int, optional
+        How many rows were checked, if all were.
+
+    Attributes
+    ----------
+    faults : list of Fault
+        The first fault of each kind.
+    count : int
+        How many faults there are.
     """
 
-    def __init__(self, place: str, faults: Iterable[Fault]) -> None:
-        faults = iter(faults)
-        self.faults = list(islice(faults, FIRST_FAULTS))
-        self.count = len(self.faults) + sum(1 for _ in faults)
-        lines = [f"{place}: {self.count} fault(s)", *(f"  {fault}" for fault in self.faults)]
-        if self.count > FIRST_FAULTS:
-            lines.append(f"  ... and {self.count - FIRST_FAULTS} more")
+    def __init__(self, place: str, faults: Iterable[Fault], rows: int | None = None) -> None:
+        self.count = 0
+        kinds: dict[tuple[str | None, str], _SameFaults] = {}
+        for fault in faults:
+            self.count += 1
+            kind = (fault.column, fault.problem)
+            if kind in kinds or len(kinds) < MOST_KINDS:
+                kinds.setdefault(kind, _SameFaults(fault)).add(fault)
+        told = list(kinds.values())[:FIRST_FAULTS]
+        self.faults = [kind.first for kind in told]
+        self._where = [kind.where(rows) for kind in told]
+        lines = [f"{place}: {self.count} fault(s)", *map(self._line, told, self._where)]
+        if more := self.count - sum(kind.count for kind in told):
+            lines.append(f"  ... and {more} more")
         super().__init__("\n".join(lines))
+
+    @staticmethod
+    def _line(kind: _SameFaults, where: str) -> str:
+        fault = kind.first
+        column = None if fault.column is None else f"column '{fault.column}'"
+        place = ", ".join(filter(None, (where, column)))
+        if where and column and kind.count == 1:
+            place += f": {_shortened(fault.value)}"
+        elif where and column and fault.value is not None:
+            place += f", such as {_shortened(fault.value)}"
+        return f"  {place}: {fault.problem}"
 
     def by_column(self) -> Mapping[str, list[str]]:
         """The problems by column, without the values, so that they can be sent to a client."""
         problems: dict[str, list[str]] = {}
-        for fault in self.faults:
+        for fault, where in zip(self.faults, self._where, strict=True):
             column = "the whole row" if fault.column is None else fault.column[:LONGEST_COLUMN]
-            problems.setdefault(column, []).append(
-                fault.problem if fault.row is None else f"Row {fault.row}: {fault.problem}"
-            )
+            text = f"{where[0].upper()}{where[1:]}: {fault.problem}" if where else fault.problem
+            problems.setdefault(column, []).append(text)
         return problems
 
 

@@ -672,7 +672,7 @@ def test_a_request_without_a_file_is_told_which_field_to_send(service: FlaskClie
         ("table.exe", b"a,b\n1,2\n"),
         ("table", b"a,b\n1,2\n"),
         ("table.xls", b"\xd0\xcf\x11\xe0"),
-        ("table.csv", b"\xff\xfe\x00\x01"),
+        ("table.csv", b"\x89PNG\xff"),
         ("table.csv", b"a\x00b\n"),
         ("table.csv", b'a,"b\n1,2\n'),
         ("table.xlsx", b"PK\x03\x04 and nothing else"),

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabserve.errors import FileLimitError, UnsupportedFileError
+from tabserve.errors import FileLimitError, InvalidTableError, UnsupportedFileError
 from tabserve.tables import lines
 from tabserve.tables.limits import Deadline
-from tabserve.tables.lines import csv_rows
+from tabserve.tables.lines import csv_rows, json_rows
 
 
 def rows_of(content: bytes, seconds: float | None = None) -> list[tuple[int, list[str], int]]:
     return [(number, list(cells), width) for number, cells, width in csv_rows(io.BytesIO(content), Deadline(seconds))]
 
 
-def test_rows_are_counted_with_blank_ones_and_not_by_their_lines() -> None:
+def test_rows_are_counted_by_the_lines_on_which_they_begin() -> None:
     assert rows_of(b'a,b\n\n"1\n\n2",3\n,,\r\n4,5\r6,7') == [
         (1, ["a", "b"], 2),
         (3, ["1\n\n2", "3"], 2),
-        (5, ["4", "5"], 2),
-        (6, ["6", "7"], 2),
+        (7, ["4", "5"], 2),
+        (8, ["6", "7"], 2),
     ]
 
 
@@ -40,12 +40,12 @@ def test_what_a_writer_wrote_is_read_in_any_pieces(rows: list[list[str]]) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a," * 16_384, "A row of the CSV file has more than 16,384 cells."),
-        (b'"a\n",' * 16_384, "A row of the CSV file has more than 16,384 cells."),
-        (b"a" * 1_000_001, "A row of the CSV file has more than 1,000,000 characters."),
-        (b",".join([b'"' + b"a\n" * 60_000 + b'"'] * 9), "A row of the CSV file has more than 1,000,000 characters."),
+        (b"a," * 16_384, "A row of the file has more than 16,384 cells."),
+        (b'"a\n",' * 16_384, "A row of the file has more than 16,384 cells."),
+        (b"a" * 1_000_001, "A row of the file has more than 1,000,000 characters."),
+        (b",".join([b'"' + b"a\n" * 60_000 + b'"'] * 9), "A row of the file has more than 1,000,000 characters."),
         (b"a" * 131_073, "A cell of the CSV file has more than 131,072 characters."),
-        (b"\n" * 1_048_577, "The CSV file has more than 1,048,576 blank lines: remove them."),
+        (b"\n" * 1_048_577, "The file has more than 1,048,576 blank lines: remove them."),
     ],
 )
 def test_a_row_beyond_a_limit_is_refused(content: bytes, message: str) -> None:
@@ -56,11 +56,11 @@ def test_a_row_beyond_a_limit_is_refused(content: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("line", [b'1,"2', b'"1"2,3', b'"1";"2"'])
 def test_a_quote_out_of_place_is_named_by_its_row(line: bytes) -> None:
-    with pytest.raises(UnsupportedFileError, match=r"in row 4 a quote is not closed or stands alone, or"):
+    with pytest.raises(UnsupportedFileError, match=r"in row 5 a quote is not closed or stands alone, or"):
         rows_of(b'a,b\n\n"1\n1",2\n' + line)
 
 
-@pytest.mark.parametrize("content", ["a,\u00fc".encode("latin-1"), "a,b".encode("utf-16"), "a,b".encode("utf-16-le")])
+@pytest.mark.parametrize("content", ["a,\u00fc".encode("latin-1"), "a,b".encode("utf-16-le")])
 def test_another_encoding_is_told_the_right_one(content: bytes) -> None:
     with pytest.raises(UnsupportedFileError, match='Save a table as "CSV UTF-8" or as XLSX'):
         rows_of(content)
@@ -87,3 +87,46 @@ def test_the_stream_stays_its_owner_s() -> None:
     stream = io.BytesIO(b"a\n")
     list(csv_rows(stream, Deadline(None)))
     assert not stream.closed
+
+
+def objects(content: bytes) -> list[tuple[int, list[object], int]]:
+    return [
+        (row, list(cells), width) for row, cells, width in json_rows(io.BytesIO(content), "f", Deadline(None), "utf-8")
+    ]
+
+
+def test_objects_on_lines_are_rows_below_the_keys_of_all_of_them() -> None:
+    assert objects(b'{"a": 1, "b": "x"}\n\n{"c": null, "a": true}\n') == [
+        (1, ["a", "b", "c"], 3),
+        (1, [1, "x", None], 3),
+        (3, [True, None, None], 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"[1]", "Must be one JSON object"),
+        (b"7", "Must be one JSON object"),
+        (b'{"a": 1} {"a": 2}', "Must be one JSON object"),
+        (b'{"a": 1, "a": 2}', "Must be one JSON object, without repeated keys."),
+        (b'{"a": ', "Must be one JSON object"),
+        (b'{"a": ' + b"[" * 100_000, "Must be one JSON object"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "Must be one JSON object"),
+        (b'{"a": [1]}', "Values must be texts, numbers, true, false or null."),
+        (b'{"a": {}}', "Values must be texts, numbers, true, false or null."),
+    ],
+)
+def test_a_line_that_is_no_flat_object_is_named(line: bytes, problem: str) -> None:
+    with pytest.raises(InvalidTableError) as caught:
+        objects(b'{"a": 1}\n' + line)
+    assert f"row 2: {problem}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\n" * 1_048_577, b'{"a": "' + b"x" * 1_000_000, b"{" + b",".join(b'"%d":1' % n for n in range(16_385)) + b"}"],
+)
+def test_limits_hold_for_json_lines_too(content: bytes) -> None:
+    with pytest.raises(FileLimitError):
+        objects(content)

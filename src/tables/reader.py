@@ -1,41 +1,40 @@
-"""The reader: CSV and XLSX files to records; every fault says where it is.
+"""The reader: files to records; every fault says where it is.
 
-Two forms are read: ordinary columns, and the bank's export, an XLSX file with all values of a row in the first column,
-joined by commas. Text cells become numbers in columns that hold numbers by declaration; nothing else is changed,
-dropped or guessed. pandas would not do: it renames repeated columns, reads texts such as "NA" as missing, and has no
-row numbers.
+Where the table stands and how it is written is found out by the known columns (`finding`, `dialect`), and each cell
+becomes a value as its column declares. Nothing is dropped or guessed. pandas would not do: it renames repeated columns,
+reads texts such as "NA" as missing, and has no row numbers.
 """
 
-import csv
 import itertools
-import re
+import logging
 import sys
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
-from tabserve.columns.features import RESERVED_NAMES, Category, Feature
+from tabserve.columns.features import Category, Feature, Number
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
+from tabserve.tables.dialect import DECIMALS, NOT_SURE, Decimals, find_dialect
+from tabserve.tables.finding import Found, Known, find_table
 from tabserve.tables.formats import WORKBOOK, kind_of
 from tabserve.tables.limits import Deadline, Row
-from tabserve.tables.lines import csv_rows
+from tabserve.tables.lines import csv_rows, json_rows
 from tabserve.tables.source import Sheet
 from tabserve.tables.table import Table
-from tabserve.tables.workbook import open_workbook
+from tabserve.tables.workbook import TRAINING, open_workbook
 
 MAX_TEXTS = 32_000_000  # bytes of distinct texts in a table; numbers and known values need very few
-MOST_NAMES = 40  # how many columns an error lists
-RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the original file."
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+_SAMPLE_ROWS = 1_000  # from the first number with a sign on, so many rows decide what the decimal sign is
+_SAMPLE_TEXT = 1_000_000  # characters in them
 
 Cells = Sequence[Any]
+
+logger = logging.getLogger(__name__)
 
 
 def read_training_table(
@@ -62,7 +61,7 @@ def read_training_table(
     target : Feature
         The column to predict.
     extras, markers, dialect, sheet
-        As for `read_table`.
+        As for `read_table`; the values of ignored columns are not kept.
     drop_missing_target : bool
         Whether rows without a target are left out; otherwise they are a fault.
 
@@ -78,10 +77,10 @@ def read_training_table(
     UnsupportedFileError
         As for `read_table`.
     """
-    features = [replace(feature, default=None) for feature in features]
+    known = _to_train_on(features, target, extras)
     with path.open("rb") as stream:
-        table = read_table(stream, path.name, features, target, extras, markers, dialect, sheet)
-    return _fit_to_train_on(table, features, target, drop=drop_missing_target)
+        table = _read(stream, path.name, known, markers, dialect or {}, sheet, own=True)
+    return _fit_to_train_on(table, known, drop=drop_missing_target)
 
 
 def read_training_rows(
@@ -94,20 +93,26 @@ def read_training_rows(
     drop_missing_target: bool = False,
 ) -> Table:
     """Read and check rows to train on that are in no file; see `read_training_table`."""
-    features = [replace(feature, default=None).with_markers(markers) for feature in features]
-    target = target.with_markers(markers)
-    extras = [extra.with_markers(markers) for extra in extras]
-    table = _table(sheet, features, target, extras, None, Deadline(None))
-    return _fit_to_train_on(table, features, target, drop=drop_missing_target)
+    known = _to_train_on(features, target, extras)
+    table = _table([sheet], known, markers, {}, None, None, Deadline(None), own=True)
+    return _fit_to_train_on(table, known, drop=drop_missing_target)
 
 
-def _fit_to_train_on(table: Table, features: Sequence[Feature], target: Feature, *, drop: bool) -> Table:
+def _to_train_on(features: Iterable[Feature], target: Feature, extras: Sequence[Feature]) -> Known:
+    return Known([replace(feature, default=None) for feature in features], target, extras)
+
+
+def _fit_to_train_on(table: Table, known: Known, *, drop: bool) -> Table:
+    target = known.target
     if table.target is None:
         raise InvalidTableError(table.place, [Fault(target.name, "This column is missing.")])
+    for feature in known.features:
+        if feature.name not in table.columns:
+            logger.warning("%s has no column '%s': nothing is learnt from it.", table.place, feature.name)
     if not table.records:
-        raise InvalidTableError(table.place, [Fault(features[0].name, "There is no row below the header.")])
+        raise InvalidTableError(table.place, [Fault(known.names[0], "There is no row below the header.")])
     table = _with_target(table, target, drop=drop)
-    table.check(features, target)
+    table.check(known.features, target, known.extras)
     return table
 
 
@@ -147,7 +152,7 @@ def read_table(
     Parameters
     ----------
     stream : binary file
-        For an XLSX file, it must be able to seek.
+        It must be able to seek.
     name : str
         What errors call the file.
     features : sequence of Feature
@@ -157,7 +162,7 @@ def read_table(
     extras : sequence of Feature, optional
         Further columns that the file may have; their values are kept apart from the records.
     markers : sequence of str, optional
-        Texts that mean a missing value in every column.
+        Texts that mean a missing value in every column, except where they are values.
     dialect : mapping, optional
         What is declared about a text file: `separator`, `decimal`, `encoding`. The rest is found out.
     sheet : str, optional
@@ -175,68 +180,77 @@ def read_table(
     Raises
     ------
     InvalidTableError
-        When a column is missing, unknown or repeated, a row is longer or shorter than the header, a cell of the bank's
-        export cannot be split, or several sheets hold data.
+        When a column is missing, unknown or repeated, a row is longer or shorter than the header, or the file can be
+        read in several ways.
     UnsupportedFileError
-        When the file is neither CSV nor XLSX, or is malformed.
+        When the file is of no known kind, or is malformed.
     TooManyRowsError
         When there are more than `max_rows`.
     FileLimitError
         When reading takes longer than `seconds`, or the file exceeds another limit.
     """
+    known = Known(features, target, extras)
+    return _read(stream, name, known, markers, dialect or {}, sheet, max_rows, seconds)
+
+
+def _read(
+    stream: BinaryIO,
+    name: str,
+    known: Known,
+    markers: Sequence[str],
+    dialect: Mapping[str, str],
+    sheet: str | None,
+    max_rows: int | None = None,
+    seconds: float | None = None,
+    *,
+    own: bool = False,
+) -> Table:
     deadline = Deadline(seconds)
-    if kind_of(stream) == WORKBOOK:
-        with open_workbook(stream, name, deadline, sheet) as sheets:
-            return _table(_only(name, list(sheets)), features, target, extras, max_rows, deadline)
-    with closing(csv_rows(stream, deadline)) as rows:
-        found = Sheet(name, rows, typed=False, read_as={"format": "csv"})
-        return _table(found, features, target, extras, max_rows, deadline)
-
-
-def _only(name: str, sheets: Sequence[Sheet]) -> Sheet:
-    """The sheet that holds data, which may be but one."""
-    if len(sheets) > 1:
-        problem = f"Only one sheet may hold data, but {len(sheets)} do."
-        raise InvalidTableError(name, [Fault(sheet.read_as["sheet"][:64], problem) for sheet in sheets])
-    return sheets[0] if sheets else Sheet(name, iter(()), typed=True, read_as={"format": "xlsx"})
+    with _sheets(stream, name, known.names, dialect, sheet, deadline) as sheets:
+        table = _table(sheets, known, markers, dialect, sheet, max_rows, deadline, own=own)
+    if table.read_as.get("encoding") == NOT_SURE and "encoding" not in dialect:
+        _check_encoding(table, known)
+    return table
 
 
 def _table(
-    sheet: Sheet,
-    features: Sequence[Feature],
-    target: Feature,
-    extras: Sequence[Feature],
+    sheets: Iterable[Sheet],
+    known: Known,
+    markers: Sequence[str],
+    dialect: Mapping[str, str],
+    title: str | None,
     max_rows: int | None,
     deadline: Deadline,
+    *,
+    own: bool,
 ) -> Table:
-    place, rows, typed = sheet.place, sheet.rows, sheet.typed
-    first_row, header, _ = next(rows, (1, (), 0))
-    in_one_cell = len(header) == 1 and "," in str(header[0])
-    if in_one_cell:
-        rows, typed = _split(place, rows), False
-        header = _split_cell(place, first_row, str(header[0]))
-    columns = _columns(place, first_row, header, features, target, extras, in_one_cell=in_one_cell)
+    found = find_table(sheets, known, dialect, title, own=own)
+    cells = _Cells(found, known, markers, dialect.get("decimal"), MAX_TEXTS * (TRAINING if own else 1))
+    return cells.table(_within(found.sheet.rows, max_rows, deadline), keep_ignored=not own)
 
-    texts = _Texts()
-    by_name = {feature.name: feature for feature in (*features, target, *extras)}
-    parsers = [texts.parser(by_name[column], typed=typed) for column in columns]
-    empty = [None] * len(columns)
-    records: list[Record] = []
-    kept_apart = {target.name, *(extra.name for extra in extras)}
-    apart: dict[str, list[Any]] = {name: [] for name in columns if name in kept_apart}
-    numbers = array("L")
-    rows = _within(rows, max_rows, deadline)
-    for number, cells, width in rows:
-        if _has_wrong_width(cells, width, len(columns), ragged=typed):
-            rest = itertools.chain([(number, cells, width)], rows)
-            raise InvalidTableError(place, _width_faults(rest, len(columns), ragged=typed))
-        numbers.append(number)
-        padded = [*cells, *empty[len(cells) :]]
-        record = {column: parse(cell) for column, parse, cell in zip(columns, parsers, padded, strict=False)}
-        for name, values in apart.items():
-            values.append(record.pop(name))
-        records.append(record)
-    return Table(place, columns, records, apart.pop(target.name, None), numbers, apart, sheet.read_as)
+
+@contextmanager
+def _sheets(
+    stream: BinaryIO,
+    name: str,
+    columns: Sequence[str],
+    dialect: Mapping[str, str],
+    title: str | None,
+    deadline: Deadline,
+) -> Iterator[Iterable[Sheet]]:
+    """The sheets of a file, whose kind its first bytes tell."""
+    if kind_of(stream) == WORKBOOK:
+        with open_workbook(stream, name, deadline, title) as sheets:
+            yield [*sheets] or [Sheet(name, iter(()), typed=True, read_as={"format": "xlsx"})]
+        return
+    found = find_dialect(stream, name, columns, dialect)
+    rows = (
+        csv_rows(stream, deadline, found.encoding, found.separator, found.skipped)
+        if found.separator
+        else json_rows(stream, name, deadline, found.encoding)
+    )
+    with closing(rows):
+        yield [Sheet(name, rows, typed=not found.separator, read_as=found.read_as)]
 
 
 def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> Iterator[Row]:
@@ -248,141 +262,137 @@ def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> It
         yield row
 
 
-def _has_wrong_width(cells: Cells, width: int, expected: int, *, ragged: bool) -> bool:
-    """Whether a row is longer or shorter than the header; in ragged rows, empty cells at the end do not count."""
-    if width <= expected:
-        return width < expected and not ragged
-    return ragged or any(cells[expected:])
+class _Cells:
+    """From the cells of a table to its values: each text is kept once, and there is a limit on distinct ones."""
 
+    def __init__(
+        self, found: Found, known: Known, markers: Sequence[str], decimal: str | None, most_texts: int
+    ) -> None:
+        by_name = {column.name: column.with_markers(markers) for column in known.columns}
+        self._found = found
+        self._known = known
+        self._columns = [name for name in found.header.columns if name is not None]
+        self._features = [by_name[name] for name in self._columns]
+        self._decimal = decimal
+        self._left = most_texts
 
-def _width_faults(rows: Iterable[Row], expected: int, *, ragged: bool) -> Iterator[Fault]:
-    for number, cells, width in rows:
-        if _has_wrong_width(cells, width, expected, ragged=ragged):
-            yield Fault(None, f"The row has {width} cells and the header {expected}.", number)
+    def table(self, rows: Iterator[Row], *, keep_ignored: bool) -> Table:
+        """Read all rows."""
+        sheet, names = self._found.sheet, self._columns
+        parsers = [self._parser(feature) for feature in self._features]
+        apart: dict[str, list[Any]] = {
+            column.name: [] for column in (self._known.target, *self._known.extras) if column.name in names
+        }
+        empty = [None] * len(names)
+        records: list[Record] = []
+        numbers = array("L")
+        rows = self._with_decimal(rows)
+        for number, cells, width in rows:
+            if self._has_wrong_width(cells, width):
+                faults = self._width_faults(itertools.chain([(number, cells, width)], rows))
+                raise InvalidTableError(sheet.place, faults)
+            numbers.append(number)
+            padded = [*cells, *empty[len(cells) :]]
+            record = {name: parse(cell) for name, parse, cell in zip(names, parsers, padded, strict=False)}
+            for name, values in apart.items():
+                values.append(record.pop(name))
+            records.append(record)
+        if not keep_ignored:
+            ignored = [extra.name for extra in self._known.extras if extra.kind == "ignore"]
+            apart = {name: values for name, values in apart.items() if name not in ignored}
+        target = apart.pop(self._known.target.name, None)
+        return Table(sheet.place, names, records, target, numbers, apart, self._read_as())
 
+    def _read_as(self) -> Mapping[str, str]:
+        read_as = self._found.sheet.read_as
+        separator = read_as.get("separator")
+        decimal = self._decimal or {None: None, ";": ","}.get(separator, ".")
+        return {**read_as, **({"decimal": decimal} if decimal else {})}
 
-class _Texts:
-    """The texts of a table: each is kept once, and there is a limit on distinct ones."""
-
-    def __init__(self) -> None:
-        self._left = MAX_TEXTS
-
-    def parser(self, feature: Feature, *, typed: bool) -> Callable[[Any], Any]:
-        """A function from a cell to its value; in a typed table, cells need not be texts."""
-
+    def _parser(self, feature: Feature) -> Callable[[Any], Any]:
         @lru_cache(maxsize=10_000)
         def parse(text: str) -> Any:
-            return self._keep(feature.parse(text))
+            value = feature.from_cell(text, self._decimal or ".")
+            if type(value) is str:
+                self._left -= sys.getsizeof(value)
+                if self._left < 0:
+                    raise FileLimitError(
+                        "The file holds too much text: its columns should hold numbers and known values."
+                    )
+            return value
 
-        return (
-            (lambda cell: parse(cell) if type(cell) is str else self._keep(feature.from_cell(cell))) if typed else parse
+        return lambda cell: parse(cell) if type(cell) is str else feature.from_cell(cell)
+
+    def _with_decimal(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows; before the first one with a decimal sign is given, it is known what the sign means."""
+        numbers = [(place, one) for place, one in enumerate(self._features) if isinstance(one, Number)]
+        if self._decimal or not numbers:
+            yield from rows
+            return
+        for row in rows:
+            if any(sign in cell for _, cell in _texts(row, numbers) for sign in DECIMALS):
+                sample = [row, *_sample(rows)]
+                self._decide(sample, numbers)
+                yield from sample
+                yield from rows
+                return
+            yield row
+
+    def _decide(self, sample: Iterable[Row], numbers: Sequence[tuple[int, Number]]) -> None:
+        decimals = Decimals()
+        for row in sample:
+            for feature, cell in _texts(row, numbers):
+                decimals.see(feature, cell)
+        self._decimal, fault = decimals.sign(self._found.sheet.read_as.get("separator", ""))
+        if fault:
+            raise InvalidTableError(self._found.sheet.place, [fault])
+
+    def _has_wrong_width(self, cells: Cells, width: int) -> bool:
+        """Whether a row is longer or shorter than the header; empty cells at its end do not count."""
+        expected = len(self._columns)
+        if width <= expected:
+            return width < expected and not self._found.sheet.typed
+        return self._found.sheet.typed or any(map(str.strip, cells[expected:]))
+
+    def _width_faults(self, rows: Iterable[Row]) -> Iterator[Fault]:
+        for number, cells, width in rows:
+            if self._has_wrong_width(cells, width):
+                yield Fault(None, f"The row has {width} cells and the header {len(self._columns)}.", number)
+
+
+def _texts(row: Row, numbers: Sequence[tuple[int, Number]]) -> Iterator[tuple[Number, str]]:
+    """The texts in the columns of numbers."""
+    cells = row[1]
+    for place, feature in numbers:
+        if place < len(cells) and type(cells[place]) is str:
+            yield feature, cells[place]
+
+
+def _sample(rows: Iterator[Row]) -> Iterator[Row]:
+    left = _SAMPLE_TEXT
+    for row in itertools.islice(rows, _SAMPLE_ROWS - 1):
+        yield row
+        left -= sum(len(cell) for cell in row[1] if type(cell) is str)
+        if left < 0:
+            return
+
+
+def _check_encoding(table: Table, known: Known) -> None:
+    """Refuse a file that is not UTF-8 when texts depend on its encoding, and no known name or value confirms it."""
+    columns = {column.name: table.extras.get(column.name) for column in known.extras}
+    columns[known.target.name] = table.target
+    is_open = None
+    for feature in known.columns:
+        if not feature.name.isascii() and feature.name in table.columns:
+            return
+        values = columns.get(feature.name) or (record.get(feature.name) for record in table.records)
+        for value in {value for value in values if type(value) is str and not value.isascii()}:
+            if isinstance(feature, Category) and value in feature.values:
+                return
+            if feature.kind == "text" or (isinstance(feature, Category) and feature.other):
+                is_open = feature.name
+    if is_open:
+        problem = "The file is not UTF-8, and no known name or value tells its encoding: save it as "
+        raise InvalidTableError(
+            table.place, [Fault(is_open, f'{problem}"CSV UTF-8", or declare `encoding` in the dialect.')]
         )
-
-    def _keep(self, value: Any) -> Any:
-        if type(value) is str:
-            self._left -= sys.getsizeof(value)
-            if self._left < 0:
-                raise FileLimitError("The file holds too much text: its columns should hold numbers and known values.")
-        return value
-
-
-def _split(place: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of the bank's export: the first cell holds all values, and the others are empty."""
-    for number, cells, width in rows:
-        if width > 1:
-            raise InvalidTableError(place, [Fault(None, "Only the first column may hold values.", number)])
-        values = _split_cell(place, number, str(cells[0]))
-        yield number, values, len(values)
-
-
-def _split_cell(place: str, number: int, cell: str) -> Cells:
-    try:
-        return next(csv.reader([cell], strict=True))
-    except csv.Error:
-        problem = "Not values joined by commas: a quote is not closed, stands alone, or a line is broken."
-        raise InvalidTableError(place, [Fault("first", problem, number, cell)]) from None
-
-
-def _columns(
-    place: str,
-    row: int,
-    header: Cells,
-    features: Sequence[Feature],
-    target: Feature,
-    extras: Sequence[Feature],
-    *,
-    in_one_cell: bool,
-) -> list[str]:
-    """The header's columns, each known and not repeated; empty cells at the end of the header are ignored.
-
-    Without a header, or with a broken one, a record stands here. So an unknown column is named by its position, not by
-    its text, when any column is missing or when the text may be a value: see `_may_be_shown`.
-    """
-    names = ["" if cell is None else str(cell) for cell in header]
-    while names and not names[-1]:
-        names.pop()
-    allowed = [*(feature.name for feature in features), target.name, *(extra.name for extra in extras)]
-    reserved = RESERVED_NAMES.difference(allowed)
-    known = [name for name in names if name in allowed]
-    if not known:
-        problem = "No known column was found: this row must hold their names"
-        problem = _separator_problem(names, allowed) or f"{problem}, which are {_in_short(allowed)}."
-        raise InvalidTableError(place, [Fault(None, problem, row)])
-    faults = [
-        Fault(feature.name, "This column is missing.")
-        for feature in features
-        if not feature.optional and feature.name not in known
-    ]
-    faults += [Fault(name, RESERVED_PROBLEM) for name in names if name in reserved]
-    unknown = [name for name in dict.fromkeys(names) if name not in reserved and name not in allowed]
-    is_header = {*known, *(extra.name for extra in extras)} == set(allowed) and 2 * len(known) >= len(names)
-    shown = [name for name in unknown if is_header and _may_be_shown(name, (*features, target))]
-    hidden = set(unknown).difference(shown)
-    places = [number for number, name in enumerate(names, 1) if name in hidden]
-    faults += _unknown(row, shown, [str(number) if in_one_cell else _letters(number) for number in places], allowed)
-    faults += [Fault(name, "This column appears more than once.") for name, n in Counter(known).items() if n > 1]
-    if faults:
-        raise InvalidTableError(place, faults)
-    return names
-
-
-def _separator_problem(names: Sequence[str], allowed: Sequence[str]) -> str | None:
-    """The problem of a header that is not separated by commas."""
-    text = ",".join(names).casefold()
-    if text.startswith("sep="):
-        return "This row only says what separates the columns: remove it, and separate them by commas."
-    known = {name.casefold() for name in allowed}
-    for mark, word in _SEPARATORS.items():
-        if mark in text and known.intersection(name.strip(' "') for name in text.split(mark)):
-            return f"The columns are separated by {word}: separate them by commas."
-    return None
-
-
-def _unknown(row: int, names: Sequence[str], places: Sequence[str], allowed: Sequence[str]) -> list[Fault]:
-    """Faults of unknown columns, by name or by position; the first one lists the known columns."""
-    known_columns = f"; the columns are: {_in_short(allowed)}."
-    faults = [Fault(name, f"There is no such column{'.' if n else known_columns}") for n, name in enumerate(names)]
-    if places:
-        problem = f"{len(places)} unknown column(s), {_in_short(places)}"
-        faults.append(Fault(None, problem + ("." if names else known_columns), row))
-    return faults
-
-
-def _may_be_shown(name: str, features: Sequence[Feature]) -> bool:
-    """Whether a header's cell looks like a name, and is not a value of a record."""
-    values = {value.casefold() for feature in features if isinstance(feature, Category) for value in feature.values}
-    return _NAME.fullmatch(name) is not None and name.casefold() not in values
-
-
-def _in_short(words: Sequence[str]) -> str:
-    more = len(words) - MOST_NAMES
-    return ", ".join(words[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _letters(position: int) -> str:
-    """A column as spreadsheets call it: A, B, ... Z, AA."""
-    letters = ""
-    while position:
-        position, letter = divmod(position - 1, 26)
-        letters = chr(ord("A") + letter) + letters
-    return letters

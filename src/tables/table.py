@@ -77,7 +77,7 @@ class Table:
             dropped=self.dropped + len(self.records) - len(places),
         )
 
-    def check(self, features: Sequence[Feature], target: Feature | None) -> None:
+    def check(self, features: Sequence[Feature], target: Feature | None, extras: Sequence[Feature] = ()) -> None:
         """Check every value.
 
         Parameters
@@ -86,21 +86,29 @@ class Table:
             The columns of the records.
         target : Feature or None
             The target column; None to leave it unchecked.
+        extras : sequence of Feature, optional
+            Columns of which some are in the table.
 
         Raises
         ------
         InvalidTableError
             With the first values that do not fit their columns, and how many there are.
         """
-        faults = self._faults(features, target)
+        faults = self._faults(features, target, [extra for extra in extras if extra.name in self.extras])
         for first in faults:
-            raise InvalidTableError(self.place, itertools.chain([first], faults))
+            raise InvalidTableError(self.place, itertools.chain([first], faults), len(self.records))
 
-    def _faults(self, features: Sequence[Feature], target: Feature | None) -> Iterator[Fault]:
+    def _faults(
+        self, features: Sequence[Feature], target: Feature | None, extras: Sequence[Feature]
+    ) -> Iterator[Fault]:
         outcomes = self.target if target and self.target else [None] * len(self.records)
-        for row, record, outcome in zip(self.rows, self.records, outcomes, strict=True):
+        for place, (row, record, outcome) in enumerate(zip(self.rows, self.records, outcomes, strict=True)):
             for feature in features:
                 if problem := cell_problem(feature, record.get(feature.name)):
                     yield Fault(feature.name, problem, row, record.get(feature.name))
             if target and self.target and (problem := cell_problem(target, outcome)):
                 yield Fault(target.name, problem, row, outcome)
+            for extra in extras:
+                value = self.extras[extra.name][place]
+                if problem := cell_problem(extra, value):
+                    yield Fault(extra.name, problem, row, value)

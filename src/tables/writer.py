@@ -1,14 +1,22 @@
-"""The writer: tables as CSV, as one text, or in pieces that are safe to open in a spreadsheet."""
+"""The writer: tables as CSV, as one text, or in pieces that are like a file that was sent and safe to open."""
 
+import codecs
 import csv
 import io
 import itertools
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
+
+import orjson
 
 from tabserve.aliases import Record
 
+WITHOUT_ACCENT = "tabserve.without_accent"  # how characters are encoded that an encoding lacks
 PIECE = 64 * 1024  # characters in a piece
+_NUMBER = re.compile(r"-?[0-9]{1,40}([.,][0-9]{1,40})?")  # a text that is no more than a number
 BLANKS = " \u00a0\u3000"
 # what may begin a formula in a spreadsheet, even after blanks; the last four are full-width characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -41,30 +49,91 @@ def write_csv(columns: Sequence[str], records: Iterable[Record]) -> str:
     return text.getvalue()
 
 
-def csv_pieces(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
-    """Columns as CSV in which a spreadsheet finds no formulas.
+def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
+    """Columns as a file of the kind and in the dialect of one that was read.
 
     Parameters
     ----------
+    read_as : mapping
+        How that file was read: see `Table.read_as`. Without any, this is CSV with commas in UTF-8.
     columns : mapping
         The n_rows values of each column, by its name; they are read lazily.
 
     Yields
     ------
     bytes
-        UTF-8. Lines end in CR LF, so that cells with either character are quoted. A text that would be a formula gets
-        an apostrophe in front.
     """
+    if read_as.get("format") == "jsonl":
+        return _json_lines(columns)
+    return csv_pieces(columns, read_as)
+
+
+def csv_pieces(columns: Mapping[str, Iterable[Any]], read_as: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """Columns as CSV in which a spreadsheet finds no formulas.
+
+    Parameters
+    ----------
+    columns : mapping
+        The n_rows values of each column, by its name; they are read lazily.
+    read_as : mapping, optional
+        The dialect: separator, decimal sign, encoding, and a first line that names the separator.
+
+    Yields
+    ------
+    bytes
+        Lines end in CR LF, so that cells with either character are quoted. A text that would be a formula gets an
+        apostrophe in front. Where the encoding lacks a letter, the one without its accent stands, or a question mark.
+    """
+    dialect = read_as or {}
+    encode = codecs.getincrementalencoder(dialect.get("encoding", "utf-8"))(WITHOUT_ACCENT).encode
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    if "first_line" in dialect:
+        text.write(dialect["first_line"] + "\r\n")
+    writer = csv.writer(text, delimiter=dialect.get("separator", ","))
+    cell = _with_comma if dialect.get("decimal") == "," else _harmless
     for row in itertools.chain([columns], zip(*columns.values(), strict=True)):
-        writer.writerow(map(_harmless, row))
+        writer.writerow(map(cell, row))
         if text.tell() > PIECE:
-            yield text.getvalue().encode(errors="replace")
+            yield encode(text.getvalue())
             text.seek(0)
             text.truncate()
-    yield text.getvalue().encode(errors="replace")
+    yield encode(text.getvalue(), True)
+
+
+def _json_lines(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
+    """One JSON object for each row, on a line of its own."""
+    lines: list[bytes] = []
+    size = 0
+    for row in zip(*columns.values(), strict=True):
+        record = dict(zip(columns, row, strict=True))
+        lines.append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
+        size += len(lines[-1])
+        if size > PIECE:
+            yield b"".join(lines)
+            lines, size = [], 0
+    yield b"".join(lines)
 
 
 def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if type(cell) is str and cell.lstrip(BLANKS).startswith(FORMULA) else cell
+    if type(cell) is bool:
+        return str(cell).lower()
+    if type(cell) is not str or not cell.lstrip(BLANKS).startswith(FORMULA) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def _with_comma(cell: Any) -> Any:
+    """The cell with a decimal comma, if it is a number."""
+    if isinstance(cell, Real) and not isinstance(cell, int):
+        return str(float(cell)).replace(".", ",")
+    return _harmless(cell)
+
+
+def _without_accent(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for the characters that an encoding lacks: their base letters, or question marks."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = (unicodedata.normalize("NFKD", letter)[0] for letter in error.object[error.start : error.end])
+    return "".join(letter if letter.isascii() else "?" for letter in letters), error.end
+
+
+codecs.register_error(WITHOUT_ACCENT, _without_accent)

@@ -1,0 +1,116 @@
+"""The header of a table: the row whose cells are the known columns."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tabserve.tables.limits import Row
+
+LONGEST_NAME = 200  # characters of a cell that is compared in other spelling
+
+
+@dataclass(frozen=True)
+class Header:
+    """The row with the names of the columns.
+
+    Parameters
+    ----------
+    row : int
+        Its number.
+    names : list of str
+        Its cells, without the empty ones at the end.
+    columns : list of str or None
+        The known column that each cell names; None for an unknown one.
+    above : int
+        How many rows that are not blank end with it: title rows, then the header.
+    """
+
+    row: int
+    names: Sequence[str]
+    columns: Sequence[str | None]
+    above: int
+
+    @property
+    def known(self) -> set[str]:
+        """The known columns in it."""
+        return {column for column in self.columns if column is not None}
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """How well it fits: more known columns are better, then fewer unknown ones."""
+        return len(self.known), -len(self.names)
+
+
+def find_header(rows: Iterable[Row], known: Iterable[str]) -> Header | None:
+    """The row that holds the most known columns, the first of several; titles may stand above it.
+
+    A header may also stand in two rows, when cells are merged: then a cell of the lower row counts, and where it is
+    empty the one above it.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        The first rows that are not blank.
+    known : iterable of str
+        The names of the columns.
+
+    Returns
+    -------
+    Header or None
+        None when no row holds any.
+    """
+    spellings = Spellings(known)
+    best: Header | None = None
+    upper: Sequence[str] = ()
+    for above, (row, cells, _) in enumerate(rows, 1):
+        names = _texts(cells)
+        for candidate in (names, _merged(upper, names)) if "" in names or len(upper) > len(names) else (names,):
+            header = Header(row, candidate, spellings.columns(candidate), above)
+            if len(header.known) > (len(best.known) if best else 0):
+                best = header
+        upper = names
+    return best
+
+
+def _texts(cells: Sequence[object]) -> list[str]:
+    """The cells as texts, without the empty ones at the end."""
+    names = ["" if cell is None else str(cell) for cell in cells]
+    while names and not names[-1].strip():
+        names.pop()
+    return names
+
+
+def _merged(upper: Sequence[str], lower: Sequence[str]) -> list[str]:
+    width = max(len(upper), len(lower))
+    both = zip([*upper, *[""] * (width - len(upper))], [*lower, *[""] * (width - len(lower))], strict=True)
+    return [below if below.strip() else above for above, below in both]
+
+
+class Spellings:
+    """Known columns by their names, exact or as people write them: padded, in other case.
+
+    Parameters
+    ----------
+    known : iterable of str
+        The names.
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._exact = frozenset(known)
+        spelled = Counter(map(spelling, self._exact))
+        self._other: Mapping[str, str] = {spelling(name): name for name in self._exact if spelled[spelling(name)] == 1}
+
+    def columns(self, names: Sequence[str]) -> list[str | None]:
+        """The known column that each of some names means, exactly or, if no name does so exactly, in other spelling."""
+        exact = self._exact.intersection(names)
+        return [name if name in exact else self._by_spelling(name, exact) for name in names]
+
+    def _by_spelling(self, name: str, taken: frozenset[str]) -> str | None:
+        column = self._other.get(spelling(name)) if len(name) <= LONGEST_NAME else None
+        return None if column in taken else column
+
+
+def spelling(name: str) -> str:
+    """A name without what people write differently: case, blanks, how an accent is composed."""
+    return " ".join(unicodedata.normalize("NFC", name.strip("\ufeff")).casefold().split())

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 from flask import Response
 
+from tabserve.aliases import Record
 from tabserve.explain import Explanation, Reason
 from tabserve.predict import Prediction
-from tabserve.predictor import TablePrediction
+from tabserve.predictor import TablePrediction, ids_of
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.writer import csv_pieces
 
@@ -22,16 +23,24 @@ def as_json(content: Any) -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def record_as_json(artifact: Artifact, prediction: Prediction) -> Response:
+def record_as_json(artifact: Artifact, record: Record, prediction: Prediction) -> Response:
     """Answer with the prediction of a record."""
-    return as_json(_content(artifact, prediction))
+    content = _content(artifact, prediction)
+    if artifact.declared.extras and (ids := ids_of(artifact, [record])):
+        content["ids"] = ids
+    return as_json(content)
 
 
 def table_as_json(answer: TablePrediction) -> Response:
     """Answer with the predictions of a table, in the order of its rows."""
     content = _content(answer.artifact, answer.prediction)
     content["errors"] = answer.problems()
-    return as_json({**content, **answer.score()})
+    content |= answer.score()
+    if ids := answer.ids():
+        content["ids"] = ids
+    if answer.table.read_as:
+        content["read_as"] = answer.table.read_as
+    return as_json(content)
 
 
 def table_as_csv(answer: TablePrediction) -> Response:

@@ -167,7 +167,7 @@ def output(model_id: str) -> Response:
 def _predict(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
     body, partial = _parsed(artifact, content), wants_partial()
     if type(body) is dict:
-        return record_as_json(artifact, predictor.predict(artifact, body))
+        return record_as_json(artifact, body, predictor.predict(artifact, body))
     table = Table.of(as_list(body, current.settings().max_rows))
     return table_as_json(predictor.predict_table(artifact, table, partial=partial))
 
@@ -243,7 +243,8 @@ def outputs_upload(model_id: str) -> Response:
 
 
 def _parsed(artifact: Artifact, content: bytes) -> Any:
-    return parse(content, current.settings().max_rows, len(artifact.features) + 1)
+    declared = artifact.declared
+    return parse(content, current.settings().max_rows, len(declared.features) + len(declared.extras) + 1)
 
 
 def _file_limits() -> tuple[int, int]:

@@ -11,12 +11,13 @@ from tabserve.tasks.base import AnswerPart, Task
 
 def record_schema(declared: Declared, *, labelled: bool = False) -> dict[str, Any]:
     """A use case's record; labelled, it may hold its outcome too."""
-    columns = [*declared.features, *([replace(declared.target.feature, missing=True)] if labelled else [])]
+    target = [replace(declared.target.feature, missing=True)] if labelled else []
+    columns = [*declared.features, *target]
     schema = {
         "type": "object",
         "title": f"{declared.title}, with its outcome where it is known" if labelled else declared.title,
         "description": declared.description,
-        "properties": {feature.name: feature.json_schema() for feature in columns},
+        "properties": {feature.name: feature.json_schema() for feature in (*columns, *declared.extras)},
         "required": [feature.name for feature in columns if not feature.optional],
         "additionalProperties": False,
     }

@@ -1,7 +1,8 @@
 """`/`: the page for people; its forms are made from the models that answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from flask import Blueprint, Response, make_response, render_template, send_from
 
 from tabserve.api import current
 from tabserve.api.headers import protect
-from tabserve.columns.features import Feature
+from tabserve.columns.boolean import Boolean
+from tabserve.columns.carried import Id
+from tabserve.columns.dates import Date, Datetime
+from tabserve.columns.features import LARGEST_NUMBER, Category, Feature, Number
 from tabserve.errors import TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.predictor import Predictor
@@ -20,7 +24,10 @@ from tabserve.registry.registry import Registry
 from tabserve.tables.writer import write_csv
 
 FILES = ("page.css", "page.js", "icon.svg")
+MOST_SUGGESTED = 100  # values of a category that a field suggests
 MOST_MODELS = 10  # the newest of a use case: the page must stay small
+
+_LOCAL = re.compile("[ t]")  # what may stand between date and time, where an input has a T
 
 blueprint = Blueprint("page", __name__)
 blueprint.after_request(protect)
@@ -28,28 +35,66 @@ blueprint.after_request(protect)
 
 @dataclass(frozen=True)
 class Control:
-    """How a form asks for a feature: with a select if it has options, else with a field for a number or a text."""
+    """How a form asks for a feature.
+
+    Parameters
+    ----------
+    feature : Feature
+        The feature.
+    kind : str
+        `select`, or the type of an input: `number`, `date`, `datetime-local` or `text`.
+    help : str
+        What is said below it.
+    value : object
+        What it is filled with.
+    options : tuple of (object, str)
+        The values of a select, each with its words, or what an input for texts suggests.
+    limits : mapping
+        Attributes of an input that bound its values.
+    """
 
     feature: Feature
-    options: list[Any] | None
-    low: float | None
-    high: float | None
-    is_whole: bool
+    kind: str
+    help: str
     value: Any
+    options: Sequence[tuple[Any, str]] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, feature: Feature, value: Any) -> "Control":
         """The control of a feature, filled with a value."""
         schema = feature.json_schema()
-        options = schema.get("enum")
-        return cls(
-            feature=feature,
-            options=None if options is None else [option for option in options if option is not None],
-            low=schema.get("minimum"),
-            high=schema.get("maximum"),
-            is_whole="integer" in schema["type"],
-            value=value,
-        )
+        kind, options = "text", [(option, option) for option in schema.get("enum", ()) if option is not None]
+        if options:
+            kind = "select"
+        elif isinstance(feature, Boolean):
+            kind, options = "select", [("true", feature.words[True]), ("false", feature.words[False])]
+            value = value if value is None else str(value).lower()
+        elif isinstance(feature, Category):
+            options = [(known, known) for known in feature.values[:MOST_SUGGESTED]]
+        elif isinstance(feature, Number | Date):
+            kind = "number" if isinstance(feature, Number) else "date"
+        elif isinstance(feature, Datetime):
+            kind, value = "datetime-local", value and _LOCAL.sub("T", value[:19])
+        return cls(feature, kind, schema.get("description", ""), value, options, _limits(feature, schema))
+
+    @property
+    def label(self) -> str:
+        """The feature's title, with its unit."""
+        unit = self.feature.unit if isinstance(self.feature, Number) else ""
+        return f"{self.feature.title} ({unit})" if unit else self.feature.title
+
+
+def _limits(feature: Feature, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that bound what is typed; bounds that nobody declared are left out."""
+    if isinstance(feature, Number):
+        bounds = {"min": feature.low, "max": feature.high}
+        step = 1 if "integer" in schema["type"] else "any"
+        return {"step": step, **{name: bound for name, bound in bounds.items() if abs(bound) < LARGEST_NUMBER}}
+    if isinstance(feature, Date | Datetime):
+        of_seconds = {"step": 1} if isinstance(feature, Datetime) else {}
+        return {**of_seconds, **{name: bound for name, bound in (("min", feature.low), ("max", feature.high)) if bound}}
+    return {"maxlength": schema["maxLength"]} if "maxLength" in schema else {}
 
 
 @dataclass(frozen=True)
@@ -124,7 +169,7 @@ def page() -> Response:
 
 
 @blueprint.get(f"/<any({', '.join(map(repr, FILES))}):name>")
-def file(name: str) -> Response:
+def own_file(name: str) -> Response:
     """Send one of the page's own files; a browser asks each time whether it has changed."""
     return send_from_directory(Path(__file__).parent / "static", name)
 
@@ -142,12 +187,15 @@ def _form(name: str, predictor: Predictor) -> Form:
     return Form(
         name=name,
         declared=declared,
-        controls=[
-            Control.of(feature, example.get(feature.name)) for feature in (declared.features if declared else ())
-        ],
+        controls=[Control.of(column, example.get(column.name)) for column in (_asked(declared) if declared else ())],
         models=models,
         problems=list(dict.fromkeys([*problems, *others])),
     )
+
+
+def _asked(declared: Declared) -> Sequence[Feature]:
+    """The columns that a form asks for: what tells records from others comes last."""
+    return (*declared.features, *(extra for extra in declared.extras if isinstance(extra, Id)))
 
 
 def _models(name: str, artifact: Artifact | None, registry: Registry) -> tuple[list[ModelCard], list[str]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apiflask import Schema
-from apiflask.fields import Boolean, Dict, Float, Integer, List, Nested, String
+from apiflask.fields import Boolean, Dict, Float, Integer, List, Nested, Raw, String
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 
@@ -200,10 +200,17 @@ class PredictionSchema(AnswerSchema):
         allow_none=True,
         metadata={"description": "With `partial=true`: what is wrong with the invalid rows"},
     )
+    ids = Dict(
+        keys=String(),
+        values=List(Raw(allow_none=True)),
+        metadata={"description": "What the records hold in columns declared as ids; left out without any"},
+    )
 
 
 class ScoredPredictionSchema(PredictionSchema):
     """The answer to records, and how good it is when their outcome is known."""
+
+    read_as = Dict(keys=String(), metadata={"description": "How a file was read: format, separator, sheet and so on"})
 
 
 class ReasonSchema(AnswerSchema):

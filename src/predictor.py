@@ -4,13 +4,15 @@ Routes and commands translate their input, call the predictor and translate what
 """
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
+from tabserve.columns.carried import Id
 from tabserve.columns.features import Feature
 from tabserve.errors import (
     FileLimitError,
@@ -26,7 +28,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.resolver import Readiness, Resolver
-from tabserve.tables.checking import MOST_ROWS, field_problems, row_problems
+from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, row_problems
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
 
@@ -114,7 +116,7 @@ class Predictor:
         try:
             return make_prediction(artifact, [record])
         except InvalidRecordsError:
-            raise InvalidFieldsError(field_problems(artifact.features, record)) from None
+            raise InvalidFieldsError(field_problems(artifact.features, record, artifact.declared.extras)) from None
 
     def explain(self, artifact: Artifact, record: Record) -> Explanation:
         """Explain the answer to a record.
@@ -129,7 +131,7 @@ class Predictor:
         try:
             (explanation,) = explain(artifact, [record])
         except InvalidRecordsError:
-            raise InvalidFieldsError(field_problems(artifact.features, record)) from None
+            raise InvalidFieldsError(field_problems(artifact.features, record, artifact.declared.extras)) from None
         return explanation
 
     # many
@@ -143,9 +145,18 @@ class Predictor:
         return Table.of(features, [record.get(name) for record in records])
 
     def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, seconds: float) -> Table:
-        """Read a CSV or XLSX file with a model's columns: see `tables.reader.read_table`."""
+        """Read a file with a model's columns: see `tables.reader.read_table`."""
         target = artifact.target.feature
-        return read_table(stream, name, artifact.features, target, max_rows=max_rows, seconds=seconds)
+        return read_table(
+            stream,
+            name,
+            artifact.features,
+            target,
+            extras=artifact.declared.extras,
+            markers=artifact.manifest.declaration.get("markers", ()),
+            max_rows=max_rows,
+            seconds=seconds,
+        )
 
     def hold_out(self, artifact: Artifact) -> bytes:
         """The file of the rows that a model's training held out.
@@ -166,9 +177,10 @@ class Predictor:
             When it has more than `max_rows`, or reading takes longer than `seconds`.
         """
         try:
-            return self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, seconds)
+            table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, seconds)
         except TooManyRowsError:
             raise FileLimitError(f"The hold-out has more than {max_rows} rows: send some as a list.") from None
+        return replace(table, read_as={})  # no client sent it
 
     def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> "TablePrediction":
         """Predict the rows of a table.
@@ -242,6 +254,10 @@ class TablePrediction:
             return {}
         return {self.artifact.task.answer_score.name: measure(self.artifact, self.prediction, self.table.target)}
 
+    def ids(self) -> dict[str, list[Any]]:
+        """The values of the columns that tell records from others, by name; empty where no record has any."""
+        return ids_of(self.artifact, self.table.records, self.table.extras)
+
     def columns(self) -> dict[str, Iterable[Any]]:
         """The table's columns, then the answer's. The texts about invalid rows are made only while iterating."""
         table, target = self.table, self.artifact.target.feature.name
@@ -257,9 +273,37 @@ class TablePrediction:
         return columns
 
 
+def ids_of(
+    artifact: Artifact, records: Sequence[Record], extras: Mapping[str, Sequence[Any]] = MappingProxyType({})
+) -> dict[str, list[Any]]:
+    """What records, or the extra columns beside them, hold in columns that tell records from others.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        The model.
+    records : sequence of mapping
+        n_rows records.
+    extras : mapping
+        The n_rows values of each extra column of a file.
+
+    Returns
+    -------
+    dict of list
+        The n_rows values of each such column, None where a record has none; no column that no record has.
+    """
+    found = {}
+    for extra in artifact.declared.extras:
+        if isinstance(extra, Id):
+            values = extras[extra.name] if extra.name in extras else [record.get(extra.name) for record in records]
+            if any(value is not None for value in values):
+                found[extra.name] = list(values)
+    return found
+
+
 def _row_problems(artifact: Artifact, table: Table, positions: Sequence[int]) -> dict[str, Any]:
     first = {table.rows[position]: _record(artifact, table, position) for position in positions[:MOST_ROWS]}
-    return row_problems(_columns(artifact, table), first, len(positions))
+    return row_problems(_columns(artifact, table), first, len(positions), artifact.declared.extras)
 
 
 def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
@@ -278,10 +322,10 @@ def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterato
     """One text for each row that says what is wrong with it, made only when needed."""
     columns = _columns(artifact, table)
     for position in range(len(table.records)):
-        yield _in_words(columns, _record(artifact, table, position)) if position in faulty else ""
+        record = _record(artifact, table, position)
+        yield _in_words(field_problems(columns, record, artifact.declared.extras)) if position in faulty else ""
 
 
-def _in_words(columns: Sequence[Feature], record: Record) -> str:
-    problems = field_problems(columns, record)
+def _in_words(problems: FieldProblems) -> str:
     text = "; ".join(f"{name}: {' '.join(sentences)}" for name, sentences in problems.items())
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

@@ -587,7 +587,9 @@ def test_a_file_is_answered_as_the_list_of_its_rows(
     name, write = FILES[kind]
     answer = upload(service, write(records[:40]), name)
     assert answer.status_code == 200, answer.text
-    assert answer.json == service.post("/outputs/credit", json=records[:40]).json
+    found = dict(answer.json)
+    assert found.pop("read_as")["format"] == ("csv" if kind == "CSV" else "xlsx")
+    assert found == service.post("/outputs/credit", json=records[:40]).json
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -596,7 +598,8 @@ def test_a_file_with_the_outcome_is_answered_with_the_auc(
 ) -> None:
     name, write = FILES[kind]
     answer = upload(service, write(labelled[:60]), name)
-    assert answer.json == service.post("/outputs/credit", json=labelled[:60]).json
+    found = {name: value for name, value in answer.json.items() if name != "read_as"}
+    assert found == service.post("/outputs/credit", json=labelled[:60]).json
     assert answer.json["auc_score"] > 0.5
 
 
@@ -611,6 +614,8 @@ def test_the_table_comes_back_with_the_answer_when_csv_is_asked_for(
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     expected = service.post("/outputs/credit", json=labelled[:30]).json
     assert [int(row.pop("result")) for row in rows] == expected["result"]
+    words = [["Expected to repay", "Expected to default"][result] for result in expected["result"]]
+    assert [row.pop("outcome") for row in rows] == words
     assert [float(row.pop("probability")) for row in rows] == expected["probability"]
     assert rows == [{column: str(value) for column, value in row.items()} for row in labelled[:30]]
 
@@ -631,7 +636,7 @@ def test_a_csv_answer_keeps_the_order_of_the_files_columns(
 ) -> None:
     backwards = [dict(reversed(row.items())) for row in labelled[:3]]
     answer = upload(service, csv_of(backwards), accept="text/csv")
-    assert answer.text.splitlines()[0] == ",".join([*backwards[0], "result", "probability"])
+    assert answer.text.splitlines()[0] == ",".join([*backwards[0], "result", "outcome", "probability"])
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -86,7 +86,7 @@ def html(client: FlaskClient) -> Parser:
 
 def shown_with(monkeypatch: pytest.MonkeyPatch, app: APIFlask, **changes: Any) -> str:
     """The page when the models were trained for something else."""
-    bikes = app.extensions["predictor"].resolve("bikes").declared
+    bikes = app.extensions["predictor"].answering()["bikes"].declared
     declared = replace(bikes, derived=(), **changes)
     monkeypatch.setattr(Artifact, "declared", property(lambda artifact: declared))
     return app.test_client().get("/").text

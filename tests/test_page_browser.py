@@ -359,19 +359,20 @@ def test_a_file_is_answered_row_by_row_and_the_answers_can_be_downloaded(
     expect(place.locator(".upload-status")).to_have_text(re.compile(r"^records\.\w+: 3 rows; 1 invalid\.$"))
     expect(place.locator(".progress")).to_be_hidden()
     table = place.get_by_role("region", name="Answers")
-    assert table.locator("thead th").all_inner_texts()[:4] == ["Row", "result", "probability", "errors"]
-    rows = [row.locator("th, td").all_inner_texts()[:4] for row in table.locator("tbody tr").all()]
+    shown = ["Row", "result", "outcome", "probability", "errors"]
+    assert table.locator("thead th").all_inner_texts()[:5] == shown
+    rows = [row.locator("th, td").all_inner_texts()[:5] for row in table.locator("tbody tr").all()]
     expected = api_answer(page, server, "output/credit", [credit.example, {**credit.example, "age": 60}])
     first, second = expected["probability"]
     assert [row[0] for row in rows] == ["2", "3", "4"]  # as a spreadsheet counts them
-    assert rows[1][1:] == ["", "", f"age: {TOO_YOUNG}"]
-    assert [float(rows[0][2]), float(rows[2][2])] == pytest.approx([first, second], abs=0.001)
+    assert rows[1][1:] == ["", "", "", f"age: {TOO_YOUNG}"]
+    assert [float(rows[0][3]), float(rows[2][3])] == pytest.approx([first, second], abs=0.001)
     with page.expect_download() as download:
         place.get_by_role("link", name="Download the answers").click()
     assert download.value.suggested_filename == "records-answers.csv"
     download.value.save_as(tmp_path / "answers.csv")
     header, *lines = (tmp_path / "answers.csv").read_text().splitlines()
-    assert header == ",".join([*credit.example, "result", "probability", "errors"])
+    assert header == ",".join([*credit.example, "result", "outcome", "probability", "errors"])
     assert len(lines) == 3
     assert str(first) in lines[0]
     assert TOO_YOUNG in lines[1]

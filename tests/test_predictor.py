@@ -158,7 +158,7 @@ def test_a_file_is_read_with_the_models_columns_and_answered_with_more(
     table = predictor.read_table(credit_model, io.BytesIO(content), "a file", 2, 60)
     answer = predictor.predict_table(credit_model, table, partial=True)
     columns = {name: list(cells) for name, cells in answer.columns().items()}
-    assert list(columns) == [*credit.example, "result", "probability", "errors"]
+    assert list(columns) == [*credit.example, "result", "outcome", "probability", "errors"]
     assert columns["age"] == [35, 300]
     assert columns["errors"][0] == ""
     assert columns["errors"][1].startswith("age: Must be between")

@@ -216,14 +216,22 @@ loginButton.onclick = () => (authorization ? logOut() : logIn().catch(() => {}))
 
 // the form
 
+/** What a control that is not empty stands for, as JSON takes it. */
+function valueOf({ dataset, type, value }) {
+  if (dataset.kind === "boolean") {
+    return value === "true";
+  }
+  return type === "number" ? Number(value) : value;
+}
+
 /** The record in a form, as JSON takes it, without empty fields. */
 function recordIn(form) {
   const record = {};
   for (const control of form.querySelectorAll("[name]")) {
     if (control.validity.badInput) {
-      record[control.name] = "no number"; // the browser hides what was typed; the service will name the field
+      record[control.name] = "not valid"; // the browser hides what was typed; the service will name the field
     } else if (control.value !== "") {
-      record[control.name] = control.type === "number" ? Number(control.value) : control.value;
+      record[control.name] = valueOf(control);
     }
   }
   return record;
@@ -469,7 +477,7 @@ function answerTable(header, rows, answers, labels) {
   const isAnswer = (name) => answers.includes(name) || name === "errors";
   const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
   const isLabel = (name) => name === "result" && labels.length > 0;
-  const isNumber = (name) => answers.includes(name) && !isLabel(name);
+  const isNumber = (name) => answers.includes(name) && name !== "outcome" && !isLabel(name);
   // a label that a spreadsheet would run as a formula has an apostrophe in front in the file alone
   const labelOf = (cell) => labels.find((label) => cell === `'${label}`) ?? cell;
   const inWords = (cell, name) => (isLabel(name) ? labelOf(cell) : cell);

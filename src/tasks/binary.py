@@ -1,6 +1,6 @@
 """Two classes: the prediction is a probability, and a threshold chosen by costs makes the decision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,6 +220,15 @@ class Binary(ClassTask):
             "threshold_choice": chosen.chosen_by,
             "thresholds": {name: outcome(value) for name, value in chosen.alternatives.items()},
         }
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        return ("result", "outcome", "probability")
+
+    def as_table(self, answer: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """Beside the 0 or 1, `outcome` says it in words."""
+        words = [None if result is None else self.outcomes[result] for result in answer["result"]]
+        return {"result": answer["result"], "outcome": words, "probability": answer["probability"]}
 
     @property
     def answer_parts(self) -> tuple[AnswerPart, ...]:

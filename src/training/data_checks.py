@@ -3,7 +3,9 @@
 None of them stops a training, unless it is strict. Each says what was found and what to do about it.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +49,7 @@ def check_data(use_case: UseCase, parts: Parts) -> tuple[DataWarning, ...]:
     return (
         *_leaks(use_case, parts.train),
         *_filled(places),
-        *_same_columns(places),
+        *_same_columns(parts.whole.table, places),
         *_same_rows(use_case, parts.whole),
         *_rare_classes(use_case, parts),
         *_shift(use_case, parts),
@@ -94,9 +96,12 @@ def _leaks(use_case: UseCase, train: Part) -> Iterator[DataWarning]:
     learnt = np.arange(len(y)) % 2 == 0
     if not (use_case.task.varies(y[learnt]) and use_case.task.varies(y[~learnt])):
         return
-    for column, codes in _columns(use_case, train, rows):
-        predictions = _by_value(y, codes, learnt, len(use_case.task.outcomes))
-        score = metric(y[~learnt], predictions)
+    n_classes = len(use_case.task.outcomes)
+    for column, values in _columns(use_case, train, rows):
+        told = [_by_value(y, _codes(values), learnt, n_classes)]
+        if n_classes <= 2 and pd.api.types.is_numeric_dtype(values):
+            told.append(_by_line(y, values.to_numpy(dtype=np.float64, na_value=np.nan), learnt))
+        score = max(metric(y[~learnt], predictions) for predictions in told)
         if score >= ALMOST_ALL:
             yield DataWarning(
                 f"The column '{column.name}' alone tells nearly all of the target: {use_case.task.headline} is "
@@ -117,19 +122,17 @@ def _sample(use_case: UseCase, y: Vector) -> npt.NDArray[np.intp]:
     return np.random.default_rng(0).permutation(rows)
 
 
-def _columns(
-    use_case: UseCase, train: Part, rows: npt.NDArray[np.intp]
-) -> Iterator[tuple[Column, npt.NDArray[np.intp]]]:
-    """Each column with a code for each of some rows: its value, or the bin of a number with many values."""
+def _columns(use_case: UseCase, train: Part, rows: npt.NDArray[np.intp]) -> "Iterator[tuple[Column, pd.Series[Any]]]":
+    """Each column with its values in some rows."""
     for feature in use_case.features:
-        yield feature, _codes(train.table[feature.name].iloc[rows])
+        yield feature, train.table[feature.name].iloc[rows]
     names = [column.name for column in use_case.encoder.columns]
     for column in use_case.derived:
-        yield column, _codes(pd.Series(train.X[rows, names.index(column.name)]))
+        yield column, pd.Series(train.X[rows, names.index(column.name)])
 
 
-def _codes(values: "pd.Series[float]") -> npt.NDArray[np.intp]:
-    """A code for each value; one of its own for a missing one."""
+def _codes(values: "pd.Series[Any]") -> npt.NDArray[np.intp]:
+    """A code for each value, or for the bin of a number with many; a missing one has its own."""
     codes, known = values.factorize()
     if len(known) > BINS and pd.api.types.is_numeric_dtype(values):
         edges = np.unique(np.nanquantile(values.astype(float), np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -148,6 +151,16 @@ def _by_value(y: Vector, codes: npt.NDArray[np.intp], learnt: npt.NDArray[np.boo
     overall = float(np.mean(y[learnt]))
     means: Vector = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
     return means[codes[~learnt]]
+
+
+def _by_line(y: Vector, values: Vector, learnt: npt.NDArray[np.bool_]) -> Predictions:
+    """What a straight line through the learnt rows says of the others."""
+    known = learnt & ~np.isnan(values)
+    mean = float(np.mean(values[known])) if known.any() else 0.0
+    away = np.where(np.isnan(values), 0.0, values - mean)
+    slope = float(np.sum(away[learnt] * y[learnt])) / (float(np.sum(away[learnt] ** 2)) or 1.0)
+    line: Vector = float(np.mean(y[learnt])) + slope * away[~learnt]
+    return line
 
 
 def _filled(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
@@ -172,13 +185,15 @@ def _filled(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
         )
 
 
-def _same_columns(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
-    """Columns that differ in nothing but what their values are called."""
+def _same_columns(table: pd.DataFrame, places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
+    """Columns that differ in nothing but what their values are called; not even in that where they hardly repeat."""
     first: dict[bytes, str] = {}
     for name, codes in places.items():
         if codes.max() < 1:  # empty or constant
             continue
-        other = first.setdefault(codes.tobytes(), name)
+        repeats = 2 * (codes.max() + 1) <= len(codes)
+        values = codes if repeats else pd.util.hash_pandas_object(table[name], index=False).to_numpy()
+        other = first.setdefault(hashlib.blake2b(values.tobytes()).digest(), name)
         if other != name:
             yield DataWarning(
                 f"The columns '{other}' and '{name}' tell the same, row by row.",

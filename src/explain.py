@@ -47,8 +47,8 @@ class Explanation:
         What the model predicts: the probability of a 1 or of the label, or the value.
     raw_score : float
         The sum of base value and contributions, from which the model makes the prediction: log-odds of a classifier,
-        the label's raw score before softmax, the logarithm of a count, the value of any other regressor before it is
-        raised to a floor.
+        the label's raw score before softmax, the logarithm of a count or of 1 plus a target on a log scale, the value
+        of any other regressor before it is raised to a floor.
     base_value : float
         The part of the raw score that is the same for all records.
     contributions : dict

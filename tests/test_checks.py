@@ -347,3 +347,9 @@ def test_a_promise_has_a_direction() -> None:
 def test_a_range_that_is_searched_is_finite() -> None:
     with pytest.raises(InvalidUseCaseError):
         Real(0, float("inf"))
+
+
+def test_a_log_scale_needs_a_target_that_is_never_negative() -> None:
+    negative = Target(Number(name="price", description="-", low=-5, high=10))
+    refused("log needs no target below 0, but 'price' may be as low as -5", task=Regression(log=True), target=negative)
+    assert declare(task=Regression(log=True), target=Target(Number(name="price", description="-", low=0, high=9)))

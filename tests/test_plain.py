@@ -9,6 +9,7 @@ from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.folds import folds_for
 from tabserve.declaration.plain import from_plain, to_plain
 from tabserve.errors import InvalidUseCaseError
+from tabserve.tasks.regression import Regression
 from tests.declarations import comparable
 
 LENDING: dict[str, Any] = {
@@ -125,3 +126,12 @@ def test_more_rows_are_cross_validated_less_often() -> None:
     assert folds_for(700) == (10, 2)
     assert folds_for(10_000) == (5, 1)
     assert folds_for(100_001) == (3, 1)
+
+
+def test_a_log_scale_is_said_and_comes_back_and_is_one_of_regressions_only() -> None:
+    plain = {**with_target(kind="number", low=0, high=9), "log": True}
+    use_case = from_plain(plain, "small_loans")
+    assert use_case.task == Regression(log=True)
+    assert from_plain(to_plain(use_case), "small_loans").task == use_case.task
+    with pytest.raises(InvalidUseCaseError, match="only a regression has a log scale"):
+        from_plain({**LENDING, "task": "binary", "log": True}, "small_loans")

@@ -31,6 +31,7 @@ from tabserve.search_space import Dimension, Flag, Real, Whole
 from tabserve.tasks.base import Task
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.multiclass import Multiclass
+from tabserve.tasks.regression import Regression
 from tabserve.transformers import RemapTarget, Target
 
 SAME: Mapping[str, Any] = {  # what both forms hold alike, and its kind
@@ -50,7 +51,20 @@ SAME: Mapping[str, Any] = {  # what both forms hold alike, and its kind
     "limits": tuple[str, ...],
     "example": Mapping[str, Any],
 }
-KEYS = (*SAME, "task", "target", "outcomes", "cost", "columns", "derived", "gates", "groups", "algorithms", "baseline")
+KEYS = (
+    *SAME,
+    "task",
+    "target",
+    "outcomes",
+    "cost",
+    "log",
+    "columns",
+    "derived",
+    "gates",
+    "groups",
+    "algorithms",
+    "baseline",
+)
 ALGORITHM_KEYS = ("model", "parameters", "transformers", "search")
 
 
@@ -80,6 +94,7 @@ def to_plain(declaration: Declaration) -> dict[str, Any]:
         "target": target.feature.name,
         "outcomes": _outcomes(task, target),
         "cost": _parameters(task.cost) if hasattr(task, "cost") else {},
+        "log": getattr(task, "log", False),
         "columns": lines,
         "derived": {column.name: _line(column) for column in declaration.derived},
         "groups": {group.feature: list(group.cuts) for group in declaration.groups},
@@ -282,6 +297,12 @@ def _task(plain: Mapping[str, Any], feature: Feature) -> tuple[Task | None, Targ
         kind = Binary
     if "cost" in plain and kind is not Binary:
         refuse("only a binary task has costs.", "cost")
+    check_kind(plain.get("log", False), bool, ("log",))
+    if plain.get("log"):
+        kind = kind or Regression
+        if kind is not Regression:
+            refuse("only a regression has a log scale.", "log")
+        return Regression(log=True), target
     if outcomes and kind not in (Binary, Multiclass):
         refuse("a regression has no outcomes.", "outcomes")
     if kind is Binary:

@@ -93,7 +93,7 @@ def own_importance(subject: Subject) -> tuple[str, Importance] | None:
     tuple of (str, Importance), or None
         None for a model that has no such measure.
     """
-    model = subject.candidate.model
+    model = getattr(subject.candidate.model, "model_", subject.candidate.model)
     estimator: Any = getattr(model, "estimator_", model)
     if hasattr(model, "text_"):
         from lightgbm import Booster

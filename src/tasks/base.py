@@ -125,6 +125,10 @@ class Task(ABC):
             For a part that is too small.
         """
 
+    def prepared(self, model: Model) -> Model:
+        """An unfitted model, as this task fits it."""
+        return model
+
     def predicts_like(self, other: "Task") -> bool:
         """Whether the predictions of another task's model can be measured by this one."""
         return self.kind == other.kind

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Number
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, r2
-from tabserve.models.base import Fold, Regressor
+from tabserve.models.base import Fold, Model, Regressor
+from tabserve.models.log_target import LogTarget
 from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Task, check_number
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
@@ -28,8 +29,16 @@ class AsPredicted(Decision):
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """A number."""
+    """A number.
 
+    Parameters
+    ----------
+    log : bool
+        Whether models are fitted to log(1 + target), for a target of 0 or more that is skewed, such as a price. Metrics
+        are still those of the target itself. The predictions are medians rather than means: their sum is too low.
+    """
+
+    log: bool = False
     kind = "regression"
     headline = "r2"
     report_module = "tabserve.tasks.regression_report"
@@ -42,7 +51,16 @@ class Regression(Task):
         """Its feature must be a number."""
         if isinstance(target, RemapTarget) or not isinstance(target.feature, Number):
             return f"a regression predicts a number, but the target '{target.feature.name}' is a class."
+        if self.log and target.feature.low < 0:
+            return (
+                f"log needs no target below 0, but '{target.feature.name}' may be as low as {target.feature.low:g}. "
+                "Raise its lower bound, or leave log out."
+            )
         return None
+
+    def prepared(self, model: Model) -> Model:
+        """On a log scale, behind `LogTarget`."""
+        return LogTarget(model) if self.log and isinstance(model, Regressor) else model
 
     def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
         """Each fold needs two rows to judge by, since one does not vary."""

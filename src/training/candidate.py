@@ -106,7 +106,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     found = _search(use_case, algorithm, X, train, pipeline.columns_, plan)
     best = best_of(found.trials)
     chosen = {**best.parameters, **best.cross_validation.parameters}
-    model = clone(algorithm.model).set_params(**chosen).fit(X, train.y, pipeline.columns_, train.weights)
+    model = use_case.task.prepared(clone(algorithm.model).set_params(**chosen))
+    model.fit(X, train.y, pipeline.columns_, train.weights)
     out_of_fold = best.cross_validation.out_of_fold
     decision = use_case.task.decide(train.y, out_of_fold)
     return Candidate(algorithm, pipeline, model, found.trials, out_of_fold, use_case.task, decision, found.notes)
@@ -144,7 +145,7 @@ def _objective(
     folds, metric = folds_of(use_case, part, plan.seed), use_case.task.metric
 
     def cross_validate(parameters: Mapping[str, Any]) -> CrossValidation:
-        model = clone(algorithm.model).set_params(**parameters)
+        model = use_case.task.prepared(clone(algorithm.model).set_params(**parameters))
         result: CrossValidation = model.cross_validate(X, part.y, folds, metric, plan.jobs, columns, part.weights)
         return result
 

@@ -79,7 +79,8 @@ def _rehearse_fit(use_case: UseCase, algorithm: Algorithm, train: Part) -> None:
         with warnings.catch_warnings(action="ignore"):
             for excluded, parameters in itertools.product({False, use_case.can_exclude_protected}, corners):
                 pipeline = clone(use_case.pipeline(algorithm, exclude_protected=excluded))
-                _fit_once(use_case.task, pipeline, clone(algorithm.model).set_params(**parameters), few, gaps)
+                model = use_case.task.prepared(clone(algorithm.model).set_params(**parameters))
+                _fit_once(use_case.task, pipeline, model, few, gaps)
     except Exception as error:  # of any library, and of any kind
         reason = str(error).partition("\n")[0]
         raise InvalidUseCaseError(

@@ -7,11 +7,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.base import clone
+from sklearn.metrics import r2_score, roc_auc_score
 
+from tabserve.models.lightgbm import LgbRegressor
+from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
 from tabserve.training import candidate as candidates
 from tabserve.training.candidate import FEWEST_OF_A_CLASS, fit, sample
+from tabserve.training.folds import folds_of
 from tabserve.training.hold_out import held_out
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
@@ -150,3 +154,17 @@ def test_when_the_time_is_over_a_search_ends_with_what_it_has(credit, monkeypatc
     one = fit(few, few.algorithms[0], train, Plan(trials=5, jobs=1, minutes=1e-9))
     assert len(one.trials) == 1
     assert one.notes[0] == "The time for the search was over after 1 of 5 trials."
+
+
+def test_a_regression_on_a_log_scale_predicts_and_is_measured_in_the_targets_unit(bikes):
+    on_log = dataclasses.replace(bikes, task=Regression(log=True), **FEW_FOLDS)
+    train = split(on_log, read(on_log, on_log.path), 42).train.take(slice(1500))
+    trees = dataclasses.replace(bikes.algorithms[-1], search_space={}, model=LgbRegressor())
+    for algorithm in (trees, bikes.baseline):
+        one = fit(on_log, algorithm, train, Plan(trials=1, jobs=1))
+        assert one.predict(train).min() >= 0
+        assert one.trials[0].cross_validation.score == pytest.approx(
+            np.mean([r2_score(train.y[rows], one.out_of_fold[0][rows]) for _, rows in folds_of(on_log, train, 42)])
+        )
+        assert 0.5 < np.median(one.out_of_fold) / np.median(train.y) < 2
+        clone(one.model).set_params(**one.model.get_params())

@@ -530,7 +530,7 @@ def test_training_counts_outcomes_that_are_missing_and_says_how_to_leave_them_ou
     path = tmp_path / "loans.csv"
     path.write_text(f"{HEADER}\n35,own,1,1\n35,own,1,\n36,own,1, \n")
     with pytest.raises(
-        InvalidTableError, match="2 of 3 rows have no value, the first is row 3: .*--drop-missing-target"
+        InvalidTableError, match=r"2 of 3 rows have no value, the first is row 3: .*--drop-missing-target"
     ):
         read_training_table(path, FEATURES, TARGET)
     table = read_training_table(path, FEATURES, TARGET, drop_missing_target=True)

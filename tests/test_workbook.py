@@ -157,7 +157,7 @@ def test_the_child_learns_no_secret_and_inherits_no_socket(child: Any, monkeypat
         ("raise ValueError", UnsupportedFileError, NOT_A_TABLE),
         ("", UnsupportedFileError, NOT_A_TABLE),
         ("print('nonsense')", UnsupportedFileError, NOT_A_TABLE),
-        ('print(\'{"limit": "is green"}\')', FileLimitError, "The workbook is green: save the table alone"),
+        ('print(\'{"limit": "is green"}\')', FileLimitError, "The file is green: save the table alone"),
     ],
 )
 def test_a_child_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_file(

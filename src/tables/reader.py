@@ -21,7 +21,7 @@ from tabserve.columns.features import Category, Feature, Number
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
 from tabserve.tables.dialect import DECIMALS, NOT_SURE, Decimals, find_dialect
 from tabserve.tables.finding import Found, Known, find_table
-from tabserve.tables.formats import WORKBOOK, kind_of
+from tabserve.tables.formats import TEXT, kind_of
 from tabserve.tables.limits import Deadline, Row
 from tabserve.tables.lines import csv_rows, json_rows
 from tabserve.tables.source import Sheet
@@ -239,7 +239,7 @@ def _sheets(
     deadline: Deadline,
 ) -> Iterator[Iterable[Sheet]]:
     """The sheets of a file, whose kind its first bytes tell."""
-    if kind_of(stream) == WORKBOOK:
+    if kind_of(stream) != TEXT:
         with open_workbook(stream, name, deadline, title) as sheets:
             yield [*sheets] or [Sheet(name, iter(()), typed=True, read_as={"format": "xlsx"})]
         return

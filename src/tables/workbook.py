@@ -27,12 +27,13 @@ from tabserve.tables.workbook_child import OUT_OF_MEMORY
 
 MAX_UNPACKED = 200_000_000  # bytes of a client's file after unpacking: more is an attack or a mistake
 MAX_MEMORY = 320_000_000  # bytes of the child's address space; 100,000 rows of 20 columns take 260 MB of it
+MAX_ARROW_MEMORY = 700_000_000  # the same for Parquet and Feather: pyarrow takes 330 MB of it, most of it never touched
 TRAINING = 10  # these limits are multiplied by it for training files, which are the user's own
 
 _CHILD = Path(__file__).with_name("workbook_child.py")
 _MAX_LINE = 20_000_000  # bytes; the child's rows are shorter
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what Python may need to start; the child gets no secrets
-_TOO_MUCH = "The workbook takes too much memory: save the table alone in a new file, or as CSV."
+_TOO_MUCH = "The file takes too much memory: save the table alone in a new file, or as CSV."
 
 
 @contextmanager
@@ -68,10 +69,10 @@ def open_workbook(
         heads = list(_heads(lines))
         yield (
             Sheet(
-                f"{name}, sheet '{title}'",
+                f"{name}, sheet '{title}'" if title else name,
                 chain(rows, lines if len(heads) == 1 else _rest(file, deadline, title, len(rows))),
                 typed=True,
-                read_as={"format": kind, "sheet": title},
+                read_as={"format": kind, "sheet": title} if title else {"format": kind},
             )
             for title, kind, rows in heads
         )
@@ -132,7 +133,8 @@ def _as_file(stream: BinaryIO) -> Iterator[IO[bytes]]:
 def _start(file: IO[bytes], deadline: Deadline, sheet: str | None) -> subprocess.Popen[bytes]:
     times = 1 if deadline.seconds else TRAINING
     seconds = math.ceil(deadline.left) if deadline.seconds else 0
-    limits = (times * MAX_MEMORY, seconds, times * MAX_UNPACKED, HEADER_ROWS, os.getpid())
+    memory = MAX_ARROW_MEMORY if os.pread(file.fileno(), 4, 0) in (b"PAR1", b"ARRO") else MAX_MEMORY
+    limits = (times * memory, seconds, times * MAX_UNPACKED, HEADER_ROWS, os.getpid())
     chosen = [] if sheet is None else [sheet.replace("\0", "")]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
@@ -157,7 +159,7 @@ def _read(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[Any]:
         except ValueError:  # incomplete because the child was killed
             break
         if type(line) is dict and "limit" in line:
-            raise FileLimitError(f"The workbook {line['limit']}: save the table alone in a new file, or as CSV.")
+            raise FileLimitError(f"The file {line['limit']}: save the table alone in a new file, or as CSV.")
         if type(line) is dict and "problem" in line:
             raise UnsupportedFileError(line["problem"])
         if type(line) is dict and "end" in line:

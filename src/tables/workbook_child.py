@@ -52,7 +52,7 @@ OddCells = dict[int, dict[int, str]]  # texts by row and column, both counted fr
 
 
 class LimitError(Exception):
-    """The file exceeds a limit; the message ends the sentence "The workbook ..."."""
+    """The file exceeds a limit; the message ends the sentence "The file ..."."""
 
 
 class ProblemError(Exception):
@@ -96,6 +96,9 @@ def _lines(file: IO[bytes], memory: int, unpacked: int, head: int, chosen: str |
     try:
         file.seek(0)
         magic = file.read(4)
+        if magic in (b"PAR1", b"ARRO"):
+            yield from _columnar(file, magic == b"PAR1", unpacked, head)
+            return
         looked = _Archive(file, unpacked) if magic == _ZIP else _Compound(file)
         _limit(resource.RLIMIT_AS, min(memory, looked.memory))
         file.seek(0)
@@ -127,6 +130,79 @@ def _sheets(file: IO[bytes], looked: "_Archive | _Compound", head: int, chosen: 
     yield {"heads": True}
     if rest and with_data == 1:
         yield from rest
+
+
+def _columnar(file: IO[bytes], is_parquet: bool, unpacked: int, head: int) -> Iterator[Any]:
+    """The rows of a Parquet or Feather file; row 0 is made of the columns' names."""
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve more than the limit
+    import pyarrow
+
+    file.seek(0)
+    try:
+        if is_parquet:
+            from pyarrow.parquet import ParquetFile
+
+            source = ParquetFile(file, memory_map=False, pre_buffer=False)
+            groups = (source.metadata.row_group(number) for number in range(source.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > unpacked:
+                raise LimitError(f"unpacks to more than {unpacked // 10**6:,} MB")
+            schema = source.schema_arrow
+            batches = source.iter_batches(1_000, use_threads=False)
+        else:
+            reader = pyarrow.ipc.open_file(file)
+            schema = reader.schema
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        _refuse_nested(schema, pyarrow.types)
+        yield {"sheet": "", "format": "parquet" if is_parquet else "feather"}
+        rows = itertools.chain([[0, schema.names, len(schema.names)]], _batch_rows(batches))
+        yield from itertools.islice(rows, head)
+        yield {"heads": True}
+        yield from rows
+    except pyarrow.ArrowMemoryError:
+        raise MemoryError from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ProblemError("The file is broken: it begins as Parquet or Feather does, but cannot be read.") from error
+    yield {"end": True}
+
+
+def _refuse_nested(schema: Any, types: Any) -> None:
+    _at_most(len(schema), MAX_COLUMNS, "columns")
+    for field in schema:
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        if types.is_nested(kind) or any(is_kind(kind) for is_kind in (types.is_binary, types.is_large_binary)):
+            name = field.name[:64]
+            raise ProblemError(f"The column '{name}' holds values that no column takes ({kind}): leave it out."[:300])
+
+
+def _batch_rows(batches: Any) -> Iterator[list[Any]]:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, 1_000):
+            for values in zip(*(_values(column) for column in batch.slice(start, 1_000).columns), strict=True):
+                number += 1
+                if row := _row(number, [_arrow_cell(value) for value in values]):
+                    yield row
+
+
+def _values(column: Any) -> list[Any]:
+    if hasattr(column, "dictionary"):  # each text is made once, and not for every row
+        texts = column.dictionary.to_pylist()
+        return [None if index is None else texts[index] for index in column.indices.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _arrow_cell(value: Any) -> Any:
+    """The value of a cell as JSON has it. NaN is what pandas writes for a missing number."""
+    if value is None or value != value:
+        return None
+    if type(value) in (int, float, str) or isinstance(value, datetime.date):
+        if type(value) is int and abs(value) > EXACT:
+            return value
+        if hasattr(value, "nanosecond"):
+            value = value.to_pydatetime()
+        return _cell(value)
+    return value if type(value) is bool else str(value)  # decimals, times of a day
 
 
 def _chosen(book: Any, chosen: str | None) -> list[str]:

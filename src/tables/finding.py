@@ -92,7 +92,41 @@ def find_table(
     InvalidTableError
         When there is no such table, when there are several, or when its columns are not the known ones.
     """
-    looked = [_look(sheet, known.names, dialect) for sheet in sheets if title in (None, sheet.read_as.get("sheet"))]
+    found = choose(sheets, known.names, dialect, title)
+    rows = [*itertools.islice(found.sheet.rows, 1)]
+    is_whole = bool(rows) and rows[0][2] == len(found.header.names)
+    if faults := _faults(found, known, own=own, is_whole=is_whole):
+        raise InvalidTableError(found.sheet.place, faults)
+    return replace(found, sheet=replace(found.sheet, rows=itertools.chain(rows, found.sheet.rows)))
+
+
+def choose(
+    sheets: Iterable[Sheet], names: Sequence[str], dialect: Mapping[str, str], title: str | None = None
+) -> Found:
+    """The sheet and the header with the most known columns.
+
+    Parameters
+    ----------
+    sheets : iterable of Sheet
+        Where it may stand.
+    names : sequence of str
+        The known columns.
+    dialect : mapping
+        As for `find_table`.
+    title : str, optional
+        The sheet to take.
+
+    Returns
+    -------
+    Found
+        Where no row holds a known column, the first row of the first sheet is its header.
+
+    Raises
+    ------
+    InvalidTableError
+        When there is no such sheet, or several hold as many known columns.
+    """
+    looked = [_look(sheet, names, dialect) for sheet in sheets if title in (None, sheet.read_as.get("sheet"))]
     if title is not None and not looked:
         raise InvalidTableError("The file", [Fault(None, f"It has no sheet '{title[:64]}' that holds data.")])
     most = max((len(one.header.known) for one in looked), default=0)
@@ -101,12 +135,7 @@ def find_table(
         titles = ", ".join(f"'{one.sheet.read_as.get('sheet', one.sheet.place)[:64]}'" for one in best[:MOST_WORDS])
         problem = f"Several sheets hold such a table, {titles}: name one with --sheet, or leave the others out."
         raise InvalidTableError(best[0].sheet.place, [Fault(None, problem)])
-    found = best[0]
-    rows = [*itertools.islice(found.sheet.rows, 1)]
-    is_whole = bool(rows) and rows[0][2] == len(found.header.names)
-    if faults := _faults(found, known, own=own, is_whole=is_whole):
-        raise InvalidTableError(found.sheet.place, faults)
-    return replace(found, sheet=replace(found.sheet, rows=itertools.chain(rows, found.sheet.rows)))
+    return best[0]
 
 
 def _look(sheet: Sheet, names: Sequence[str], dialect: Mapping[str, str]) -> Found:

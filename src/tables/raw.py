@@ -4,13 +4,22 @@ A column is kept as its different cells and, for each row, which of them it hold
 of its different cells, and a large file takes four bytes a cell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
+from tabserve.tables.database import is_database, open_database
+from tabserve.tables.finding import Found, choose
+from tabserve.tables.limits import Deadline
+from tabserve.tables.reader import has_wrong_width, open_sheets
+from tabserve.tables.source import HEADER_ROWS, Sheet
 
 MOST_CELLS = 30_000_000  # in memory; of a larger table every second row is kept, or every fourth
 MOST_DIFFERENT = 4_000_000
@@ -133,3 +142,89 @@ def raw_table(
             for builder in builders:
                 builder.thin_out()
     return RawTable(tuple(builder.column() for builder in builders), read, step, read_as)
+
+
+def read_raw(
+    source: str, target: str, dialect: Mapping[str, str], sheet: str | None = None, query: str = ""
+) -> RawTable:
+    """Read a file or a query of which only the target's name is known.
+
+    Parameters
+    ----------
+    source : str
+        The path of a file, or the address of a database.
+    target : str
+        The column to predict: the header is the row that holds it.
+    dialect : mapping of str
+        What is known about a text file: `separator`, `encoding`.
+    sheet : str, optional
+        The sheet of a workbook; by default the one with the target.
+    query : str
+        What to read of a database.
+
+    Returns
+    -------
+    RawTable
+        Without the target, no rows, and the columns that the file seems to have.
+
+    Raises
+    ------
+    InvalidTableError
+        When a column has no name or that of another, a row is longer or shorter than the header, or several sheets
+        hold the target.
+    UnsupportedFileError, FileLimitError
+        As for `read_table`.
+    DatabaseError
+        As for `open_database`.
+    """
+    if is_database(source):
+        with open_database(source, query, Path()) as rows:
+            return _gathered([rows.sheet], target, dialect)
+    path = Path(source)
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise UnsupportedFileError(f"The file {path.name} cannot be read: {error.strerror}.") from None
+    with stream, open_sheets(stream, path.name, [target], dialect, sheet, Deadline(None)) as sheets:
+        return _gathered(sheets, target, dialect, sheet)
+
+
+def _gathered(sheets: Iterable[Sheet], target: str, dialect: Mapping[str, str], sheet: str | None = None) -> RawTable:
+    found = choose(sheets, [target], dialect, sheet)
+    if not found.header.known:
+        return raw_table(_likely_names(found), (), typed=found.sheet.typed, read_as=found.sheet.read_as)
+    names = _names(found)
+    rows = _cells(found, len(names))
+    return raw_table(names, rows, typed=found.sheet.typed, read_as=found.sheet.read_as)
+
+
+def _likely_names(found: Found) -> list[str]:
+    """The longest of the first rows, which is the header where none holds the target."""
+    rows = [found.header.names, *(cells for _, cells, _ in islice(found.sheet.rows, HEADER_ROWS))]
+    filled = [[str(cell).strip() for cell in cells if cell not in (None, "", "None")] for cells in rows]
+    return max(filled, key=len)
+
+
+def _names(found: Found) -> list[str]:
+    """The header's names; each column needs one of its own."""
+    names = [name.strip() for name in found.header.names]
+    faults = [
+        Fault(None, f"Column {found.position(place)} has no name: give it one, or remove it.", found.header.row)
+        for place, name in enumerate(names, 1)
+        if not name
+    ]
+    faults += [
+        Fault(name, "This column appears more than once.") for name, n in Counter(names).items() if name and n > 1
+    ]
+    if faults:
+        raise InvalidTableError(found.sheet.place, faults)
+    return names
+
+
+def _cells(found: Found, expected: int) -> Iterator[Sequence[Any]]:
+    """The rows' cells; an error for rows that the reader would refuse."""
+    for number, cells, width in found.sheet.rows:
+        if has_wrong_width(cells, width, expected, typed=found.sheet.typed):
+            problem = f"The row has {width} cells and the header {expected}."
+            raise InvalidTableError(found.sheet.place, [Fault(None, problem, number)])
+        yield cells

@@ -206,7 +206,7 @@ def _read(
     own: bool = False,
 ) -> Table:
     deadline = Deadline(seconds)
-    with _sheets(stream, name, known.names, dialect, sheet, deadline) as sheets:
+    with open_sheets(stream, name, known.names, dialect, sheet, deadline) as sheets:
         table = _table(sheets, known, markers, dialect, sheet, max_rows, deadline, own=own)
     if table.read_as.get("encoding") == NOT_SURE and "encoding" not in dialect:
         _check_encoding(table, known)
@@ -230,7 +230,7 @@ def _table(
 
 
 @contextmanager
-def _sheets(
+def open_sheets(
     stream: BinaryIO,
     name: str,
     columns: Sequence[str],
@@ -251,6 +251,13 @@ def _sheets(
     )
     with closing(rows):
         yield [Sheet(name, rows, typed=not found.separator, read_as=found.read_as)]
+
+
+def has_wrong_width(cells: Cells, width: int, expected: int, *, typed: bool) -> bool:
+    """Whether a row is longer or shorter than the header; empty cells at its end do not count."""
+    if width <= expected:
+        return width < expected and not typed
+    return typed or any(map(str.strip, cells[expected:]))
 
 
 def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> Iterator[Row]:
@@ -349,10 +356,7 @@ class _Cells:
 
     def _has_wrong_width(self, cells: Cells, width: int) -> bool:
         """Whether a row is longer or shorter than the header; empty cells at its end do not count."""
-        expected = len(self._columns)
-        if width <= expected:
-            return width < expected and not self._found.sheet.typed
-        return self._found.sheet.typed or any(map(str.strip, cells[expected:]))
+        return has_wrong_width(cells, width, len(self._columns), typed=self._found.sheet.typed)
 
     def _width_faults(self, rows: Iterable[Row]) -> Iterator[Fault]:
         for number, cells, width in rows:

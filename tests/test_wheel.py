@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 UV = (sys.executable, "-m", "uv", "--offline", "--quiet")  # an environment of the tests need not have pip
 PYTHON = ("--python", sys.executable)
-EXTRA = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # what the extra `train` brings
+# what the extra `train` brings
+EXTRA = ("bayes_opt", "fairlearn", "matplotlib", "psycopg", "rich", "sqlalchemy", "tomlkit")
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +83,14 @@ def run(installed: Path, elsewhere: Path) -> Callable[..., subprocess.CompletedP
     return run
 
 
-def test_the_wheel_holds_one_package_with_its_data(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"tabserve"}
-    assert {"tabserve/api/templates/page.html", "tabserve/datasets/bikes.csv", "tabserve/api/wsgi.py"} <= set(names)
+def test_the_wheel_holds_one_package_with_all_its_files(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == {
+        f"{package}/{path.relative_to(ROOT / folder)}"
+        for package, folder in (("tabserve", "src"), ("tabserve/api", "api"))
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 def test_it_is_the_installed_package_that_runs(installed: Path, elsewhere: Path) -> None:

@@ -21,6 +21,7 @@ from tabserve.registry.stores import (
     parse_folder,
     parse_location,
 )
+from tabserve.use_cases import DEFAULT_FOLDER as DEFAULT_FOLDER_OF_USE_CASES
 
 DEFAULT_USE_CASE = "credit"  # what training means by default, and the service where it has several use cases
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -109,6 +110,15 @@ def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     return parse
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    folders = tuple(map(Path, text.split(os.pathsep)))
+    if "" in text.split(os.pathsep) or not all(
+        folder.is_dir() for folder in folders if folder != Path(DEFAULT_FOLDER_OF_USE_CASES)
+    ):
+        raise ValueError
+    return folders
+
+
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in text.split(","))
     if not all(re.fullmatch(r"https?://[a-zA-Z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
@@ -123,6 +133,12 @@ class RegistrySettings:
     A field's environment variable is its name in capitals.
     """
 
+    use_cases: tuple[Path, ...] = _setting(
+        (Path(DEFAULT_FOLDER_OF_USE_CASES),),
+        "Folders with use cases of one's own, separated as in PATH; those that ship are always there.",
+        f"folders that exist, separated by {os.pathsep}",
+        _folders,
+    )
     model_registry: Location = _setting(
         DEFAULT_FOLDER,
         "Where the models are: a folder or an S3 bucket.",

@@ -262,7 +262,7 @@ def test_a_parameter_that_no_manifest_can_hold_is_refused(alpha: Any) -> None:
 
 @pytest.mark.parametrize("step", [OneHot(("colour", "color")), Drop(("color",))])
 def test_a_transformer_names_columns_that_are_there(step: Any) -> None:
-    problem = rf"{type(step).__name__} names the column 'color', which does not exist; choose from: size, grade, colour"
+    problem = rf"{type(step).__name__} names the column 'color', which does not exist: did you mean 'colour'"
     refused(problem, **trees(LgbRegressor(), step))
     derived = Grouping(name="color", description="-", category="colour", groups={"any": ("red", "blue")})
     assert declare(derived=(derived,), **trees(LgbRegressor(), OneHot(("color",)))).algorithms[0].transformers
@@ -330,7 +330,7 @@ def test_a_promise_of_what_moves_other_columns_is_made_with_these_held() -> None
     derived = Grouping(name="group", description="-", category="grade", groups={"one": ("low",), "two": ("high",)})
     features = promising(GRADE)
     refused(
-        "'grade' cannot be monotone, because columns that are derived from it change with it. Add all_else",
+        "'grade' cannot be monotone, because columns that are derived from it change with it. Say all_else",
         features=features,
         derived=(derived,),
         **trees(),

@@ -101,18 +101,16 @@ def test_a_use_case_is_named_once() -> None:
 
 
 @pytest.mark.parametrize("declaration", ["this is no Python", "import nonsense_that_is_not_there", "1 / 0"])
-@pytest.mark.parametrize("command", [["train"], ["models", "list"]])
+@pytest.mark.parametrize("command", [["train", "broken"], ["check", "broken"]])
 def test_a_declaration_that_cannot_be_imported_is_one_line(
     declaration: str, command: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.py").write_text(declaration)
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import tabserve.use_cases\ntabserve.use_cases.__path__.append({str(tmp_path)!r})\n"
-    )
-    done = run(*command, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}", AUTH_REQUIRED="false")
+    (tmp_path / "use_cases").mkdir()
+    (tmp_path / "use_cases" / "broken.py").write_text(declaration)
+    done = run(*command, folder=tmp_path, PYTHONPATH=str(ROOT), AUTH_REQUIRED="false")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.removeprefix("Error: ").startswith("broken.py cannot be imported: ")
+    assert line.removeprefix("Error: ").startswith("broken.py, line 1 cannot be imported: ")
 
 
 def test_a_reader_that_has_read_enough_is_no_error(trained: Registry) -> None:

@@ -26,7 +26,7 @@ from tabserve.api.app import create_app
 from tabserve.api.json_schema import always_answered, answer_columns, answer_result, answer_scores
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.declaration import Algorithm
-from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.declaration.discovery import forget_use_cases, get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.fairness import GroupBy
@@ -216,9 +216,9 @@ def declared() -> Iterator[None]:
     """The use case of the fixtures is found like one that is shipped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabserve.use_cases, "__path__", [*tabserve.use_cases.__path__, str(FIXTURES)])
-        all_use_cases.cache_clear()
+        forget_use_cases()
         yield
-    all_use_cases.cache_clear()
+    forget_use_cases()
     sys.modules.pop("tabserve.use_cases.wine", None)
 
 

@@ -34,7 +34,7 @@ def with_target(**line: Any) -> dict[str, Any]:
 def test_a_declaration_comes_back_from_plain_data(name: str) -> None:
     use_case = get_use_case(name)
     plain = json.loads(json.dumps(to_plain(use_case), allow_nan=False))
-    assert comparable(from_plain(plain, name)) == comparable(use_case)
+    assert comparable(from_plain(plain, name, use_case.folder, use_case.file)) == comparable(use_case)
 
 
 def test_columns_and_a_target_are_enough() -> None:

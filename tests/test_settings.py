@@ -21,6 +21,7 @@ MARKER = "hunter2"
 
 def test_without_environment_the_defaults_are_those_of_the_design() -> None:
     assert Settings.from_environment({}) == Settings(
+        use_cases=(Path("use_cases"),),
         model_registry=Path("models"),
         model_cache=Path("model-cache"),
         model_signing_key=None,
@@ -62,6 +63,7 @@ def test_settings_are_read_without_flask_and_without_the_libraries_of_training()
 
 
 VALID = {
+    "USE_CASES": (os.pathsep.join(["/", "use_cases"]), (Path("/"), Path("use_cases"))),
     "MODEL_REGISTRY": ("/srv/models", Path("/srv/models")),
     "MODEL_CACHE": ("/var/cache/models", Path("/var/cache/models")),
     "MODEL_SIGNING_KEY": ("käse 123", "käse 123"),
@@ -119,6 +121,10 @@ def test_variables_of_other_programs_are_ignored() -> None:
                 "gs://bucket",
                 f"https://{MARKER}",
             )
+        ),
+        *(
+            ("USE_CASES", text, "folders that exist")
+            for text in ("", "/nowhere", f"/{os.pathsep}", f"/{os.pathsep}{MARKER}")
         ),
         ("MODEL_CACHE", "", "a path to a folder"),
         ("MODEL_CACHE", __file__, "a path to a folder"),

@@ -18,7 +18,7 @@ from sklearn.base import clone
 import tabserve.use_cases
 from tabserve.api.app import create_app
 from tabserve.columns.features import Category, OrderedCategory
-from tabserve.declaration.discovery import all_use_cases, get_use_case
+from tabserve.declaration.discovery import all_use_cases, forget_use_cases, get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidRecordsError, InvalidUseCaseError, UnknownAlgorithmError, UnknownUseCaseError
 from tabserve.evaluation.fairness import GroupBy
@@ -99,10 +99,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A further folder with modules of use cases."""
     monkeypatch.setattr(tabserve.use_cases, "__path__", [*tabserve.use_cases.__path__, str(tmp_path)])
     before = set(sys.modules)
-    all_use_cases.cache_clear()
+    forget_use_cases()
     importlib.invalidate_caches()
     yield tmp_path
-    all_use_cases.cache_clear()
+    forget_use_cases()
     for name in set(sys.modules) - before:
         if name.startswith("tabserve.use_cases."):
             del sys.modules[name]
@@ -151,7 +151,7 @@ def test_a_further_use_case_costs_one_file(folder: Path) -> None:
 def test_two_files_cannot_declare_the_same_use_case(folder: Path) -> None:
     (folder / "parasol.py").write_text(UMBRELLA)
     with pytest.raises(InvalidUseCaseError, match=r"parasol.py declares the use case 'umbrella'"):
-        all_use_cases()
+        get_use_case("parasol")
 
 
 def test_a_module_that_declares_nothing_is_no_use_case(folder: Path) -> None:
@@ -332,7 +332,7 @@ def test_groups_are_compared_for_every_protected_feature(credit: UseCase) -> Non
 @pytest.mark.parametrize("feature", ["shoe_size", "default", "duration_for_age"])
 def test_a_group_of_no_feature_is_refused(credit: UseCase, feature: str) -> None:
     groups = (*credit.groups, GroupBy(feature=feature))
-    with pytest.raises(InvalidUseCaseError, match=f"^credit: there is no feature to group by: {feature}\\.$"):
+    with pytest.raises(InvalidUseCaseError, match=f"^credit: there is no feature '{feature}' to group by: "):
         dataclasses.replace(credit, groups=groups)
 
 
@@ -578,17 +578,19 @@ def test_two_algorithms_cannot_share_a_name(bikes: UseCase) -> None:
 
 def test_an_algorithms_name_must_fit_into_a_model_id(bikes: UseCase) -> None:
     wrong = dataclasses.replace(bikes.algorithms[0], name="LGBM/Regressor")
-    with pytest.raises(InvalidUseCaseError, match="A model_id cannot hold 'bikes' and 'LGBM/Regressor'"):
+    with pytest.raises(InvalidUseCaseError, match="an algorithm cannot have the name 'LGBM/Regressor'"):
         dataclasses.replace(bikes, algorithms=(wrong,))
 
 
 @pytest.mark.parametrize("changes", [{"missing": True}, {"default": 5}])
 def test_a_target_that_may_be_missing_is_refused(bikes: UseCase, changes: dict[str, Any]) -> None:
     target = type(bikes.target)(dataclasses.replace(bikes.target.feature, **changes))
-    with pytest.raises(InvalidUseCaseError, match="bikes: the target can have neither missing=True nor a default"):
+    with pytest.raises(
+        InvalidUseCaseError, match="bikes: the target 'count' can be neither missing nor have a default"
+    ):
         dataclasses.replace(bikes, target=target)
 
 
 def test_a_gate_on_groups_that_are_not_declared_is_refused(credit: UseCase) -> None:
-    with pytest.raises(InvalidUseCaseError, match="credit: a gate is on groups that are not declared"):
+    with pytest.raises(InvalidUseCaseError, match="credit: a gate is on the groups by 'age', which are not declared"):
         dataclasses.replace(credit, groups=credit.groups[1:])

@@ -19,6 +19,7 @@ def tabserve() -> None:
 
 
 for _command in (
+    Lazy("check", "tabserve.cli.check:check", "Check a declaration and its data."),
     Lazy("train", "tabserve.train_pipeline:main", "Train models on a table."),
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),

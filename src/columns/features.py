@@ -25,7 +25,8 @@ from tabserve.errors import InvalidUseCaseError
 
 # names in answers beside those of the record: no column may have one
 RESERVED_NAMES = frozenset(
-    {"result", "probability", "errors", "lower", "upper", "reasons", "decision_id", "decision_ids", "read_as"}
+    {"result", "probability", "outcome", "errors", "lower", "upper", "reasons", "read_as"}
+    | {"ids", "decision_id", "decision_ids"}
 )
 LARGEST_NUMBER = 1e30  # its square, summed over many rows, is still finite
 NULL_PROBLEM = "Field may not be null."

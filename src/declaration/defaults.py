@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.features import Category, Number
 from tabserve.declaration.declaration import Algorithm, Declaration
 from tabserve.evaluation.gates import ChampionMargin, Gate, LargestGap, SmallestMetric
@@ -66,6 +67,8 @@ def outcomes_of(target: Target) -> tuple[str, ...]:
         return tuple(" or ".join(of) for of in labels)
     if isinstance(target.feature, Category):
         return tuple(target.feature.values)
+    if isinstance(target.feature, Boolean):
+        return tuple(target.feature.words)
     return tuple(f"{code:g}" for code in codes)
 
 

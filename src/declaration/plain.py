@@ -40,30 +40,23 @@ SAME: Mapping[str, Any] = {  # what both forms hold alike, and its kind
     "source": str,
     "query": str,
     "sheet": str,
+    "markers": tuple[str, ...],
+    "dialect": Mapping[str, str],
     "weight": str,
     "group": str,
     "time": str,
-    "markers": tuple[str, ...],
-    "dialect": Mapping[str, str],
     "chronological": bool,
     "splits": int,
     "repeats": int,
     "limits": tuple[str, ...],
     "example": Mapping[str, Any],
 }
+# in the order in which people read them
 KEYS = (
-    *SAME,
-    "task",
-    "target",
-    "outcomes",
-    "cost",
-    "log",
-    "columns",
-    "derived",
-    "gates",
-    "groups",
-    "algorithms",
-    "baseline",
+    *("title", "description", "task", "target", "outcomes", "log", "cost"),
+    *("source", "query", "sheet", "markers", "dialect"),
+    *("weight", "group", "time", "chronological", "splits", "repeats", "limits"),
+    *("columns", "derived", "groups", "gates", "algorithms", "baseline", "example"),
 )
 ALGORITHM_KEYS = ("model", "parameters", "transformers", "search")
 
@@ -86,7 +79,8 @@ def to_plain(declaration: Declaration) -> dict[str, Any]:
     task, target = declaration.task, declaration.target
     same = {name: _plain(getattr(declaration, name)) for name in SAME}
     lines = {feature.name: _line(feature) for feature in declaration.features}
-    lines |= {extra.name: {**_line(extra), "input": False} for extra in declaration.extras}
+    for extra in declaration.extras:
+        lines[extra.name] = {**_line(extra), "input": False} if extra.in_matrix else _line(extra)
     lines[target.feature.name] = _line(target.feature)
     plain = {
         **same,
@@ -101,7 +95,9 @@ def to_plain(declaration: Declaration) -> dict[str, Any]:
         "algorithms": {algorithm.name: _algorithm_to_plain(algorithm) for algorithm in declaration.algorithms},
         "baseline": _baseline_to_plain(declaration),
     }
-    return {**{name: value for name, value in plain.items() if value}, "gates": _gates_to_plain(declaration.gates)}
+    said = {name: value for name, value in plain.items() if value}
+    said["gates"] = _gates_to_plain(declaration.gates)  # none is something else than the default
+    return {key: said[key] for key in KEYS if key in said}
 
 
 def _plain(value: Any) -> Any:
@@ -195,7 +191,7 @@ def _dimension_to_plain(dimension: Dimension) -> dict[str, Any]:
 # from plain data
 
 
-def from_plain(plain: Mapping[str, Any], name: str, folder: Path = DATASETS) -> UseCase:
+def from_plain(plain: Mapping[str, Any], name: str, folder: Path = DATASETS, file: Path | None = None) -> UseCase:
     """A use case from plain data.
 
     Parameters
@@ -206,6 +202,8 @@ def from_plain(plain: Mapping[str, Any], name: str, folder: Path = DATASETS) -> 
         The use case's name.
     folder : Path
         Where its source is.
+    file : Path, optional
+        Where it is declared.
 
     Returns
     -------
@@ -226,6 +224,7 @@ def from_plain(plain: Mapping[str, Any], name: str, folder: Path = DATASETS) -> 
     return UseCase(
         name=name,
         folder=folder,
+        file=file,
         **{key: frozen(plain[key]) for key in SAME if key in plain},
         target=target,
         features=tuple(column for column in columns.values() if column is not feature),
@@ -252,7 +251,8 @@ def _columns(plain: Mapping[str, Any]) -> tuple[dict[str, Feature], dict[str, Fe
         line = dict(table_at({name: line}, *place))
         is_input = line.pop("input", True)
         check_kind(is_input, bool, (*place, "input"))
-        (features if is_input else extras)[name] = _feature(name, line)
+        feature = _feature(name, line)
+        (features if is_input and feature.in_matrix else extras)[name] = feature
     return features, extras
 
 

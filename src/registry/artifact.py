@@ -121,7 +121,7 @@ class Artifact:
             task=self.task,
             features=self.features,
             derived=self.encoder.derived,
-            extras=getattr(self.encoder, "extras", ()),
+            extras=self.encoder.extras,
             target=self.target,
             example=plain.get("example", {}),
             limits=tuple(plain.get("limits", ())),

@@ -1,0 +1,94 @@
+"""`tabserve check`: a declaration against its data, without a training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tabserve.declaration.discovery import get_use_case
+from tabserve.errors import UniformTargetError, UnknownUseCaseError
+
+if TYPE_CHECKING:
+    from tabserve.declaration.use_case import UseCase
+    from tabserve.training.parts import Data, Parts
+
+SEED = 42  # that of a training which names no other
+MOST_NAMES = 10  # columns with missing values that are listed
+
+
+@click.command()
+@click.argument("name", metavar="NAME|FILE.toml")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File to check instead of the use case's own.",
+)
+def check(name: str, data: Path | None) -> None:
+    """Check a declaration and its data: columns, values, target, number of rows. Nothing is trained."""
+    from tabserve.training.console import check_installed
+
+    use_case = _declared(name)
+    click.echo(_summary(use_case))
+    check_installed()
+    from tabserve.training.parts import read, split
+
+    found = read(use_case, data or use_case.path)
+    for line in _about_data(use_case, found):
+        click.echo(line)
+    parts = split(use_case, found, SEED)
+    for rows, y in (("the training part", parts.train.y), ("the hold-out", parts.test.y)):
+        if not use_case.task.varies(y):
+            raise UniformTargetError(use_case.target.feature.name, rows)
+    click.echo(_about_parts(use_case, parts))
+
+
+def _declared(name: str) -> "UseCase":
+    try:
+        if name.endswith(".toml"):
+            from tabserve.declaration.toml import read_declaration
+
+            return read_declaration(Path(name))
+        return get_use_case(name)
+    except UnknownUseCaseError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from None
+
+
+def _summary(use_case: "UseCase") -> str:
+    """What is declared, in a line."""
+    parts = [f"{len(use_case.features)} features"]
+    parts += [f"{len(columns)} {what}" for columns, what in _further(use_case) if columns]
+    algorithms = ", ".join(algorithm.name for algorithm in use_case.algorithms)
+    return (
+        f"{use_case.name}: {use_case.title}. {use_case.task.kind.capitalize()} of '{use_case.target.feature.name}' "
+        f"from {', '.join(parts)}; by {algorithms}, baseline {use_case.baseline.name}."
+    )
+
+
+def _further(use_case: "UseCase") -> list[tuple[tuple[object, ...], str]]:
+    return [(use_case.derived, "derived columns"), (use_case.extras, "columns that no model sees")]
+
+
+def _about_data(use_case: "UseCase", data: "Data") -> Iterator[str]:
+    """What the data hold, in a few lines."""
+    table, target = data.table, use_case.target.feature.name
+    yield f"{len(table):,} rows, every value valid."
+    missing = {name: int(count) for name, count in table.isna().sum().items() if count and name != target}
+    if missing:
+        listed = [f"{name} {count / len(table):.1%}" for name, count in list(missing.items())[:MOST_NAMES]]
+        yield f"Missing values: {', '.join(listed)}{', …' if len(missing) > MOST_NAMES else ''}."
+    if use_case.task.outcomes:
+        codes = use_case.target.fit().transform(list(table[target]))
+        shares = [f"{int((codes == code).sum()):,} {of}" for code, of in enumerate(use_case.task.outcomes)]
+        yield f"Outcomes: {', '.join(shares)}."
+    else:
+        values = table[target].astype(float)
+        yield f"{target}: {values.min():g} to {values.max():g}, median {values.median():g}."
+
+
+def _about_parts(use_case: "UseCase", parts: "Parts") -> str:
+    splits, repeats = use_case.folds_of(len(parts.train.y))
+    return (
+        f"{len(parts.train.y):,} rows to train on, {len(parts.test.y):,} held out; cross-validation in {splits} folds, "
+        f"{repeats} time{'' if repeats == 1 else 's'}. Ready: tabserve train {use_case.name}"
+    )

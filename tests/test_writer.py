@@ -92,6 +92,10 @@ def test_json_lines_are_answered_with_json_lines() -> None:
     ]
 
 
+def test_a_workbook_is_answered_with_a_workbook() -> None:
+    assert answer({"format": "ods", "sheet": "Loans"}).startswith(b"PK\x03\x04")
+
+
 def test_numbers_of_numpy_have_the_decimal_sign_of_the_file_too() -> None:
     content = b"".join(
         written_like({"separator": ";", "decimal": ","}, {"p": [np.float64(0.5), np.float32(0.25), 1e-7]})

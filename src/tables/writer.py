@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from tabserve.aliases import Record
+from tabserve.tables.workbook_writer import xlsx_bytes
 
 WITHOUT_ACCENT = "tabserve.without_accent"  # how characters are encoded that an encoding lacks
 PIECE = 64 * 1024  # characters in a piece
@@ -55,7 +56,8 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     Parameters
     ----------
     read_as : mapping
-        How that file was read: see `Table.read_as`. Without any, this is CSV with commas in UTF-8.
+        How that file was read: see `Table.read_as`. Without any, this is CSV with commas in UTF-8; for a workbook of
+        any kind, this is XLSX.
     columns : mapping
         The n_rows values of each column, by its name; they are read lazily.
 
@@ -63,9 +65,10 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     ------
     bytes
     """
-    if read_as.get("format") == "jsonl":
+    kind = read_as.get("format", "csv")
+    if kind == "jsonl":
         return _json_lines(columns)
-    return csv_pieces(columns, read_as)
+    return csv_pieces(columns, read_as) if kind == "csv" else iter([xlsx_bytes(columns)])
 
 
 def csv_pieces(columns: Mapping[str, Iterable[Any]], read_as: Mapping[str, str] | None = None) -> Iterator[bytes]:

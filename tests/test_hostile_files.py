@@ -187,6 +187,15 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "lines of separators": (LIMIT, lambda: csv(",,,\n" * 1_100_000)),
     "rows of another width": (TABLE, lambda: csv("1,2,3\n" * 99_999)),
     "wrong values": ("read", lambda: csv("x,x,x,x\n" * 99_999)),
+    "separators of all kinds": (TABLE, lambda: csv(("a;b,c|d\t" * 4_000 + "\n") * 500, header=False)),
+    "one line of UTF-16": (LIMIT, lambda: ("a" * 8_000_000).encode("utf-16")),
+    "lines of quotes": (LIMIT, lambda: csv('"\n' * 8_000_000)),
+    "numbers that may be thousands": (TABLE, lambda: csv("1.234;x\n" * 1_000_000).replace(b",", b";")),
+    # JSON lines
+    "a deep object": (LIMIT, lambda: b'{"a":' * 3_000_000),
+    "lists in objects": (TABLE, lambda: (b'{"hour":[' + b"[]," * 330_000 + b"[]]}\n") * 16),
+    "a key a line": (LIMIT, lambda: b"\n".join(b'{"k%d":1}' % n for n in range(1_000_000))),
+    "blank lines of objects": (LIMIT, lambda: b'{"hour":1}\n' + b"\n" * 15_000_000),
 }
 
 

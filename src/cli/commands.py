@@ -19,6 +19,7 @@ def tabserve() -> None:
 
 
 for _command in (
+    Lazy("init", "tabserve.cli.init:init", "Draft a declaration from a table."),
     Lazy("check", "tabserve.cli.check:check", "Check a declaration and its data."),
     Lazy("train", "tabserve.train_pipeline:main", "Train models on a table."),
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),

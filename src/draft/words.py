@@ -196,7 +196,7 @@ def scale_of(values: Sequence[str]) -> tuple[str, ...] | None:
     tuple of str or None
         All months or weekdays, even those not among the values; of another scale the values alone.
     """
-    spelt = {value.casefold(): value for value in values}
+    spelt = {re.sub(r"[_\s-]+", " ", value.casefold()): value for value in values}
     if len(spelt) < len(values):
         return None
     for calendar in CALENDARS:

@@ -29,6 +29,7 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
         ("flag", ["0", "1"], "boolean", {}),
         ("colour", ["red", "blue"], "category", {"values": ["blue", "red"]}),
         ("size", ["M", "S", "L"], "ordered", {"values": ["S", "M", "L"]}),
+        ("mood", ["Very_High", "Low", "Medium"], "ordered", {"values": ["Low", "Medium", "Very_High"]}),
         ("cut", ["Good", "Ideal", "Fair"], "ordered", {"values": ["Fair", "Good", "Ideal"]}),
         ("day", ["2020-01-02", "2021-03-04"], "date", {}),
         ("day", ["02.01.2020", "04.03.2021"], "date", {"format": "%d.%m.%Y"}),

@@ -461,6 +461,8 @@ def test_errors_are_by_value_in_the_features_order_and_by_tenths_where_there_are
     labels, quartiles = quartiles_by(category, values, np.array([1.0, 5.0, 3.0] * 20))
     assert labels == ["b", "a"]
     assert quartiles.tolist() == [[5, 5, 5], [1, 2, 3]]
+    values = np.array(["a", np.nan, "a"] * 20, dtype=object)  # as pandas writes a missing text
+    assert quartiles_by(category, values, np.array([1.0, 5.0, 3.0] * 20))[0] == ["a"]
     whole = Integer(name="n", description="", low=0, high=999, missing=True)
     values = np.array([2, None, 1] * 20, dtype=object)
     labels, quartiles = quartiles_by(whole, values, np.array([1.0, 9.0, 3.0] * 20))

@@ -56,7 +56,9 @@ def quartiles_by(feature: Feature, values: Vector, errors: Vector) -> tuple[list
     """
     if isinstance(feature, Category | Boolean):
         named = feature.words if isinstance(feature, Boolean) else feature.labels
-        codes = np.array([*map(replace(feature, default=None, missing=True).encoder(), values)], dtype=np.float64)
+        encode = replace(feature, default=None, missing=True).encoder()
+        known = (None if value != value else value for value in values)  # NaN is how pandas writes a missing text
+        codes = np.array([*map(encode, known)], dtype=np.float64)
         groups = {name: errors[codes == code] for code, name in enumerate(named)}
         groups = {name: group for name, group in groups.items() if len(group) >= FEWEST}
         return list(groups), _quartiles(groups.values())

@@ -1,6 +1,8 @@
-"""Writes answers: as JSON, or as the table that was sent with the answer's columns."""
+"""Writes answers: as JSON, or as a file like the one that was sent, with the answer's columns."""
 
+import codecs
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +14,18 @@ from tabserve.explain import Explanation, Reason
 from tabserve.predict import Prediction
 from tabserve.predictor import TablePrediction, ids_of
 from tabserve.registry.artifact import Artifact
-from tabserve.tables.writer import csv_pieces
+from tabserve.tables.writer import written_like
 
 ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: which rows of the file its records are
+READ_AS = "Read-As"  # header of a table's answer: how the file that was sent was read
+# the kinds of files that a table is answered as, and their media types
+FILE_ANSWERS = {
+    "csv": "text/csv",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+    "jsonl": "application/jsonl",
+}
+CHARSETS = {"utf-8-sig": "utf-8", "cp1252": "windows-1252", "iso8859-1": "iso-8859-1"}  # what browsers call encodings
 LONGEST_HEADER = 2000  # characters: proxies refuse answers whose headers are long
 
 
@@ -43,10 +54,22 @@ def table_as_json(answer: TablePrediction) -> Response:
     return as_json(content)
 
 
-def table_as_csv(answer: TablePrediction) -> Response:
-    """Answer with the table, the answer's columns and what is wrong with invalid rows, a piece at a time."""
-    headers = {ROW_NUMBERS: row_ranges(answer.table.rows)}
-    return Response(csv_pieces(answer.columns()), headers=headers, content_type="text/csv; charset=utf-8")
+def table_as_file(answer: TablePrediction, kind: str) -> Response:
+    """Answer with the table, the answer's columns and what is wrong with invalid rows, as a file.
+
+    It is written as the file that was sent if that is of this kind.
+    """
+    read_as = answer.table.read_as
+    written_as = read_as if read_as.get("format") == kind else {"format": kind}
+    headers = {
+        ROW_NUMBERS: row_ranges(answer.table.rows),
+        READ_AS: json.dumps(read_as)[:LONGEST_HEADER],  # in ASCII, as headers are
+    }
+    media_type = FILE_ANSWERS[kind]
+    if kind == "csv":
+        encoding = codecs.lookup(written_as.get("encoding", "utf-8")).name
+        media_type = f"{media_type}; charset={CHARSETS.get(encoding, encoding)}"
+    return Response(written_like(written_as, answer.columns()), headers=headers, content_type=media_type)
 
 
 def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]) -> Response:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -98,9 +98,10 @@ def is_csv(file: FileStorage) -> bool:
     return kind_of(file) == TEXT
 
 
-def wants_csv() -> bool:
-    """Whether the client prefers CSV to JSON."""
-    return request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv"
+def wanted_file(kinds: Mapping[str, str]) -> str | None:
+    """Which kind of file the client prefers to JSON, of those whose media types are given; None for JSON."""
+    best = request.accept_mimetypes.best_match(["application/json", *kinds.values()])
+    return next((kind for kind, media_type in kinds.items() if media_type == best), None)
 
 
 def wants_partial() -> bool:

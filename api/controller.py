@@ -11,8 +11,15 @@ from marshmallow import RAISE
 
 import tabserve
 from tabserve.api import API_VERSION, auth, current, limits
-from tabserve.api.answers import as_json, explanations_as_json, record_as_json, table_as_csv, table_as_json
-from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wants_csv, wants_partial
+from tabserve.api.answers import (
+    FILE_ANSWERS,
+    as_json,
+    explanations_as_json,
+    record_as_json,
+    table_as_file,
+    table_as_json,
+)
+from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wanted_file, wants_partial
 from tabserve.api.errors import PROBLEM_TYPE, NotReadyError
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -232,12 +239,12 @@ def outputs_upload(model_id: str) -> Response:
     """Predict the rows of a file with a table; with `Accept: text/csv` the answer is the table with new columns."""
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    file, partial = uploaded_file(), wants_partial()
+    file, partial, kind = uploaded_file(), wants_partial(), wanted_file(FILE_ANSWERS)
 
     def answer() -> Response:
         table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
         predicted = predictor.predict_table(artifact, table, partial=partial)
-        return table_as_csv(predicted) if wants_csv() else table_as_json(predicted)
+        return table_as_file(predicted, kind) if kind else table_as_json(predicted)
 
     return sent_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if is_csv(file) else LARGE_XLSX, answer)
 

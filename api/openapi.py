@@ -13,7 +13,7 @@ import orjson
 from apiflask import APIFlask
 
 from tabserve.api import auth, limits
-from tabserve.api.answers import ROW_NUMBERS
+from tabserve.api.answers import FILE_ANSWERS, READ_AS, ROW_NUMBERS
 from tabserve.api.controller import MOST_EXPLAINED
 from tabserve.api.errors import PROBLEM_TYPE
 from tabserve.api.json_schema import (
@@ -28,6 +28,7 @@ from tabserve.errors import TabserveError
 from tabserve.registry.artifact import Declared
 from tabserve.resolver import ALIASES
 from tabserve.settings import Settings
+from tabserve.tables.formats import ENDINGS
 from tabserve.tasks.base import Task
 
 DESCRIPTION = """\
@@ -37,7 +38,7 @@ Every error is an RFC 9457 problem. A path that is not described here is answere
 `Allow`. A trailing slash makes no difference.
 """
 NEVER_PARTIAL = ("/explain/{model_id}",)  # all records of a body are answered, or none
-FILE_TYPES = "text/csv, application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+FILE_TYPES = ", ".join(FILE_ANSWERS.values())
 
 _MAKING = threading.Lock()  # APIFlask keeps the document while it is made
 _PARTIAL = {
@@ -87,8 +88,11 @@ def init_app(app: APIFlask, settings: Settings, of_one_use_case: Sequence[Descri
             if path not in NEVER_PARTIAL:
                 operation["parameters"] = [*operation.get("parameters", []), _PARTIAL]
         uploaded = spec["paths"]["/outputs_upload/{model_id}"]["post"]["responses"]["200"]["content"]
-        table = f"The table with the answer's columns; the header `{ROW_NUMBERS}` says which rows of the file these are"
-        uploaded["text/csv"] = {"schema": {"type": "string", "description": table}}
+        table = (
+            f"The table with the answer's columns; the header `{ROW_NUMBERS}` says which rows of the file these are, "
+            f"`{READ_AS}` how it was read"
+        )
+        uploaded |= {kind: {"schema": {"type": "string", "description": table}} for kind in FILE_ANSWERS.values()}
         (of_list,) = spec["paths"]["/models"]["get"]["parameters"]
         of_list["schema"] |= {"enum": list(use_cases)} if use_cases else {}
         described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases)}
@@ -199,7 +203,7 @@ def _upload(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
             "fileupload": {
                 "type": "string",
                 "contentMediaType": "application/octet-stream",
-                "description": f"A .csv (UTF-8) or .xlsx file with a column for each feature; {columns}",
+                "description": f"A file ({', '.join(ENDINGS)}) with a column for each feature; {columns}",
             }
         },
     }

@@ -21,6 +21,7 @@ from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact, Declared
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
+from tabserve.tables.formats import ENDINGS
 from tabserve.tables.writer import write_csv
 
 FILES = ("page.css", "page.js", "icon.svg")
@@ -162,7 +163,8 @@ def page() -> Response:
         forms, problem = [_form(name, predictor) for name in predictor.use_cases()], None
     except UnavailableError as error:
         forms, problem = [], str(error)
-    content = render_template("page.html", forms=forms, problem=problem, settings=current.settings())
+    settings, endings = current.settings(), ",".join(ENDINGS)
+    content = render_template("page.html", forms=forms, problem=problem, settings=settings, endings=endings)
     response = make_response(content)
     response.headers["Cache-Control"] = "no-cache"  # models come and go
     return response

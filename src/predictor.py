@@ -29,6 +29,8 @@ from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.resolver import Readiness, Resolver
 from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, row_problems
+from tabserve.tables.dialect import NOT_SURE, find_encoding
+from tabserve.tables.formats import TEXT, kind_of
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
 
@@ -154,6 +156,7 @@ class Predictor:
             target,
             extras=artifact.declared.extras,
             markers=artifact.manifest.declaration.get("markers", ()),
+            dialect=_dialect(artifact, stream),
             max_rows=max_rows,
             seconds=seconds,
         )
@@ -271,6 +274,15 @@ class TablePrediction:
         if self.prediction.faulty:
             columns["errors"] = _texts(self.artifact, table, frozenset(self.prediction.faulty))
         return columns
+
+
+def _dialect(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
+    """The declared encoding for a text that is not UTF-8; the rest is found out, because clients have other files."""
+    encoding = artifact.manifest.declaration.get("dialect", {}).get("encoding")
+    if not encoding or kind_of(stream) != TEXT:
+        return {}
+    names = [column.name for column in (*artifact.features, *artifact.declared.extras)]
+    return {"encoding": encoding} if find_encoding(stream, names) == NOT_SURE else {}
 
 
 def ids_of(

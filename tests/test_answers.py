@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabserve.api.answers import table_as_csv
+from tabserve.api.answers import table_as_file
 from tabserve.predict import make_prediction
 from tabserve.predictor import LONGEST_TEXT, TablePrediction
 from tabserve.registry.artifact import Artifact
@@ -19,7 +19,7 @@ from tabserve.tables.table import Table
 
 def answer_of(artifact: Artifact, table: Table) -> list[dict[str, str]]:
     prediction = make_prediction(artifact, table.records, target=table.target, partial=True)
-    answer = table_as_csv(TablePrediction(artifact, table, prediction))
+    answer = table_as_file(TablePrediction(artifact, table, prediction), "csv")
     return list(csv.DictReader(io.StringIO(answer.get_data(as_text=True), newline="")))
 
 
@@ -70,7 +70,7 @@ def test_a_table_in_which_every_row_is_wrong_is_answered_piece_by_piece(artifact
     table = table_of([dict.fromkeys(record, "wrong")] * 20_000)
     prediction = make_prediction(artifact, table.records, partial=True)
     tracemalloc.start()
-    length = sum(map(len, table_as_csv(TablePrediction(artifact, table, prediction)).response))
+    length = sum(map(len, table_as_file(TablePrediction(artifact, table, prediction), "csv").response))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert length > 5_000_000

@@ -8,6 +8,9 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -23,6 +26,7 @@ from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tests.conftest import ROOT, children_of, free_port, wait_until
 
+serve_module = import_module("tabserve.cli.serve")
 HEAVY = {"pandas", "sklearn", "lightgbm", "scipy", "numpy", "flask", "gunicorn", "matplotlib"}
 
 
@@ -267,6 +271,84 @@ def test_serve_answers_from_any_folder_and_says_that_it_listens_once_it_does(tra
         process.terminate()
         assert process.wait(60) == 0
     assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Settings, str]]:
+    """What `tabserve serve` would serve with, and what it says, in an empty folder with nothing configured."""
+    monkeypatch.chdir(tmp_path)
+    for setting in fields(Settings):
+        monkeypatch.delenv(setting.name.upper(), raising=False)
+    monkeypatch.setattr(serve_module, "end_at_interrupt", lambda: None)
+    monkeypatch.setattr(serve_module, "check", Settings.from_environment)
+    started: list[Settings] = []
+
+    class Recorder:
+        def run(self) -> None:
+            started.append(Settings.from_environment())
+
+    monkeypatch.setattr(serve_module, "Server", Recorder)
+
+    def serve(*options: str, **environment: str) -> tuple[Settings, str]:
+        with monkeypatch.context() as patch:
+            for name in ("HOST", "AUTH_REQUIRED"):  # which the command may set
+                patch.setenv(name, "")
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            result = CliRunner().invoke(tabserve, ["serve", *options])
+        assert result.exit_code == 0, result.stderr
+        return started[-1], result.stderr
+
+    return serve
+
+
+def test_where_nothing_is_configured_only_this_machine_is_served_and_that_is_said(served) -> None:
+    settings, said = served()
+    assert (settings.host, settings.auth_required) == ("127.0.0.1", False)
+    line, *_ = said.splitlines()
+    assert line == (
+        "Serving http://localhost:8080 for this machine only, without users. To serve others, add users "
+        "(`tabserve users add NAME`) and set HOST, such as --host 0.0.0.0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "host", "needs_users"),
+    [
+        (["--host", "0.0.0.0"], {}, "0.0.0.0", True),
+        (["--host", "127.0.0.1"], {}, "127.0.0.1", True),
+        ([], {"HOST": "0.0.0.0"}, "0.0.0.0", True),
+        ([], {"AUTH_REQUIRED": "true"}, "0.0.0.0", True),
+        ([], {"AUTH_REQUIRED": "false"}, "0.0.0.0", False),
+        ([], {"AUTH_USERS_FILE": "not-there-yet.txt"}, "0.0.0.0", True),
+    ],
+)
+def test_whoever_configures_anything_for_others_needs_users_as_ever(served, options, environment, host, needs_users):
+    settings, said = served(*options, **environment)
+    assert (settings.host, settings.auth_required) == (host, needs_users)
+    assert "this machine only" not in said
+
+
+def test_where_there_are_users_they_are_needed(served, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text("")
+    settings, said = served()
+    assert (settings.host, settings.auth_required) == ("0.0.0.0", True)
+    assert "this machine only" not in said
+
+
+def test_without_a_model_serve_says_what_to_run_and_which_declarations_are_broken(served, monkeypatch) -> None:
+    monkeypatch.setattr(serve_module, "broken_use_cases", lambda: {"loans": "loans.toml, line 3: no target."})
+    _, *lines = served()[1].splitlines()
+    assert lines == [
+        "Warning: the use case loans cannot be trained: loans.toml, line 3: no target.",
+        "There is no model in models yet. Train one: `tabserve train NAME`, where NAME is one of bikes, credit. It "
+        "answers as soon as it is trained.",
+    ]
+
+
+def test_with_a_model_serve_says_nothing_of_training(served, trained: Registry) -> None:
+    assert "Train one" not in served(MODEL_REGISTRY=str(trained.location))[1]
 
 
 def test_what_keeps_the_service_from_starting_is_one_line(tmp_path: Path) -> None:

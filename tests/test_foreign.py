@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+from openpyxl import load_workbook
+from pyarrow.parquet import read_table
 
 import tabserve.declaration.discovery
 from tabserve.api.app import create_app
@@ -56,6 +58,7 @@ VISITS = UseCase(
     gates=(),
     splits=2,
     repeats=1,
+    dialect={"encoding": "cp1252"},
     example={
         "age": 40,
         "distance": 3.5,
@@ -208,6 +211,55 @@ def test_a_file_comes_back_with_ids_in_place_outcomes_in_words_and_no_formula(cl
         cells = dict(zip(header.split(","), line.split(","), strict=True))
         assert (cells["patient"], cells["remark"], cells["ward"]) == (str(visit["patient"]), "'=1+1", "'@w")
         assert cells["outcome"] == {"0": "Comes", "1": "Stays away"}[cells["result"]]
+
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PARQUET = "application/vnd.apache.parquet"
+
+
+def test_csv_comes_back_in_the_dialect_that_was_sent(client: FlaskClient) -> None:
+    """In an encoding that only the declaration names."""
+    visits = [{**visit, "remark": "käse", "distance": str(visit["distance"]).replace(".", ",")} for visit in rows(3)]
+    lines = [line.split(",") for line in csv_of([name for name in NAMES if name != "distance"], visits).splitlines()]
+    distances = ["distance", *[visit["distance"] for visit in visits]]
+    content = "\r\n".join(";".join([*cells, distance]) for cells, distance in zip(lines, distances, strict=True))
+    answer = upload(client, content.encode("cp1252"), accept="text/csv")
+    assert (answer.status_code, answer.mimetype_params) == (200, {"charset": "windows-1252"}), answer.text
+    read_as = json.loads(answer.headers["Read-As"])
+    assert {"format": "csv", "separator": ";", "decimal": ",", "encoding": "cp1252"}.items() <= read_as.items()
+    header, first, *_ = answer.data.decode("cp1252").splitlines()
+    cells = dict(zip(header.split(";"), first.split(";"), strict=True))
+    assert (cells["remark"], cells["distance"]) == ("käse", visits[0]["distance"])
+    assert 0 <= float(cells["probability"].replace(",", ".")) <= 1
+
+
+@pytest.mark.parametrize("accept", [XLSX, PARQUET, "application/jsonl"])
+def test_a_table_is_answered_as_the_kind_of_file_that_is_asked_for(client: FlaskClient, accept: str) -> None:
+    visits = [{**visit, "remark": "=1+1"} for visit in rows(4)]
+    visits[1]["age"] = "old"
+    content = csv_of(NAMES, visits).encode()
+    expected = upload(client, content).json
+    answer = upload(client, content, accept=accept)
+    assert (answer.status_code, answer.mimetype) == (200, accept)
+    if accept == XLSX:
+        header, *found = load_workbook(io.BytesIO(answer.data)).active.values
+        table = [dict(zip(header, row, strict=True)) for row in found]
+        assert {type(row["remark"]) for row in table} == {str}
+    elif accept == PARQUET:
+        table = read_table(io.BytesIO(answer.data)).to_pylist()
+    else:
+        table = [json.loads(line) for line in answer.data.splitlines()]
+    assert list(table[0]) == [*NAMES, "result", "outcome", "probability", "errors"]
+    assert [row["result"] for row in table] == expected["result"]
+    assert [row["probability"] for row in table] == expected["probability"]
+    assert table[1]["outcome"] is None
+    assert table[1]["errors"].startswith("age: ")
+    assert json.loads(answer.headers["Read-As"])["format"] == "csv"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "", "text/html, */*;q=0.8"])
+def test_whoever_asks_for_nothing_else_gets_json(client: FlaskClient, accept: str) -> None:
+    assert upload(client, csv_of(NAMES, rows(2)).encode(), accept=accept).mimetype == "application/json"
 
 
 def test_reasons_read_well(client: FlaskClient) -> None:

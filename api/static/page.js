@@ -110,36 +110,60 @@ async function ask(path, record) {
 }
 
 /** Predict the example of the use case that is shown, to see whether the user is let in. */
-function askExample(how, ...credentials) {
-  const { name, example } = shownUseCase().dataset;
+async function askExample(how, ...credentials) {
+  const { name, example } = (shownUseCase() || {}).dataset || {};
+  if (!example) {
+    throw new Problem(0, { detail: "No model of this use case can answer." });
+  }
   return how(`output/${name}`, JSON.parse(example), ...credentials);
 }
 
-/** Upload a file and get the table with the answers, as CSV, and where its rows stand in the file.
+/** Upload a file and get the table with the answers as a file of a kind, which rows these are, and how the file was read.
  *
  * By XMLHttpRequest, since fetch reports no progress. onProgress gets the share that is sent; onSent is called when all is sent and the service begins to work.
  */
-function upload(path, file, onProgress, onSent) {
+function upload(path, file, mediaType, onProgress, onSent) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
     form.append("fileupload", file);
     request.open("POST", path);
-    request.setRequestHeader("Accept", "text/csv, application/problem+json;q=0.5");
+    request.responseType = "arraybuffer"; // in the encoding of the file that was sent
+    request.setRequestHeader("Accept", `${mediaType}, application/problem+json;q=0.5`);
     if (authorization) {
       request.setRequestHeader("Authorization", authorization);
     }
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.upload.onload = onSent;
-    request.onload = () =>
-      request.status === 200
-        ? resolve([request.responseText, request.getResponseHeader("Row-Numbers")])
-        : reject(problemOf(request.status, request.responseText));
+    request.onload = () => {
+      const { status, response } = request;
+      const header = (name) => request.getResponseHeader(name) || "";
+      if (status === 200) {
+        resolve({ bytes: response, type: header("Content-Type"), ranges: header("Row-Numbers"), readAs: parsed(header("Read-As")) });
+      } else {
+        reject(problemOf(status, new TextDecoder().decode(response)));
+      }
+    };
     request.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
     request.onabort = request.onerror;
     visit.signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(form);
   });
+}
+
+/** The object in a JSON text; an empty one when something in front of the service has dropped or cut it. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
+/** Bytes as text, in the encoding that the answer names. */
+function decoded({ bytes, type }) {
+  const [, charset = "utf-8"] = /charset=([^;]+)/.exec(type) || [];
+  return new TextDecoder(charset).decode(bytes);
 }
 
 // the login
@@ -431,8 +455,26 @@ function side(speaks, moves, outcome) {
 
 // a file
 
+const CSV = "text/csv";
+const WORKBOOK = ["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"];
+const PARQUET = ["application/vnd.apache.parquet", "parquet"];
+/** In which kind of file answers go to who sent a certain kind: its media type and ending. */
+const ANSWER_KINDS = {
+  csv: [CSV, "csv"],
+  jsonl: ["application/jsonl", "jsonl"],
+  parquet: PARQUET,
+  feather: PARQUET,
+  ...Object.fromEntries(["xlsx", "xlsm", "xlsb", "xls", "ods"].map((kind) => [kind, WORKBOOK])),
+};
+
+/** How a file was read, in words. */
+function readAsWords({ format, ...details }) {
+  const words = Object.entries(details).map(([name, value]) => `${name.replace("_", " ")} ${value === "\t" ? "tab" : value}`);
+  return format ? `Read as ${format.toUpperCase()}${words.length ? `: ${words.join(", ")}` : ""}.` : "";
+}
+
 /** The rows of a CSV text, each a list of cells (RFC 4180). */
-function parseCsv(text) {
+function parseCsv(text, separator) {
   const rows = [];
   let row = [];
   let cell = "";
@@ -450,7 +492,7 @@ function parseCsv(text) {
       }
     } else if (character === '"') {
       isQuoted = true;
-    } else if (character === "," || character === "\n") {
+    } else if (character === separator || character === "\n") {
       row.push(cell);
       cell = "";
       if (character === "\n") {
@@ -473,7 +515,7 @@ function numbersIn(ranges) {
 }
 
 /** Rows with their answers, which come before the columns of the file; `result` is one of the labels if there are any. */
-function answerTable(header, rows, answers, labels) {
+function answerTable(header, rows, answers, labels, decimal) {
   const isAnswer = (name) => answers.includes(name) || name === "errors";
   const order = [...header.keys()].sort((one, other) => isAnswer(header[other]) - isAnswer(header[one]));
   const isLabel = (name) => name === "result" && labels.length > 0;
@@ -481,7 +523,7 @@ function answerTable(header, rows, answers, labels) {
   // a label that a spreadsheet would run as a formula has an apostrophe in front in the file alone
   const labelOf = (cell) => labels.find((label) => cell === `'${label}`) ?? cell;
   const inWords = (cell, name) => (isLabel(name) ? labelOf(cell) : cell);
-  const shown = (cell, name) => (isNumber(name) && cell !== "" ? figure(Number(cell)) : inWords(cell, name));
+  const shown = (cell, name) => (isNumber(name) && cell !== "" ? figure(Number(cell.replace(decimal, "."))) : inWords(cell, name));
   const style = (name) => (!isAnswer(name) ? "" : name === "errors" ? "fault" : "outcome");
   const head = [make("th", { scope: "col" }, "Row"), ...order.map((at) => make("th", { scope: "col" }, header[at]))];
   const body = rows.map(({ number, cells }) => {
@@ -643,30 +685,67 @@ function setUp(place) {
       progress.hidden = false;
       status.textContent = `Sending ${file.name} ...`;
       sending(0);
-      const [answers, ranges] = await upload(`outputs_upload/${model.value}?partial=true`, file, sending, working);
+      const answered = await upload(`outputs_upload/${model.value}?partial=true`, file, CSV, sending, working);
       end();
-      ifNewest(showTable)(file, answers, numbersIn(ranges));
+      ifNewest(showTable)(file, answered);
     } catch (problem) {
       end();
       ifNewest(showAlert)(uploadAlert, problem);
     }
   }
 
-  function showTable(file, answers, numbers) {
-    const [header = [], ...lines] = parseCsv(answers);
+  function showTable(file, answered) {
+    const { readAs } = answered;
+    const isCsv = !readAs.format || readAs.format === "csv"; // otherwise this CSV is in no dialect that was sent
+    const { separator = ",", decimal = ".", first_line: firstLine } = isCsv ? readAs : {};
+    const [header = [], ...lines] = parseCsv(decoded(answered), separator).slice(firstLine ? 1 : 0);
     const result = header.lastIndexOf("result");
     if (result < 0) {
       throw new Problem(0, { detail: "The answer is incomplete, or did not come from the service." });
     }
+    const numbers = numbersIn(answered.ranges);
     const rows = lines.map((cells, at) => ({ number: numbers[at] ?? "", cells }));
     const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
     status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} invalid.`;
-    answersUrl = URL.createObjectURL(new Blob([answers], { type: "text/csv" }));
+    const labels = kind === "multiclass" ? outcomes : [];
+    const draw = (some) => answerTable(header, some, answerColumns, labels, decimal);
+    const words = make("p", { class: "help" }, readAsWords(readAs));
+    const link = isCsv ? downloadLink(file, answered) : downloadButton(file, ANSWER_KINDS[readAs.format] || WORKBOOK);
+    table.replaceChildren(words, make("p", {}, link), ...pagedTable(rows, faulty, draw));
+  }
+
+  /** A link to the answers, which are there already. */
+  function downloadLink(file, { bytes, type }) {
+    answersUrl = URL.createObjectURL(new Blob([bytes], { type }));
     const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
-    link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.csv`;
-    const draw = (some) => answerTable(header, some, answerColumns, kind === "multiclass" ? outcomes : []);
-    table.replaceChildren(make("p", {}, link), ...pagedTable(rows, faulty, draw));
+    link.download = answersName(file, "csv");
+    return link;
+  }
+
+  /** A button that gets the answers in the kind of file that was sent. */
+  function downloadButton(file, [mediaType, ending]) {
+    const button = make("button", { type: "button" }, "Download the answers");
+    const path = `outputs_upload/${model.value}?partial=true`;
+    const nothing = () => {};
+    button.onclick = async () => {
+      button.disabled = true;
+      try {
+        const { bytes, type } = await upload(path, file, mediaType, nothing, nothing);
+        const link = make("a", { href: URL.createObjectURL(new Blob([bytes], { type })) });
+        link.download = answersName(file, ending);
+        link.click();
+        URL.revokeObjectURL(link.href);
+      } catch (problem) {
+        showAlert(uploadAlert, problem);
+      }
+      button.disabled = false;
+    };
+    return button;
+  }
+
+  function answersName(file, ending) {
+    return `${file.name.replace(/\.[^.]*$/, "")}-answers.${ending}`;
   }
 
   form.addEventListener("submit", (event) => {
@@ -722,7 +801,7 @@ function show() {
   }
 }
 
-const forgetters = useCases.map(setUp);
+const forgetters = useCases.filter((place) => place.dataset.kind).map(setUp); // others have no model to ask
 useCase.addEventListener("change", show);
 // otherwise the browser would show the page as it was left to anyone who goes back to it
 window.addEventListener("pagehide", (event) => event.persisted && authorization && logOut());

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tabserve.cli.output import aligned, as_json, json_option
-from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.discovery import all_use_cases, broken_use_cases
 from tabserve.errors import BrokenArtifactError, TabserveError, UnknownUseCaseError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.manifest import Manifest
@@ -63,6 +63,8 @@ def list_(registry: Registry, use_case: str | None, is_json: bool) -> None:
     The metric is the headline metric on the hold-out.
     """
     known = [use_case] if use_case else _known(registry)
+    for reason in broken_use_cases().values():
+        click.echo(reason, err=True)
     champions, faults = _champions(registry)
     for fault in faults.values():  # who wants to promote another needs the list
         click.echo(fault, err=True)

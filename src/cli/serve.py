@@ -8,7 +8,7 @@ import click
 from tabserve.api.server import Server
 from tabserve.api.start import check
 from tabserve.cli.interrupt import end_at_interrupt
-from tabserve.declaration.discovery import all_use_cases
+from tabserve.declaration.discovery import all_use_cases, broken_use_cases
 from tabserve.errors import TabserveError, in_short
 from tabserve.settings import Settings
 
@@ -59,11 +59,13 @@ def _say_what_to_train(settings: Settings) -> None:
     try:
         if settings.open_registry().use_cases():
             return
-        names = [*all_use_cases()]
-    except TabserveError:  # the log says why there is none
+    except TabserveError:  # the log says why
         return
+    for name, reason in broken_use_cases().items():
+        click.echo(f"Warning: the use case {name} cannot be trained: {reason}", err=True)
+    names = in_short([*all_use_cases()])
     click.echo(
         f"There is no model in {settings.model_registry} yet. Train one: `tabserve train NAME`, where NAME is one of "
-        f"{in_short(names)}. It answers as soon as it is trained.",
+        f"{names}. It answers as soon as it is trained.",
         err=True,
     )

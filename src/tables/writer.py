@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from tabserve.aliases import Record
+from tabserve.tables.arrow_writer import parquet_bytes
 from tabserve.tables.workbook_writer import xlsx_bytes
 
 WITHOUT_ACCENT = "tabserve.without_accent"  # how characters are encoded that an encoding lacks
@@ -57,7 +58,7 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     ----------
     read_as : mapping
         How that file was read: see `Table.read_as`. Without any, this is CSV with commas in UTF-8; for a workbook of
-        any kind, this is XLSX.
+        any kind, this is XLSX, and for Feather Parquet.
     columns : mapping
         The n_rows values of each column, by its name; they are read lazily.
 
@@ -68,6 +69,8 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     kind = read_as.get("format", "csv")
     if kind == "jsonl":
         return _json_lines(columns)
+    if kind in ("parquet", "feather"):
+        return iter([parquet_bytes(columns)])
     return csv_pieces(columns, read_as) if kind == "csv" else iter([xlsx_bytes(columns)])
 
 

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 import tabserve.use_cases
 from tabserve.declaration.discovery import (
@@ -89,6 +91,16 @@ def test_a_users_use_case_takes_the_place_of_one_that_ships(folder: Path) -> Non
     (folder / "credit.toml").write_text(LOANS)
     assert [feature.name for feature in get_use_case("credit").features] == ["age"]
     assert "bikes" in all_use_cases()
+
+
+def test_a_declaration_that_changed_does_not_change_what_a_trained_model_accepts(
+    folder: Path, client: FlaskClient, record: dict[str, Any]
+) -> None:
+    (folder / "credit.toml").write_text(LOANS)
+    assert get_use_case("credit").features[0].low == 18
+    answer = client.post("/output/credit", json=record)
+    assert answer.status_code == 200
+    assert client.post("/output/credit", json={"age": 30}).status_code == 422
 
 
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:

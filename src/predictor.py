@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from tabserve.aliases import Record
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.carried import Id
 from tabserve.columns.features import Feature
 from tabserve.errors import (
@@ -264,10 +265,12 @@ class TablePrediction:
     def columns(self) -> dict[str, Iterable[Any]]:
         """The table's columns, then the answer's. The texts about invalid rows are made only while iterating."""
         table, target = self.table, self.artifact.target.feature.name
+        booleans = {one.name: one for one in self.artifact.features if isinstance(one, Boolean)}
         columns: dict[str, Iterable[Any]] = {
             name: table.extras[name] if name in table.extras else map(itemgetter(name), table.records)
             for name in table.columns
         }
+        columns |= {name: map(booleans[name].word, columns[name]) for name in columns.keys() & booleans.keys()}
         if table.target is not None:
             columns[target] = table.target
         columns |= self.artifact.task.as_table(self.prediction.columns)

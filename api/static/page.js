@@ -261,6 +261,17 @@ function recordIn(form) {
   return record;
 }
 
+/** The record in a form, as people read it: yes or no in the words of the form. */
+function recordInWords(form) {
+  const record = recordIn(form);
+  for (const control of form.querySelectorAll('[data-kind="boolean"]')) {
+    if (control.name in record) {
+      record[control.name] = control.selectedOptions[0].text;
+    }
+  }
+  return record;
+}
+
 function showError(control, message) {
   document.getElementById(`${control.id}-error`).textContent = message;
   message ? control.setAttribute("aria-invalid", "true") : control.removeAttribute("aria-invalid");
@@ -466,9 +477,11 @@ const ANSWER_KINDS = {
   ...Object.fromEntries(["xlsx", "xlsm", "xlsb", "xls", "ods"].map((kind) => [kind, WORKBOOK])),
 };
 
+const SIGNS = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar", ".": "point" };
+
 /** How a file was read, in words. */
 function readAsWords({ format, ...details }) {
-  const words = Object.entries(details).map(([name, value]) => `${name.replace("_", " ")} ${value === "\t" ? "tab" : value}`);
+  const words = Object.entries(details).map(([name, value]) => `${name.replace("_", " ")} ${SIGNS[value] || value}`);
   return format ? `Read as ${format.toUpperCase()}${words.length ? `: ${words.join(", ")}` : ""}.` : "";
 }
 
@@ -599,7 +612,7 @@ function setUp(place) {
   async function predict() {
     clearAnswer();
     const asked = question;
-    const record = recordIn(form);
+    const [record, inWords] = [recordIn(form), recordInWords(form)];
     showErrors(form, {});
     empty.hidden = true;
     result.replaceChildren(make("p", { class: "waiting" }, "Asking the model ..."));
@@ -616,7 +629,7 @@ function setUp(place) {
       }[kind]();
       result.replaceChildren(...parts, make("p", { class: "id" }, `Answered by ${prediction.model}`));
       result.scrollIntoView({ block: "nearest" });
-      await explain(prediction.model, record, asked);
+      await explain(prediction.model, record, inWords, asked);
       result.scrollIntoView({ block: "nearest" }); // what came below may have moved it
     } catch (problem) {
       if (asked !== question) {
@@ -630,13 +643,13 @@ function setUp(place) {
     }
   }
 
-  async function explain(modelId, record, asked) {
+  async function explain(modelId, record, inWords, asked) {
     let parts;
     try {
       const { explanations } = await ask(`explain/${modelId}`, record);
       const [one] = explanations;
       const sides = SIDES[kind](outcomes, one.result);
-      parts = [...reasonLists(one, sides), ...bars(one, labels, record, sides)];
+      parts = [...reasonLists(one, sides), ...bars(one, labels, inWords, sides)];
     } catch (problem) {
       parts = [make("h4", {}, "No explanation"), make("p", {}, problem.message)];
     }

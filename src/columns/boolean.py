@@ -57,6 +57,10 @@ class Boolean(Feature):
             return _encode
         return partial(encode_optional, _encode, math.nan if self.default is None else float(self.default))
 
+    def word(self, value: Any) -> Any:
+        """The word of the table for true or false; any other value as it is."""
+        return self.words[value] if value is True or value is False else value
+
     def _decode(self, code: float) -> Any:
         return bool(code)
 

@@ -323,11 +323,17 @@ class Feature(Column):
                 schema["enum"] = [*schema["enum"], None]
         if self.default is not None:
             schema["default"] = self.default
-        return {**schema, "description": " ".join(filter(None, (self.description or self.title, self._remark())))}
+        return {**schema, "description": sentences(self.description or self.title, self._remark())}
 
     def _remark(self) -> str:
         """What people must know about the values, beside description and schema."""
         return ""
+
+
+def sentences(text: str, remark: str) -> str:
+    """A text and a remark about it, of which the text may be no sentence."""
+    ending = "" if text.endswith((".", "?", "!")) else "."
+    return f"{text}{ending} {remark}" if remark else text
 
 
 @dataclass(frozen=True, kw_only=True)

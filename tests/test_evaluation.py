@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from tabserve.aliases import Metric
+from tabserve.aliases import Metric, Vector
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from tabserve.evaluation.gates import (
@@ -567,3 +567,17 @@ def test_too_few_rows_of_numbers_are_refused(train: int, hold_out: int, splits: 
 
 def test_as_many_rows_of_numbers_as_are_needed_are_enough() -> None:
     NUMBERS.check_parts(np.arange(30.0), np.arange(10.0), splits=15)
+
+
+def test_fewer_samples_are_drawn_of_many_rows() -> None:
+    drawn = []
+
+    def measure(y: Vector, predictions: Vector) -> dict[str, float]:
+        drawn.append(len(y))
+        return {"mean": float(np.mean(predictions))}
+
+    y = np.zeros(50_000)
+    low, high = bootstrap_intervals(y, np.arange(50_000.0), measure, seed=1)["mean"]
+    assert len(drawn) == 400
+    assert low < 24_999.5 < high
+    assert high - low == pytest.approx(2 * 1.96 * 50_000 / np.sqrt(12 * 50_000), rel=0.15)

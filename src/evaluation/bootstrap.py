@@ -8,6 +8,9 @@ import numpy.typing as npt
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.evaluation.metrics import Metrics
 
+MOST_DRAWN = 20_000_000  # rows in all samples: intervals of many rows are narrow, and hardly need so many
+FEWEST_SAMPLES = 200
+
 
 def bootstrap_intervals(
     y: Vector,
@@ -30,7 +33,7 @@ def bootstrap_intervals(
     seed : int
         Seed of the drawing.
     samples : int
-        How many samples to draw.
+        How many samples to draw; fewer of more than 10,000 rows.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def bootstrap_difference(
     seed : int
         Seed of the drawing.
     samples : int
-        How many samples to draw.
+        How many samples to draw; fewer of more than 10,000 rows.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def bootstrap_difference(
 
 def _samples(n_rows: int, seed: int, samples: int) -> Iterator[npt.NDArray[np.intp]]:
     generator = np.random.default_rng(seed)
-    return (generator.integers(0, n_rows, n_rows) for _ in range(samples))
+    enough = max(FEWEST_SAMPLES, MOST_DRAWN // max(n_rows, 1))
+    return (generator.integers(0, n_rows, n_rows) for _ in range(min(samples, enough)))
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

@@ -525,3 +525,40 @@ def test_an_archive_that_lies_about_its_size_is_refused() -> None:
         content[place + at : place + at + 4] = (1_000).to_bytes(4, "little")
     with pytest.raises((UnsupportedFileError, FileLimitError)):
         rows_of(io.BytesIO(bytes(content)))
+
+
+FIXTURES = Path(__file__).with_name("fixtures")
+
+
+@pytest.mark.parametrize("name", ["loans.xls", "loans.ods"])
+def test_workbooks_of_libreoffice_are_read(name: str) -> None:
+    with (FIXTURES / name).open("rb") as stream:
+        sheets = sheets_of(stream)
+    assert sheets["Loans"] == [
+        [1, ["Loans of the branch"]],
+        [3, ["age", "code", "paid", "since", "at", "share", "housing", "note"]],
+        [4, [35, "007", True, date(2024, 2, 29), datetime(2024, 2, 29, 13, 45), 0.05, "own", "ok"]],
+        [5, [41, 3, False, date(1999, 12, 31), date(2001, 1, 1), 0.125, "rent "]],
+        [6, ["29", 1.5, "yes", date(2000, 1, 1), datetime(2000, 1, 1, 0, 0, 1), 1, "free", "\xe9 \u2013 \xfc"]],
+        [8, [60, None, None, 61, None, None, None, "after a blank row"]],
+    ]
+    assert set(sheets) == {"Loans", "Merged"}
+
+
+@pytest.mark.parametrize("name", ["locked.xls", "locked.ods"])
+def test_a_password_has_its_own_sentence(name: str) -> None:
+    with (
+        (FIXTURES / name).open("rb") as stream,
+        pytest.raises(UnsupportedFileError, match="The file has a password: save it without one"),
+    ):
+        sheets_of(stream)
+
+
+def test_an_open_document_that_is_encrypted_as_a_whole_has_a_password() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest:encryption-data/>")
+        archive.writestr("encrypted-package", b"\x17" * 100)
+    with pytest.raises(UnsupportedFileError, match="password"):
+        sheets_of(stream)

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import posixpath
+import re
 import resource
 import signal
 import sys
@@ -333,7 +334,9 @@ class _Archive:
 
     def _format(self) -> str:
         names = self._parts
-        if "mimetype" in names and "content.xml" in names:
+        if "mimetype" in names and ("content.xml" in names or "encrypted-package" in names):
+            if b"encryption-data" in next(self._chunks("meta-inf/manifest.xml"), b""):
+                raise ProblemError(_PASSWORD)
             kind = self._archive.read(names["mimetype"])[:100] if names["mimetype"].file_size < 200 else b""
             if b"opendocument.spreadsheet" not in kind:
                 raise ProblemError("The file is an OpenDocument, but not a spreadsheet: save the table as ODS.")
@@ -349,6 +352,8 @@ class _Archive:
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         """The content of a part. What the archive says of its size is not believed: calamine does not, either."""
+        if name not in self._parts:
+            return
         entry = self._parts[name]
         entry.file_size = sys.maxsize
         with self._archive.open(entry) as part:
@@ -481,6 +486,9 @@ class _OddCells:
 
 _PASSWORD = "The file has a password: save it without one."  # noqa: S105 - a sentence
 
+# the beginning of an XLS workbook with a password: the records BOF of Excel 97 or 95, WriteProtect perhaps, FilePass
+_LOCKED = re.compile(rb"\x09\x08(?:\x10\0.{16}|\x08\0.{8})(?:\x86\0\0\0)?\x2f\0", re.DOTALL)
+
 
 class _Compound:
     """A look into an old XLS file, or into what only looks like one."""
@@ -491,7 +499,7 @@ class _Compound:
     def __init__(self, file: IO[bytes]) -> None:
         file.seek(0)
         content = file.read()
-        if _has_stream(content, "EncryptedPackage"):
+        if _has_stream(content, "EncryptedPackage") or _LOCKED.search(content):
             raise ProblemError(_PASSWORD)
         if not _has_stream(content, "Workbook") and not _has_stream(content, "Book"):
             what = next((what for name, what in _DOCUMENTS.items() if _has_stream(content, name)), "not a workbook")

@@ -7,6 +7,7 @@ import pytest
 
 from tabserve.tables.header import Spellings, find_header
 from tabserve.tables.limits import Row
+from tabserve.tables.workbook_child import MERGED
 
 KNOWN = ("hour", "weekday", "month", "Loan amount")
 
@@ -50,6 +51,22 @@ def test_the_lower_row_of_a_header_in_two_rows_counts_and_where_it_is_empty_the_
     header = find_header(rows(["when", None, "month"], ["hour", "weekday", None], [8, "Monday", "March"]), KNOWN)
     assert header is not None
     assert (header.row, header.columns) == (2, ["hour", "weekday", "month"])
+
+
+@pytest.mark.parametrize(
+    ("above", "row"),
+    [
+        ([["hour", "when", None], [MERGED, "weekday", "month"]], 2),
+        ([["hour", "weekday", "month"], [MERGED, MERGED, MERGED]], 2),
+        ([["Rentals", None, None], ["hour", "when", None], [MERGED, "weekday", "month"]], 3),
+        ([["hour", "when", None], [MERGED, "week", "month"], [MERGED, "weekday", MERGED]], 3),
+        ([["hour", "weekday", "month"], [None, None, "unit", MERGED]], 1),
+    ],
+)
+def test_cells_of_a_header_may_be_merged_with_those_above(above: list[list[Any]], row: int) -> None:
+    header = find_header(rows(*above, [8, "Monday", "March"], [MERGED, "Tuesday", "March"]), KNOWN)
+    assert header is not None
+    assert (header.row, header.columns) == (row, ["hour", "weekday", "month"])
 
 
 def test_the_first_of_equal_headers_counts_and_empty_cells_at_its_end_do_not() -> None:

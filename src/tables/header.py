@@ -4,8 +4,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from tabserve.tables.limits import Row
+from tabserve.tables.workbook_child import MERGED
 
 LONGEST_NAME = 200  # characters of a cell that is compared in other spelling
 
@@ -45,8 +47,8 @@ class Header:
 def find_header(rows: Iterable[Row], known: Iterable[str]) -> Header | None:
     """The row that holds the most known columns, the first of several; titles may stand above it.
 
-    A header may also stand in two rows, when cells are merged: then a cell of the lower row counts, and where it is
-    empty the one above it.
+    A header may also stand in several rows, when cells are merged: then a cell of the lowest row counts, and where it
+    is empty or merged with the one above it, that one.
 
     Parameters
     ----------
@@ -65,9 +67,13 @@ def find_header(rows: Iterable[Row], known: Iterable[str]) -> Header | None:
     upper: Sequence[str] = ()
     for above, (row, cells, _) in enumerate(rows, 1):
         names = _texts(cells)
-        for candidate in (names, _merged(upper, names)) if "" in names or len(upper) > len(names) else (names,):
+        is_merged = MERGED in names
+        if is_merged:
+            names = _filled(names, upper, MERGED)
+        for candidate in (names, _filled(names, upper, "")) if "" in names or len(upper) > len(names) else (names,):
             header = Header(row, candidate, spellings.columns(candidate), above)
-            if len(header.known) > (len(best.known) if best else 0):
+            is_lower = is_merged and best is not None and (best.above, best.known) == (above - 1, header.known)
+            if is_lower or len(header.known) > (len(best.known) if best else 0):
                 best = header
         upper = names
     return best
@@ -81,10 +87,10 @@ def _texts(cells: Sequence[object]) -> list[str]:
     return names
 
 
-def _merged(upper: Sequence[str], lower: Sequence[str]) -> list[str]:
-    width = max(len(upper), len(lower))
-    both = zip([*upper, *[""] * (width - len(upper))], [*lower, *[""] * (width - len(lower))], strict=True)
-    return [below if below.strip() else above for above, below in both]
+def _filled(lower: Sequence[str], upper: Sequence[str], gap: str) -> list[str]:
+    """The names of a row; where they are a gap, those above it."""
+    both = zip_longest(lower, upper, fillvalue="")
+    return [above if below.strip() == gap else below for below, above in both]
 
 
 class Spellings:

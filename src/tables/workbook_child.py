@@ -259,22 +259,14 @@ def _lay_over(cells: list[Any], *texts: Mapping[int, str]) -> None:
 
 
 def _merged(sheet: Any) -> OddCells:
-    """Cells that are merged with the one above. Those below the first row hold its text, as a header of two rows."""
+    """Cells that are merged with the one above."""
     found: OddCells = {}
-    ranges = [(first, last) for first, last in sheet.merged_cell_ranges or () if last[0] > first[0]]
-    _at_most(len(ranges), MAX_ODD_CELLS, "merged cells")
-    if not ranges or not sheet.start:
-        return found
-    top = sheet.start[0]
-    header = [""] * sheet.start[1] + next(itertools.islice(sheet.iter_rows(), top, None))
-    is_header = sum(map(bool, header)) > 1  # or it is a title
     count = 0
-    for (first, left), (last, right) in ranges:
+    for (first, left), (last, right) in sheet.merged_cell_ranges or ():
         count += (last - first) * (right - left + 1)
         _at_most(count, MAX_ODD_CELLS, "merged cells")
-        text = str(header[left]) if is_header and first == top and left == right < len(header) else MERGED
         for row, column in itertools.product(range(first + 1, last + 1), range(left, right + 1)):
-            found.setdefault(row + 1, {})[column + 1] = text
+            found.setdefault(row + 1, {})[column + 1] = MERGED
     return found
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from tabserve.columns.carried import Id, Ignored
-from tabserve.columns.features import RESERVED_NAMES, Category, Integer, Number
+from tabserve.columns.features import RESERVED_NAMES, Category, Feature, Integer, Number
+from tabserve.columns.texts import Text
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import FileLimitError, InvalidTableError, TabserveError, TooManyRowsError, UnsupportedFileError
 from tabserve.tables import workbook as workbooks
@@ -27,6 +28,7 @@ AGE = Integer(name="age", description="", low=0, high=120)
 HOUSING = Category(name="housing", description="", values=("own", "for, free", 'the "other"', "1"))
 INCOME = Number(name="income", description="", low=-1e300, high=1e300, missing=True)
 FEATURES = (AGE, HOUSING, INCOME)
+KIND_OR_OTHER = Category(name="x", description="", values=("a", "b"), other="b")
 TARGET = Integer(name="default", description="", low=1, high=2)
 COLUMNS = ["age", "housing", "income", "default"]
 FIRST = {"age": 35, "housing": "own", "income": 1.5}
@@ -377,6 +379,27 @@ def test_every_fault_of_a_row_names_the_same_number(last: str, fault: str) -> No
 def test_a_wrong_value_is_named_with_file_sheet_row_and_column(row: list[Any], fault: str) -> None:
     message = refused(xlsx([COLUMNS, [35, "own", 1, 1], row]), check=True)
     assert message.startswith(f"loans.csv, sheet 'Sheet': 1 fault(s)\n  row 3, {fault}")
+
+
+@pytest.mark.parametrize("column", [Text(name="x", description=""), KIND_OR_OTHER, Id(name="x", description="")])
+@pytest.mark.parametrize("error", ["#N/A", "#FORMULA!", "#MERGED!"])
+def test_errors_of_a_spreadsheet_are_no_values_of_columns_that_take_any_text(column: Feature, error: str) -> None:
+    stream = xlsx([["age", "x"], [35, "text"], [36, error]])
+    with pytest.raises(InvalidTableError, match=f"row 3, column 'x': '{error}': The (cell|formula)"):
+        read_table(stream, "a.xlsx", (AGE,), TARGET, [column])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Ignored(name="x", description=""),
+        Category(name="x", description="", values=("#N/A", "b"), other="b"),
+        Text(name="x", description="", missing=True, markers=("#N/A",)),
+    ],
+)
+def test_an_error_of_a_spreadsheet_may_be_ignored_or_declared(column: Feature) -> None:
+    table = read_table(xlsx([["age", "x"], [35, "#N/A"]]), "a.xlsx", (AGE,), TARGET, [column])
+    assert len(table.records) == 1
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from tabserve.aliases import Record
 from tabserve.columns.features import Category, Feature, Number
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, TooManyRowsError
+from tabserve.tables.checking import ODD_CELLS
 from tabserve.tables.dialect import DECIMALS, NOT_SURE, Decimals, find_dialect
 from tabserve.tables.finding import Found, Known, find_table
 from tabserve.tables.formats import TEXT, kind_of
@@ -226,7 +227,21 @@ def _table(
 ) -> Table:
     found = find_table(sheets, known, dialect, title, own=own)
     cells = _Cells(found, known, markers, dialect.get("decimal"), MAX_TEXTS * (TRAINING if own else 1))
-    return cells.table(_within(found.sheet.rows, max_rows, deadline), keep_ignored=not own)
+    table = cells.table(_within(found.sheet.rows, max_rows, deadline), keep_ignored=not own)
+    odd = _odd_cells(table, known)
+    for first in odd:
+        raise InvalidTableError(table.place, itertools.chain([first], odd), len(table.records))
+    return table
+
+
+def _odd_cells(table: Table, known: Known) -> Iterator[Fault]:
+    """Errors of a spreadsheet in columns that would take any text; the others refuse them when they are checked."""
+    for column in known.columns:
+        odd = [text for text in ODD_CELLS if column.problem(text) is None and text not in getattr(column, "values", ())]
+        if odd and column.name in table.columns and column.kind != "ignore":
+            for row, value in zip(table.rows, _values(table, column.name), strict=True):
+                if type(value) is str and value in odd:
+                    yield Fault(column.name, ODD_CELLS[value], row, value)
 
 
 @contextmanager
@@ -267,6 +282,15 @@ def _within(rows: Iterable[Row], max_rows: int | None, deadline: Deadline) -> It
         if count == max_rows:
             raise TooManyRowsError(max_rows)
         yield row
+
+
+def _values(table: Table, column: str) -> Iterable[Any]:
+    """The n_rows values of a column, whichever part of the table holds it."""
+    if column in table.extras:
+        return table.extras[column]
+    if table.records and column in table.records[0]:
+        return (record[column] for record in table.records)
+    return table.target or ()
 
 
 class _Cells:

@@ -1,5 +1,6 @@
 """Tables in a database: what is read of PostgreSQL and SQLite, and what is said when it cannot be."""
 
+import logging
 import os
 import pwd
 import shutil
@@ -8,6 +9,8 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,10 +18,17 @@ from typing import Any
 
 import pytest
 
-from tabserve.columns.features import Category, Integer
+from tabserve.api.app import create_app
+from tabserve.columns.features import Category, Integer, Number
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import DatabaseError
+from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
 from tabserve.tables.database import is_database, open_database
 from tabserve.tables.reader import read_training_rows
+from tabserve.train_pipeline import run_training
+from tabserve.training.plan import Plan
+from tabserve.transformers import Target
 from tests.conftest import wait_until
 
 SECRET = "hunter2-of-the-database"
@@ -164,6 +174,10 @@ def fill(port: int) -> None:
         connection.execute("insert into loans (age) values (36)")
         connection.execute("create table many as select n as age from generate_series(1, 5000) as n")
         connection.execute("create sequence counter")
+        connection.execute(
+            "create table flats as select n as size, case when n % 3 = 0 then 'east' else 'west' end as region, "
+            "n + n % 7 as rent from generate_series(1, 300) as n"
+        )
         connection.execute(f"create role stranger login password '{SECRET}'")
 
 
@@ -224,3 +238,46 @@ def test_a_table_without_the_permission_is_said(postgres: str) -> None:
 def test_a_wrong_password_is_said_without_it(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", SECRET + "x")
     assert "password authentication failed" in refused(postgres, "loans")
+
+
+FLATS = UseCase(
+    name="flats",
+    description="What does a flat cost?",
+    features=(
+        Integer(name="size", description="Square metres", low=1, high=1000),
+        Category(name="region", description="Where", values=("east", "west")),
+    ),
+    target=Target(Number(name="rent", description="Rent", low=0, high=2000)),
+    query="select size, region, rent from flats order by size",
+    splits=2,
+    repeats=1,
+    gates=(),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("password")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_model_is_trained_from_a_database_and_served_and_no_file_or_log_has_its_password(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    source = "sqlite:///flats.db" if kind == "sqlite" else request.getfixturevalue("postgres")
+    if kind == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "flats.db")) as connection, connection:
+            connection.execute("create table flats (size, region, rent)")
+            flats = [(size, "west" if size % 3 else "east", size + size % 7) for size in range(1, 301)]
+            connection.executemany("insert into flats values (?, ?, ?)", flats)
+    line = next(one for one in FLATS.algorithms if one.name == FLATS.baseline.name)
+    use_case = replace(FLATS, source=source, folder=tmp_path, algorithms=(line,), baseline=line)
+    registry = Registry(tmp_path / "models")
+    run_training(use_case, registry, use_case.path, Plan(trials=1, jobs=1))
+    client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
+    answer = client.post("/output/flats", json={"size": 120, "region": "east"})
+    assert answer.status_code == 200
+    assert answer.json["result"] == pytest.approx([121], abs=10)
+    assert client.post("/outputs/flats").json["r2_score"] > 0.9
+    files = {path.name: path.read_bytes() for path in (tmp_path / "models").rglob("*") if path.is_file()}
+    assert {"manifest.json", "report.html"} <= set(files)
+    assert not [name for name, content in files.items() if SECRET.encode() in content]
+    assert SECRET not in caplog.text

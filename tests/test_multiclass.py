@@ -92,11 +92,15 @@ def test_the_metrics_are_scikit_learn_s(rows: Rows) -> None:
 @given(rows=rows())
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.filterwarnings("ignore:A single label was found")
-def test_rows_that_lack_a_class_have_no_auc_and_the_other_metrics_of_scikit_learn(rows: Rows) -> None:
+def test_means_leave_out_classes_without_rows(rows: Rows) -> None:
     y, probabilities = rows
     results = np.argmax(probabilities, axis=1)
     found = TASK.metrics(y, probabilities, MostProbable())
-    assert np.isnan(found["roc_auc_ovr"]) == (len(set(y)) < 3) == (not TASK.varies(y))
+    assert TASK.varies(y) == (len(set(y)) == 3)
+    assert np.isnan(found["roc_auc_ovr"]) == (len(set(y)) == 1) == (not TASK.can_be_judged_by(y))
+    if len(set(y)) > 1:
+        of_each = [sklearn_metrics.roc_auc_score(y == code, probabilities[:, int(code)]) for code in set(y)]
+        assert found["roc_auc_ovr"] == pytest.approx(np.mean(of_each))
     assert found["balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(y, results))
     assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(y, results, average="macro"))
 
@@ -157,9 +161,10 @@ def test_in_a_table_each_label_s_probability_is_a_column() -> None:
 @pytest.mark.parametrize(
     ("train", "hold_out", "splits", "problem"),
     [
-        ((50, 9, 50), (5, 5, 5), 2, "the training part has 9 of 'Grignolino' and needs at least 10"),
-        ((50, 50, 11), (5, 5, 5), 12, "the training part has 11 of 'Barbera' and needs at least 12"),
-        ((50, 50, 50), (5, 5, 4), 2, "the hold-out has 4 of 'Barbera' and needs at least 5"),
+        ((50, 1, 50), (5, 5, 5), 2, "the training part has 1 of 'Grignolino' and needs at least 2"),
+        ((50, 50, 0), (5, 5, 5), 2, "the training part has 0 of 'Barbera' and needs at least 2"),
+        ((9, 9, 9), (5, 5, 5), 2, "the training part has 27 and needs at least 30"),
+        ((50, 50, 50), (5, 4, 0), 2, "the hold-out has 9 and needs at least 10"),
     ],
 )
 def test_too_few_rows_of_a_class_are_refused(
@@ -168,6 +173,21 @@ def test_too_few_rows_of_a_class_are_refused(
     codes = np.arange(3.0)
     with pytest.raises(TooFewRowsError, match=f"^There are too few rows to train on: {problem}"):
         TASK.check_parts(np.repeat(codes, train), np.repeat(codes, hold_out), splits)
+
+
+def test_a_rare_class_is_no_reason_to_refuse_a_table() -> None:
+    TASK.check_parts(np.repeat([0.0, 1.0, 2.0], [20, 20, 2]), np.repeat([0.0, 1.0], [5, 5]), 5)
+
+
+@given(rare=st.integers(2, 9), splits=st.integers(2, 5), seed=st.integers(0, 99), grouped=st.booleans())
+def test_every_model_of_a_fold_sees_every_class_however_rare(rare: int, splits: int, seed: int, grouped: bool) -> None:
+    y = np.random.default_rng(seed).permutation(np.repeat([0.0, 1.0, 2.0], [30, 20, rare]))
+    groups = np.arange(len(y), dtype=np.uint64)
+    if grouped:  # two rows of the most frequent class belong together
+        groups[np.flatnonzero(y == 0)[:2]] = 0
+    for fitted, judged in TASK.folds(y, splits, 2, seed, groups):
+        assert TASK.varies(y[fitted])
+        assert TASK.can_be_judged_by(y[judged])
 
 
 def test_folds_hold_the_classes_in_the_shares_of_the_data() -> None:
@@ -347,6 +367,18 @@ def test_both_models_pass_their_gates_and_the_manifest_holds_every_metric_with_i
     assert (manifest.threshold, manifest.thresholds) == (None, {})
 
 
+def test_a_class_of_five_rows_is_trained(wine: UseCase, tmp_path: Path) -> None:
+    header, *rows = DATA.read_text().splitlines()
+    rare = [row for row in rows if "Barbera" in row]
+    data = tmp_path / "wines.csv"
+    data.write_text("\n".join([header, *(row for row in rows if row not in rare), *rare[:5]]))
+    registry = Registry(tmp_path / "models")
+    run_training(replace(wine, gates=()), registry, data, Plan(trials=1, jobs=2))
+    manifest = registry.manifest(registry.latest("wine"))
+    assert manifest.metrics["hold_out"]["roc_auc_ovr"] > 0.9
+    assert any("'Barbera'" in warning.found for warning in manifest.warnings)
+
+
 def test_a_loaded_model_predicts_the_hold_out_as_its_manifest_says(
     artifact: Artifact, hold_out: list[dict[str, Any]]
 ) -> None:
@@ -369,7 +401,7 @@ def test_a_table_with_too_few_of_a_label_is_refused(wine: UseCase, tmp_path: Pat
     few = tmp_path / "few.csv"
     header, *lines = DATA.read_text().splitlines()
     barberas = [line for line in lines if line.endswith("Barbera")]
-    few.write_text("\n".join([header, *(line for line in lines if line not in barberas), *barberas[:8]]))
+    few.write_text("\n".join([header, *(line for line in lines if line not in barberas), *barberas[:1]]))
     with pytest.raises(TooFewRowsError, match="of 'Barbera' and needs at least"):
         run_training(wine, Registry(tmp_path), few, Plan(trials=1))
 

@@ -130,9 +130,11 @@ def roc_auc_ovr(y: Vector, probabilities: Predictions) -> float:
     Returns
     -------
     float
-        NaN when a class is absent.
+        Over the classes that have rows; NaN when all rows are of the same class.
     """
-    return float(np.mean([roc_auc((y == code).astype(np.float64), of) for code, of in enumerate(probabilities.T)]))
+    if len(np.unique(y)) < 2:
+        return float("nan")
+    return float(np.nanmean([roc_auc((y == code).astype(np.float64), of) for code, of in enumerate(probabilities.T)]))
 
 
 def confusion(y: Vector, results: Vector, n_classes: int) -> Matrix:

@@ -62,7 +62,7 @@ def permutation_importance(subject: Subject) -> Importance:
     generator = np.random.default_rng(seed)
     use_case, candidate, metric = subject.use_case, subject.candidate, subject.use_case.task.metric
     rows = sample(len(subject.test.y), max(FEWEST_SHUFFLED, PREDICTED // (REPEATS * len(use_case.features))), seed)
-    if not use_case.task.varies(subject.test.y[rows]):  # none of a rare class was drawn
+    if not use_case.task.can_be_judged_by(subject.test.y[rows]):  # none of a rare class was drawn
         rows = np.arange(len(subject.test.y))
     y = subject.test.y[rows]
     encoder = candidate.pipeline.encoder

@@ -137,6 +137,10 @@ class Task(ABC):
     def varies(self, y: Vector) -> bool:
         """Whether a model can be fitted to these targets, and every metric is defined for them."""
 
+    def can_be_judged_by(self, y: Vector) -> bool:
+        """Whether every metric is defined for these targets."""
+        return self.varies(y)
+
     @abstractmethod
     def few(self, y: Vector, most: int) -> npt.NDArray[np.intp]:
         """Row numbers, ascending, of about `most` rows or fewer whose targets still vary if all do."""

@@ -1,5 +1,7 @@
 """What tasks with classes share: each part needs rows of every class, and folds are stratified."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,4 +47,5 @@ class ClassTask(Task):
     def _folds(self, y: Vector, splits: int, repeats: int, seed: int) -> list[Fold]:
         from sklearn.model_selection import RepeatedStratifiedKFold
 
-        return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))
+        with warnings.catch_warnings(action="ignore"):  # that a class has fewer rows than there are folds
+            return list(RepeatedStratifiedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y, y))

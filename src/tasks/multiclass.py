@@ -9,12 +9,14 @@ import numpy as np
 from tabserve.aliases import Metric, Predictions, Vector
 from tabserve.columns.features import Category
 from tabserve.columns.kinds import check_kinds
-from tabserve.evaluation.metrics import Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
+from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
 from tabserve.models.base import MulticlassClassifier
-from tabserve.tasks.base import AnswerPart, Explained, Task, probability_problem
+from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Explained, Task, check_number, probability_problem
 from tabserve.tasks.classes import ClassTask, given
 from tabserve.tasks.decision import Decision
 from tabserve.transformers import RemapTarget, Target
+
+FEWEST_OF_A_CLASS = 2  # rows of the training part: one to fit on, whichever fold the other judges
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Multiclass(ClassTask):
     answer_score = AnswerPart(
         "auc_ovr_score",
         {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        "Mean ROC AUC of each label against the rest; null when the outcomes lack a label",
+        "Mean ROC AUC of each label that occurs against the rest; null when all outcomes are the same",
     )
 
     def __post_init__(self) -> None:
@@ -86,6 +88,17 @@ class Multiclass(ClassTask):
                 )
         return None
 
+    def check_parts(self, train: Vector, hold_out: Vector, splits: int) -> None:
+        """Rare classes are no reason to refuse a table: each needs rows for two folds, so that every model sees it."""
+        check_number(TRAIN, len(train), max(SMALLEST_PART[TRAIN], 2 * splits))
+        check_number(HOLD_OUT, len(hold_out), SMALLEST_PART[HOLD_OUT])
+        for code, outcome in enumerate(self.outcomes):
+            check_number(TRAIN, int(np.sum(train == code)), FEWEST_OF_A_CLASS, f" of '{outcome}'")
+
+    def can_be_judged_by(self, y: Vector) -> bool:
+        """Whether there are rows of two classes: those without rows are left out of the means."""
+        return len(np.unique(y)) > 1
+
     def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
         problem = super().prediction_problem(predictions, n_rows) or probability_problem(predictions)
         if problem is None and not np.allclose(predictions.sum(axis=1), 1.0):
@@ -101,7 +114,7 @@ class Multiclass(ClassTask):
         return roc_auc_ovr
 
     def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
-        """All metrics of the given rows; a class without rows has no recall, and is left out of the means."""
+        """All metrics of the given rows; a class without rows has no AUC and no recall: means leave it out."""
         results = decision.decide(predictions)
         of_each = class_metrics(confusion(y, results, len(self.outcomes)))
         return {

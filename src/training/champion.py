@@ -154,7 +154,7 @@ def _let_predict(use_case: UseCase, artifact: Artifact, test: Part, seed: int, s
             raise
         X = artifact.pipeline.transform(table[rows])
     y = test.y[rows]
-    if not use_case.task.varies(y):
+    if not use_case.task.can_be_judged_by(y):
         raise BrokenArtifactError(model_id, "the rows that it takes lack an outcome")
     predictions = artifact.model.predict(X)
     metrics = use_case.task.metrics(y, predictions, artifact.decision)

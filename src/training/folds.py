@@ -40,9 +40,13 @@ def folds_of(use_case: UseCase, train: Part, seed: int) -> list[Fold]:
     most, repeats = use_case.folds_of(len(train.y))
     for splits in range(most, FEWEST, -1):
         folds = _deal(use_case.task, train, splits, repeats, seed)
-        if all(use_case.task.varies(train.y[rows]) for fold in folds for rows in fold):
+        if all(_is_useful(use_case.task, train.y, fold) for fold in folds):
             return folds
     return _deal(use_case.task, train, FEWEST, repeats, seed)
+
+
+def _is_useful(task: Task, y: Vector, fold: Fold) -> bool:
+    return task.varies(y[fold[0]]) and task.can_be_judged_by(y[fold[1]])
 
 
 def _deal(task: Task, train: Part, splits: int, repeats: int, seed: int) -> list[Fold]:

@@ -35,23 +35,23 @@ def rehearse(use_case: UseCase, algorithms: Iterable[Algorithm], parts: Parts, p
         When an algorithm cannot be fitted, or what an artifact holds of the use case cannot be saved.
     """
     _rehearse_saving(use_case, parts)
-    for name, y in _targets(use_case, parts, plan):
-        if not use_case.task.varies(y):
+    for name, y, is_fitted in _targets(use_case, parts, plan):
+        if not (use_case.task.varies(y) if is_fitted else use_case.task.can_be_judged_by(y)):
             raise UniformTargetError(use_case.target.feature.name, name, _lacking(use_case.task, y))
     for algorithm in algorithms:
         _rehearse_fit(use_case, algorithm, parts.train)
 
 
-def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str, Vector]]:
-    """All rows that are fitted on or judged by together, in words, and their targets."""
-    for fold in folds_of(use_case, parts.train, plan.seed):
-        for rows in fold:
-            yield "a fold of cross-validation", parts.train.y[rows]
-    yield "the hold-out", parts.test.y
+def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str, Vector, bool]]:
+    """All rows that are fitted on or judged by together, in words, their targets, and whether they are fitted on."""
+    for fitted, judged in folds_of(use_case, parts.train, plan.seed):
+        yield "a fold of cross-validation", parts.train.y[fitted], True
+        yield "a fold of cross-validation", parts.train.y[judged], False
+    yield "the hold-out", parts.test.y, False
     if use_case.chronological:
         past, future = parts.whole.split_by_time()
-        yield "the first part by time", past.y
-        yield "the last part by time", future.y
+        yield "the first part by time", past.y, True
+        yield "the last part by time", future.y, False
 
 
 def _lacking(task: Task, y: Vector) -> str:

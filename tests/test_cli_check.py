@@ -22,10 +22,10 @@ def rows(number: int = 200) -> list[str]:
     return [f"{18 + row % 60},{'' if row % 4 == 0 else row},{'yes' if row % 3 == 0 else 'no'}" for row in range(number)]
 
 
-def check(folder: Path, data: list[str], declared: str = LOANS) -> Result:
+def check(folder: Path, data: list[str], declared: str = LOANS, *options: str) -> Result:
     (folder / "loans.toml").write_text(declared)
     (folder / "loans.csv").write_text("\n".join(["age,income,default", *data]))
-    return CliRunner().invoke(tabserve, ["check", str(folder / "loans.toml")])
+    return CliRunner().invoke(tabserve, ["check", str(folder / "loans.toml"), *options])
 
 
 def test_a_declaration_that_fits_its_data_is_ready(tmp_path: Path) -> None:
@@ -52,6 +52,15 @@ def test_data_that_do_not_fit_are_said(data: list[str], sentence: str, tmp_path:
     result = check(tmp_path, data)
     assert result.exit_code == 1
     assert sentence in result.stderr
+
+
+def test_rows_without_a_target_are_left_out_on_request(tmp_path: Path) -> None:
+    data = [*rows(), "30,5,", "31,,"]
+    assert "--drop-missing-target" in check(tmp_path, data).stderr
+    result = check(tmp_path, data, LOANS, "--drop-missing-target")
+    assert result.exit_code == 0
+    assert "200 rows, every value valid. 2 without a target are left out." in result.output
+    assert "Ready: tabserve train loans --drop-missing-target" in result.output
 
 
 def test_a_mistake_in_the_declaration_is_said_with_its_line(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ MOST_NAMES = 10  # columns with missing values that are listed
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File to check instead of the use case's own.",
 )
-def check(name: str, data: Path | None) -> None:
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing, and count them.")
+def check(name: str, data: Path | None, drop_missing_target: bool) -> None:
     """Check a declaration and its data: columns, values, target, number of rows. Nothing is trained."""
     from tabserve.training.console import check_installed
 
@@ -33,13 +34,14 @@ def check(name: str, data: Path | None) -> None:
     check_installed()
     from tabserve.training.parts import read, split
 
-    found = read(use_case, data or use_case.path)
+    found = read(use_case, data or use_case.path, drop_missing_target=drop_missing_target)
     for line in _about_data(use_case, found):
         click.echo(line)
     parts = split(use_case, found, SEED)
-    for rows, y in (("the training part", parts.train.y), ("the hold-out", parts.test.y)):
-        if not use_case.task.varies(y):
-            raise UniformTargetError(use_case.target.feature.name, rows)
+    if not use_case.task.varies(parts.train.y):
+        raise UniformTargetError(use_case.target.feature.name, "the training part")
+    if not use_case.task.can_be_judged_by(parts.test.y):
+        raise UniformTargetError(use_case.target.feature.name, "the hold-out")
     click.echo(_about_parts(use_case, parts))
 
 
@@ -71,7 +73,9 @@ def _columns_of(use_case: "UseCase") -> Mapping[str, Collection[object]]:
 def _about_data(use_case: "UseCase", data: "Data") -> Iterator[str]:
     """What the data hold, in a few lines."""
     table, target = data.table, use_case.target.feature.name
-    yield f"{len(table):,} rows, every value valid."
+    dropped = data.source.dropped
+    left_out = f" {dropped:,} without a target are left out." if dropped else ""
+    yield f"{len(table):,} rows, every value valid.{left_out}"
     missing = {name: int(count) for name, count in table.isna().sum().items() if count and name != target}
     if missing:
         listed = [f"{name} {count / len(table):.1%}" for name, count in list(missing.items())[:MOST_NAMES]]
@@ -87,7 +91,8 @@ def _about_data(use_case: "UseCase", data: "Data") -> Iterator[str]:
 
 def _about_parts(use_case: "UseCase", parts: "Parts") -> str:
     splits, repeats = use_case.folds_of(len(parts.train.y))
+    option = " --drop-missing-target" if parts.source.dropped else ""
     return (
         f"{len(parts.train.y):,} rows to train on, {len(parts.test.y):,} held out; cross-validation in {splits} folds, "
-        f"{repeats} time{'' if repeats == 1 else 's'}. Ready: tabserve train {use_case.name}"
+        f"{repeats} time{'' if repeats == 1 else 's'}. Ready: tabserve train {use_case.name}{option}"
     )

@@ -34,7 +34,7 @@ from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
 from tabserve.evaluation.metrics import r2, roc_auc, roc_auc_ovr
 from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
-from tabserve.models.blend import SHARE, BlendClassifier
+from tabserve.models.blend import SHARE, BlendClassifier, C, Line
 from tabserve.models.lightgbm import (
     MAX_ROUNDS,
     LgbClassifier,
@@ -344,14 +344,24 @@ def upwards(predictions: np.ndarray) -> float:
     return float(predictions.reshape(len(predictions), -1)[:, -1].mean())
 
 
+def linear_score(X: np.ndarray, y: np.ndarray, columns: Columns, rows: np.ndarray) -> np.ndarray:
+    """Log-odds of rows by the logistic regression on one-hot, standardised columns that a blend fits on X and y."""
+    encoder = OneHot().fit(X, None, columns)
+    scaler = Standardize().fit(encoder.transform(X), None, encoder.columns_)
+    line = MonotoneLogisticRegression(C).fit(scaler.transform(encoder.transform(X)), y, scaler.columns_)
+    return raw_score(line, scaler.transform(encoder.transform(rows)))
+
+
+def line_of_a_blend(rows: np.ndarray) -> np.ndarray:
+    return linear_score(X, y, COLUMNS, rows)
+
+
 def raw_score(model: Any, X: np.ndarray) -> np.ndarray:
     """What a fitted model adds up before it makes a prediction of it, by the library that fitted it."""
     model = getattr(model, "model_", model)
     if isinstance(model, BlendClassifier):
         trees = lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
-        return (1 - SHARE) * trees + SHARE * raw_score(
-            model.line_, model.scaler_.transform(model.encoder_.transform(X))
-        )
+        return (1 - SHARE) * trees + SHARE * line_of_a_blend(X)
     if isinstance(model, LgbModel):
         return lightgbm.Booster(model_str=model.text_).predict(X, raw_score=True)
     if hasattr(model, "coef_"):
@@ -726,6 +736,27 @@ def test_a_monotone_logistic_regression_without_promises_is_the_ordinary_one() -
     ours = MonotoneLogisticRegression(C=0.5).fit(X, y, weights=weights)
     theirs = LogisticRegression(C=0.5).fit(X, y, weights=weights)
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-3)
+
+
+MANY_LEVELS = MatrixColumn(Category(name="many", description="", values=tuple(map(str, range(80)))))
+
+
+@given(data=st.data(), gaps=st.floats(0, 0.5))
+def test_a_line_without_one_hot_columns_is_the_one_with_them_for_a_row_alone_too(
+    data: st.DataObject, gaps: float
+) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    wide = np.column_stack([X, random.integers(0, 60, len(X)), np.full(len(X), 3.0)])
+    wide[random.random(wide.shape) < gaps] = np.nan
+    wide[:, 1] = np.nan if gaps > 0.4 else wide[:, 1]
+    columns = (*COLUMNS, MANY_LEVELS, COLUMNS[1])
+    line = Line.fit(wide, y, columns)
+    rows = np.vstack([wide[:50], random.integers(0, 80, (50, 6)), np.full((1, 6), np.nan)])
+    sums = line.sums(rows)
+    np.testing.assert_allclose(sums, linear_score(wide, y, columns, rows), rtol=0, atol=1e-9)
+    assert list(sums) == [line.sums(rows[[place]]) for place in range(len(rows))]
+    added_up = line.base + sum(terms for _, terms in line.terms(rows))
+    np.testing.assert_allclose(added_up, sums, rtol=0, atol=1e-9)
 
 
 def test_a_blend_is_loaded_and_predicts_without_the_libraries_of_training(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from tabserve.tasks.binary import threshold_of
 from tabserve.transformers import RemapTarget
 
 USE_CASE = get_use_case("credit")
+ALGORITHM = "lightgbm"  # whose answers LightGBM itself can check
 RECORDS = 200  # different ones, through which one-row requests cycle
 LISTS = (1_000, 10_000)
 CONNECTIONS = 8  # for one-row requests
@@ -141,7 +142,7 @@ def prepare(folder: Path) -> Materials:
 def find_artifact(folder: Path) -> Artifact:
     """The newest usable model of MODEL_REGISTRY, copied into a folder; when there is none, one is trained there."""
     registry = RegistrySettings.from_environment().open_registry()
-    for model_id in registry.list(USE_CASE.name):
+    for model_id in registry.list(USE_CASE.name, ALGORITHM):
         try:
             artifact = registry.load(model_id)
         except BrokenArtifactError:
@@ -153,8 +154,8 @@ def find_artifact(folder: Path) -> Artifact:
 
     progress("training a model")
     registry = Registry(folder, os.environ.get("MODEL_SIGNING_KEY"))
-    run_training(USE_CASE, registry, USE_CASE.path, Plan())
-    return registry.load(registry.latest(USE_CASE.name))
+    run_training(USE_CASE, registry, USE_CASE.path, Plan(), [ALGORITHM])
+    return registry.load(registry.latest(USE_CASE.name, ALGORITHM))
 
 
 def with_trees(artifact: Artifact, number: int) -> Any:

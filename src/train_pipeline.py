@@ -26,13 +26,13 @@ from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 from tabserve.report import render_report
 from tabserve.settings import DEFAULT_USE_CASE, RegistrySettings
-from tabserve.training.candidate import fit
+from tabserve.training.candidate import fit_each
 from tabserve.training.champion import champion_of, earliest_cut
 from tabserve.training.console import check_installed, progress_bars, show, show_warnings
 from tabserve.training.data_checks import check_data
 from tabserve.training.evidence import Measured, best_first, describe, judge_in_turn, measure
 from tabserve.training.parts import Parts, read, split
-from tabserve.training.plan import Plan, competitors, with_baseline
+from tabserve.training.plan import Plan, competitors, entrants
 from tabserve.training.rehearsal import rehearse
 from tabserve.training.result import TrainingResult
 from tabserve.training.saving import check_can_be_saved_in, publish, save
@@ -82,17 +82,17 @@ def run_training(
     local = registry.on_this_machine()
     check_can_be_saved_in(Path(local.location))
     competing = competitors(use_case, algorithms)
-    entrants = with_baseline(use_case, competing)
+    entering = entrants(use_case, competing)
 
     found = read(use_case, data, plan.sheet, drop_missing_target=plan.drop_missing_target)
     parts = split(use_case, found, plan.seed, earliest_cut(use_case, registry))
     use_case = parts.use_case  # with what its features learnt
     warnings = check_data(use_case, parts)
     plan.warn(warnings)
-    rehearse(use_case, entrants, parts, plan)
+    rehearse(use_case, entering, parts, plan)
     champion = champion_of(use_case, registry, parts.test, plan.seed, parts.split)
 
-    candidates = [fit(use_case, algorithm, parts.train, plan) for algorithm in entrants]
+    candidates = fit_each(use_case, entering, parts.train, plan)
     measured = measure(use_case, candidates, parts, plan)
     ranked = best_first(use_case, competing, measured)
     manifests = describe(use_case, ranked, measured, champion, parts, plan, warnings)

@@ -15,7 +15,7 @@ from tabserve.errors import InvalidUseCaseError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import ChampionMargin, LargestGap, SmallestGroupRatio, SmallestMetric
 from tabserve.models.lightgbm import LgbClassifier, LgbCountRegressor, LgbRegressor
-from tabserve.models.linear import LogisticRegression
+from tabserve.models.linear import LogisticRegression, Ridge
 from tabserve.models.scikit import Lasso, LinearRegression
 from tabserve.search_space import Real, Whole
 from tabserve.tasks.binary import Binary, CostMatrix
@@ -342,6 +342,24 @@ def test_a_promise_of_what_moves_other_columns_is_made_with_these_held() -> None
 
 def test_a_promise_has_a_direction() -> None:
     refused("monotone of 'size' must be 1, -1 or 0", features=promising(SIZE, 2), **trees())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"parameters_from": "tree"}, "it cannot take over the parameters of 'tree': did you mean 'trees'?"),
+        ({"parameters_from": "taker"}, "it cannot take over the parameters of 'taker': choose from: trees."),
+        ({"search_space": {}}, "it either takes over the parameters of 'trees' or has a search of its own: remove one"),
+        ({"model": Ridge()}, "Ridge has no parameter num_leaves, which 'trees' has."),
+    ],
+)
+def test_parameters_are_taken_over_from_an_algorithm_that_searches_for_them(
+    changes: dict[str, Any], problem: str
+) -> None:
+    trees = Algorithm(name="trees", model=LgbRegressor(), search_space={"num_leaves": Whole(2, 9)})
+    taker = Algorithm(name="taker", model=LgbRegressor(), parameters_from="trees")
+    assert declare(algorithms=(trees, taker)).algorithm("taker").searched(1000, 3) == {}
+    refused(problem, algorithms=(trees, dataclasses.replace(taker, **changes)))
 
 
 def test_a_range_that_is_searched_is_finite() -> None:

@@ -32,7 +32,7 @@ def test_a_declaration_that_fits_its_data_is_ready(tmp_path: Path) -> None:
     result = check(tmp_path, rows())
     assert result.exit_code == 0
     assert result.output.splitlines()[0] == (
-        "loans: Small loans. Binary of 'default' from columns: 2 given; by lightgbm, linear, baseline linear."
+        "loans: Small loans. Binary of 'default' from columns: 2 given; by lightgbm, blend, linear, baseline linear."
     )
     assert "200 rows, every value valid." in result.output
     assert "Missing values: income 25.0%." in result.output

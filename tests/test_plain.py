@@ -42,8 +42,9 @@ def test_columns_and_a_target_are_enough() -> None:
     assert use_case.title == "Small loans"
     assert use_case.task.kind == "binary"
     assert use_case.task.outcomes == ("no", "yes")
-    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm", "linear"]
-    assert use_case.baseline is use_case.algorithms[1]
+    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm", "blend", "linear"]
+    assert use_case.algorithms[1].parameters_from == "lightgbm"
+    assert use_case.baseline is use_case.algorithms[2]
     assert {gate.name for gate in use_case.gates} == {"roc_auc"}
     assert not use_case.example
 
@@ -84,7 +85,7 @@ def test_outcomes_may_name_labels() -> None:
 def test_a_promise_leaves_the_linear_model_to_be_the_baseline() -> None:
     columns = {**LENDING["columns"], "amount": {"kind": "number", "low": 1, "monotone": 1}}
     use_case = from_plain(lending(columns=columns), "loans")
-    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm"]
+    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm", "blend"]
     assert use_case.baseline.name == "linear"
 
 
@@ -109,6 +110,11 @@ def test_a_column_without_input_is_carried_along() -> None:
         (with_target(kind="category", values="no"), "values must be a list", ("columns", "default", "values")),
         (lending(gates={"smalest": {"roc_auc": 0.5}}), "did you mean 'smallest'", ("gates", "smalest")),
         (lending(gates={"smallest": {"roc_auc": "high"}}), "must be a table", ("gates", "smallest")),
+        (
+            lending(algorithms={"blend": {"model": "BlendClassifier", "parameters_from": "trees"}}),
+            "it cannot take over the parameters of 'trees'",
+            ("algorithms", "blend", "parameters_from"),
+        ),
         (lending(algorithms={"trees": {"model": "LgbClasifier"}}), "did you mean", ("algorithms", "trees", "model")),
         (lending(derived={"x": {"kind": "quotient"}}), "'x' needs numerator", ("derived", "x")),
     ],

@@ -250,7 +250,7 @@ def test_a_regressors_report_shows_errors_by_hour_and_the_comparison(reports, tr
 @pytest.mark.slow
 def test_the_same_training_gives_the_same_report(credit, reports, trained, tmp_path):
     again = Registry(tmp_path)
-    (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42)).manifests
+    (manifest,) = run_training(credit, again, credit.path, Plan(trials=2, seed=42), ["lightgbm"]).manifests
     before = trained.manifest(trained.latest("credit"))
     text = reports[before.model_id].text
     for what in ("model_id", "created"):

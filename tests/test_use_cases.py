@@ -337,7 +337,7 @@ def test_a_group_of_no_feature_is_refused(credit: UseCase, feature: str) -> None
 
 
 def test_a_pipeline_can_drop_the_protected_columns(credit: UseCase, record: Any) -> None:
-    (algorithm,) = credit.algorithms
+    algorithm = credit.algorithms[0]
     every, others = (
         clone(credit.pipeline(algorithm, exclude_protected=excluded)).fit([record]) for excluded in (False, True)
     )

@@ -17,6 +17,7 @@ from tabserve.declaration.reading import nearest
 from tabserve.declaration.vocabulary import GATES, word_for
 from tabserve.errors import InvalidUseCaseError
 
+SOME_ROWS = 1000  # what is searched does not depend on their number, only the ranges do
 DIALECT = ("separator", "decimal", "encoding")
 ALIASES = ("latest", "champion")  # names that URLs may hold in place of a use case
 
@@ -41,7 +42,7 @@ def check(use_case: Declaration) -> None:
         for place, problem in problems(use_case):
             raise InvalidUseCaseError(f"{use_case.name}: {problem}", place)
     for algorithm in (*use_case.algorithms, use_case.baseline):
-        for problems_of in (_model, _transformers, _kept_promises):
+        for problems_of in (_model, _taken_over, _transformers, _kept_promises):
             for place, problem in problems_of(use_case, algorithm):
                 raise InvalidUseCaseError(f"{use_case.name}, {algorithm.name}: {problem}", place)
 
@@ -208,6 +209,25 @@ def _model(use_case: Declaration, algorithm: Algorithm) -> Problems:
         json.dumps(parameters, allow_nan=False)
     except (TypeError, ValueError):
         yield place, "the model's parameters must be plain numbers, texts and tuples, because the manifest holds them."
+
+
+def _taken_over(use_case: Declaration, algorithm: Algorithm) -> Problems:
+    """Parameters can only be taken over from an algorithm that searches for them."""
+    name, place = algorithm.parameters_from, (*place_of_algorithm(use_case, algorithm), "parameters_from")
+    if not name:
+        return
+    sources = {one.name: one for one in use_case.algorithms if not one.parameters_from}
+    if name not in sources:
+        yield place, f"it cannot take over the parameters of '{name}': {nearest(name, sources)}"
+        return
+    if algorithm.search_space is not None:
+        yield place, f"it either takes over the parameters of '{name}' or has a search of its own: remove one of them."
+    searched = sources[name].searched(SOME_ROWS, len(use_case.columns))
+    if unknown := searched.keys() - algorithm.model.get_params().keys():
+        sentence = (
+            f"{type(algorithm.model).__name__} has no parameter {', '.join(sorted(unknown))}, which '{name}' has."
+        )
+        yield place, sentence
 
 
 def _transformers(use_case: Declaration, algorithm: Algorithm) -> Problems:

@@ -47,18 +47,24 @@ class Algorithm:
     search_space : mapping, optional
         Range of each parameter that is tuned; empty when none is. By default the model's own for so many rows and
         columns.
+    parameters_from : str
+        Name of another algorithm of the use case. The best parameters of its search are taken over, and nothing is
+        searched.
     """
 
     name: str
     model: Model
     transformers: tuple[Transformer, ...] = ()
     search_space: Mapping[str, Dimension] | None = None
+    parameters_from: str = ""
 
     def __post_init__(self) -> None:
         check_kinds(self)
 
     def searched(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
         """The search space for a matrix of so many rows and columns."""
+        if self.parameters_from:
+            return {}
         if self.search_space is None:
             return self.model.default_search_space(n_rows, n_columns)
         return self.search_space
@@ -102,7 +108,8 @@ class Declaration:
     weight, group, time : str
         Names of a feature or an extra: how much a row counts, which rows belong together, and when a row happened.
     algorithms : tuple of Algorithm
-        The algorithms that compete. By default LightGBM and, unless a column is monotone, a linear model.
+        The algorithms that compete. By default LightGBM, of two classes its blend with a linear
+        model, and, unless a column is monotone, a linear model.
     baseline : Algorithm
         The simple algorithm that gates compare with; it may be one of `algorithms`. By default the linear model.
     gates : tuple of Gate

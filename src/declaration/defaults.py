@@ -7,6 +7,7 @@ from tabserve.columns.features import Category, Number
 from tabserve.declaration.declaration import Algorithm, Declaration
 from tabserve.evaluation.gates import ChampionMargin, Gate, LargestGap, SmallestMetric
 from tabserve.models.base import Model
+from tabserve.models.blend import BlendClassifier
 from tabserve.models.lightgbm import LgbClassifier, LgbMulticlassClassifier, LgbRegressor
 from tabserve.models.linear import LogisticRegression, MultinomialRegression, Ridge
 from tabserve.tasks.base import Task
@@ -83,17 +84,20 @@ def gates_for(task: Task) -> tuple[Gate, ...]:
 
 
 def _algorithms(declared: Declaration, task: Task) -> dict[str, Any]:
-    """Algorithms and baseline: a linear model competes unless a column is monotone, which it cannot promise."""
+    """Algorithms and baseline: a linear model competes unless a column is monotone, which it cannot promise.
+
+    Of two classes, a blend competes, too. It takes over the parameters of LightGBM, and so costs little.
+    """
     trees, linear = models_for(task, declared.target)
     named = {algorithm.name.lower(): algorithm for algorithm in declared.algorithms}
     default = Algorithm(name="linear", model=linear, transformers=(OneHot(), Standardize()))
     baseline = declared.baseline or named.get("linear", default)
     competes = not any(column.monotone for column in declared.columns)
     lightgbm = Algorithm(name="lightgbm", model=trees)
-    return {
-        "baseline": baseline,
-        "algorithms": declared.algorithms or ((lightgbm, baseline) if competes else (lightgbm,)),
-    }
+    blends = isinstance(trees, LgbClassifier)
+    blend = Algorithm(name="blend", model=BlendClassifier(), parameters_from=lightgbm.name)
+    defaults = (lightgbm, *((blend,) if blends else ()), *((baseline,) if competes else ()))
+    return {"baseline": baseline, "algorithms": declared.algorithms or defaults}
 
 
 def models_for(task: Task, target: Target) -> tuple[Model, Model]:

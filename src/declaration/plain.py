@@ -58,7 +58,7 @@ KEYS = (
     *("weight", "group", "time", "chronological", "splits", "repeats", "limits"),
     *("columns", "derived", "groups", "gates", "algorithms", "baseline", "example"),
 )
-ALGORITHM_KEYS = ("model", "parameters", "transformers", "search")
+ALGORITHM_KEYS = ("model", "parameters", "transformers", "search", "parameters_from")
 
 
 # to plain data
@@ -164,6 +164,8 @@ def _algorithm_to_plain(algorithm: Algorithm) -> dict[str, Any]:
         plain["transformers"] = [_step(transformer) for transformer in algorithm.transformers]
     if algorithm.search_space is not None:
         plain["search"] = {name: _dimension_to_plain(one) for name, one in algorithm.search_space.items()}
+    if algorithm.parameters_from:
+        plain["parameters_from"] = algorithm.parameters_from
     return plain
 
 
@@ -397,12 +399,14 @@ def _algorithm(name: str, table: Any, *above: str, place: tuple[str, ...] = ()) 
     if "model" not in table:
         refuse(f"'{name}' needs a model, one of: {', '.join(MODELS)}.", *place)
     kind = chosen(table["model"], MODELS, "the model", (*place, "model"))
+    check_kind(table.get("parameters_from", ""), str, (*place, "parameters_from"))
     with placed(*place):
         return Algorithm(
             name=name,
             model=kind(**arguments(kind, table_at(table, *place, "parameters"), (*place, "parameters"))),
             transformers=_steps(table, place),
             search_space=_search_space(table, place) if "search" in table else None,
+            parameters_from=table.get("parameters_from", ""),
         )
 
 

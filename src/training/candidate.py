@@ -1,6 +1,6 @@
 """Candidate: one algorithm, fitted on the training part alone: pipeline, search, model, decision."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,17 @@ class Candidate:
         return replace(self, pipeline=pipeline, model=model)
 
 
-def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Candidate:
+def fit_each(use_case: UseCase, algorithms: Iterable[Algorithm], train: Part, plan: Plan) -> list[Candidate]:
+    """Fit algorithms in turn; those whose parameters others take over come first."""
+    candidates: list[Candidate] = []
+    for algorithm in algorithms:
+        candidates.append(fit(use_case, algorithm, train, plan, candidates))
+    return candidates
+
+
+def fit(
+    use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan, fitted: Sequence[Candidate] = ()
+) -> Candidate:
     """Fit the pipeline, tune, fit the model with the best parameters, and decide.
 
     Parameters
@@ -89,6 +99,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
         The training part.
     plan : Plan
         Number of trials, seed and jobs.
+    fitted : sequence of Candidate
+        With the one whose parameters are taken over, if any are.
 
     Returns
     -------
@@ -103,7 +115,8 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     # a clone: the declaration's own transformers stay unfitted
     pipeline = clone(use_case.pipeline(algorithm, exclude_protected=plan.exclude_protected))
     X = pipeline.fit_transform_encoded(train.X)
-    found = _search(use_case, algorithm, X, train, pipeline.columns_, plan)
+    taken = _taken_over(algorithm, fitted)
+    found = _search(use_case, algorithm, X, train, pipeline.columns_, plan, taken)
     best = best_of(found.trials)
     chosen = {**best.parameters, **best.cross_validation.parameters}
     model = use_case.task.prepared(clone(algorithm.model).set_params(**chosen))
@@ -113,7 +126,23 @@ def fit(use_case: UseCase, algorithm: Algorithm, train: Part, plan: Plan) -> Can
     return Candidate(algorithm, pipeline, model, found.trials, out_of_fold, use_case.task, decision, found.notes)
 
 
-def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, train: Part, columns: Columns, plan: Plan) -> Found:
+def _taken_over(algorithm: Algorithm, fitted: Sequence[Candidate]) -> Mapping[str, Any]:
+    """The best parameters of the algorithm that this one takes them from."""
+    if not algorithm.parameters_from:
+        return {}
+    (source,) = (one for one in fitted if one.algorithm.name == algorithm.parameters_from)
+    return best_of(source.trials).parameters
+
+
+def _search(
+    use_case: UseCase,
+    algorithm: Algorithm,
+    X: Matrix,
+    train: Part,
+    columns: Columns,
+    plan: Plan,
+    taken: Mapping[str, Any],
+) -> Found:
     """Cross-validate points of the search space; a single one where there is nothing to search."""
     space = algorithm.searched(*X.shape)
     total = plan.trials if space else 1
@@ -124,7 +153,7 @@ def _search(use_case: UseCase, algorithm: Algorithm, X: Matrix, train: Part, col
     progress([])
     on_all_rows = _objective(use_case, algorithm, X, train, columns, plan)
     if not space:
-        found = Found([Trial({}, on_all_rows({}))])
+        found = Found([Trial(taken, on_all_rows(taken))])
         progress(found.trials)
         return found
     search = _bayesian_search(algorithm, space, total, plan)

@@ -82,6 +82,8 @@ def competitors(use_case: UseCase, names: Sequence[str]) -> list[Algorithm]:
     return list({algorithm.name: algorithm for algorithm in chosen}.values())
 
 
-def with_baseline(use_case: UseCase, algorithms: Sequence[Algorithm]) -> list[Algorithm]:
-    """Algorithms, and the baseline to compare them with unless it is one of them."""
-    return list({algorithm.name: algorithm for algorithm in (*algorithms, use_case.baseline)}.values())
+def entrants(use_case: UseCase, algorithms: Sequence[Algorithm]) -> list[Algorithm]:
+    """Algorithms and the baseline to compare them with, each once, after those whose parameters they take over."""
+    compared = [*algorithms, use_case.baseline]
+    first = [use_case.algorithm(one.parameters_from) for one in compared if one.parameters_from]
+    return list({algorithm.name: algorithm for algorithm in (*first, *compared)}.values())

@@ -17,6 +17,7 @@ from tabserve.evaluation.gates import (
     SmallestGroupRatio,
     SmallestMetric,
 )
+from tabserve.models.blend import BlendClassifier
 from tabserve.models.lightgbm import SEARCH_SPACE, LgbClassifier
 from tabserve.models.linear import LogisticRegression
 from tabserve.tasks.binary import Binary, CostMatrix
@@ -298,6 +299,7 @@ USE_CASE = UseCase(
             model=LgbClassifier(),
             search_space=SEARCH_SPACE,
         ),
+        Algorithm(name="blend", model=BlendClassifier(), parameters_from="lightgbm"),
     ),
     baseline=Algorithm(
         name="logistic",

@@ -46,7 +46,7 @@ def again(credit: UseCase, trained: Registry, tmp_path_factory: pytest.TempPathF
     """The credit model trained once more, with more jobs, in a registry that holds the first."""
     folder = tmp_path_factory.mktemp("again") / "models"
     shutil.copytree(trained.location, folder)
-    run_training(credit, Registry(folder), credit.path, Plan(trials=2, seed=42, jobs=3))
+    run_training(credit, Registry(folder), credit.path, Plan(trials=2, seed=42, jobs=3), ["lightgbm"])
     return newest(Registry(folder))
 
 
@@ -54,7 +54,7 @@ def again(credit: UseCase, trained: Registry, tmp_path_factory: pytest.TempPathF
 def excluding(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A credit model trained by the command without the protected features."""
     folder = tmp_path_factory.mktemp("excluding") / "models"
-    arguments = ["--trials", "1", "--jobs", "2", "--exclude-protected"]
+    arguments = ["--trials", "1", "--jobs", "2", "--exclude-protected", "--algorithm", "lightgbm"]
     result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(folder)})
     assert result.exit_code == 0, result.output
     return newest(Registry(folder))
@@ -74,4 +74,6 @@ def quick(bikes: UseCase) -> UseCase:
 
 @pytest.fixture
 def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
+    monkeypatch.setattr(
+        "tabserve.train_pipeline.fit_each", lambda *arguments: pytest.fail("this took time for nothing")
+    )

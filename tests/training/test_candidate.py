@@ -34,7 +34,7 @@ def test_a_training_with_the_same_seed_and_more_jobs_predicts_the_same_to_the_la
 
 def test_a_training_with_another_seed_is_another(credit, empty, artifact, records, trained):
     ungated = dataclasses.replace(credit, gates=(), **FEW_FOLDS)  # what is asked is not whether it is any good
-    run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1))
+    run_training(ungated, empty, credit.path, Plan(trials=1, seed=43, jobs=1), ["lightgbm"])
     other = newest(empty)
     assert other.manifest.seed == 43
     assert other.manifest.trials[0].parameters != artifact.manifest.trials[0].parameters
@@ -54,7 +54,8 @@ def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty,
     table.loc[hold_out, "default"] = 3 - table.loc[hold_out, "default"]
     table.to_csv(data, index=False)
 
-    (manifest,) = run_training(dataclasses.replace(credit, gates=()), empty, data, Plan(trials=2, seed=42)).manifests
+    ungated = dataclasses.replace(credit, gates=())
+    (manifest,) = run_training(ungated, empty, data, Plan(trials=2, seed=42), ["lightgbm"]).manifests
     before, after = artifact.manifest, newest(empty)
     assert after.model.text_ == artifact.model.text_
     for same in ("parameters", "trials", "threshold"):

@@ -225,7 +225,9 @@ def test_a_model_of_another_task_is_not_compared_with(credit, registry, hold_out
 
 def test_a_champion_that_cannot_be_read_stops_the_training_before_anything_is_fitted(credit, registry, monkeypatch):
     (registry.location / "credit.champion").write_text("nonsense")
-    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("this took time for nothing"))
+    monkeypatch.setattr(
+        "tabserve.train_pipeline.fit_each", lambda *arguments: pytest.fail("this took time for nothing")
+    )
     before = registry.list()
     with pytest.raises(BrokenArtifactError, match="promote a model again"):
         run_training(credit, registry, credit.path, Plan(trials=1))

@@ -167,7 +167,7 @@ def test_a_model_trained_on_shuffled_targets_is_refused(credit, data, tmp_path):
     table = pd.read_csv(data, keep_default_na=False)
     table["default"] = np.random.default_rng(1).permutation(table["default"])
     table.to_csv(data, index=False)
-    arguments = ["--data", str(data), "--trials", "1", "--jobs", "2"]
+    arguments = ["--data", str(data), "--trials", "1", "--jobs", "2", "--algorithm", "lightgbm"]
     result = CliRunner().invoke(main, arguments, env={"MODEL_REGISTRY": str(tmp_path / "models")})
     assert result.exit_code == 1
     assert "lightgbm was not registered; it failed: smallest hold-out roc_auc, " in result.stderr
@@ -218,9 +218,9 @@ def test_the_next_best_is_held_against_the_champion_where_the_best_is_refused(qu
 
 @pytest.mark.slow
 def test_the_credit_model_is_calibrated_and_its_threshold_saves_money(credit, empty):
-    (manifest,) = run_training(credit, empty, credit.path, Plan(trials=5, seed=42, jobs=2)).manifests
+    manifest, _ = run_training(credit, empty, credit.path, Plan(trials=5, seed=42, jobs=2)).manifests
     brier = {name: metrics["hold_out"]["brier"] for name, metrics in manifest.comparison.items()}
-    assert brier["lightgbm"] <= brier["logistic"] + 0.005
+    assert max(brier["lightgbm"], brier["blend"]) <= brier["logistic"] + 0.005
     cost = {choice: outcome.hold_out["expected_cost"] for choice, outcome in manifest.thresholds.items()}
     share = 0.3  # of defaults: what is lost on each when nobody is refused, and else on everybody else
     assert cost["cost"] < min(cost["half"], 5 * share, 1 - share)

@@ -62,7 +62,7 @@ def stopped_while_tuning(folder: Path, number: signal.Signals, output: Path) -> 
         return cross_validate(self, *arguments)
 
     LgbClassifier.cross_validate = stop
-    command(folder, output, "--trials", "3", "--jobs", "1")
+    command(folder, output, "--trials", "3", "--jobs", "1", "--algorithm", "lightgbm")
 
 
 def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> NoReturn:

@@ -14,7 +14,7 @@ from tabserve.errors import (
     UnsupportedFileError,
 )
 from tabserve.train_pipeline import run_training
-from tabserve.training.candidate import fit
+from tabserve.training.candidate import fit_each
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tests.training.helpers import predictions, unpromised
@@ -47,9 +47,9 @@ def test_the_digest_is_of_the_data_that_were_read_and_not_of_what_the_file_becam
 
     def edit_the_file_and_fit(*arguments: Any) -> Any:
         data.write_text("something else")
-        return fit(*arguments)
+        return fit_each(*arguments)
 
-    monkeypatch.setattr("tabserve.train_pipeline.fit", edit_the_file_and_fit)
+    monkeypatch.setattr("tabserve.train_pipeline.fit_each", edit_the_file_and_fit)
     fast = unpromised(credit, algorithms=(credit.baseline,), gates=())
     (manifest,) = run_training(fast, empty, data, Plan(trials=1, seed=42)).manifests
     assert data.read_bytes() != read_data

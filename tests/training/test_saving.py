@@ -64,7 +64,7 @@ def test_a_failed_candidates_outcome_holds_its_manifest(credit, empty):
 def test_a_folder_that_takes_nothing_is_refused_before_anything_is_fitted(credit, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
-    monkeypatch.setattr("tabserve.train_pipeline.fit", lambda *arguments: pytest.fail("a model is fitted"))
+    monkeypatch.setattr("tabserve.train_pipeline.fit_each", lambda *arguments: pytest.fail("a model is fitted"))
     for folder in (tmp_path / "file", tmp_path / "file" / "models", tmp_path / "nowhere"):
         with pytest.raises(UnsavedError, match=rf"^Models cannot be saved in {folder} \(.+\)\. Nothing was saved\.$"):
             run_training(credit, Registry(folder), credit.path, Plan(trials=1))

@@ -62,6 +62,20 @@ def test_a_run_can_be_restricted_to_some_algorithms(quick, empty, some_bikes):
     ]
 
 
+def test_an_algorithm_takes_over_the_best_parameters_of_another_which_is_fitted_for_that(credit, empty):
+    quick = unpromised(credit, gates=())
+    told = []
+    plan = Plan(trials=2, jobs=1, progress=lambda algorithm, trials, total: told.append((algorithm.name, total)))
+    (blend,) = run_training(quick, empty, credit.path, plan, ["blend"]).manifests
+    assert set(told) == {("lightgbm", 2), ("blend", 1), ("logistic", 1)}
+    assert (blend.algorithm, len(blend.trials)) == ("blend", 1)
+    assert blend.comparison.keys() == {"lightgbm", "blend", "logistic"}
+    _, lightgbm = sorted(run_training(quick, empty, credit.path, plan).manifests, key=lambda one: one.algorithm)
+    assert blend.parameters == lightgbm.parameters
+    best = max(lightgbm.trials, key=lambda trial: trial.score)
+    assert blend.trials[0].parameters == best.parameters
+
+
 def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some_bikes):
     with pytest.raises(UnknownAlgorithmError, match=r"^bikes has no such algorithm; choose one of: Lasso, "):
         run_training(quick, empty, some_bikes, Plan(), ["Ridge"])
@@ -118,7 +132,10 @@ def test_warnings_are_shown_when_it_is_run_as_a_module(registry, some_bikes):
 def test_an_unknown_algorithm_is_a_line_and_exit_status_1(tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "none"))
     result = CliRunner().invoke(main, ["--algorithm", "Ridge"])
-    assert (result.exit_code, result.stderr) == (1, "Error: credit has no such algorithm; choose one of: lightgbm.\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: credit has no such algorithm; choose one of: lightgbm, blend.\n",
+    )
     assert not (tmp_path / "none").exists()
 
 

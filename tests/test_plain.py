@@ -82,6 +82,22 @@ def test_outcomes_may_name_labels() -> None:
     assert to_plain(use_case)["outcomes"] == plain["outcomes"]
 
 
+@pytest.mark.parametrize(
+    ("line", "labels", "values"),
+    [
+        ({"kind": "boolean"}, ["yes", "no"], [True, False]),
+        ({"kind": "boolean", "words": ["nein", "ja"]}, ["ja", "nein"], [True, False]),
+        ({"kind": "category", "values": ["A", "B", "C"]}, ["C", "A", "B"], ["C", "A", "B"]),
+    ],
+)
+def test_outcomes_that_are_the_values_in_another_order_mean_these_values(
+    line: dict[str, Any], labels: list[str], values: list[Any]
+) -> None:
+    use_case = from_plain({**with_target(**line), "outcomes": labels}, "loans")
+    assert use_case.task.outcomes == tuple(labels)
+    assert use_case.target.fit().transform(values).tolist() == list(range(len(values)))
+
+
 def test_a_promise_leaves_the_linear_model_to_be_the_baseline() -> None:
     columns = {**LENDING["columns"], "amount": {"kind": "number", "low": 1, "monotone": 1}}
     use_case = from_plain(lending(columns=columns), "loans")

@@ -321,7 +321,9 @@ def _target(feature: Feature, outcomes: Any, *, is_class: bool) -> Target:
     if isinstance(outcomes, Mapping):
         return RemapTarget(feature, _classes(outcomes))
     plain = Target(feature)
-    codes = plain.codes()
+    codes, labels = plain.codes(), outcomes_of(plain)
+    if outcomes and tuple(outcomes) != labels and sorted(outcomes) == sorted(labels):  # the values, in another order
+        return RemapTarget(feature, {feature.value_of(label): code for code, label in enumerate(outcomes)})
     if not isinstance(feature, Number) or codes is None or not (is_class or outcomes or len(codes) == 2):
         return plain
     if codes == set(range(len(codes))):

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -18,7 +19,8 @@ from openpyxl import Workbook
 from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
 from tabserve.cli.group import Lazy
-from tabserve.columns.catalogue import FEATURE_KINDS
+from tabserve.columns.catalogue import DERIVED_KINDS, FEATURE_KINDS
+from tabserve.columns.features import Column, Feature
 from tabserve.declaration.plain import KEYS
 from tabserve.declaration.toml import read_declaration
 from tabserve.declaration.use_case import UseCase
@@ -27,6 +29,7 @@ from tabserve.settings import Settings
 from tests.conftest import ALICE, ROOT, Server
 
 README = (ROOT / "README.md").read_text()
+HEADINGS = ("Columns", "Derived columns")
 LOANS = 400  # rows
 PURPOSES = ["business", "car", "education", "furniture", "repairs"]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -141,10 +144,16 @@ def test_what_documents_show_of_the_data_is_how_they_begin(bikes: UseCase) -> No
     assert bikes.path.read_text().startswith(block)
 
 
-def test_the_documents_table_of_feature_kinds_names_all_of_them() -> None:
-    kinds = set(re.findall(r"^\| (`[A-Z].*?`) \|", (ROOT / "docs" / "use-cases.md").read_text(), re.MULTILINE))
-    named = {name for cell in kinds for name in re.findall(r"`(\w+)`", cell)}
-    assert named == {kind.__name__ for kind in FEATURE_KINDS.values()}
+def test_the_documents_tables_of_kinds_name_all_of_them_and_their_options() -> None:
+    text = (ROOT / "docs" / "use-cases.md").read_text()
+    columns, derived = (text.partition(f"### {heading}\n")[2].partition("\n### ")[0] for heading in HEADINGS)
+    for section, kinds, base in ((columns, FEATURE_KINDS, Feature), (derived, DERIVED_KINDS, Column)):
+        rows = re.findall(r"^\| (`[a-z_`, ]+`)", section, re.MULTILINE)
+        assert set(kinds) <= {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
+        common = {field.name for field in fields(base)}
+        options = {field.name for kind in kinds.values() for field in fields(kind)} - common
+        options |= common - {field.name for field in fields(Column)}
+        assert [option for option in sorted(options) if not re.search(rf"`{option}\b", section)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -78,7 +78,7 @@ def time_of(proposals: Sequence[Proposal], target: DraftTarget) -> tuple[str, di
         if (in_order >= SORTED or names_one_of(proposal.name, TIMES)) and _both_sides(times, target):
             doubt = (
                 "It says when a row happened, so it is the time: models are judged on the latest rows, as in service. "
-                "If rows do not follow each other in time, remove the line."
+                "If rows do not follow each other in time, remove the key `time`."
             )
             return proposal.name, {proposal.name: [doubt]}
         doubts[proposal.name] = [

@@ -97,7 +97,7 @@ def _binary(proposal: Proposal) -> DraftTarget:
     share = float(profile.counts[profile.texts.index(labels[1])] / profile.filled)
     proposal = replace(proposal, why="two values", seen=f"{share:.1%} {labels[1]}").doubting(
         f"The event, whose probability is predicted, is “{labels[1]}”, since {reason}: {share:.1%} of the rows. If it "
-        "is the other, exchange the two."
+        "is the other, exchange the two in outcomes."
     )
     rare = min(share, 1 - share)
     if rare < IMBALANCE:

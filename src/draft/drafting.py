@@ -98,7 +98,7 @@ class Draft:
         columns = {proposal.name: {"kind": proposal.kind, **proposal.options} for proposal in self.columns}
         for name, line in columns.items():
             if line["kind"] in CARRIED:
-                columns[name] = {"kind": line["kind"], "input": False}
+                columns[name] = {"kind": line["kind"]}
         plain = {
             **self.said,
             "target": self.target.proposal.name,

@@ -32,7 +32,7 @@ def test_a_draft_is_plain_data_in_the_files_order() -> None:
         "columns": {
             "age": {"kind": "integer", "low": 0, "high": 120, "protected": True},
             "y": {"kind": "boolean"},
-            "id": {"kind": "id", "input": False},
+            "id": {"kind": "id"},
         },
     }
 
@@ -46,7 +46,7 @@ def test_notes_say_what_was_seen_and_doubted_but_no_identifiers() -> None:
 
 def test_a_column_that_alone_predicts_the_target_is_left_out() -> None:
     draft = drafted({"alive": [f"x{cell}" for cell in target()], "age": repeated(["1", "5", "9"]), "y": target()})
-    assert columns_of(draft)["alive"] == {"kind": "ignore", "input": False}
+    assert columns_of(draft)["alive"] == {"kind": "ignore"}
     assert "a leak, unless it is truly known before the outcome" in doubts_about(draft, "alive")
     assert columns_of(draft)["age"]["kind"] == "integer"
 

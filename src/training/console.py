@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich")  # of the extra `train`, imported where they are used
+# of the extra `train`, imported where they are used
+LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "psycopg", "rich", "sqlalchemy", "tomlkit")
 HEADINGS = {CROSS_VALIDATION: "CV", HOLD_OUT: "hold-out", CHRONOLOGICAL: "by time"}  # short: 80 columns
 
 

@@ -2,15 +2,17 @@
 
 import re
 import shutil
+import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tabserve.errors import MissingExtraError
 from tabserve.registry.registry import Registry
 from tabserve.train_pipeline import main
-from tabserve.training.console import LIBRARIES, short
+from tabserve.training.console import LIBRARIES, check_installed, short
 from tests.artifacts import edit_manifest
 from tests.conftest import ROOT
 from tests.training.helpers import run
@@ -78,8 +80,8 @@ def test_a_model_whose_name_is_newer_than_the_new_ones_is_what_answers(quick, so
 
 
 def test_the_libraries_of_training_are_those_of_its_extra():
-    extra = re.findall(r"^[a-z].*$", (ROOT / "requirements-train.in").read_text(), re.MULTILINE)
-    modules = {name for name, packages in packages_distributions().items() if set(packages) & set(extra)}
+    extra = re.findall(r"^[a-z][a-z-]*", (ROOT / "requirements-train.in").read_text(), re.MULTILINE)
+    modules = {name for name, (package, *_) in packages_distributions().items() if package.lower() in extra}
     assert set(LIBRARIES) <= modules
     assert len(LIBRARIES) == len(extra)
 
@@ -87,11 +89,17 @@ def test_the_libraries_of_training_are_those_of_its_extra():
 WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); from tabserve.train_pipeline import main; main()"
 
 
-@pytest.mark.parametrize("libraries", [[name] for name in LIBRARIES])
-def test_without_a_library_of_training_the_command_says_which_extra_brings_it(libraries, tmp_path):
-    done = run(["-c", WITHOUT.format(libraries=libraries)], tmp_path)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_library_of_training_is_missed_by_name(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"\({library}\)"):
+        check_installed()
+
+
+def test_without_a_library_of_training_the_command_says_which_extra_brings_it(tmp_path):
+    done = run(["-c", WITHOUT.format(libraries=LIBRARIES[:1])], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: Libraries are missing ({libraries[0]}): pip install 'tabserve[train]'\n"
+    assert done.stderr == f"Error: Libraries are missing ({LIBRARIES[0]}): pip install 'tabserve[train]'\n"
     assert list(tmp_path.iterdir()) == []
 
 

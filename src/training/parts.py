@@ -227,8 +227,7 @@ def _encoded(use_case: UseCase, table: pd.DataFrame) -> Matrix:
 
 
 def _weights(column: "pd.Series[Any]") -> Vector:
-    for problem, wrong in (("have no value", column.isna()), ("are negative", column < 0)):
-        if number := int(wrong.sum()):
-            advice = f"{number} row(s) {problem}, but this column says how much a row counts: give each row 0 or more."
-            raise InvalidTableError("the data", [Fault(str(column.name), advice)])
+    if number := int(column.isna().sum()):  # a declaration whose weights may be negative is refused
+        advice = f"{number} row(s) have no value, but this column says how much a row counts: give each row 0 or more."
+        raise InvalidTableError("the data", [Fault(str(column.name), advice)])
     return column.to_numpy(dtype=np.float64)

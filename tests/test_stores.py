@@ -711,7 +711,7 @@ def test_a_service_without_store_and_cache_is_not_ready_and_says_why(location, p
     settings = Settings(model_registry=location, model_cache=tmp_path / "cache", auth_required=False)
     answer = create_app(settings).test_client().get("/ready")
     assert answer.status_code == 503
-    (reason,) = answer.json["errors"]["credit"]
+    reason = answer.json["detail"]
     assert reason.startswith("The model registry cannot be reached: ")
     assert "127.0.0.1" not in reason
     assert create_app(settings).test_client().get("/").status_code == 200

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tabserve.declaration.checks import ALIASES
+from tabserve.declaration.discovery import ENDINGS, SHIPPED
 from tabserve.errors import DraftError
 from tabserve.tables.database import is_database
 from tabserve.training.console import check_installed
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 FOLDER = "use_cases"
 LONGEST_NAME = 50  # characters, as in a model_id
 NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
-SHIPPED = ("bikes", "credit")
 PLAIN = {"separator": ",", "decimal": "."}  # what need not be declared
 RECOGNISED = ("utf-8", "utf-8-sig", "utf-16")  # encodings that any file in them shows by itself
 
@@ -106,7 +106,7 @@ def _check_name(name: str) -> None:
         raise DraftError(f"A use case cannot be called '{name}': use lower-case letters, digits and underscores.")
     if name in ALIASES:
         raise DraftError(f"A use case cannot be called '{name}', which means a model in URLs: choose one with --name.")
-    if name in SHIPPED:
+    if any((SHIPPED / name).with_suffix(ending).exists() for ending in ENDINGS):
         raise DraftError(f"The use case '{name}' ships with Tabserve: call yours otherwise with --name.")
 
 

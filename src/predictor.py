@@ -7,6 +7,7 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from tabserve.aliases import Record
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.carried import Id
+from tabserve.columns.dates import Moment
 from tabserve.columns.features import Feature
 from tabserve.errors import (
     FileLimitError,
@@ -271,6 +273,10 @@ class TablePrediction:
             for name in table.columns
         }
         columns |= {name: map(booleans[name].word, columns[name]) for name in columns.keys() & booleans.keys()}
+        moments = {
+            one.name for one in (*self.artifact.features, *self.artifact.declared.extras) if isinstance(one, Moment)
+        }
+        columns |= {name: map(_dated, columns[name]) for name in columns.keys() & moments}
         if table.target is not None:
             columns[target] = table.target
         columns |= self.artifact.task.as_table(self.prediction.columns)
@@ -331,6 +337,16 @@ def _record(artifact: Artifact, table: Table, position: int) -> Record:
     """A record, with its outcome when the table has outcomes."""
     record = table.records[position]
     return record if table.target is None else {**record, artifact.target.feature.name: table.target[position]}
+
+
+def _dated(value: Any) -> Any:
+    """A text that is a date in ISO 8601 as such, because workbooks and Parquet have dates; anything else as it is."""
+    kind = datetime if isinstance(value, str) and "T" in value else date
+    with suppress(ValueError, TypeError):
+        moment = kind.fromisoformat(value)
+        if moment.isoformat() == value and getattr(moment, "tzinfo", None) is None:
+            return moment
+    return value
 
 
 def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterator[str]:

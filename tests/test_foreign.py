@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from datetime import datetime
 from typing import Any
 
 import jsonschema
@@ -256,6 +257,20 @@ def test_a_table_is_answered_as_the_kind_of_file_that_is_asked_for(client: Flask
     assert table[1]["outcome"] is None
     assert table[1]["errors"].startswith("age: ")
     assert json.loads(answer.headers["Read-As"])["format"] == "csv"
+
+
+def test_dates_stay_dates_in_workbooks_and_parquet_unless_one_is_wrong(client: FlaskClient) -> None:
+    visits = [{**visit, "day": "2024-02-29", "booked": "2024-02-01T09:30:00"} for visit in rows(2)]
+    content = csv_of(NAMES, visits).encode()
+    header, first, _ = load_workbook(io.BytesIO(upload(client, content, accept=XLSX).data)).active.values
+    expected = (datetime(2024, 2, 29), datetime(2024, 2, 1, 9, 30))
+    assert (first[header.index("day")], first[header.index("booked")]) == expected
+    table = read_table(io.BytesIO(upload(client, content, accept=PARQUET).data)).to_pylist()
+    assert (table[0]["day"], table[0]["booked"]) == (expected[0].date(), expected[1])
+    visits[1]["day"] = "29.2."
+    answer = upload(client, csv_of(NAMES, visits).encode(), accept=PARQUET)
+    assert [row["day"] for row in read_table(io.BytesIO(answer.data)).to_pylist()] == ["2024-02-29", "29.2."]
+    assert ",2024-02-29,2024-02-01T09:30:00," in upload(client, content, accept="text/csv").text
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "", "text/html, */*;q=0.8"])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -99,6 +100,13 @@ def test_a_workbook_is_answered_with_a_workbook() -> None:
 @pytest.mark.parametrize(("kind", "magic"), [("parquet", b"PAR1"), ("feather", b"ARROW1")])
 def test_parquet_and_feather_are_answered_in_kind(kind: str, magic: bytes) -> None:
     assert answer({"format": kind}).startswith(magic)
+
+
+@pytest.mark.parametrize("dialect", [{}, {"separator": ";", "decimal": ","}])
+def test_dates_are_written_as_iso_8601(dialect: dict[str, str]) -> None:
+    columns = {"at": [date(2024, 2, 29), datetime(2024, 2, 29, 1, 2, 3)]}
+    assert b"".join(written_like(dialect, columns)).split() == [b"at", b"2024-02-29", b"2024-02-29T01:02:03"]
+    assert b'"2024-02-29T01:02:03"' in b"".join(written_like({"format": "jsonl"}, columns))
 
 
 def test_numbers_of_numpy_have_the_decimal_sign_of_the_file_too() -> None:

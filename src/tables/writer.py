@@ -7,6 +7,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from numbers import Real
 from typing import Any
 
@@ -124,6 +125,8 @@ _WRITERS = {"jsonl": _json_lines, "parquet": parquet_pieces, "feather": feather_
 def _harmless(cell: Any) -> Any:
     if type(cell) is bool:
         return str(cell).lower()
+    if isinstance(cell, date):
+        return cell.isoformat()
     if type(cell) is not str or not cell.lstrip(BLANKS).startswith(FORMULA) or _NUMBER.fullmatch(cell):
         return cell
     return f"'{cell}"

@@ -121,7 +121,7 @@ def _render_reports(
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV or XLSX file to train on.  [default: the use case's own]",
+    help="File with the table to train on.  [default: the use case's own]",
 )
 @click.option(
     "--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Points of the search space to try."
@@ -137,13 +137,13 @@ def _render_reports(
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Begin no trial of an algorithm after so long; its first is always made.  [default: no limit]",
+    help="Begin no trial of an algorithm after so many minutes; the first is always made.  [default: no limit]",
 )
 @click.option("--algorithm", "algorithms", multiple=True, help="Train only this; may be repeated.  [default: all]")
 @click.option("--exclude-protected", is_flag=True, help="Train without the protected features.")
 @click.option("--sheet", help="Sheet of a workbook with the data.  [default: the one with the known columns]")
 @click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing, and count them.")
-@click.option("--strict", is_flag=True, help="Take every warning for a fault: nothing odd is trained or registered.")
+@click.option("--strict", is_flag=True, help="Treat warnings as faults: nothing odd is trained or registered.")
 @click.option(
     "--accept-worse",
     metavar="REASON",

@@ -120,7 +120,7 @@ def test_every_kind_has_a_name_of_its_own_and_an_example_here() -> None:
     assert len({**FEATURE_KINDS, **DERIVED_KINDS}) == len(FEATURE_KINDS) + len(DERIVED_KINDS)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 @given(feature=features, value=values)
 def test_a_value_has_no_problem_exactly_when_the_encoder_takes_it(feature: Feature, value: Any) -> None:
     assert accepts(feature, value) == (feature.problem(value) is None)
@@ -133,7 +133,7 @@ def test_special_values_are_judged_alike(feature: Feature) -> None:
         assert accepts(feature, value) == (feature.problem(value) is None), value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(feature=features, value=json_values | moments | st.dates().map(datetime.date.isoformat))
 def test_the_schema_refuses_no_valid_value_and_says_the_kind(feature: Feature, value: Any) -> None:
     schema = json.loads(json.dumps(feature.json_schema()))
@@ -162,7 +162,7 @@ def test_blank_cells_and_markers_are_missing(feature: Feature) -> None:
         assert "declare missing = true" in str(feature.cell_problem(None))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(
     feature=features,
     cell=st.text(max_size=20) | st.from_regex(r"[+-]?[0-9.,' ]{1,12}(%| ?kg)?", fullmatch=True),
@@ -188,7 +188,7 @@ typed_cells = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(feature=features, cell=typed_cells)
 def test_any_typed_cell_becomes_a_value_that_can_be_judged(feature: Feature, cell: Any) -> None:
     value = feature.from_cell(cell)

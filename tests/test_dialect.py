@@ -59,7 +59,7 @@ numbers = st.none() | st.integers(-(10**6), 10**6) | st.decimals(-10_000, 10_000
 prices = st.floats(0, 10**6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

@@ -198,7 +198,9 @@ def test_a_byte_order_mark_is_not_a_mistake(tmp_path: Path) -> None:
 LETTERS = st.sampled_from([*"[]{}=\"',.#\\ \n", "-1", "true", "nan", "1e999", "9" * 5000, "x", "\0", "[" * 5000])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=3 * settings().max_examples, deadline=None
+)
 @given(st.integers(0, len(LOANS)), st.integers(0, 12), LETTERS)
 def test_whatever_is_changed_a_file_is_read_or_refused_in_one_sentence(
     tmp_path: Path, at: int, removed: int, put: str
@@ -221,7 +223,7 @@ def places(plain: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [above, *(place for key, value in inner for place in places(value, (*above, key)))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.data())
 def test_whatever_stands_in_plain_data_it_is_read_or_refused(data: st.DataObject) -> None:
     plain = tomllib.loads(LOANS)

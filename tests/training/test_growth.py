@@ -93,7 +93,14 @@ def grown(use_case: UseCase, tables: list[pd.DataFrame], folder: Path) -> list[t
 
 
 @pytest.mark.parametrize(
-    "roles", [{}, {"group": "customer"}, {"time": "day"}, {"group": "customer", "time": "day"}], ids=str
+    "roles",
+    [
+        {},
+        pytest.param({"group": "customer"}, marks=pytest.mark.slow),
+        pytest.param({"time": "day"}, marks=pytest.mark.slow),
+        {"group": "customer", "time": "day"},
+    ],
+    ids=str,
 )
 def test_no_champion_ever_saw_a_row_of_the_hold_out_however_the_table_grew(roles: dict[str, str], tmp_path) -> None:
     whole = some_rows(FIVE[-1])

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import pickle
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -493,3 +495,47 @@ def test_a_sentence_for_what_is_not_among_the_values_is_refused(feature: Feature
 def test_no_feature_is_protected_unless_it_says_so() -> None:
     assert not any(feature.protected for feature in FEATURES)
     assert with_words(AGE, protected=True).protected
+
+
+ZIP_CODE = Category(name="zip", values=("01234", "02138", "90210"), other="other")
+
+
+@pytest.mark.parametrize(
+    ("feature", "cell", "value"),
+    [
+        (ZIP_CODE, "1234", "01234"),
+        (ZIP_CODE, 1234, "01234"),
+        (ZIP_CODE, 2138.0, "02138"),
+        (ZIP_CODE, "90210", "90210"),
+        (ZIP_CODE, "77", "77"),
+        (replace(ZIP_CODE, values=("007", "10")), "7", "7"),
+        (replace(ZIP_CODE, values=("07", "x1")), "7", "7"),
+        (replace(ZIP_CODE, values=("07", "08"), other=""), "7", "7"),
+    ],
+)
+def test_a_leading_zero_is_given_back_only_where_all_codes_have_one_width(
+    feature: Feature, cell: Any, value: Any
+) -> None:
+    assert feature.from_cell(cell) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("10,0", "10"), ("10.00", "10"), ("10.000", "10.000"), ("10,000", "10,000")]
+)
+def test_a_group_of_digits_is_not_taken_for_decimals_of_a_category(text: str, value: str) -> None:
+    assert Category(name="size", values=("10", "20")).parse(text) == value
+
+
+def test_a_letter_with_an_accent_is_the_same_however_it_is_composed() -> None:
+    assert Category(name="city", values=("Köln",), other="other").parse("Ko\u0308ln") == "Köln"
+
+
+@pytest.mark.parametrize("cell", ["-999", "-999.0", "-9.99e2", -999, -999.0, Decimal("-999.00")])
+def test_a_number_that_means_missing_does_so_however_it_is_written(cell: Any) -> None:
+    feature = Number(name="height", missing=True, markers=("-999", "?"))
+    assert feature.from_cell(cell) is None
+    assert feature.from_cell("-998") == -998
+
+
+def test_yes_is_no_marker_though_python_takes_true_for_1() -> None:
+    assert Number(name="height", missing=True, markers=("1",)).from_cell(True) is True

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tabserve.columns.boolean import Boolean
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.columns.kinds import fits
 from tabserve.declaration.declaration import Algorithm
@@ -99,3 +100,29 @@ def test_what_may_be_left_out_fits_with_none_and_with_a_value() -> None:
     assert not fits("3", int | None)
     with pytest.raises(InvalidUseCaseError, match=r"search_space of 'x' must be a mapping to a Dimension, not 5\.$"):
         Algorithm(name="x", model=LgbRegressor(), search_space=5)
+
+
+@pytest.mark.parametrize(
+    ("words", "cell", "value"),
+    [
+        (("1", "2"), "1", False),
+        (("1", "2"), 2.0, True),
+        (("1", "2"), "2.0", True),
+        (("1", "2"), "0", "0"),
+        (("1", "2"), True, True),
+        (("f", "n"), "t", "t"),
+        (("m", "f"), "n", "n"),
+        (("nein", "ja"), "0", False),
+        (("nein", "ja"), "yes", True),
+    ],
+)
+def test_words_that_mean_the_opposite_elsewhere_leave_only_the_columns_own(
+    words: tuple[str, str], cell: Any, value: Any
+) -> None:
+    found = Boolean(name="signed", words=words).from_cell(cell)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_word_that_is_not_known_is_refused_with_the_way_to_declare_it() -> None:
+    assert "words = ['nein', 'ja']" in str(Boolean(name="signed").cell_problem("Wahr"))
+    assert Boolean(name="signed").problem("Wahr") == "Must be true or false."

@@ -9,9 +9,11 @@ from typing import Any
 from tabserve.columns.features import Encoder, Feature, encode_optional
 from tabserve.errors import InvalidUseCaseError
 
+_LOGICAL: Mapping[str, bool] = {"false": False, "true": True}
 _WORDS: Mapping[str, bool] = {
-    **dict.fromkeys(("false", "no", "0", "f", "n", "0.0"), False),
-    **dict.fromkeys(("true", "yes", "1", "t", "y", "1.0"), True),
+    **_LOGICAL,
+    **dict.fromkeys(("no", "0", "f", "n"), False),
+    **dict.fromkeys(("yes", "1", "t", "y"), True),
 }
 
 
@@ -22,7 +24,8 @@ class Boolean(Feature):
     Parameters
     ----------
     words : tuple of (str, str)
-        The words of the table for false and for true, such as ``("nein", "ja")``. Explanations use them, too.
+        The words of the table for false and for true, such as ``("nein", "ja")``. Explanations use them, too. Where
+        one of them means the opposite elsewhere, as in ``("1", "2")``, only these two and true and false are read.
 
     Raises
     ------
@@ -71,7 +74,14 @@ class Boolean(Feature):
         return None if value is True or value is False else "Must be true or false."
 
     def _parse(self, text: str, decimal: str) -> Any:
-        return {**_WORDS, **self._values}.get(text.casefold(), text)
+        word, own = text.casefold(), self._values
+        is_opposite = any(_WORDS.get(one, value) is not value for one, value in own.items())
+        read = {**(_LOGICAL if is_opposite else _WORDS), **own}
+        return read.get(word, read.get(word.removesuffix(".0"), text))
+
+    def _advice(self, value: Any) -> str:
+        is_word = isinstance(value, str) and self.words == ("no", "yes")
+        return "For other words, declare them, that for false first: words = ['nein', 'ja']." if is_word else ""
 
     def _names_value(self, marker: str) -> bool:
         return marker.casefold() in self._values

@@ -10,6 +10,7 @@ Categories and numbers are here; the other kinds have modules of their own, and 
 
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,8 @@ MOST_LISTED = 20  # values of a category that a sentence lists
 LARGEST_ENUM = 100  # values of a category that a JSON schema lists
 BLANKS_AROUND = "There is a blank before or after the text: remove it."
 _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no answer can hold
-_WHOLE = re.compile(r"(-?[0-9]{1,40})[.,]0{1,40}", re.ASCII)  # a whole number that was written with decimals
+# a whole number that was written with decimals; three zeros may be a group of digits
+_WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
 
 Encoder: TypeAlias = Callable[[Any], float]
 
@@ -427,9 +429,26 @@ class Category(Feature):
         return ""
 
     def _parse(self, text: str, decimal: str) -> Any:
-        if text not in self.values and (whole := _WHOLE.fullmatch(text)) and whole[1] in self.values:
+        if text in self.values:
+            return text
+        if (whole := _WHOLE.fullmatch(text)) and whole[1] in self.values:
             return whole[1]  # as pandas writes whole numbers of a column with gaps
-        return text
+        composed = unicodedata.normalize("NFC", text)
+        if composed in self.values:
+            return composed  # as other systems write letters with accents
+        return self._with_zeros(text) if self.other else text
+
+    def _with_zeros(self, text: str) -> str:
+        """A code with the leading zeros that spreadsheets lose, where all known codes have one width."""
+        padded = text.zfill(self._width) if text.isdecimal() and text.isascii() else text
+        return padded if padded in self.values else text
+
+    @property
+    def _width(self) -> int:
+        """The width of the values when all are digits, some with a leading zero, and of one width; otherwise 0."""
+        widths = {len(value) if value.isdecimal() else 0 for value in self.values}
+        is_padded = len(widths) == 1 and any(value.startswith("0") for value in self.values)
+        return widths.pop() if is_padded else 0
 
     def _from_cell(self, value: Any) -> Any:
         spellings = [cell_text(value)]
@@ -437,7 +456,7 @@ class Category(Feature):
             spellings += [known for known in self.values if known.casefold() == str(value).casefold()]
         elif isinstance(value, int | float):
             spellings.append(_short(value) + ".0")
-        return next((text for text in spellings if text in self.values), spellings[0])
+        return next((text for text in spellings if text in self.values), self._parse(spellings[0], "."))
 
     def _names_value(self, marker: str) -> bool:
         return marker in self.values
@@ -588,15 +607,22 @@ class Number(Feature):
 
     def _parse(self, text: str, decimal: str) -> Any:
         number = self._notation(decimal).number(text)
-        return text if number is None else number
+        return text if number is None else self._unless_marker(number)
+
+    def _unless_marker(self, number: float) -> float | None:
+        """The number; None for one that a marker stands for, however it is written: "-999" is also -999.0."""
+        notation = Notation()
+        return None if self.markers and number in map(notation.number, self.markers) else number
 
     def _notation(self, decimal: str) -> Notation:
         return Notation(decimal, self.unit, percent=self.percent, thousands=self.thousands)
 
     def _from_cell(self, value: Any) -> Any:
         if isinstance(value, Decimal):
-            return int(value) if value == value.to_integral_value() else float(value)
-        return value if isinstance(value, int | float) else cell_text(value)
+            value = int(value) if value == value.to_integral_value() else float(value)
+        if isinstance(value, bool):
+            return value
+        return self._unless_marker(value) if isinstance(value, int | float) else cell_text(value)
 
     def _json_schema(self) -> dict[str, Any]:
         return {"type": "number", "minimum": self.low, "maximum": self.high}

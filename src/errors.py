@@ -279,7 +279,7 @@ class InvalidTableError(TabserveError):
             place += f": {_shortened(fault.value)}"
         elif where and column and fault.value is not None:
             place += f", such as {_shortened(fault.value)}"
-        return f"  {place}: {fault.problem}"
+        return f"  {place}: {fault.problem}" if place else f"  {fault.problem}"
 
     def by_column(self) -> Mapping[str, list[str]]:
         """The problems by column, without the values, so that they can be sent to a client."""

@@ -347,8 +347,11 @@ def test_without_a_model_serve_says_what_to_run_and_which_declarations_are_broke
     ]
 
 
-def test_with_a_model_serve_says_nothing_of_training(served, trained: Registry) -> None:
-    assert "Train one" not in served(MODEL_REGISTRY=str(trained.location))[1]
+def test_with_a_model_serve_only_says_which_declarations_are_broken(served, trained: Registry, monkeypatch) -> None:
+    monkeypatch.setattr(serve_module, "broken_use_cases", lambda: {"loans": "loans.toml, line 3: no target."})
+    said = served(MODEL_REGISTRY=str(trained.location))[1]
+    assert "Train one" not in said
+    assert "Warning: the use case loans cannot be trained: loans.toml, line 3: no target." in said
 
 
 def test_what_keeps_the_service_from_starting_is_one_line(tmp_path: Path) -> None:

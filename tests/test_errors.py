@@ -188,3 +188,8 @@ def test_an_http_exception_is_a_problem_of_its_status(raiser: Raiser) -> None:
     assert answer.status_code == 401
     assert answer.content_type == PROBLEM_TYPE
     assert answer.json["detail"] == "Who are you?"
+
+
+def test_a_fault_of_a_whole_file_is_a_sentence_without_a_place() -> None:
+    error = tabserve.errors.InvalidTableError("a.csv", [Fault(None, "It has no sheet 'x'.")])
+    assert str(error).splitlines() == ["a.csv: 1 fault(s)", "  It has no sheet 'x'."]

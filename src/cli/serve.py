@@ -50,6 +50,8 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
             "users (`tabserve users add NAME`) and set HOST, such as --host 0.0.0.0.",
             err=True,
         )
+    for name, reason in broken_use_cases().items():
+        click.echo(f"Warning: the use case {name} cannot be trained: {reason}", err=True)
     _say_what_to_train(settings)
     Server().run()
 
@@ -61,8 +63,6 @@ def _say_what_to_train(settings: Settings) -> None:
             return
     except TabserveError:  # the log says why
         return
-    for name, reason in broken_use_cases().items():
-        click.echo(f"Warning: the use case {name} cannot be trained: {reason}", err=True)
     names = in_short([*all_use_cases()])
     click.echo(
         f"There is no model in {settings.model_registry} yet. Train one: `tabserve train NAME`, where NAME is one of "

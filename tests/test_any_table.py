@@ -288,7 +288,7 @@ def test_optional_columns_that_the_file_lacks_are_named_and_trained_without(few_
 def test_a_column_that_is_filled_in_two_rows_is_trained_with_and_named(few_samples, target, tmp_path) -> None:
     rows = small_rows(200, share=lambda row: 0.5 + row / 1000 if row in (40, 120) else None)
     artifact = trained_on(tmp_path, (SIZE, SHARE), target, rows if target is RENT else as_classes(rows))
-    assert "Columns are filled in very few of 200 rows: 'share' in 2." in [
+    assert "Columns have values in very few of 200 rows: 'share' in 2." in [
         warning.found for warning in artifact.manifest.warnings
     ]
 

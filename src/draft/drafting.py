@@ -202,7 +202,7 @@ def _check_names(names: Sequence[str], target: str) -> None:
                 f"A column cannot be called '{name}', because answers use that name: rename it in the file."
             )
     if len(names) < 2:
-        raise DraftError(f"The file has no column but '{target}': there is nothing to predict it from.")
+        raise DraftError(f"The file has only the column '{target}': there is nothing to predict it from.")
 
 
 def _decimal(profiles: Sequence[Profile], said: Mapping[str, Any]) -> tuple[str, bool]:
@@ -268,7 +268,7 @@ def _by_name(proposal: Proposal) -> Proposal:
     if not is_protected(proposal.name):
         return proposal
     return replace(proposal, options={**proposal.options, "protected": True}).doubting(
-        "By its name it is a trait that the law may protect, and is marked so: reports compare models with and without "
+        "Its name suggests a trait that the law may protect, so it is marked: reports compare models with and without "
         "it. Decide whether it may be used at all (train --exclude-protected)."
     )
 

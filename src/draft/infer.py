@@ -227,7 +227,7 @@ def _category(profile: Profile, why: str) -> Proposal:
 
 def _id(profile: Profile, why: str, seen: str = "") -> Proposal:
     return Proposal(profile, "id", why, seen=seen, is_secret=True).doubting(
-        "It tells rows apart and measures nothing: carried into answers, never learnt from."
+        "It identifies rows and measures nothing: answers repeat it, and no model sees it."
     )
 
 

@@ -42,7 +42,7 @@ def group_of(proposals: Sequence[Proposal]) -> tuple[str, dict[str, list[str]]]:
         ):
             doubt = (
                 f"Several rows share a value ({profile.rows:,} rows of {len(profile.texts):,}), so it is the group: "
-                "its rows stay on one side of the split, and models are judged on others than they learnt from."
+                "its rows stay on one side of the split, and models are judged on other groups than they learnt from."
             )
             return proposal.name, {proposal.name: [doubt]}
     return "", {}

@@ -104,7 +104,7 @@ def _leaks(use_case: UseCase, train: Part) -> Iterator[DataWarning]:
         score = max(metric(y[~learnt], predictions) for predictions in told)
         if score >= ALMOST_ALL:
             yield DataWarning(
-                f"The column '{column.name}' alone tells nearly all of the target: {use_case.task.headline} is "
+                f"The column '{column.name}' alone predicts nearly all of the target: {use_case.task.headline} is "
                 f"{score:.3f}.",
                 "It may hold the outcome, or be known only after it: if it is not known when a prediction is asked "
                 "for, ignore it.",
@@ -175,7 +175,7 @@ def _filled(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
     if few:
         counts = ", ".join(f"'{name}' in {filled[name]}" for name in few[:MOST_NAMED])
         yield DataWarning(
-            f"Columns are filled in very few of {n_rows:,} rows: {counts}{_more(few)}.",
+            f"Columns have values in very few of {n_rows:,} rows: {counts}{_more(few)}.",
             "Hardly anything can be learnt from them: ignore them, or collect more of their values.",
         )
     if constant:
@@ -196,7 +196,7 @@ def _same_columns(table: pd.DataFrame, places: dict[str, npt.NDArray[np.intp]]) 
         other = first.setdefault(hashlib.blake2b(values.tobytes()).digest(), name)
         if other != name:
             yield DataWarning(
-                f"The columns '{other}' and '{name}' tell the same, row by row.",
+                f"The columns '{other}' and '{name}' hold the same, row by row.",
                 "They share their weight in explanations: keep the one that people know.",
             )
 
@@ -218,7 +218,7 @@ def _rare_classes(use_case: UseCase, parts: Parts) -> Iterator[DataWarning]:
             yield DataWarning(
                 f"Only {held} rows of the hold-out are '{outcome}', and {fitted} rows of the training part.",
                 f"Metrics of so few are uncertain, as their intervals show: collect more rows that are '{outcome}', or "
-                "join it with a class that is like it.",
+                "merge it with a similar class.",
             )
 
 

@@ -40,7 +40,7 @@ def test_a_draft_is_plain_data_in_the_files_order() -> None:
 def test_notes_say_what_was_seen_and_doubted_but_no_identifiers() -> None:
     draft = drafted({"rooms": repeated(["18", "75", "33"]), "y": target(), "id": [str(n) for n in range(ROWS)]})
     assert draft.notes()["columns.rooms"] == "seen: 18 to 75"
-    assert draft.notes()["columns.id"].startswith("CHECK: It tells rows apart")
+    assert draft.notes()["columns.id"].startswith("CHECK: It identifies rows")
     assert "300 rows were read" in draft.notes()[""]
 
 
@@ -182,7 +182,7 @@ def test_the_target_is_found_in_other_case() -> None:
         ({"x": repeated(["1", "5"]), "ys": target()}, "no column 'y': did you mean 'ys'"),
         ({"x": repeated(["1", "5"]), "abc": target()}, "choose from: x, abc"),
         ({"result": repeated(["1", "5"]), "y": target()}, "cannot be called 'result'"),
-        ({"y": target()}, "no column but 'y'"),
+        ({"y": target()}, "only the column 'y'"),
         ({"x": repeated(["1"]), "y": target()}, "No column is left"),
     ],
 )

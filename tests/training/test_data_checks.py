@@ -93,7 +93,7 @@ CODE = Number(name="code", description="-", low=-1e6, high=1e6, missing=True)
 def test_a_column_that_alone_tells_the_class_is_a_leak(feature: Feature, leak: Any, tmp_path: Path) -> None:
     table = some_rows()
     (warning,) = warnings(declared(feature), table.assign(**{feature.name: leak(table)}), tmp_path)
-    assert warning.startswith(f"The column '{feature.name}' alone tells nearly all of the target: roc_auc is ")
+    assert warning.startswith(f"The column '{feature.name}' alone predicts nearly all of the target: roc_auc is ")
     assert "ignore it" in warning
 
 
@@ -101,7 +101,7 @@ def test_a_column_that_alone_tells_the_class_is_a_leak(feature: Feature, leak: A
 def test_a_column_that_nearly_equals_the_number_is_a_leak(leak: Any, tmp_path: Path) -> None:
     table = some_rows(4000)
     (warning,) = warnings(numbers(CODE), table.assign(code=leak(table["rent"])), tmp_path)
-    assert warning.startswith("The column 'code' alone tells nearly all of the target: r2 is ")
+    assert warning.startswith("The column 'code' alone predicts nearly all of the target: r2 is ")
 
 
 def test_an_id_for_each_row_is_no_leak(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_empty_hardly_filled_and_constant_columns_are_named(tmp_path: Path) -> N
     features = [dataclasses.replace(CODE, name=name) for name in ("absent", "empty", "few", "same")]
     assert [line.partition(":")[0] for line in warnings(declared(*features), table, tmp_path)] == [
         "No row has a value of 'absent', 'empty'",
-        "Columns are filled in very few of 400 rows",
+        "Columns have values in very few of 400 rows",
         "All rows have the same value of 'same'. Nothing can be learnt from it",
     ]
 
@@ -125,7 +125,7 @@ def test_columns_that_tell_the_same_are_named_though_their_values_are_called_oth
     table["sign"] = ["abc"[row % 3] for row in range(400)]
     table["code"] = [row % 3 for row in range(400)]
     (warning,) = warnings(declared(SIGN, CODE), table, tmp_path)
-    assert warning.startswith("The columns 'sign' and 'code' tell the same, row by row.")
+    assert warning.startswith("The columns 'sign' and 'code' hold the same, row by row.")
 
 
 def test_repeated_rows_are_counted(tmp_path: Path) -> None:

@@ -542,3 +542,17 @@ def test_a_missing_text_has_no_words_and_no_length() -> None:
     assert math.isnan(feature.encoder()(None))
     assert not feature.counter()([None]).any()
     assert feature.in_words(7.0) == "X: 7 characters"
+
+
+@pytest.mark.parametrize(
+    ("high", "text", "value"),
+    [
+        ("2025-06-30", "30.06.25", "2025-06-30"),
+        ("2025-06-30", "01.07.25", "1925-07-01"),
+        ("2025-06-30", "01.05.60", "1960-05-01"),
+        ("", "01.05.60", "2060-05-01"),
+        ("2025-06-30", "2060-05-01", "2060-05-01"),
+    ],
+)
+def test_a_year_of_two_digits_is_never_after_the_last_date(high: str, text: str, value: str) -> None:
+    assert Date(name="born", format="%d.%m.%y", high=high).parse(text) == value

@@ -214,3 +214,38 @@ def test_any_bytes_below_a_header_are_read_or_refused(content: bytes, separator:
     except TabserveError as error:
         outcome = error
     assert isinstance(outcome, Table) or len(str(outcome)) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal"),
+    [
+        ("1\u00a0234,5", ","),
+        ("1\u202f234,567", ","),
+        ("1 234,5", ","),
+        ("1'234.5", "."),
+        ("1\u2019234.567", "."),
+    ],
+)
+def test_groups_of_digits_that_are_not_separated_by_a_decimal_sign_do_not_hide_it(cell: str, decimal: str) -> None:
+    price = Number(name="preis", thousands=True)
+    table = read_table(io.BytesIO(f"id;preis\na;{cell}\n".encode()), "a.csv", (), price, (Id(name="id"),))
+    assert table.target == [pytest.approx(1234.5, abs=0.1)]
+    assert table.read_as["decimal"] == decimal
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}]', '[\n  {"a": 1}\n]', '\ufeff[{"a": 1},\n{"a": 2}]'])
+def test_a_json_list_is_refused_with_what_would_be_read(text: str) -> None:
+    with pytest.raises(UnsupportedFileError, match="write JSON lines, one object on each line"):
+        read(text.encode())
+
+
+def test_a_name_in_brackets_is_no_json() -> None:
+    number = Number(name="[m]")
+    assert read_table(io.BytesIO(b"[m];y\n1,5;2\n"), "a.csv", (number,), Number(name="y")).records == [{"[m]": 1.5}]
+
+
+def test_a_group_of_three_digits_in_whole_numbers_is_refused_with_the_way_out() -> None:
+    rooms = Integer(name="rooms", low=0, high=9_999)
+    table = read_table(io.BytesIO(b"rooms;y\n1.234;2\n"), "a.csv", (rooms,), Number(name="y"))
+    with pytest.raises(InvalidTableError, match=r"declare decimal = ',' in the dialect, or write 1234 for 1\.234"):
+        table.check((rooms,), None)

@@ -44,7 +44,8 @@ class Moment(Feature):
     low, high : str
         The first and the last allowed value in ISO 8601; empty for none.
     format : str
-        How cells of files write it, as for `datetime.strptime`: ``"%d.%m.%Y"``. ISO 8601 is always understood.
+        How cells of files write it, as for `datetime.strptime`: ``"%d.%m.%Y"``. ISO 8601 is always understood. Years of
+        two digits (``%y``) are those from 1969 to 2068, or a century earlier where that is after `high`.
 
     Raises
     ------
@@ -122,10 +123,14 @@ class Moment(Feature):
     def _parse(self, text: str, decimal: str) -> Any:
         if self.format:
             try:
-                return self._in_iso(datetime.strptime(text, self.format))
+                return self._in_iso(self._in_its_century(datetime.strptime(text, self.format)))
             except ValueError:
                 pass
         return self._from_iso(text)
+
+    def _in_its_century(self, value: datetime) -> datetime:
+        is_late = self.high and "%y" in self.format and value.date().isoformat() > self.high[:10]
+        return value.replace(year=value.year - 100) if is_late else value
 
     def _from_cell(self, value: Any) -> Any:
         if isinstance(value, datetime):

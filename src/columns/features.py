@@ -650,6 +650,12 @@ class Integer(Number):
             return self._problem_of_kind
         return super()._problem(value)
 
+    def _advice(self, value: Any) -> str:
+        has_three_decimals = type(value) is float and (value * 1000).is_integer() and not (value * 100).is_integer()
+        if has_three_decimals:
+            return "If the point separates thousands, declare decimal = ',' in the dialect, or write 1234 for 1.234."
+        return super()._advice(value)
+
     def _json_schema(self) -> dict[str, Any]:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 

@@ -8,6 +8,7 @@ _PLAIN = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
 _BLANKS = "\u0020\u00a0\u2009\u202f"  # blank, no-break space, thin space, narrow no-break space
 _APOSTROPHES = "'\u2019"
+GROUPING_MARKS = _BLANKS + _APOSTROPHES  # what may group digits in any notation, and is no decimal sign
 _GROUPED = {  # by decimal sign: digits in groups of three, the sign between them the same
     ".": re.compile(
         rf"[+-]?[1-9][0-9]{{0,2}}([,{_BLANKS}{_APOSTROPHES}])[0-9]{{3}}(\1[0-9]{{3}}){{0,12}}(\.[0-9]{{0,40}})?"

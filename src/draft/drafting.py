@@ -192,6 +192,8 @@ def _spelt(target: str, names: Sequence[str]) -> str:
 
 
 def _check_names(names: Sequence[str], target: str) -> None:
+    if not names:
+        raise DraftError("The file is empty: it must hold a header and rows.")
     if target not in names:
         near = nearest_names(target, names)
         listed = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose from: {', '.join(names[:40])}."

@@ -6,6 +6,7 @@ Each rule looks at a profile and proposes a kind, or leaves it to the next.
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -111,7 +112,33 @@ def _date(profile: Profile, decimal: str) -> Proposal | None:
             f"and {ways}."
         )
     options = {} if is_iso(formats[0]) else {"format": formats[0]}
-    return Proposal(profile, kind, "all cells are dates", options, f"{first} to {last}", moments)
+    proposal = Proposal(profile, kind, "all cells are dates", options, f"{first} to {last}", moments)
+    return _in_their_century(proposal) if "%y" in formats[0] else proposal
+
+
+def _in_their_century(proposal: Proposal) -> Proposal:
+    """Years of two digits: births are not in the future, and other dates there are doubted."""
+    moments, today = proposal.values, date.today().isoformat()
+    assert moments is not None
+    late = moments > np.datetime64(today)
+    if not late.any():
+        return proposal
+    if not names_one_of(proposal.name, BIRTHS):
+        return proposal.doubting(
+            f"Its years have two digits, and some dates are in the future: {proposal.seen}. If these are of the last "
+            f'century, write high = "{today}": then dates after it are read a hundred years earlier.'
+        )
+    earlier = [one if one <= np.datetime64(today) else _century_before(one) for one in moments]
+    values = np.array(earlier, dtype=moments.dtype)
+    seen = f"{str(values.min())[:10]} to {str(values.max())[:10]}"
+    return replace(proposal, options={**proposal.options, "high": today}, seen=seen, values=values).doubting(
+        f"Its years have two digits: those that would be after {today} are read a hundred years earlier."
+    )
+
+
+def _century_before(moment: np.datetime64) -> datetime:
+    found: datetime = moment.astype("datetime64[s]").item()
+    return found.replace(year=found.year - 100)
 
 
 def _number(profile: Profile, decimal: str) -> Proposal | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tabserve.columns.features import Integer, Number
+from tabserve.columns.numerals import GROUPING_MARKS
 from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
 from tabserve.tables.header import Header, find_header, spelling
 from tabserve.tables.limits import Row
@@ -29,11 +30,17 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 _SEP = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 _LONGEST_NUMERAL = 64  # characters
 _NUMERAL = re.compile(r"[0-9.,]*[0-9][0-9.,]*")
+_GROUPED = re.compile(rf"(?<=[0-9])[{GROUPING_MARKS}](?=[0-9]{{3}}(?![0-9]))")  # between groups of three digits
 _ONE_GROUP = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _GROUPS = {
     ".": re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?"),
     ",": re.compile(r"[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?"),
 }
+
+
+_JSON_LIST = (
+    "The file holds a JSON list: write JSON lines, one object on each line, without brackets and commas between."
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ def find_dialect(stream: BinaryIO, place: str, known: Sequence[str], declared: M
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("{"):
         return Dialect(encoding, "")
+    if first.lstrip("\ufeff \t\r\n").startswith(("[{", "[\n", "[\r")):
+        raise UnsupportedFileError(_JSON_LIST)
     said = _SEP.fullmatch(first)
     if said is None:
         return Dialect(encoding, find_separator(place, lines, known, declared.get("separator")))
@@ -248,7 +257,7 @@ class Decimals:
 
     def see(self, feature: Number, cell: str) -> None:
         """Take a text cell of a column of numbers into account."""
-        if len(cell) > _LONGEST_NUMERAL or not (numeral := _NUMERAL.search(cell)):
+        if len(cell) > _LONGEST_NUMERAL or not (numeral := _NUMERAL.search(_GROUPED.sub("", cell))):
             return
         number = numeral[0]
         signs = {sign for sign in DECIMALS if sign in number}

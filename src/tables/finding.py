@@ -207,13 +207,16 @@ def _faults(found: Found, known: Known, *, own: bool, is_whole: bool) -> list[Fa
         for place, (name, column) in enumerate(zip(header.names, header.columns, strict=True), 1)
         if column is None and name not in reserved
     ]
+    nameless = [found.position(place) for place, name in unknown if not name.strip()]
     words = [
-        f"'{name[:_LONGEST_NAME]}'"
-        if (own and name.strip()) or (is_header and _may_be_shown(name, known))
-        else found.position(place)
+        f"'{name[:_LONGEST_NAME]}'" if own or (is_header and _may_be_shown(name, known)) else found.position(place)
         for place, name in unknown
+        if name.strip()
     ]
     faults = []
+    if nameless:
+        problem = f"{len(nameless)} column(s) have no name, {in_short(nameless)}: remove them, such as row numbers"
+        faults.append(Fault(None, f"{problem}, or name and declare them.", header.row))
     if words:
         problem = f"{len(words)} unknown column(s), {in_short(list(dict.fromkeys(words)))}; the columns are: "
         faults.append(Fault(None, f"{problem}{in_short(known.names)}. {_WAY_OUT}", header.row))

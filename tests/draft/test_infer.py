@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tabserve.columns.dates import Date
 from tests.draft.tables import ROWS, proposed, repeated
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
@@ -157,3 +158,18 @@ def test_what_says_nothing_is_left_out(cells: list[str], says: str) -> None:
 
 def test_numbers_too_large_to_measure_anything_are_left_out() -> None:
     assert proposed("hash", repeated(["123456789012345678901", "5"])).kind == "ignore"
+
+
+def test_nobody_is_born_in_the_future_though_years_have_two_digits() -> None:
+    proposal = proposed("birth_date", ["31.12.45", "01.05.60", "13.02.99", "14.03.01"])
+    assert proposal.options["format"] == "%d.%m.%y"
+    assert proposal.seen == "1945-12-31 to 2001-03-14"
+    assert Date(name="birth_date", **proposal.options).parse("01.05.60") == "1960-05-01"
+    assert any("hundred years earlier" in doubt for doubt in proposal.doubts)
+
+
+def test_other_dates_in_the_future_are_doubted_if_their_years_have_two_digits() -> None:
+    proposal = proposed("due", ["31.12.67", "01.05.68", "13.02.09"])
+    assert "high" not in proposal.options
+    assert any("some dates are in the future: 2009-02-13 to 2068-05-01" in doubt for doubt in proposal.doubts)
+    assert not proposed("due", ["31.12.17", "01.05.18", "13.02.09"]).doubts

@@ -45,7 +45,7 @@ def bounds_of(name: str, low: float, high: float, *, whole: bool) -> tuple[float
         return 0, 1
     margin = (high - low or abs(high) or 1) * MARGIN
     least = 0 if low >= 0 else -_round_number(margin - low, whole=whole)
-    return least, _round_number(high + margin, whole=whole) if high > 0 else 0
+    return least, _round_number(high + margin, whole=whole) if high > 0 or low == 0 else 0
 
 
 def _round_number(value: float, *, whole: bool) -> float:

@@ -16,6 +16,7 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
     [
         ("rooms", ["1", "4", "7"], "integer", {"low": 0, "high": 10}),
         ("balance", ["-120", "80", "7"], "integer", {"low": -200, "high": 150}),
+        ("arrears", ["0", "", "0"], "integer", {"low": 0, "high": 1, "missing": True}),
         ("age", ["18", "75", "33"], "integer", {"low": 0, "high": 120}),
         ("weight", ["1.5", "80.25"], "number", {"low": 0, "high": 100}),
         ("load", ["0.25", "0.75", "0.5"], "number", {"low": 0, "high": 1}),

@@ -53,7 +53,8 @@ def progress_bars(console: "Console") -> Iterator[Callable[[Algorithm, Sequence[
             if trials:
                 best = best_of(trials).cross_validation.score
                 label = f"{algorithm.name}: score {trials[-1].cross_validation.score:.4f}, best {best:.4f}"
-                bar.update(bars[algorithm.name], completed=len(trials), description=label)
+                total = max(total, len(trials))  # a range that is widened adds trials
+                bar.update(bars[algorithm.name], completed=len(trials), total=total, description=label)
 
         yield progress
 
@@ -116,6 +117,8 @@ def _show_what_answers(console: "Console", registry: Registry, result: TrainingR
         console.print(f"{use_case} is answered by: {newest}", soft_wrap=True)
         if newest != saved[0]:
             console.print(f"Its name says that it is newer. To let the new model answer, promote {saved[0]}.")
+        else:
+            console.print("Serve it: tabserve serve")
 
 
 def metrics_table(manifests: Sequence[Manifest]) -> "Table":

@@ -32,6 +32,7 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
     assert sum("LinearRegression*" in line for line in lines) == 3
     assert "…" not in result.stdout  # at 80 columns nothing is cut off
     assert f"bikes is answered by: {registry.latest('bikes', 'LGBMRegressor')}\n" in result.stdout
+    assert "Serve it: tabserve serve\n" in result.stdout
 
     saved = re.findall("^saved: (.+)$", result.stdout, re.MULTILINE)
     reports = re.findall("^report: (.+)$", result.stdout, re.MULTILINE)

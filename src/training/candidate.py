@@ -205,9 +205,10 @@ def _finals(
     trials = [replace(trial, is_sampled=True) for trial in found.trials]
     ranked = sorted(trials, key=lambda trial: trial.cross_validation.score, reverse=True)
     finalists = [*ranked[:FINALISTS], *(trial for trial in trials[:1] if trial not in ranked[:FINALISTS])]
+    rows = "all rows" if n_sample == n_rows else f"{n_sample:,} of {n_rows:,} rows"
     note = (
-        f"{len(trials)} trials were made on {n_sample:,} of {n_rows:,} rows in two folds, and the {len(finalists)} "
-        "most promising ones repeated on all rows and folds."
+        f"{len(trials)} trials were made on {rows} in two folds, and the {len(finalists)} most promising ones repeated "
+        "on all rows and folds."
     )
     try:
         for trial in finalists:

@@ -149,6 +149,14 @@ def test_with_many_rows_trials_are_made_on_a_sample_and_the_best_few_repeated_on
     )
 
 
+def test_a_sample_of_all_rows_is_called_so(credit, monkeypatch):
+    monkeypatch.setattr(candidates, "MANY_ROWS", 500)
+    few = dataclasses.replace(credit, **FEW_FOLDS)
+    own = dataclasses.replace(credit.algorithms[0], search_space=None)
+    one = fit(few, own, split(few, read(few, few.path), 42).train, Plan(trials=2, jobs=1))
+    assert " trials were made on all rows in two folds, and the " in one.notes[0]
+
+
 def test_when_the_time_is_over_a_search_ends_with_what_it_has(credit, monkeypatch):
     few = dataclasses.replace(credit, **FEW_FOLDS)
     train = split(few, read(few, few.path), 42).train

@@ -27,11 +27,14 @@ ENV PATH=/app/bin:/app/.venv/bin:$PATH \
 
 FROM base AS libraries
 COPY requirements.txt requirements-s3.txt ./
-# The libraries' tests take 60 MB. numpy/_core/tests stays: scipy and scikit-learn import numpy.testing, which needs it.
+# The libraries' tests take 60 MB, and what of pyarrow reads no file here another 60: headers, Flight and Amazon S3, which
+# s3fs reads. numpy/_core/tests stays: scipy and scikit-learn import numpy.testing, which needs it.
 RUN python -m venv --without-pip .venv \
     && pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check \
            --requirement requirements-s3.txt \
-    && find .venv -type d -name tests -not -path '*/numpy/_core/tests' -prune -exec rm -r {} +
+    && find .venv -type d -name tests -not -path '*/numpy/_core/tests' -prune -exec rm -r {} + \
+    && find .venv -path '*/pyarrow/*' '(' -name include -o -name src -o -name '*flight*' -o -name '*s3*' ')' -prune \
+           -exec rm -r {} +
 
 
 # The code as pip installs and compiles it: packages, their data, the command `tabserve`. The modes of the context's

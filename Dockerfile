@@ -60,7 +60,10 @@ RUN pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-c
     && install --directory --owner tabserve --group tabserve models model-cache
 ARG VERSION
 ARG COMMIT
-ENV COMMIT=$COMMIT
+# It works in whatever folder is mounted, as whoever owns that: they may have no home here.
+ENV COMMIT=$COMMIT \
+    MODEL_REGISTRY=models \
+    HOME=/tmp
 LABEL org.opencontainers.image.title="Tabserve training" \
       org.opencontainers.image.description="Trains models on tables" \
       org.opencontainers.image.licenses="MIT" \

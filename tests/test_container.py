@@ -28,6 +28,7 @@ from tabserve.tables.writer import write_csv
 from tabserve.training.provenance import commit
 from tests.conftest import ALICE, ROOT, free_port, wait_until, write_users
 from tests.load import UNDER_WAY, Load
+from tests.test_docs import blocks, write_loans
 from tests.test_hostile_files import HOSTILE
 
 pytestmark = pytest.mark.container
@@ -41,8 +42,10 @@ HARDENED = [
     *("--memory", "512m", "--cpus", "1"),
 ]
 CODE = ("setup.py", "application.py", "gunicorn.conf.py")  # beside the packages
+JSON = "application/json"
 NOBODY = ["--env", "AUTH_REQUIRED=false"]
 MINUTE = 60  # seconds
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text()
 SKIPPED = {  # reasons for which a test may be skipped in the image; on the host nothing is
     "this is no git checkout, or git is not installed",
     "this machine has no ::1",  # Docker's own network has no IPv6
@@ -110,6 +113,14 @@ def tests_image(image: str) -> str:
         within=20 * MINUTE,
     )
     return TESTS
+
+
+@pytest.fixture(scope="session")
+def training_image() -> str:
+    tag = f"{NAME}:training"
+    arguments = ("--target", "training", "--build-arg", "COMMIT=0123abc", "--tag", tag)
+    docker("build", *arguments, ".", within=10 * MINUTE)
+    return tag
 
 
 @pytest.fixture
@@ -304,13 +315,47 @@ def test_modes_in_the_image_are_not_those_of_who_builds_it(image: str, context: 
     assert docker("run", "--rm", "--user", "10001:10001", tag, "find", "/app", "-writable").stdout == ""
 
 
-def test_the_training_image_trains_as_the_same_user(image: str) -> None:
-    tag = f"{NAME}:training"
-    docker("build", "--target", "training", "--build-arg", "COMMIT=0123abc", "--tag", tag, ".", within=10 * MINUTE)
+def test_the_training_image_trains_as_the_same_user(training_image: str) -> None:
     script = "id -u && tabserve train --trials 2 && tabserve models copy /tmp/models && cat models/*/*.json"
-    done = docker("run", "--rm", tag, "sh", "-c", script, within=10 * MINUTE)
+    done = docker("run", "--rm", training_image, "sh", "-c", script, within=10 * MINUTE)
     assert done.stdout.startswith("10001\n")
     assert '"commit": "0123abc"' in done.stdout
+
+
+def test_a_table_of_ones_own_is_drafted_trained_and_served_as_documented(
+    image: str, training_image: str, tmp_path: Path
+) -> None:
+    write_loans(tmp_path / "loans.xlsx")
+    owner = os.getuid() or 10002
+    os.chown(tmp_path, owner, -1)
+    (script,) = [block for block in blocks("sh", DEPLOYING) if block.startswith("alias tabserve=")]
+    port, container = free_port(), f"{NAME}-own"
+    for documented, here in (
+        ("--interactive --tty ", ""),
+        ("$(id -u):$(id -g)", f"{owner}:{owner}"),
+        ("tabserve:training", training_image),
+        ("train loans ", "train loans --trials 1 "),
+        (
+            "docker run --rm --publish 127.0.0.1:8080:",
+            f"docker run --detach --name {container} --publish 127.0.0.1:{port}:",
+        ),
+        ('models:ro" tabserve\n', f'models:ro" {image}\n'),
+    ):
+        assert script.count(documented) == 1, documented
+        script = script.replace(documented, here)
+    command = ["bash", "-O", "expand_aliases", "-euc", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=10 * MINUTE)
+    try:
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.stat().st_uid == owner}
+        assert made == {"use_cases", "models"}
+        url = ready(container)
+        operation = answer(f"{url}/openapi.json")[1]["paths"]["/predict"]["post"]
+        (example,) = operation["requestBody"]["content"][JSON]["examples"].values()
+        status, predicted = answer(f"{url}/predict", {**example["value"], "loan_id": "L-7"})
+        assert (status, predicted["errors"], predicted["ids"]) == (200, None, {"loan_id": ["L-7"]})
+    finally:
+        run("docker", "rm", "--force", container)
 
 
 def test_the_tests_pass_in_the_image_of_the_tests(tests_image: str, tmp_path: Path) -> None:

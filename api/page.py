@@ -65,7 +65,7 @@ class Control:
     def of(cls, feature: Feature, value: Any) -> "Control":
         """The control of a feature, filled with a value."""
         schema = feature.json_schema()
-        help_ = schema.get("description", "")
+        help_ = schema["description"]
         kind, options = "text", [(option, option) for option in schema.get("enum", ()) if option is not None]
         if options:
             kind = "select"
@@ -82,6 +82,8 @@ class Control:
             kind = "number" if isinstance(feature, Number) else "date"
         elif isinstance(feature, Datetime):
             kind, value = "datetime-local", value and _LOCAL.sub("T", value[:19])
+        if not feature.description:  # then its title stands in for it, and above the control already
+            help_ = help_.removeprefix(feature.title).removeprefix(". ")
         return cls(feature, kind, help_, value, options, _limits(feature, schema))
 
     @property

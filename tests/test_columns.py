@@ -556,3 +556,20 @@ def test_a_missing_text_has_no_words_and_no_length() -> None:
 )
 def test_a_year_of_two_digits_is_never_after_the_last_date(high: str, text: str, value: str) -> None:
     assert Date(name="born", format="%d.%m.%y", high=high).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("checking_balance", "Checking balance"),
+        ("MonthlyIncome", "Monthly income"),
+        ("temp_max", "Temp max"),
+        ("MOSTYPE", "MOSTYPE"),
+        ("x", "X"),
+        ("Education-Num", "Education-num"),
+        ("Lot_Area", "Lot area"),
+        ("fläche_m2", "Fläche m2"),
+    ],
+)
+def test_a_name_reads_as_words(name: str, title: str) -> None:
+    assert Integer(name=name, low=0, high=1).title == title

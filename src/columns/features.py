@@ -36,6 +36,7 @@ LONGEST_VALUE = 200  # characters of a category's value that was not declared
 MOST_LISTED = 20  # values of a category that a sentence lists
 LARGEST_ENUM = 100  # values of a category that a JSON schema lists
 BLANKS_AROUND = "There is a blank before or after the text: remove it."
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")  # where a word begins in a name such as MonthlyIncome
 _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no answer can hold
 # a whole number that was written with decimals; three zeros may be a group of digits
 _WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
@@ -108,8 +109,8 @@ class Column(ABC):
 
     @property
     def title(self) -> str:
-        """The label; without one, the name as words."""
-        return self.label or self.name.replace("_", " ").capitalize()
+        """The label; without one, the name as words: CheckingBalance and checking_balance are "Checking balance"."""
+        return self.label or _as_words(self.name)
 
     def value_of(self, text: str) -> Any:
         """The value that a key of `reason_for` stands for, written as a text."""
@@ -330,6 +331,13 @@ class Feature(Column):
     def _remark(self) -> str:
         """What people must know about the values, beside description and schema."""
         return ""
+
+
+def _as_words(name: str) -> str:
+    """A name as words; those that are all capitals stay so."""
+    words = _CAMEL.sub(" ", name).replace("_", " ").split(" ")
+    plain = " ".join(word if word.isupper() else word.lower() for word in words)
+    return plain[:1].upper() + plain[1:]
 
 
 def sentences(text: str, remark: str) -> str:

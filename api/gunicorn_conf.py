@@ -3,6 +3,7 @@
 import gc
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_gunicorn
+from tabserve.errors import UnavailableError
 from tabserve.settings import Settings
 
 check_gunicorn()  # before any of its methods is overridden
@@ -66,7 +68,8 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 
 def post_worker_init(worker: Any) -> None:
     """Load the models before the first request; /ready names those that are missing."""
-    worker.wsgi.extensions["predictor"].readiness()
+    with suppress(UnavailableError):  # a registry that is away may come back, and /ready says that it is
+        worker.wsgi.extensions["predictor"].readiness()
     # What is loaded by now stays, so the garbage collector need not look through it, nor run after every few requests.
     gc.collect()
     gc.freeze()

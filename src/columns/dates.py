@@ -75,6 +75,8 @@ class Moment(Feature):
             raise InvalidUseCaseError(f"The format of '{self.name}' must hold day, month and year, as %d.%m.%Y does.")
 
     def _is_format(self) -> bool:
+        if not re.search("%[yYcxGD]", self.format):  # Python warns of days without a year
+            return False
         try:
             return datetime.strptime(_SAMPLE.strftime(self.format), self.format).date() == _SAMPLE.date()
         except ValueError:

@@ -60,4 +60,4 @@ def _in_order(first: Proposal, second: Proposal) -> tuple[Proposal, Proposal]:
 
 def _moments(profile: Profile, proposal: Proposal) -> Any:
     assert proposal.values is not None
-    return np.append(proposal.values, np.datetime64("NaT"))[profile.codes]
+    return np.append(proposal.values, np.datetime64("NaT", "D"))[profile.codes]

@@ -16,7 +16,7 @@ from tabserve.train_pipeline import run_training
 from tabserve.training import candidate as candidates
 from tabserve.training.candidate import FEWEST_OF_A_CLASS, fit, sample
 from tabserve.training.folds import folds_of
-from tabserve.training.hold_out import held_out
+from tabserve.training.hold_out import hashes, held_out
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tests.training.helpers import FEW_FOLDS, newest, predictions
@@ -48,7 +48,7 @@ def test_a_training_with_another_seed_is_another(credit, empty, artifact, record
 @pytest.mark.slow
 def test_nothing_that_is_fitted_or_chosen_depends_on_the_hold_out(credit, empty, artifact, data):
     table = pd.read_csv(data, keep_default_na=False)
-    hold_out = held_out(table, credit.features, 0.3, 42)
+    hold_out = held_out(hashes(table, credit.features, 42), 0.3)
     names = [feature.name for feature in credit.features]
     table.loc[hold_out, names] = table.loc[hold_out, names].iloc[0].tolist()  # so that they stay held out
     table.loc[hold_out, "default"] = 3 - table.loc[hold_out, "default"]

@@ -84,7 +84,7 @@ def test_an_unknown_algorithm_is_refused_with_those_there_are(quick, empty, some
 
 @pytest.mark.slow
 def test_the_module_trains_prints_its_metrics_and_saves_what_another_process_loads(tmp_path, artifact, records):
-    done = run(["-m", "tabserve.train_pipeline", "--trials", "2", "--jobs", "1"], tmp_path)
+    done = run(["-m", "tabserve.train_pipeline", "--trials", "2", "--jobs", "1", "--algorithm", "lightgbm"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for printed in ("Metrics", "roc_auc", "hold-out", "gap", "Gates", "passed", "threshold"):
         assert printed in done.stdout
@@ -168,7 +168,8 @@ def test_a_use_cases_data_that_are_not_there_are_a_line_and_exit_status_1(credit
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "tabserve.train_pipeline", "--trials", "1", "--jobs", "1"]
+    options = ["--trials", "1", "--jobs", "1", "--algorithm", "lightgbm"]
+    command = [sys.executable, "-m", "tabserve.train_pipeline", *options]
     environment = {**os.environ, "MODEL_REGISTRY": str(tmp_path)}
     with os.fdopen(writer, "wb") as closed:
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, timeout=120)

@@ -50,15 +50,15 @@ class UseCase(Declaration):
         if not _is_part_of_a_model_id(use_case=self.name):
             yield (
                 (),
-                f"a use case cannot have the name '{self.name}': it begins with a lower-case letter and holds "
+                f"a use case cannot have the name '{self.name:.60}': it begins with a lower-case letter and holds "
                 "lower-case letters, digits and underscores, 50 at most.",
             )
         for algorithm in (*self.algorithms, self.baseline):
             if not _is_part_of_a_model_id(algorithm=algorithm.name):
                 yield (
                     ("baseline",) if algorithm is self.baseline else ("algorithms", algorithm.name),
-                    f"an algorithm cannot have the name '{algorithm.name}': it begins with a letter and holds letters, "
-                    "digits and hyphens, 50 at most.",
+                    f"an algorithm cannot have the name '{algorithm.name:.60}': it begins with a letter and holds "
+                    "letters, digits and hyphens, 50 at most.",
                 )
         names = {algorithm.name.lower() for algorithm in self.algorithms}  # names of folders, where case may not matter
         if len(names) < len(self.algorithms):

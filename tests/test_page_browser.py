@@ -508,7 +508,8 @@ class Slow:
 def test_an_upload_is_first_sent_and_then_worked_on(trained: Registry, page: Page, tmp_path: Path) -> None:
     file = tmp_path / "large.csv"
     file.write_bytes(b"x" * 40_000_000)  # more than what lies between browser and service takes in
-    slow = Slow(create_app(Settings(trained.location, auth_required=False, max_content_length=50_000_000)))
+    settings = Settings(model_registry=trained.location, auth_required=False, max_content_length=50_000_000)
+    slow = Slow(create_app(settings))
     with serving(slow) as url:
         page.goto(url)
         place = page.locator(".use-case:visible")

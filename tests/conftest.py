@@ -96,8 +96,10 @@ def not_skipped(report: Any) -> Any:
 
 
 # no deadlines: tests must not fail because the machine is busy
-hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
-hypothesis.settings.register_profile("deep", deadline=None)  # --hypothesis-profile=deep: make coverage
+# The examples follow from the test alone, so that a verdict is about the commit; the profile `search` looks for others.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.register_profile("deep", deadline=None, derandomize=True)  # make coverage
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("tests")
 
 

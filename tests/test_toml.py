@@ -198,6 +198,17 @@ def test_a_byte_order_mark_is_not_a_mistake(tmp_path: Path) -> None:
 LETTERS = st.sampled_from([*"[]{}=\"',.#\\ \n", "-1", "true", "nan", "1e999", "9" * 5000, "x", "\0", "[" * 5000])
 
 
+@pytest.mark.parametrize("long", ["9" * 2000, "a" * 2000, '"' + "b" * 2000 + '"'])
+def test_a_sentence_shows_the_beginning_of_whatever_is_too_long(tmp_path: Path, long: str) -> None:
+    for at in range(0, len(LOANS), 3):
+        said = ""
+        try:
+            read(tmp_path, LOANS[:at] + long + LOANS[at:])
+        except InvalidUseCaseError as error:
+            said = str(error)
+        assert len(said) < 1000, at
+
+
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=3 * settings().max_examples, deadline=None
 )

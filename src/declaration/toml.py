@@ -16,6 +16,7 @@ TABLES = ("columns", "derived", "groups", "gates", "algorithms", "baseline", "ex
 LONG = ("limits",)  # lists with a line for each value
 LARGEST_FILE = 10_000_000  # bytes
 _AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_LONG_WORD = re.compile(r"(\S{60})\S{20,}")
 _BLANK_BELOW_A_NOTE = re.compile(r"^(#.*\n)\n(?=\[)", re.MULTILINE)
 # What tomllib says, and what a person needs to know
 _ADVICE = {
@@ -174,7 +175,8 @@ def _without_dates(value: Any) -> Any:
 
 
 def _fault(path: Path, line: int, sentence: str) -> InvalidUseCaseError:
-    return InvalidUseCaseError(f"{path.name}, line {line}: {sentence}")
+    short = _LONG_WORD.sub(r"\1…", sentence)  # whatever somebody typed there
+    return InvalidUseCaseError(f"{path.name}, line {line}: {short}")
 
 
 def write_declaration(plain: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -381,15 +382,19 @@ def basic(name: str, password: str) -> str:
 # what a proxy hands to the next replica
 
 
-class Replicas:
-    """Three that count what reaches them; `fatal` requests kill, as far as nginx can see, each that reads one."""
+OVERLOADED = "503 Service Unavailable"
 
-    def __init__(self) -> None:
+
+class Replicas:
+    """Some that count what reaches them; `fatal` requests kill, as far as nginx can see, each that reads one."""
+
+    def __init__(self, count: int = 3) -> None:
         self.fatal = b"\0"
         self.reached: list[int] = []  # the replica, for each request
-        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
         self.ports = [listener.getsockname()[1] for listener in self.listeners]
         self.status = "200 OK"
+        self.overloaded: set[int] = set()  # the replicas that refuse whatever they read
         for number, listener in enumerate(self.listeners):
             threading.Thread(target=self.serve, args=(number, listener), daemon=True).start()
 
@@ -411,9 +416,9 @@ class Replicas:
                 while missing > 0 and (part := client.recv(65536)):
                     missing -= len(part)
                 path = head.split()[1]
+                status = f"{OVERLOADED}\r\nRetry-After: 1" if number in self.overloaded else self.status
                 client.sendall(
-                    f"HTTP/1.1 {self.status}\r\nContent-Length: {len(path)}\r\nConnection: close\r\n\r\n".encode()
-                    + path
+                    f"HTTP/1.1 {status}\r\nContent-Length: {len(path)}\r\nConnection: close\r\n\r\n".encode() + path
                 )
 
     def close(self) -> None:
@@ -432,14 +437,18 @@ def read_until(client: socket.socket, end: bytes) -> bytes:
 
 @pytest.fixture
 def replicas() -> Iterator[Replicas]:
-    made = Replicas()
-    yield made
-    made.close()
+    with closing(Replicas()) as made:
+        yield made
 
 
 @pytest.fixture
 def compose(replicas: Replicas, tmp_path: Path) -> Iterator[Nginx]:
-    """compose's nginx, whose replicas are here instead of in Docker's DNS."""
+    with nginx_of_compose(tmp_path, replicas) as nginx:
+        yield nginx
+
+
+def nginx_of_compose(folder: Path, replicas: Replicas, **changes: str) -> running_nginx:
+    """compose's nginx, whose replicas are here instead of in Docker's DNS, and some directives changed."""
 
     def lay_out(folder: Path, port: int, _: int) -> list[str]:
         servers = "".join(f"server 127.0.0.1:{port} max_fails=0; " for port in replicas.ports)
@@ -453,25 +462,35 @@ def compose(replicas: Replicas, tmp_path: Path) -> Iterator[Nginx]:
         }.items():
             assert ours in text
             text = text.replace(ours, theirs)
+        for directive, value in changes.items():
+            text, count = re.subn(rf"\b{directive} \S+;", f"{directive} {value};", text)
+            assert count == 1, directive
         user = "user root;\n" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(user + text)
         return nginx_in(folder)
 
-    with running_nginx(tmp_path, 0, lay_out) as nginx:
-        yield nginx
+    return running_nginx(folder, 0, lay_out)
 
 
 PATHS = ["/outputs_upload/credit", "/outputs_upload/credit/?partial=true", "/outputs%5Fupload/credit"]
-LARGE_ONES = [*[(path, 9_000) for path in PATHS], ("/output/credit", 16_000_000), ("/explain/credit", 100_000)]
+JOBS = ["/jobs/credit", "/jobs/credit/?partial=true", "/jobs//credit", "//jobs/credit", "/j%6Fbs/credit"]
+SENT_ONCE = [
+    *[(path, 9_000) for path in PATHS],
+    *[(path, 2) for path in JOBS],
+    ("/jobs/credit", 0),  # the hold-out
+    ("/output/credit", 16_000_000),
+    ("/explain/credit", 100_000),
+]
 
 
-@pytest.mark.parametrize(("path", "length"), LARGE_ONES)
-def test_what_may_kill_a_replica_is_handed_to_one_alone(
+@pytest.mark.parametrize(("path", "length"), SENT_ONCE)
+def test_what_may_kill_a_replica_or_makes_a_job_is_handed_to_one_alone(
     compose: Nginx, replicas: Replicas, path: str, length: int
 ) -> None:
     replicas.fatal = b"POST"
     answer = compose.ask("POST", path, b"x" * length)
     assert (answer.status, answer.json["detail"]) == (503, "No replica answers.")
+    assert answer.headers["Retry-After"] == "1"
     assert len(replicas.reached) == 1
 
 
@@ -492,7 +511,14 @@ def test_a_short_request_whose_replica_dies_is_handed_to_the_next(
     assert sorted(replicas.reached) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("path", "length"), [("/output/credit", 2), *LARGE_ONES])
+@pytest.mark.parametrize("path", ["/jobs/4f1c", "/jobs/4f1c/result.csv"])
+def test_a_job_is_looked_up_at_another_replica_when_one_dies(compose: Nginx, replicas: Replicas, path: str) -> None:
+    replicas.fatal = b"GET"
+    assert compose.ask("GET", path).status == 503
+    assert sorted(replicas.reached) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("path", "length"), [("/output/credit", 2), *SENT_ONCE])
 def test_whatever_was_not_begun_is_handed_to_a_replica_that_is_there(
     compose: Nginx, replicas: Replicas, path: str, length: int
 ) -> None:
@@ -505,16 +531,57 @@ def test_whatever_was_not_begun_is_handed_to_a_replica_that_is_there(
     assert replicas.reached == [2] * 6
 
 
-def test_a_refusal_of_a_large_request_arrives_as_it_is(compose: Nginx, replicas: Replicas) -> None:
-    replicas.status = "503 Service Unavailable"
-    answer = compose.ask("POST", "/outputs_upload/credit", b"x" * 9_000)
-    assert (answer.status, answer.body) == (503, b"/outputs_upload/credit")
+@pytest.mark.parametrize(("path", "length"), [("/outputs_upload/credit", 9_000), ("/jobs/credit", 2)])
+def test_a_refusal_of_what_is_sent_once_arrives_as_it_is(
+    compose: Nginx, replicas: Replicas, path: str, length: int
+) -> None:
+    replicas.overloaded = {0, 1, 2}
+    answer = compose.ask("POST", path, b"x" * length)
+    assert (answer.status, answer.headers["Retry-After"], answer.body.decode()) == (503, "1", path)
     assert len(replicas.reached) == 1
 
 
-def test_elastic_beanstalks_nginx_sends_no_upload_twice(replicas: Replicas, tmp_path: Path) -> None:
-    replicas.fatal = b"outputs_upload"
+def test_a_short_request_that_an_overloaded_replica_refuses_is_answered_by_another(
+    compose: Nginx, replicas: Replicas
+) -> None:
+    replicas.overloaded = {0, 1}
+    for _ in range(6):
+        answer = compose.ask("POST", "/output/credit", b"{}")
+        assert (answer.status, answer.body) == (200, b"/output/credit")
+    assert replicas.reached.count(2) == 6
+
+
+def test_when_all_are_overloaded_three_of_them_are_asked_and_the_refusal_arrives(tmp_path: Path) -> None:
+    with closing(Replicas(5)) as replicas, nginx_of_compose(tmp_path, replicas) as nginx:
+        replicas.overloaded = set(range(5))
+        answer = nginx.ask("POST", "/output/credit", b"{}")
+        assert (answer.status, answer.headers["Retry-After"], answer.body) == (503, "1", b"/output/credit")
+        assert len(set(replicas.reached)) == len(replicas.reached) == 3
+
+
+def test_a_client_that_is_slow_to_send_reaches_no_replica(replicas: Replicas, tmp_path: Path) -> None:
+    brief = {"client_header_timeout": "300ms", "client_body_timeout": "300ms"}
+    head = b"POST /output/credit HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    with nginx_of_compose(tmp_path, replicas, **brief) as nginx:
+        for sent in (head, head + b"\r\n{"):
+            with socket.create_connection(("127.0.0.1", nginx.port), 20) as client, suppress(ConnectionResetError):
+                client.sendall(sent)
+                assert client.recv(100) == b""
+    assert replicas.reached == []
+
+
+@pytest.mark.parametrize("path", ["/outputs_upload/credit", "/jobs/credit"])
+def test_elastic_beanstalks_nginx_sends_no_file_and_no_job_twice(replicas: Replicas, tmp_path: Path, path: str) -> None:
+    replicas.fatal = path.encode()
     with running_nginx(tmp_path, replicas.ports[0]) as nginx:
         assert nginx.ask("POST", "/output/credit", b"{}").status == 200
-        assert nginx.ask("POST", "/outputs_upload/credit", b"x" * 9_000).status == 502
+        assert nginx.ask("POST", path, b"x" * 9_000).status == 502
     assert len(replicas.reached) == 2
+
+
+def test_elastic_beanstalks_nginx_passes_a_refusal_on(replicas: Replicas, tmp_path: Path) -> None:
+    replicas.overloaded = {0}
+    with running_nginx(tmp_path, replicas.ports[0]) as nginx:
+        answer = nginx.ask("POST", "/output/credit", b"{}")
+    assert (answer.status, answer.headers["Retry-After"], answer.body) == (503, "1", b"/output/credit")
+    assert replicas.reached == [0]

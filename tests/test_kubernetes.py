@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = FOLDER / "overlays"
+CUSTOM = yaml.safe_load((ROOT / "tests" / "fixtures" / "custom_resources.yaml").read_text(encoding="utf-8"))
 VERSIONS = ("1.30", "1.37")  # of Kubernetes: the oldest that takes the manifests, and the newest there is
 PROBE = {  # what the manifests ask of kubectl, in small
     "base": "configMapGenerator: [{name: target, literals: [reached=no]}]",
@@ -125,7 +127,24 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
     return build(with_components(tmp_path_factory.mktemp("everything") / "kubernetes", "bucket", "redis"))
 
 
-@pytest.fixture(params=["local", "production", "bucket", "everything"])
+@pytest.fixture(scope="session")
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    return build(with_components(tmp_path_factory.mktemp("envoy") / "kubernetes", "gateway", "envoy-gateway"))
+
+
+@pytest.fixture(scope="session")
+def traefik(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    return build(with_components(tmp_path_factory.mktemp("traefik") / "kubernetes", "gateway", "traefik"))
+
+
+@pytest.fixture(params=["envoy", "traefik"])
+def gateway(request: pytest.FixtureRequest) -> Manifests:
+    manifests = request.getfixturevalue(request.param)
+    assert isinstance(manifests, Manifests)
+    return manifests
+
+
+@pytest.fixture(params=["local", "production", "bucket", "everything", "envoy", "traefik"])
 def built(request: pytest.FixtureRequest) -> Manifests:
     manifests = request.getfixturevalue(request.param)
     assert isinstance(manifests, Manifests)
@@ -150,13 +169,33 @@ def leaves(node: Any, path: str = "") -> Iterable[tuple[str, Any]]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_document_is_valid(built: Manifests, version: str) -> None:
     for document in built.documents:
-        kubernetes_validate.validate(document, version, strict=True)  # strict: a field by a wrong name is an error
+        if kind(document) in CUSTOM:
+            validate_custom(document)
+        else:
+            kubernetes_validate.validate(document, version, strict=True)  # strict: a field by a wrong name is an error
+
+
+def kind(document: dict[str, Any]) -> str:
+    return f"{document['apiVersion']} {document['kind']}"
+
+
+def validate_custom(document: dict[str, Any]) -> None:
+    schema = {**CUSTOM[kind(document)], "$defs": CUSTOM["$defs"]}
+    jsonschema.validate(document["spec"], schema, jsonschema.Draft202012Validator)
 
 
 def test_the_validation_sees_a_field_by_a_wrong_name(production: Manifests) -> None:
     service = production.one("Service")
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate({**service, "spec": {**service["spec"], "ports_": []}}, VERSIONS[1], strict=True)
+
+
+def test_so_does_that_of_custom_resources(envoy: Manifests, traefik: Manifests) -> None:
+    custom = [document for document in (*envoy.documents, *traefik.documents) if kind(document) in CUSTOM]
+    assert {kind(document) for document in custom} == set(CUSTOM) - {"$defs"}
+    for document in custom:
+        with pytest.raises(jsonschema.ValidationError):
+            validate_custom({**document, "spec": {**document["spec"], "rule": []}})
 
 
 def test_each_overlay_brings_what_it_is_for(production: Manifests, local: Manifests, everything: Manifests) -> None:
@@ -295,6 +334,60 @@ def test_the_ingress_serves_tls_for_its_host_and_is_no_controllers_own(productio
     assert "annotations" not in ingress["metadata"]
     (tls,) = ingress["spec"]["tls"]
     assert tls["hosts"] == [rule["host"] for rule in ingress["spec"]["rules"]]
+
+
+def test_a_gateway_takes_the_place_of_the_ingress(envoy: Manifests, traefik: Manifests, production: Manifests) -> None:
+    kinds = {document["kind"] for document in production.documents} - {"Ingress"} | {"Gateway", "HTTPRoute"}
+    policies = {"ClientTrafficPolicy", "BackendTrafficPolicy"}
+    assert {document["kind"] for document in envoy.documents} == kinds | policies
+    assert {document["kind"] for document in traefik.documents} == kinds | {"Middleware"}
+
+
+def test_the_route_leads_from_the_gateways_https_to_the_service(gateway: Manifests) -> None:
+    (listener,) = gateway.one("Gateway")["spec"]["listeners"]
+    route, service = gateway.one("HTTPRoute")["spec"], gateway.one("Service")
+    (parent,), (rule,) = route["parentRefs"], route["rules"]
+    assert parent == {"kind": "Gateway", "name": gateway.one("Gateway")["metadata"]["name"], "sectionName": "https"}
+    assert (listener["name"], listener["protocol"], listener["tls"]["mode"]) == ("https", "HTTPS", "Terminate")
+    assert route["hostnames"] == [listener["hostname"]]
+    (backend,) = rule["backendRefs"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"] in [port["port"] for port in service["spec"]["ports"]]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+
+
+def test_a_gateway_leaves_the_service_its_time_and_its_limits(envoy: Manifests, traefik: Manifests) -> None:
+    largest = Settings().max_content_length
+    (rule,) = envoy.one("HTTPRoute")["spec"]["rules"]
+    assert seconds(rule["timeouts"]["request"]) > Settings().graceful_timeout
+    backends = envoy.one("BackendTrafficPolicy")["spec"]
+    assert int(backends["requestBuffer"]["limit"].removesuffix("Mi")) * 1024**2 > largest
+    assert seconds(backends["timeout"]["http"]["connectionIdleTimeout"]) < gunicorns("keepalive")
+    assert traefik.one("Middleware")["spec"]["buffering"]["maxRequestBodyBytes"] > largest
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_no_gateway_sends_a_request_again_that_it_has_begun_to_send(envoy: Manifests, traefik: Manifests) -> None:
+    assert envoy.one("BackendTrafficPolicy")["spec"]["retry"] == {
+        "numRetries": 1,
+        "retryOn": {"triggers": ["connect-failure"]},
+    }
+    assert "retryExpression" not in traefik.one("Middleware")["spec"]["buffering"]
+    for manifests in (envoy, traefik):
+        assert all("retry" not in rule for rule in manifests.one("HTTPRoute")["spec"]["rules"])
+
+
+def test_policies_and_filters_belong_to_what_is_there(envoy: Manifests, traefik: Manifests) -> None:
+    for policy in (envoy.one("ClientTrafficPolicy"), envoy.one("BackendTrafficPolicy")):
+        for target in policy["spec"]["targetRefs"]:
+            assert target["name"] == envoy.one(target["kind"])["metadata"]["name"]
+    (rule,) = traefik.one("HTTPRoute")["spec"]["rules"]
+    (used,) = [filter_["extensionRef"] for filter_ in rule["filters"]]
+    middleware = traefik.one("Middleware")
+    assert used == {"group": "traefik.io", "kind": "Middleware", "name": middleware["metadata"]["name"]}
 
 
 def test_the_autoscaler_alone_says_how_many_pods_there_are(production: Manifests) -> None:
@@ -449,9 +542,6 @@ def test_the_redis_is_named_by_a_secret_that_must_be_there(everything: Manifests
 PARAMETERS = yaml.safe_load((OVERLAYS / "production" / "parameters.yaml").read_text(encoding="utf-8"))["data"]
 ARRIVES = {
     "image": ["Deployment/spec/template/spec/containers/tabserve/image"],
-    "host": ["Ingress/spec/rules/0/host", "Ingress/spec/tls/0/hosts/0"],
-    "tls_secret": ["Ingress/spec/tls/0/secretName"],
-    "ingress_class": ["Ingress/spec/ingressClassName"],
     "ingress_namespace": [
         "NetworkPolicy/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io/metadata.name"
     ],
@@ -459,12 +549,23 @@ ARRIVES = {
     "bucket_region": ["Deployment/spec/template/spec/containers/tabserve/env/AWS_DEFAULT_REGION/value"],
     "bucket_role": ["Deployment/spec/template/spec/containers/tabserve/env/AWS_ROLE_ARN/value"],
 }
+WITH_INGRESS = ARRIVES | {
+    "host": ["Ingress/spec/rules/0/host", "Ingress/spec/tls/0/hosts/0"],
+    "tls_secret": ["Ingress/spec/tls/0/secretName"],
+    "ingress_class": ["Ingress/spec/ingressClassName"],
+    "gateway_class": [],
+}
+WITH_GATEWAY = ARRIVES | {
+    "host": ["Gateway/spec/listeners/https/hostname", "HTTPRoute/spec/hostnames/0"],
+    "tls_secret": ["Gateway/spec/listeners/https/tls/certificateRefs/changed-tls_secret/name"],
+    "ingress_class": [],
+    "gateway_class": ["Gateway/spec/gatewayClassName"],
+}
 
 
-@pytest.fixture(scope="session")
-def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    """Production with its components, and each parameter changed."""
-    overlay = with_components(tmp_path_factory.mktemp("changed") / "kubernetes", "bucket", "redis")
+def with_changed_parameters(folder: Path, *components: str) -> Manifests:
+    """Production with components, and each parameter changed."""
+    overlay = with_components(folder / "kubernetes", *components)
     path = overlay / "parameters.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     document["data"] = {name: f"changed-{name}" for name in document["data"]}
@@ -472,28 +573,47 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
     return build(overlay)
 
 
+@pytest.fixture(scope="session")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    return with_changed_parameters(tmp_path_factory.mktemp("changed"), "bucket", "redis")
+
+
+@pytest.fixture(scope="session")
+def changed_gateway(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    return with_changed_parameters(tmp_path_factory.mktemp("changed"), "bucket", "redis", "gateway", "traefik")
+
+
 def test_the_test_knows_every_parameter() -> None:
-    assert set(ARRIVES) == set(PARAMETERS)
+    assert set(WITH_INGRESS) == set(WITH_GATEWAY) == set(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", ARRIVES)
-def test_a_parameter_arrives_wherever_it_is_needed_and_nowhere_else(changed: Manifests, name: str) -> None:
-    found = [
+@pytest.mark.parametrize("name", WITH_INGRESS)
+def test_a_parameter_arrives_wherever_it_is_needed_and_nowhere_else(
+    changed: Manifests, changed_gateway: Manifests, name: str
+) -> None:
+    assert places_of(f"changed-{name}", changed) == sorted(WITH_INGRESS[name])
+    assert places_of(f"changed-{name}", changed_gateway) == sorted(WITH_GATEWAY[name])
+
+
+def places_of(value: str, manifests: Manifests) -> list[str]:
+    return sorted(
         f"{document['kind']}{path}"
-        for document in changed.documents
-        for path, value in leaves(document)
-        if value == f"changed-{name}"
-    ]
-    assert sorted(found) == sorted(ARRIVES[name])
+        for document in manifests.documents
+        for path, found in leaves(document)
+        if found == value
+    )
 
 
-def test_of_the_old_values_nothing_is_left(changed: Manifests, everything: Manifests) -> None:
+def test_of_the_old_values_nothing_is_left(
+    changed: Manifests, changed_gateway: Manifests, everything: Manifests
+) -> None:
     def places(manifests: Manifests) -> set[str]:
         values = [value for document in manifests.documents for _, value in leaves(document)]
         return {name for name, value in PARAMETERS.items() if value in values}
 
     assert places(everything) == set(PARAMETERS)
     assert not places(changed)
+    assert not places(changed_gateway)
 
 
 def test_parameters_are_not_applied_themselves(built: Manifests) -> None:

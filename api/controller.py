@@ -19,7 +19,7 @@ from tabserve.api.answers import (
     table_as_file,
     table_as_json,
 )
-from tabserve.api.bodies import as_list, is_csv, parse, read_body, uploaded_file, wanted_file, wants_partial
+from tabserve.api.bodies import is_csv, read_body, uploaded_file, wanted_file, wants_partial
 from tabserve.api.errors import PROBLEM_TYPE, NotReadyError
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -37,6 +37,7 @@ from tabserve.api.schemas import (
 from tabserve.api.turn import LARGE_CSV, LARGE_JSON, LARGE_XLSX, in_turn, sent_in_turn
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
+from tabserve.tables.json_body import as_list, parse
 from tabserve.tables.table import Table
 
 blueprint = APIBlueprint("service", __name__)  # open to anybody

@@ -21,10 +21,6 @@ logger = logging.getLogger(__name__)
 PROBLEM_TYPE = "application/problem+json"
 
 
-class BadRequestError(errors.TabserveError):
-    """The body is not JSON, or JSON of a shape that the route does not take."""
-
-
 class NotReadyError(errors.TabserveError):
     """None of the requested use cases has a model that answers; the reason is given for each."""
 
@@ -35,7 +31,7 @@ class NotReadyError(errors.TabserveError):
 
 
 STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
-    BadRequestError: HTTPStatus.BAD_REQUEST,
+    errors.InvalidBodyError: HTTPStatus.BAD_REQUEST,
     errors.NothingToPredictError: HTTPStatus.BAD_REQUEST,
     errors.InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -171,6 +171,10 @@ class InvalidTargetError(TabserveError):
     """The target column holds a value that its declaration does not allow."""
 
 
+class InvalidBodyError(TabserveError):
+    """A body is not JSON, or JSON of a shape that is not taken."""
+
+
 class NothingToPredictError(TabserveError):
     """A list or a file holds no record."""
 

@@ -13,7 +13,6 @@ import tabserve.errors
 from tabserve.api.errors import (
     PROBLEM_TYPE,
     STATUS,
-    BadRequestError,
     NotReadyError,
     init_app,
     problem,
@@ -47,7 +46,7 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.NoEarlierChampionError,
 }
 EVERY_STATUS = [
-    (BadRequestError("The body is not JSON."), 400),
+    (tabserve.errors.InvalidBodyError("The body is not JSON."), 400),
     (tabserve.errors.NothingToPredictError(), 400),
     (tabserve.errors.UnknownModelError(), 404),
     (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabserve.api.bodies import as_list, parse
-from tabserve.api.errors import BadRequestError
-from tabserve.errors import FileLimitError, InvalidFieldsError, NothingToPredictError, TooManyRowsError
+from tabserve.errors import (
+    FileLimitError,
+    InvalidBodyError,
+    InvalidFieldsError,
+    NothingToPredictError,
+    TooManyRowsError,
+)
+from tabserve.tables.json_body import as_list, parse
 from tests.conftest import ROOT
 
 VALUES = st.recursive(
@@ -68,7 +73,7 @@ def test_numbers_that_json_does_not_know_are_read_so_that_their_field_can_be_nam
 def test_what_is_not_json_is_a_bad_request_or_only_nested(content: bytes) -> None:
     try:
         parse(content, 1000, 50)
-    except BadRequestError as error:
+    except InvalidBodyError as error:
         assert str(error) == "The body is not JSON."  # noqa: PT017
     else:
         assert content.startswith(b"[[")
@@ -85,7 +90,7 @@ def test_blocks_of_empty_objects_are_counted_before_they_are_built(block: bytes)
 def test_the_largest_body_takes_no_more_memory_than_a_container_has(block: str) -> None:
     program = f"""
 import resource
-from tabserve.api.bodies import parse
+from tabserve.tables.json_body import parse
 block = {block!r}.encode()
 content = b"[" + block * (16 * 1024**2 // len(block) - 1) + b"0]"
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -125,5 +130,5 @@ def test_a_list_is_of_objects_and_neither_empty_nor_too_long() -> None:
     with pytest.raises(NothingToPredictError):
         as_list([], 2)
     for body in ({}, "x", None, [1], [{}, []]):
-        with pytest.raises(BadRequestError):
+        with pytest.raises(InvalidBodyError):
             as_list(body, 2)

@@ -26,6 +26,7 @@ PLATFORM = "64bit Amazon Linux 2023 v4.12.1 running Docker"
 ENVIRONMENT = {"Bundle": "bundles/first.zip", "SolutionStack": PLATFORM}  # what makes one, beside the necessary
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 KEY = "0123456789abcdef"
+DATABASE = "postgresql://tabserve:secret@db.example.org:5432/jobs"
 
 
 def given(**parameters: str) -> dict[str, str]:
@@ -141,6 +142,16 @@ PATTERNS = {
         ],
     ),
     "SigningKey": (["", KEY, "x" * 256], ["short", "x" * 257, f"{KEY}\n"]),
+    "DatabaseUrl": (
+        ["", DATABASE, "postgresql://u:p@db/jobs?sslmode=require"],
+        [
+            "sqlite:////tmp/jobs.db",
+            "postgresql://db/jobs",
+            "postgresql://u:p@db",
+            "mysql://u:p@db/jobs",
+            f"{DATABASE}\n",
+        ],
+    ),
     "AlarmEmail": (["", "ops@example.org"], ["ops", "ops@example", "a b@example.org", "a@b@example.org"]),
 }
 
@@ -173,8 +184,9 @@ def test_a_default_is_one_that_is_allowed(name: str) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    assert TEMPLATE["Parameters"]["SigningKey"]["NoEcho"] is True
-    assert "SigningKey" not in json.dumps(TEMPLATE["Outputs"])
+    for name in ("SigningKey", "DatabaseUrl"):
+        assert TEMPLATE["Parameters"][name]["NoEcho"] is True
+        assert name not in json.dumps(TEMPLATE["Outputs"])
 
 
 def test_an_environment_is_refused_without_a_platform() -> None:
@@ -202,7 +214,10 @@ def test_the_options_are_those_of_the_bundle_and_what_only_the_template_knows() 
 
 
 def test_every_value_of_an_option_is_a_text_as_elastic_beanstalk_wants_it() -> None:
-    for settings in (Rendered(**ENVIRONMENT), Rendered(**ENVIRONMENT, Models="bucket", SigningKey=KEY, Users="none")):
+    for settings in (
+        Rendered(**ENVIRONMENT),
+        Rendered(**ENVIRONMENT, Models="bucket", SigningKey=KEY, DatabaseUrl=DATABASE, Users="none"),
+    ):
         assert all(isinstance(value, str | dict) for value in settings.options().values())
 
 
@@ -266,16 +281,27 @@ def test_models_come_from_the_image_or_from_the_bucket() -> None:
     assert in_bucket == {"Fn::Sub": "s3://${Bucket}/models"}
 
 
-def test_the_signing_key_is_a_secret_and_no_property_of_the_environment() -> None:
-    rendered = Rendered(**ENVIRONMENT, SigningKey=KEY)
-    assert rendered.resources["SigningKeySecret"]["Properties"]["SecretString"] == KEY
-    assert rendered.property("MODEL_SIGNING_KEY") is None
+@pytest.mark.parametrize(
+    ("parameter", "value", "setting"),
+    [("SigningKey", KEY, "MODEL_SIGNING_KEY"), ("DatabaseUrl", DATABASE, "DATABASE_URL")],
+)
+def test_what_nobody_may_read_is_a_secret_and_no_property_of_the_environment(
+    parameter: str, value: str, setting: str
+) -> None:
+    rendered, secret = Rendered(**ENVIRONMENT, **{parameter: value}), f"{parameter}Secret"
+    assert rendered.resources[secret]["Properties"]["SecretString"] == value
+    assert rendered.property(setting) is None
     secrets = "aws:elasticbeanstalk:application:environmentsecrets"
-    assert rendered.options()[secrets, "MODEL_SIGNING_KEY"] == {"Ref": "SigningKeySecret"}
-    assert KEY not in json.dumps(rendered.resources["Environment"])
-    assert "SigningKeySecret" in json.dumps(rendered.resources["InstanceRole"])
-    without = Rendered(**ENVIRONMENT).resources
-    assert "SigningKeySecret" not in json.dumps(without)
+    assert rendered.options()[secrets, setting] == {"Ref": secret}
+    assert value not in json.dumps(rendered.resources["Environment"])
+    assert secret in json.dumps(rendered.resources["InstanceRole"])
+    assert secret not in json.dumps(Rendered(**ENVIRONMENT).resources)
+
+
+def test_a_client_stays_with_its_instance_unless_all_share_their_jobs() -> None:
+    option = ("aws:elasticbeanstalk:environment:process:default", "StickinessEnabled")
+    assert Rendered(**ENVIRONMENT).options()[option] == "true"
+    assert Rendered(**ENVIRONMENT, DatabaseUrl=DATABASE).options()[option] == "false"
 
 
 def test_the_certificate_is_made_unless_it_is_given() -> None:

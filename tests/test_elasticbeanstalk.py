@@ -60,7 +60,7 @@ def test_the_options_are_exactly_these() -> None:
         (process, "Protocol"): "HTTP",
         (process, "HealthCheckPath"): "/ready",
         (process, "MatcherHTTPCode"): "200",
-        (process, "StickinessEnabled"): "false",
+        (process, "StickinessEnabled"): "true",
         (process, "DeregistrationDelay"): "40",
         ("aws:elbv2:listener:default", "ListenerEnabled"): "true",
         ("aws:elbv2:listener:default", "Protocol"): "HTTP",

@@ -1,8 +1,9 @@
-"""gunicorn's settings for the floor: the project's own, without the hook that loads models."""
+"""gunicorn's settings for the floor: its own threaded worker."""
 
-from runpy import run_path
+import os
 
-_settings = run_path("gunicorn.conf.py")
-globals().update(
-    {name: value for name, value in _settings.items() if not name.startswith("_") and name != "post_worker_init"}
-)
+bind = f"127.0.0.1:{os.environ['PORT']}"
+workers = 1
+worker_class = "gthread"
+threads = 4
+keepalive = 75

@@ -1,8 +1,8 @@
-"""The benchmark: our service, the floor and the usual tutorial service, on the same records and model.
+"""The benchmark: our service, the floor, an expert's service and a tutorial's, on the same records and model.
 
 Run from the repository's root, in an environment with requirements.txt and benchmarks/requirements.txt:
 
-    python -m benchmarks.run [--rounds 3] [--seconds 5]
+    python -m benchmarks.run [--rounds 3] [--seconds 5] [--before CHECKOUT]
 
 One worker of each runs on one core; wrk drives it from another. Answers are checked before anything is timed.
 """
@@ -15,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ import lightgbm
 import numpy as np
 import orjson
 
+from benchmarks.in_process import USER
 from benchmarks.report import write_report
 from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
 from tabserve.aliases import Vector
+from tabserve.api.users import Users
 from tabserve.declaration.discovery import get_use_case
 from tabserve.errors import BrokenArtifactError
 from tabserve.models.lightgbm import LgbModel
@@ -40,10 +43,11 @@ from tabserve.transformers import RemapTarget
 USE_CASE = get_use_case("credit")
 ALGORITHM = "lightgbm"  # whose answers LightGBM itself can check
 RECORDS = 200  # different ones, through which one-row requests cycle
-LISTS = (1_000, 10_000)
+LISTS = (100, 1_000, 10_000)
 CONNECTIONS = 8  # for one-row requests
 LIST_CONNECTIONS = 1  # one list after another: a few in flight at the end would distort the count
 WARM_UP = 1  # seconds before each measurement
+MANY = 10_000  # one-row requests that a worker has answered when its memory is measured
 TREES = 150  # of the model that the in-process target is defined for
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -67,13 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which medians are taken")
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="an older checkout, with its .venv, to compare")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the Markdown report goes")
     options = parser.parse_args()
     check_tools()
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="tabserve-bench-") as folder:
         materials = prepare(Path(folder))
-        services = make_services(materials)
+        services = make_services(materials, options.before)
         for service in services.values():
             check_answers(service, materials)
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in services}
@@ -87,9 +92,11 @@ def main() -> None:
             services=services,
             rounds=rounds,
             timings=timings,
-            model=f"{materials.artifact.model_id}, {model_text(materials.artifact).count('Tree=')} trees",
-            command=f"python -m benchmarks.run --rounds {options.rounds} --seconds {options.seconds}",
+            model=described(materials.artifact),
+            command=f"python -m benchmarks.run --rounds {options.rounds} --seconds {options.seconds}"
+            + (" --before CHECKOUT" if options.before else ""),
             load_before=load_before,
+            load_after=os.getloadavg()[0],
         )
     options.output.write_text(report)
     print(report)
@@ -125,7 +132,7 @@ def prepare(folder: Path) -> Materials:
     different = list({orjson.dumps(record): record for record in records}.values())[:RECORDS]
     batches: dict[int, Any] = {1: [[record] for record in different]}
     for rows in LISTS:
-        batches[rows] = [(records * (rows // len(records) + 1))[:rows]]
+        batches[rows] = [(list(records) * (rows // len(records) + 1))[:rows]]
 
     booster = lightgbm.Booster(model_str=text)
     expected = {
@@ -173,24 +180,54 @@ def model_text(artifact: Artifact) -> str:
     return artifact.model.text_
 
 
-def make_services(materials: Materials) -> dict[str, Service]:
-    """The services that are compared."""
+def described(artifact: Artifact) -> str:
+    """The model's name and size."""
+    return f"{artifact.model_id}, {model_text(artifact).count('Tree=')} trees"
+
+
+def make_services(materials: Materials, before: Path | None = None) -> dict[str, Service]:
+    """The services that are compared, with the one of an older checkout if there is any."""
     gunicorn = ("-m", "gunicorn")
     floor = (*gunicorn, "-c", "benchmarks/floor_gunicorn.py", "benchmarks.floor:application")
-    uvicorn = ("-m", "uvicorn", "benchmarks.tutorial:app", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1")
-    tutorial = (*uvicorn, "--no-access-log", "--log-level", "warning")
+    listening = ("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-access-log")
+    uvicorn = ("-m", "uvicorn", *listening, "--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
+    expert, tutorial = (*uvicorn, "benchmarks.expert:app"), (*uvicorn, "benchmarks.tutorial:app")
     registry = {"MODEL_REGISTRY": str(materials.folder / "models")}
     model = {
-        "TUTORIAL_MODEL": str(materials.folder / "model.txt"),
-        "TUTORIAL_THRESHOLD": repr(threshold_of(materials.artifact.decision).value),
+        "BENCHMARK_MODEL": str(materials.folder / "model.txt"),
+        "BENCHMARK_THRESHOLD": repr(threshold_of(materials.artifact.decision).value),
     }
+    service = Service("Tabserve", (*gunicorn, "application"), "/output/credit", "/output/credit", registry)
+    older = {"before": replace(service, title=f"Tabserve before, {commit(before)}", checkout=before)} if before else {}
     return {
         "floor": Service("Floor: empty Flask route", floor, "/flask"),
         "floor_orjson": Service("Floor with orjson and a plain Response", floor, "/orjson"),
-        "service": Service("Tabserve", (*gunicorn, "application"), "/output/credit", "/output/credit", registry),
+        "service": service,
+        "guarded": guarded(service, materials.folder),
+        **older,
+        "expert": Service("Expert", expert, "/predict", "/predict_list", model, forks=False),
         "tutorial": Service("Tutorial", tutorial, "/predict", "/predict_list", model, forks=False),
         "careful": Service("Tutorial, categories fixed", tutorial, "/careful", "/careful_list", model, forks=False),
     }
+
+
+def commit(checkout: Path) -> str:
+    """The commit of a checkout, shortened."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def guarded(service: Service, folder: Path) -> Service:
+    """The same service for users only, with a rate limit that none of them reaches."""
+    users = folder / "users.txt"
+    Users(users).add(*USER)
+    settings = {"AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(users), "RATE_LIMIT": "1000000/second"}
+    return replace(
+        service,
+        title="Tabserve, for users and with a rate limit",
+        environment={**service.environment, **settings},
+        headers={"Authorization": f"Basic {b64encode(':'.join(USER).encode()).decode()}"},
+    )
 
 
 def check_answers(service: Service, materials: Materials) -> None:
@@ -215,31 +252,39 @@ def measure(service: Service, materials: Materials, seconds: int) -> dict[str, f
         one_row = drive(running, service.one_row, materials.file(1), CONNECTIONS, seconds)
         figures |= {"requests": one_row["requests"] / one_row["seconds"]}
         figures |= {name: one_row[name] for name in ("p50_ms", "p99_ms", "cpu_us")}
+        answer_at_least(running, materials, MANY - one_row["answered"])
         figures |= running.memory_mb()
         if service.rows:
             for rows in LISTS:
                 lists = drive(running, service.rows, materials.file(rows), LIST_CONNECTIONS, seconds)
                 figures[f"rows_{rows}"] = rows * lists["requests"] / lists["seconds"]
+            figures["p99_beside_lists_ms"] = beside_lists(running, materials, seconds)
             figures["rss_after_lists_mb"] = running.memory_mb()["rss_mb"]
         if service.forks:
             figures["replacement_seconds"] = running.replacement_seconds()
     return figures
 
 
+def answer_at_least(running: Running, materials: Materials, requests: float) -> None:
+    """Let a service that answers slowly answer more, so that memory is measured after as much work everywhere."""
+    while requests > 0 and running.service.forks:
+        requests -= drive(running, running.service.one_row, materials.file(1), CONNECTIONS, WARM_UP)["answered"]
+
+
+def beside_lists(running: Running, materials: Materials, seconds: int) -> float:
+    """p99 of one-row requests in ms while another client sends one list of 100 rows after another."""
+    service = running.service
+    command = wrk(running, service.rows, materials.file(100), LIST_CONNECTIONS, WARM_UP + seconds + 1)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL):
+        return drive(running, service.one_row, materials.file(1), CONNECTIONS, seconds)["p99_ms"]
+
+
 def drive(running: Running, path: str, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
     """What wrk measured, after a warm-up; any answer other than 200, or any broken connection, ends the run."""
     figures: dict[str, float] = {}
+    answered = 0.0
     for duration in (WARM_UP, seconds):
-        command = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t", "1", "-c", str(connections), "-d", f"{duration}s"]
-        command += [
-            "--timeout",
-            "30s",
-            "-s",
-            str(ROOT / "benchmarks" / "wrk.lua"),
-            running.url(path),
-            "--",
-            str(bodies),
-        ]
+        command = wrk(running, path, bodies, connections, duration)
         cpu_before = running.cpu_seconds()
         finished = subprocess.run(command, capture_output=True, text=True, timeout=duration + 60)
         if finished.returncode:
@@ -247,10 +292,21 @@ def drive(running: Running, path: str, bodies: Path, connections: int, seconds: 
         figures = json.loads(finished.stdout.splitlines()[-1])
         if figures["bad_status"] or figures["socket_errors"]:
             raise SystemExit(f"{running.service.title}, {path}: {figures}\n{running.log.read_text()[-3000:]}")
+        answered += figures["requests"]
     if not figures["requests"]:
         raise SystemExit(f"{running.service.title}, {path}: no answer within {seconds} s; take more --seconds.")
     figures["cpu_us"] = (running.cpu_seconds() - cpu_before) / figures["requests"] * 1e6
+    figures["answered"] = answered
     return figures
+
+
+def wrk(running: Running, path: str, bodies: Path, connections: int, seconds: int) -> list[str]:
+    """The command that posts the bodies in turn."""
+    command = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
+    for name, value in running.service.headers.items():
+        command += ["-H", f"{name}: {value}"]
+    script = str(ROOT / "benchmarks" / "wrk.lua")
+    return [*command, "--timeout", "30s", "-s", script, running.url(path), "--", str(bodies)]
 
 
 def time_in_process(materials: Materials) -> dict[str, float]:

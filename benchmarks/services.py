@@ -37,6 +37,10 @@ class Service:
         Added to ours.
     forks : bool
         Whether a master process forks the worker (gunicorn), or the process is the worker (uvicorn).
+    headers : mapping
+        Sent with each prediction.
+    checkout : Path
+        The repository that it runs in, by the environment there.
     """
 
     title: str
@@ -45,6 +49,13 @@ class Service:
     rows: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     forks: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+    checkout: Path = ROOT
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs it."""
+        return sys.executable if self.checkout == ROOT else str(self.checkout / ".venv" / "bin" / "python")
 
 
 class Running:
@@ -71,8 +82,8 @@ class Running:
         started = time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["taskset", "-c", str(SERVER_CORE), sys.executable, *command],
-                cwd=ROOT,
+                ["taskset", "-c", str(SERVER_CORE), self.service.python, *command],
+                cwd=self.service.checkout,
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -102,7 +113,7 @@ class Running:
         """Status and body of one answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+            connection.request(method, path, body, {"Content-Type": "application/json", **self.service.headers})
             response = connection.getresponse()
             return response.status, response.read()
         finally:

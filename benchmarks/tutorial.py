@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, create_model
 from tabserve.columns.features import Category
 from tabserve.use_cases.credit import DERIVED, FEATURES
 
-THRESHOLD = float(os.environ["TUTORIAL_THRESHOLD"])
+THRESHOLD = float(os.environ["BENCHMARK_THRESHOLD"])
 CATEGORIES = {
     feature.name: pd.CategoricalDtype(list(feature.values)) for feature in FEATURES if isinstance(feature, Category)
 }
@@ -34,7 +34,7 @@ fields: dict[str, Any] = {
 Applicant: Any = create_model("Applicant", **fields)
 
 # a Booster trained on a DataFrame keeps the categories of its columns at the end of its text; ours was trained on codes
-text = Path(os.environ["TUTORIAL_MODEL"]).read_text().rstrip().removesuffix("pandas_categorical:null")
+text = Path(os.environ["BENCHMARK_MODEL"]).read_text().rstrip().removesuffix("pandas_categorical:null")
 levels = json.dumps([list(categories.categories) for categories in CATEGORIES.values()])
 booster = lightgbm.Booster(model_str=f"{text}pandas_categorical:{levels}\n")
 app = FastAPI()

@@ -1,7 +1,8 @@
 """The routes: HTTP in, a call to the predictor, HTTP out."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar, cast
 
 from apiflask import APIBlueprint
@@ -20,7 +21,7 @@ from tabserve.api.answers import (
     table_as_json,
 )
 from tabserve.api.bodies import is_csv, read_body, uploaded_file, wanted_file, wants_partial
-from tabserve.api.errors import PROBLEM_TYPE, NotReadyError
+from tabserve.api.errors import PROBLEM_TYPE, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
     HealthSchema,
@@ -37,6 +38,7 @@ from tabserve.api.schemas import (
 from tabserve.api.turn import LARGE_CSV, LARGE_JSON, LARGE_XLSX, in_turn, sent_in_turn
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
+from tabserve.resolver import Readiness
 from tabserve.tables.json_body import as_list, parse
 from tabserve.tables.table import Table
 
@@ -92,8 +94,11 @@ def health() -> Response:
 @blueprint.output(ReadySchema)
 @problems(503)
 def ready() -> Response:
-    """Say which use cases have a model that answers; the service is ready while at least one has."""
-    return _readiness()
+    """Say which use cases have a model that answers.
+
+    The service is ready while at least one has, and there is a model of each that SERVE names.
+    """
+    return readiness_answer(current.predictor().readiness())
 
 
 @blueprint.get("/ready/<use_case>")
@@ -101,15 +106,18 @@ def ready() -> Response:
 @problems(404, 503)
 def use_case_ready(use_case: str) -> Response:
     """Say whether a use case has a model that answers."""
-    current.predictor().check_use_case(use_case)
-    return _readiness([use_case])
+    predictor = current.predictor()
+    predictor.check_use_case(use_case)
+    return readiness_answer(predictor.readiness([use_case]))
 
 
-def _readiness(use_cases: Sequence[str] = ()) -> Response:
-    readiness = current.predictor().readiness(use_cases)
-    if not readiness.models:
-        raise NotReadyError(readiness.unavailable)
-    return as_json({"status": "ready", **vars(readiness)})
+def readiness_answer(readiness: Readiness) -> Response:
+    """Answer whether the service, or a use case, is ready, and with what."""
+    if readiness.problem:
+        reasons = {use_case: [reason] for use_case, reason in readiness.unavailable.items()}
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, readiness.problem, reasons)
+    shown = ("models", "unavailable", "refused", "registry")
+    return as_json({"status": "ready", **{name: getattr(readiness, name) for name in shown}})
 
 
 @blueprint.get("/version")

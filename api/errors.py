@@ -1,7 +1,6 @@
 """Errors as RFC 9457 problems: a table of statuses and one way to write them."""
 
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,15 +20,6 @@ logger = logging.getLogger(__name__)
 PROBLEM_TYPE = "application/problem+json"
 
 
-class NotReadyError(errors.TabserveError):
-    """None of the requested use cases has a model that answers; the reason is given for each."""
-
-    def __init__(self, unavailable: Mapping[str, str]) -> None:
-        names = errors.in_short([*unavailable])
-        super().__init__(f"Not ready: no usable model for {names}." if names else f"Not ready. {errors.NoModelError()}")
-        self.by_field = {use_case: [reason] for use_case, reason in unavailable.items()}
-
-
 STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.InvalidBodyError: HTTPStatus.BAD_REQUEST,
     errors.NothingToPredictError: HTTPStatus.BAD_REQUEST,
@@ -46,7 +36,6 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
-    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

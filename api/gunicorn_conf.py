@@ -3,7 +3,6 @@
 import gc
 import os
 import resource
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,15 @@ import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
 from tabserve.api.start import check_gunicorn
-from tabserve.errors import UnavailableError
+from tabserve.resolver import Refresher
 from tabserve.settings import Settings
 
 check_gunicorn()  # before any of its methods is overridden
 
 from tabserve.api.server_log import Log  # noqa: E402
 from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
+
+FIRST_LOOK = 10  # seconds that a worker waits for its models, then /health answers even if the registry hangs
 
 settings = Settings.at_start()
 log.configure(settings.log_level)  # for the workers, too; gunicorn applies the same configuration again later
@@ -68,8 +69,9 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 
 def post_worker_init(worker: Any) -> None:
     """Load the models before the first request; /ready names those that are missing."""
-    with suppress(UnavailableError):  # a registry that is away may come back, and /ready says that it is
-        worker.wsgi.extensions["predictor"].readiness()
+    refresher = Refresher(worker.wsgi.extensions["predictor"].resolver)
+    refresher.start()
+    refresher.wait_for_first_look(FIRST_LOOK)
     # What is loaded by now stays, so the garbage collector need not look through it, nor run after every few requests.
     gc.collect()
     gc.freeze()

@@ -56,29 +56,37 @@ class Predictor:
 
     def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
         self.registry = registry
-        self._resolver = Resolver(registry, default_use_case)
+        self.resolver = Resolver(registry, default_use_case)
 
     # which models there are
 
     def resolve(self, name: str) -> Artifact:
         """The model that a name means: see `Resolver.resolve`."""
-        return self._resolver.resolve(name)
+        return self.resolver.resolve(name)
+
+    def loaded(self, name: str) -> Artifact | None:
+        """The model that a name means, without asking the registry: see `Resolver.loaded`."""
+        return self.resolver.loaded(name)
+
+    def known_readiness(self, use_cases: Collection[str] = ()) -> Readiness | None:
+        """The readiness as it is known without asking the registry: see `Resolver.known_readiness`."""
+        return self.resolver.known_readiness(use_cases)
 
     def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
         """Load the models of these use cases, by default of all, and say which can be answered."""
-        return self._resolver.readiness(use_cases)
+        return self.resolver.readiness(use_cases)
 
     def use_cases(self) -> list[str]:
-        """The use cases that the registry holds, the default one first: see `Resolver.use_cases`."""
-        return self._resolver.use_cases()
+        """The use cases that are served, the default one first: see `Resolver.use_cases`."""
+        return self.resolver.use_cases()
 
     def default_use_case(self) -> str:
         """The use case that is meant where none is named: see `Resolver.default_use_case`."""
-        return self._resolver.default_use_case()
+        return self.resolver.default_use_case()
 
     def check_use_case(self, name: str) -> None:
         """Refuse a use case that the registry does not hold: see `Resolver.check_use_case`."""
-        self._resolver.check_use_case(name)
+        self.resolver.check_use_case(name)
 
     def answering(self) -> dict[str, Artifact]:
         """The model that answers, by use case, the default one first; use cases without one are left out."""

@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from tabserve.errors import (
     BrokenArtifactError,
@@ -16,7 +17,9 @@ from tabserve.errors import (
     UnavailableError,
     UnknownModelError,
     UnknownUseCaseError,
+    in_short,
 )
+from tabserve.log import traced
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.model_id import USE_CASE
@@ -31,6 +34,7 @@ RECHECK_AFTER = 1.0  # seconds until the registry is asked again which use cases
 # Seconds until a refused model is verified again although its files did not change: memory may have been short, or a
 # download damaged.
 REFUSED_FOR = 60.0
+LATE_AFTER = 10.0  # seconds after which a registry that has not answered counts as away
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,39 @@ class Readiness:
         Why the model that should answer does not, for use cases that another model answers meanwhile.
     registry : str
         `ok`, or `away` while it cannot be reached and models that were read before answer.
+    missing : tuple of str
+        Use cases that are to be served, by their names, though the registry holds no model of them.
     """
 
     models: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     registry: str = "ok"
+    missing: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the service is not ready, as a sentence; None when it is.
+
+        One that can answer something is ready, unless its deployment is incomplete.
+        """
+        if self.missing:
+            return f"Not ready: the registry holds no model of {in_short(self.missing)}."
+        if self.models:
+            return None
+        names = in_short([*self.unavailable])
+        return f"Not ready: no usable model for {names}." if names else f"Not ready. {NoModelError()}"
+
+    def of(self, use_cases: Collection[str]) -> "Readiness | None":
+        """The part about these use cases; None when it says nothing about one of them."""
+        if not all(name in self.models or name in self.unavailable for name in use_cases):
+            return None
+        models, unavailable, refused = (
+            {name: found[name] for name in use_cases if name in found}
+            for found in (self.models, self.unavailable, self.refused)
+        )
+        missing = tuple(name for name in use_cases if name in self.missing)
+        return replace(self, models=models, unavailable=unavailable, refused=refused, missing=missing)
 
 
 class Resolver:
@@ -95,18 +126,20 @@ class Resolver:
         self.registry = registry
         self._default = default_use_case
         self._held: _Held | None = None
-        self._load = lru_cache(KEPT_MODELS)(self._load_warm)
         self._resolved: dict[str, _Resolved] = {}
+        self._by_id = _Models()
         self._refused: dict[str, _Refusal] = {}
         self._reported: set[str] = set()
         self._lock = threading.Lock()
+        self._known: Readiness | None = None
+        self._began: float | None = None  # the `refresh` that has not ended yet
 
     def use_cases(self) -> list[str]:
-        """The use cases that the registry holds, in alphabetical order, the default one first.
+        """The use cases that are served: those in the registry, in alphabetical order, the default one first.
 
-        The default use case is one of them even without a model if it was named.
+        Those that were named to be served, and a default one that was named, are among them even without a model.
         """
-        held = self._in_registry()
+        held = list(self.registry.served) or self._in_registry()
         first = self._default or (DEFAULT_USE_CASE if DEFAULT_USE_CASE in held else None)
         return list(dict.fromkeys([first, *held])) if first else held
 
@@ -167,8 +200,55 @@ class Resolver:
             return resolved.artifact
         if resolved or name in ALIASES or self._is_use_case(name):
             return self._ask_registry(name, resolved)
-        self.registry.check_exists(name)
-        return self._load(name)
+        return self._by_model_id(name)
+
+    def loaded(self, name: str) -> Artifact | None:
+        """The model that a name means, as far as it is known without asking the registry.
+
+        It never blocks, so an event loop may call it. A `Refresher` keeps it true.
+
+        Parameters
+        ----------
+        name : str
+            Any text, perhaps from a URL.
+
+        Returns
+        -------
+        Artifact or None
+            None when the name was never resolved, or means no model any more.
+        """
+        resolved = self._resolved.get(name)
+        return resolved.artifact if resolved else self._by_id.get(name)
+
+    def known_readiness(self, use_cases: Collection[str] = ()) -> Readiness | None:
+        """What the last `refresh` found, about these use cases or about all.
+
+        It never blocks. None before the first `refresh`, and when one of the use cases is unknown.
+        """
+        known = self._known
+        if known and self._began and time.monotonic() > self._began + LATE_AFTER:
+            known = replace(known, registry="away")
+        return known.of(use_cases) if known and use_cases else known
+
+    def refresh(self) -> None:
+        """Resolve all names again that were resolved before, and all use cases, and keep their readiness.
+
+        Raises
+        ------
+        UnavailableError
+            When the registry was never reached.
+        """
+        self._began = time.monotonic()
+        try:
+            for name in list(self._resolved):
+                with suppress(TabserveError):
+                    self.resolve(name)
+            for model_id in self._by_id.names():
+                with suppress(TabserveError):
+                    self._check_exists(model_id)
+            self._known = self.readiness()
+        finally:
+            self._began = None
 
     def readiness(self, use_cases: Iterable[str] = ()) -> Readiness:
         """Load the models of these use cases, by default of all, and say which can be answered."""
@@ -182,7 +262,14 @@ class Resolver:
                 resolved = self._resolved.get(use_case)  # None: its last model was just deleted
                 if resolved and resolved.refused:
                     readiness.refused[use_case] = resolved.refused
-        return replace(readiness, registry="away" if self.registry.away else "ok")
+        missing = tuple(filter(self._is_missing, readiness.unavailable))
+        return replace(readiness, registry="away" if self.registry.away else "ok", missing=missing)
+
+    def _is_missing(self, use_case: str) -> bool:
+        """Whether the registry has no model of a use case that is to be served by its name."""
+        with suppress(UnavailableError):  # a registry that was never reached may have one
+            return use_case in self.registry.served and not self.registry.list(use_case)
+        return False
 
     def _in_registry(self) -> list[str]:
         """The use cases in the registry; while it cannot be reached, those that it held before."""
@@ -228,13 +315,28 @@ class Resolver:
         finally:
             self._lock.release()
 
+    def _check_exists(self, model_id: str) -> None:
+        try:
+            self.registry.check_exists(model_id)
+        except UnknownModelError:
+            self._by_id.forget(model_id)
+            raise
+
+    def _by_model_id(self, model_id: str) -> Artifact:
+        self._check_exists(model_id)
+        artifact = self._by_id.get(model_id)
+        if artifact is None:
+            artifact = self._answering(model_id) or self._load(model_id)
+            self._by_id.keep(artifact)
+        return artifact
+
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
         """The model that answers to a name, and why the first choice does not when it is another one."""
         use_case = self.default_use_case() if name in ALIASES else name
         refused: UnavailableError | None = None
         for model_id in self._candidates(use_case, latest=name == "latest"):
             try:
-                return self._kept(model_id) or self._load(model_id), refused
+                return self._answering(model_id) or self._load(model_id), refused
             except UnavailableError as error:
                 reason = error
             except UnknownModelError:  # a champion whose folder was removed, or a model that was just deleted
@@ -243,7 +345,7 @@ class Resolver:
             refused = refused or reason
         raise refused or NoModelError(use_case)
 
-    def _kept(self, model_id: str) -> Artifact | None:
+    def _answering(self, model_id: str) -> Artifact | None:
         """A model that answers to a name already, however many use cases there are."""
         artifacts = (resolved.artifact for resolved in list(self._resolved.values()))
         return next((artifact for artifact in artifacts if artifact.model_id == model_id), None)
@@ -262,7 +364,7 @@ class Resolver:
             self._reported.add(str(error))
             logger.error("%s", error)
 
-    def _load_warm(self, model_id: str) -> Artifact:
+    def _load(self, model_id: str) -> Artifact:
         version = self.registry.version(model_id)  # before anything is read: a later change must be noticed
         refusal = self._refused.get(model_id)
         if refusal and refusal.version == version and time.monotonic() < refusal.expires:
@@ -278,8 +380,74 @@ class Resolver:
         return artifact
 
 
+class _Models:
+    """The models that were requested by model_id; of more than KEPT_MODELS, the one used longest ago is given up."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, Artifact] = OrderedDict()
+
+    def get(self, model_id: str) -> Artifact | None:
+        artifact = self._models.get(model_id)
+        if artifact is not None:
+            try:  # noqa: SIM105 - `suppress` takes longer than all the rest
+                self._models.move_to_end(model_id)
+            except KeyError:  # another thread has just given it up
+                pass
+        return artifact
+
+    def keep(self, artifact: Artifact) -> None:
+        self._models[artifact.model_id] = artifact
+        while len(self._models) > KEPT_MODELS:
+            self._models.popitem(last=False)
+
+    def forget(self, model_id: str) -> None:
+        self._models.pop(model_id, None)
+
+    def names(self) -> list[str]:
+        return list(self._models)
+
+
 def _warm_up(artifact: Artifact) -> None:
     try:
         make_prediction(artifact, [artifact.declared.example])
     except Exception as error:
         raise BrokenArtifactError(artifact.model_id, "it cannot answer its own example") from error
+
+
+class Refresher(threading.Thread):
+    """A thread that refreshes a resolver every second, so that `loaded` and `known_readiness` stay true.
+
+    It ends with the process. Start it after the fork.
+
+    Parameters
+    ----------
+    resolver : Resolver
+        What is refreshed.
+    """
+
+    def __init__(self, resolver: Resolver) -> None:
+        super().__init__(name="refresher", daemon=True)
+        self._resolver = resolver
+        self._looked, self._stopped = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Refresh until the thread is stopped; whatever goes wrong, the next refresh may go well."""
+        reported = ""
+        while not self._stopped.is_set():
+            try:
+                self._resolver.refresh()
+            except UnavailableError:  # the store has logged it
+                pass
+            except Exception as error:
+                if reported != (reported := traced(error)):  # it may come every second
+                    logger.error("unexpected %s", reported)
+            self._looked.set()
+            self._stopped.wait(RECHECK_AFTER)
+
+    def wait_for_first_look(self, seconds: float) -> bool:
+        """Wait until everything was refreshed once, and return whether it was."""
+        return self._looked.wait(seconds)
+
+    def stop(self) -> None:
+        """End the thread after the refresh that it is in."""
+        self._stopped.set()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tabserve.errors import InvalidSettingError
+from tabserve.errors import InvalidSettingError, in_short
 from tabserve.registry.model_id import USE_CASE
 from tabserve.registry.registry import Registry
 from tabserve.registry.stores import (
@@ -99,6 +99,10 @@ def _use_case(text: str) -> str:
     if not USE_CASE.fullmatch(text):
         raise ValueError
     return text
+
+
+def _use_cases(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_use_case(name.strip()) for name in text.split(",")))
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -203,6 +207,13 @@ class Settings(RegistrySettings):
         "the name of a use case: up to 50 lower-case letters, digits and underscores, a letter first",
         _use_case,
     )
+    serve: tuple[str, ...] = _setting(
+        (),
+        "The use cases that are served, separated by commas; the service is ready when there is a model of each. None: "
+        "all in the registry.",
+        "names of use cases, separated by commas",
+        _use_cases,
+    )
     max_content_length: int = _setting(
         16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
     )
@@ -263,6 +274,18 @@ class Settings(RegistrySettings):
         _origins,
     )
     port: int = _setting(8080, "Port to listen on.", "a port number from 1 to 65535", _port)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Settings from environment variables: see `RegistrySettings`."""
+        settings = super().from_environment(environment)
+        if settings.serve and settings.default_use_case not in (None, *settings.serve):
+            raise InvalidSettingError("DEFAULT_USE_CASE", f"one of those in SERVE: {in_short(settings.serve)}")
+        return settings
+
+    def open_registry(self) -> Registry:
+        """The registry at `model_registry`, where only what is served is seen."""
+        return Registry(self.model_registry, self.model_signing_key, self.model_cache, self.serve)
 
     @property
     def graceful_timeout(self) -> int:

@@ -13,7 +13,6 @@ import tabserve.errors
 from tabserve.api.errors import (
     PROBLEM_TYPE,
     STATUS,
-    NotReadyError,
     init_app,
     problem,
 )
@@ -61,7 +60,6 @@ EVERY_STATUS = [
     (tabserve.errors.NoModelError("credit"), 503),
     (tabserve.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
     (tabserve.errors.StoreAwayError("EndpointConnectionError"), 503),
-    (NotReadyError({"credit": "There is none."}), 503),
     (BusyError("The service is stopping."), 503),
     (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
 ]
@@ -145,7 +143,6 @@ def test_the_table_of_statuses_is_tested_in_full() -> None:
 
 def test_fields_and_rows_at_fault_are_given(raiser: Raiser) -> None:
     assert raiser.answer(InvalidFieldsError({"age": ["Bad."]})).json["errors"] == {"age": ["Bad."]}
-    assert raiser.answer(NotReadyError({"credit": "None yet."})).json["errors"] == {"credit": ["None yet."]}
 
 
 def test_a_file_at_fault_is_described_by_row_and_column_without_its_values(raiser: Raiser) -> None:

@@ -4,17 +4,25 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
 from tabserve import resolver as module
-from tabserve.errors import BrokenArtifactError, NoDefaultUseCaseError, NoModelError, TabserveError, UnknownModelError
+from tabserve.errors import (
+    BrokenArtifactError,
+    NoDefaultUseCaseError,
+    NoModelError,
+    TabserveError,
+    UnknownModelError,
+    UnknownUseCaseError,
+)
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
-from tabserve.resolver import KEPT_MODELS, Resolver
+from tabserve.resolver import KEPT_MODELS, Readiness, Refresher, Resolver
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import wait_until
 
@@ -544,6 +552,234 @@ def test_http_answers_a_broken_model_with_503_and_the_others_as_before(client, r
         assert answer.status_code == 200
         assert answer.json["model"] == model_id
     assert client.get("/ready").json.get("models", {}).get("credit") == model_id
+
+
+# what is known without asking the registry
+
+
+class StuckRegistry(CountingRegistry):
+    """A registry that does not answer while it is stuck, as a mount that hangs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.answers, self.is_asked = threading.Event(), threading.Event()
+        self.answers.set()
+
+    def _wait(self) -> None:
+        if not self.answers.is_set():
+            self.is_asked.set()
+            assert self.answers.wait(60)
+
+    def use_cases(self) -> list[str]:
+        self._wait()
+        return super().use_cases()
+
+    def champion(self, use_case: str) -> str | None:
+        self._wait()
+        return super().champion(use_case)
+
+    def check_exists(self, model_id: str) -> None:
+        self._wait()
+        super().check_exists(model_id)
+
+
+@pytest.fixture
+def stuck(registry: Registry) -> Iterator[StuckRegistry]:
+    registry = StuckRegistry(registry.location)
+    yield registry
+    registry.answers.set()
+
+
+@pytest.fixture
+def refreshed(monkeypatch: pytest.MonkeyPatch, resolver: Resolver) -> Iterator[Resolver]:
+    """A resolver that is refreshed ever so often by a thread."""
+    monkeypatch.setattr(module, "RECHECK_AFTER", 0.01)
+    refresher = Refresher(resolver)
+    refresher.start()
+    assert refresher.wait_for_first_look(30)
+    yield resolver
+    refresher.stop()
+    refresher.join()
+
+
+def loaded_id(resolver: Resolver, name: str) -> str | None:
+    artifact = resolver.loaded(name)
+    return artifact.model_id if artifact else None
+
+
+@pytest.mark.parametrize("name", [*ALIASES, "bikes"])
+def test_a_name_is_loaded_once_it_was_resolved(counting, resolver, name):
+    assert resolver.loaded(name) is None
+    assert counting.loads.total() == 0
+    artifact = resolver.resolve(name)
+    assert resolver.loaded(name) is artifact
+    assert resolver.loaded(artifact.model_id) is None
+    assert resolver.resolve(artifact.model_id) is resolver.loaded(artifact.model_id) is artifact
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "../models", "CREDIT", "credit\0", "credit-lightgbm_v1.0.0-1.000000"])
+def test_a_name_that_means_nothing_is_never_loaded(resolver, name):
+    with pytest.raises(UnknownModelError):
+        resolver.resolve(name)
+    assert resolver.loaded(name) is None
+
+
+def test_of_the_models_requested_by_id_those_used_last_stay_loaded(counting, resolver, model_id):
+    ids = [model_id, *(copy_of(counting) for _ in range(KEPT_MODELS))]
+    for one in ids[:KEPT_MODELS]:
+        resolver.resolve(one)
+    assert loaded_id(resolver, ids[0]) == ids[0]  # now ids[1] is the least recently used
+    resolver.refresh()  # uses none
+    resolver.resolve(ids[-1])
+    assert [one for one in ids if resolver.loaded(one) is None] == [ids[1]]
+
+
+def test_a_model_that_answers_by_another_name_is_not_loaded_twice_and_stays(counting, resolver, model_id):
+    assert resolver.resolve("credit") is resolver.resolve(model_id)
+    for _ in range(KEPT_MODELS):
+        resolver.resolve(copy_of(counting, f"credit-lightgbm_v1.0.0-{counting.loads.total()}.000000"))
+    assert loaded_id(resolver, "credit") == model_id
+    assert resolver.resolve(model_id).model_id == model_id
+    assert counting.loads[model_id] == 1
+
+
+def test_nothing_is_known_before_the_first_look(resolver):
+    assert resolver.known_readiness() is None
+    assert resolver.known_readiness(["credit"]) is None
+
+
+def test_what_is_known_is_what_a_look_finds(counting, resolver, model_id):
+    break_model(counting, counting.latest("bikes"))
+    broken = copy_of(counting)
+    break_model(counting, broken)
+    resolver.refresh()
+    assert resolver.known_readiness() == resolver.readiness()
+    for use_case in ("credit", "bikes"):
+        assert resolver.known_readiness([use_case]) == resolver.readiness([use_case])
+    assert list(resolver.known_readiness(["credit"]).refused) == ["credit"]
+    assert resolver.known_readiness(["nothing"]) is resolver.known_readiness(["credit", "latest"]) is None
+
+
+def test_a_thread_sees_what_comes_and_goes(counting, refreshed, model_id):
+    for name in (*ALIASES, model_id):
+        refreshed.resolve(name)
+    new = copy_of(counting)
+    wait_until(lambda: {loaded_id(refreshed, name) for name in ALIASES} == {new}, 30, "the new model is not served")
+    assert refreshed.resolve(new) is refreshed.loaded(new)
+    foreign = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000", use_case="weather")
+    wait_until(lambda: loaded_id(refreshed, "weather") == foreign, 30, "the new use case is not served")
+    wait_until(lambda: refreshed.known_readiness(["weather"]), 30, "the new use case is not ready")
+    counting.promote(model_id)
+    wait_until(lambda: loaded_id(refreshed, "credit") == model_id, 30, "the promotion is not seen")
+    for one in (new, foreign):
+        counting.delete(one)
+    gone = (new, foreign, "weather")
+    wait_until(lambda: not any(map(refreshed.loaded, gone)), 30, "what was deleted is still loaded")
+    wait_until(lambda: refreshed.known_readiness(["weather"]) is None, 30, "what was deleted is still ready")
+    assert loaded_id(refreshed, model_id) == loaded_id(refreshed, "latest") == model_id
+
+
+def test_a_registry_that_hangs_takes_nothing_away_that_is_loaded(stuck, model_id, monkeypatch):
+    monkeypatch.setattr(module, "RECHECK_AFTER", 0.01)
+    monkeypatch.setattr(module, "LATE_AFTER", 0.05)
+    resolver = Resolver(stuck, "credit")
+    names = (*ALIASES, model_id, "bikes")
+    models = {name: resolver.resolve(name) for name in names}
+    refresher = Refresher(resolver)
+    refresher.start()
+    assert refresher.wait_for_first_look(30)
+    well = resolver.known_readiness()
+    stuck.answers.clear()
+    assert stuck.is_asked.wait(30)
+    wait_until(lambda: resolver.known_readiness().registry == "away", 30, "nobody says that the registry hangs")
+    assert resolver.known_readiness().models == well.models
+    assert {name: resolver.loaded(name) for name in names} == models
+    stuck.answers.set()
+    wait_until(lambda: resolver.known_readiness() == well, 30, "it was not seen that the registry answers again")
+    refresher.stop()
+    refresher.join()
+
+
+def test_a_thread_lives_through_whatever_goes_wrong_and_says_it_once(counting, refreshed, monkeypatch, caplog):
+    rounds = Counter()
+
+    def fail() -> list[str]:
+        rounds["failed"] += 1
+        raise ZeroDivisionError("hunter2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(counting, "use_cases", fail)
+        wait_until(lambda: rounds["failed"] > 3, 30, "the thread ended")
+    new = copy_of(counting)
+    wait_until(lambda: loaded_id(refreshed, "credit") == new, 30, "the thread ended")
+    (said,) = [line for line in caplog.messages if line.startswith("unexpected")]
+    assert said.startswith("unexpected ZeroDivisionError at")
+    assert "hunter2" not in said
+
+
+# what is ready
+
+
+@pytest.mark.parametrize(
+    ("readiness", "problem"),
+    [
+        (Readiness({"credit": "x"}), None),
+        (Readiness({"credit": "x"}, {"bikes": "It is refused."}), None),
+        (Readiness({}, {"bikes": "It is refused."}), "Not ready: no usable model for bikes."),
+        (Readiness(), "Not ready. There is no model yet; train one."),
+        (
+            Readiness({"credit": "x"}, {"churn": "None yet.", "bikes": "It is refused."}, missing=("churn",)),
+            "Not ready: the registry holds no model of churn.",
+        ),
+    ],
+)
+def test_a_service_is_ready_while_it_answers_something_unless_a_use_case_is_missing(readiness, problem):
+    assert readiness.problem == problem
+
+
+@pytest.fixture
+def serving(registry: Registry) -> Resolver:
+    return Resolver(Registry(registry.location, served=("credit", "churn")))
+
+
+def test_only_what_is_named_is_served(serving, registry, model_id):
+    assert serving.use_cases() == ["credit", "churn"]
+    assert serving.resolve("latest").model_id == model_id
+    for name in ("bikes", *registry.list("bikes")):
+        with pytest.raises(UnknownModelError):
+            serving.resolve(name)
+    with pytest.raises(UnknownUseCaseError, match="choose one of: credit, churn"):
+        serving.check_use_case("bikes")
+    with pytest.raises(NoModelError, match="There is no churn model yet"):
+        serving.resolve("churn")
+
+
+def test_a_named_use_case_without_any_model_makes_the_whole_not_ready(serving, registry):
+    readiness = serving.readiness()
+    assert readiness.problem == "Not ready: the registry holds no model of churn."
+    assert (list(readiness.models), list(readiness.unavailable)) == (["credit"], ["churn"])
+    assert serving.readiness(["credit"]).problem is None
+    assert serving.readiness(["churn"]).problem is not None
+    serving.refresh()
+    for use_cases in ([], ["credit"], ["churn"]):
+        assert serving.known_readiness(use_cases).problem == serving.readiness(use_cases).problem
+    model = copy_of(registry, "churn-lightgbm_v1.0.0-1.000000", use_case="churn")
+    wait_until(lambda: serving.readiness().problem is None, 30, "the model that came is not seen")
+    assert serving.readiness().models["churn"] == model
+
+
+@pytest.mark.usefixtures("always_recheck")
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_a_named_use_case_whose_models_are_all_damaged_leaves_the_whole_ready(serving, registry, loaded_before):
+    churn = copy_of(registry, "churn-lightgbm_v1.0.0-1.000000", use_case="churn")
+    if loaded_before:
+        serving.readiness()
+    break_model(registry, churn)
+    newer = copy_of(registry, "churn-lightgbm_v1.0.0-2.000000", use_case="churn")
+    (registry.location / newer / "manifest.json").write_bytes(b"{")
+    readiness = serving.readiness()
+    assert readiness.problem is None
+    assert newer in (readiness.refused if loaded_before else readiness.unavailable)["churn"]
 
 
 # threads

@@ -66,10 +66,18 @@ class Registry:
         When given, manifests and champions are signed with it, and those without its signature are refused.
     cache : Path
         Folder for copies of what was read from a bucket.
+    served : tuple of str
+        The only use cases whose artifacts are seen; none means all.
     """
 
-    def __init__(self, location: Location, signing_key: str | None = None, cache: Path = DEFAULT_CACHE) -> None:
-        self.location = location
+    def __init__(
+        self,
+        location: Location,
+        signing_key: str | None = None,
+        cache: Path = DEFAULT_CACHE,
+        served: tuple[str, ...] = (),
+    ) -> None:
+        self.location, self.served = location, served
         self._store = open_store(location, cache)
         self._signing_key, self._cache = signing_key, cache
 
@@ -93,7 +101,10 @@ class Registry:
         paths = self._store.paths()
         champions = {path.removesuffix(CHAMPION_SUFFIX) for path in paths if path.endswith(CHAMPION_SUFFIX)}
         trained = {model_id.partition("-")[0] for model_id in self.list()}
-        return sorted(trained.union(filter(USE_CASE.fullmatch, champions)))
+        return sorted(filter(self._is_served, trained.union(filter(USE_CASE.fullmatch, champions))))
+
+    def _is_served(self, use_case: str) -> bool:
+        return not self.served or use_case in self.served
 
     def list(self, use_case: str | None = None, algorithm: str | None = None) -> "list[str]":
         """List artifacts.
@@ -113,6 +124,7 @@ class Registry:
             for path in self._store.paths()
             if path.endswith(f"/{MANIFEST}")
             and (model_id := ModelId.parse(path.removesuffix(f"/{MANIFEST}")))
+            and self._is_served(model_id.use_case)
             and use_case in (None, model_id.use_case)
             and algorithm in (None, model_id.algorithm)
         ]
@@ -250,7 +262,8 @@ class Registry:
         UnknownModelError
             When there is no such artifact.
         """
-        if ModelId.parse(model_id) is None or not self._store.exists(f"{model_id}/{MANIFEST}"):
+        parts = ModelId.parse(model_id)
+        if not (parts and self._is_served(parts.use_case) and self._store.exists(f"{model_id}/{MANIFEST}")):
             raise UnknownModelError
 
     # writing

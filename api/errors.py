@@ -36,6 +36,11 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UnknownJobError: HTTPStatus.NOT_FOUND,
+    errors.NoResultError: HTTPStatus.NOT_FOUND,
+    errors.AbandonedJobError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.TooManyJobsError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobsAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

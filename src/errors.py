@@ -402,6 +402,63 @@ class MissingExtraError(TabserveError):
         super().__init__(f"Libraries are missing ({', '.join(missing)}): pip install 'tabserve[{extra}]'")
 
 
+class UnknownJobError(TabserveError):
+    """No job has that id, or none that this user may see."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such job: it may have expired or been deleted, or belong to another user.")
+
+
+class NoResultError(TabserveError):
+    """A job has no result of that kind, or none yet."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such result: a job's `results` says which there are, once it is done.")
+
+
+class TooManyJobsError(TabserveError):
+    """Too many jobs are waiting, or too much is kept.
+
+    Parameters
+    ----------
+    why : str
+        A sentence.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} Nothing was done; send it again later.")
+
+
+class JobsAwayError(TabserveError):
+    """The database of jobs cannot be used."""
+
+    def __init__(self) -> None:
+        super().__init__("The database of jobs cannot be used at the moment; try again later.")
+
+
+class LostJobError(TabserveError):
+    """A worker has a job no longer: it was deleted, or the worker was silent for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("This job was deleted, or another worker has it.")
+
+
+class AbandonedJobError(TabserveError):
+    """A job ended its worker again and again.
+
+    Parameters
+    ----------
+    attempts : int
+        How often it was begun.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(
+            f"The worker stopped {attempts} times while it worked on this job, perhaps for lack of memory. "
+            "Send the table in several parts."
+        )
+
+
 class NotExplainableError(TabserveError):
     """A model's prediction cannot be split into what each column contributes.
 

@@ -24,6 +24,11 @@ from tabserve.registry.stores import (
 from tabserve.use_cases import DEFAULT_FOLDER as DEFAULT_FOLDER_OF_USE_CASES
 
 DEFAULT_USE_CASE = "credit"  # what training means by default, and the service where it has several use cases
+_DATABASE = re.compile(
+    r"sqlite:///[^?#]+"
+    r"|postgresql(\+psycopg)?://([^:/@?#\s]*(:[^@/?#\s]*)?@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*)(:[0-9]{1,5})?/[^/?#\s]+"
+    r"(\?[a-z_]+=[^&#\s]*(&[a-z_]+=[^&#\s]*)*)?"
+)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -85,6 +90,12 @@ def _storage(text: str) -> str:
         Redis.from_url(text).connection_pool.make_connection()  # checks the options without connecting
     except (TypeError, RedisError):
         raise ValueError from None
+    return text
+
+
+def _database(text: str) -> str:
+    if not _DATABASE.fullmatch(text) or ":memory:" in text:  # SQLAlchemy takes 0.2 s to import, and may not be needed
+        raise ValueError
     return text
 
 
@@ -218,10 +229,32 @@ class Settings(RegistrySettings):
         16 * 1024 * 1024, "Largest request body, in bytes.", "a whole number above 0", _positive
     )
     max_rows: int = _setting(
-        100_000, "Most records in one request, as a list or a file.", "a whole number above 0", _positive
+        100_000, "Most records in one table, as a list or a file.", "a whole number above 0", _positive
+    )
+    sync_rows: int = _setting(
+        10_000,
+        "Most records that are answered at once; larger tables, up to MAX_ROWS, are jobs.",
+        "a whole number above 0",
+        _positive,
     )
     max_file_seconds: int = _setting(
         25, "Longest time to read one file, in seconds.", "a whole number from 1 to 3600", _within_an_hour
+    )
+    database_url: str = _setting(
+        "sqlite:///jobs.db",
+        "Where jobs are kept: a file for all processes of one machine, or a PostgreSQL for several machines.",
+        "the address of a database such as sqlite:///jobs.db or postgresql://user:password@host/database, with special "
+        "letters of the password as in URLs",
+        _database,
+    )
+    job_hours: int = _setting(
+        24, "How long a job is kept after it has finished, in hours.", "a whole number above 0", _positive
+    )
+    job_workers: int = _setting(
+        1,
+        "Processes that answer jobs beside the service, 0 or 1; with 0, `tabserve worker` runs elsewhere.",
+        "0 or 1",
+        lambda text: int(_one_of(("0", "1"))(text)),
     )
     auth_required: bool = _setting(
         True,
@@ -286,6 +319,11 @@ class Settings(RegistrySettings):
     def open_registry(self) -> Registry:
         """The registry at `model_registry`, where only what is served is seen."""
         return Registry(self.model_registry, self.model_signing_key, self.model_cache, self.serve)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Most records that are answered at once."""
+        return min(self.sync_rows, self.max_rows)
 
     @property
     def graceful_timeout(self) -> int:

@@ -1,13 +1,7 @@
 """Tables in a database: what is read of PostgreSQL and SQLite, and what is said when it cannot be."""
 
 import logging
-import os
-import pwd
-import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -29,10 +23,9 @@ from tabserve.tables.reader import read_training_rows
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
 from tabserve.transformers import Target
-from tests.conftest import wait_until
+from tests.postgres import running_postgres
 
 SECRET = "hunter2-of-the-database"
-PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"), key=str)
 
 
 def rows_of(source: str, query: str, folder: Path = Path()) -> list[Any]:
@@ -132,34 +125,10 @@ def test_what_is_wrong_is_said_in_a_sentence(
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The address of a PostgreSQL of its own, whose user `reader` has a password and may read one table."""
-    if not (PROGRAMS / "initdb").exists():
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    # the server refuses to run as root
-    user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
-    folder = Path(tempfile.mkdtemp(prefix="tabserve-postgres-"))
-    (folder / "password").write_text(SECRET)
-    for path in (folder, folder / "password"):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    as_user: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if os.getuid() == 0:
-        as_user |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    data = folder / "data"
-    secured = ["--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "--username=reader", "--no-sync"]
-    subprocess.run([PROGRAMS / "initdb", "-D", data, *secured], check=True, **as_user)
-    options = ["-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    server = subprocess.Popen([PROGRAMS / "postgres", "-D", data, *options], **as_user)
-    try:
-        ready = [PROGRAMS / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
-        wait_until(lambda: subprocess.run(ready, **as_user).returncode == 0, 60, "PostgreSQL does not start.")
+    """The address of a PostgreSQL whose user `reader` has a password and may read some tables."""
+    with running_postgres("reader", SECRET) as port:
         fill(port)
         yield f"postgresql://reader@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder)
 
 
 def fill(port: int) -> None:

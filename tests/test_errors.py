@@ -43,6 +43,7 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.UnsavedError,
     tabserve.errors.MissingExtraError,
     tabserve.errors.NoEarlierChampionError,
+    tabserve.errors.LostJobError,
 }
 EVERY_STATUS = [
     (tabserve.errors.InvalidBodyError("The body is not JSON."), 400),
@@ -51,6 +52,11 @@ EVERY_STATUS = [
     (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
     (tabserve.errors.NoDefaultUseCaseError(["churn", "loans"]), 404),
     (tabserve.errors.NoHoldOutError(), 404),
+    (tabserve.errors.UnknownJobError(), 404),
+    (tabserve.errors.NoResultError(), 404),
+    (tabserve.errors.AbandonedJobError(3), 500),
+    (tabserve.errors.TooManyJobsError("100 jobs are waiting already."), 503),
+    (tabserve.errors.JobsAwayError(), 503),
     (tabserve.errors.TooManyRowsError(5), 413),
     (tabserve.errors.FileLimitError("Too wide."), 413),
     (tabserve.errors.UnsupportedFileError("Neither."), 415),

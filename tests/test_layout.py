@@ -29,6 +29,7 @@ LAYERS = (
     ("train_pipeline",),
     ("report", "draft"),
     ("training",),
+    ("jobs",),
     ("predictor", "resolver"),
     ("predict", "explain"),
     ("settings", "click_types"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from tabserve.errors import BrokenArtifactError, InvalidSettingError
 from tabserve.registry.registry import Registry
@@ -29,7 +30,11 @@ def test_without_environment_the_defaults_are_those_of_the_design() -> None:
         serve=(),
         max_content_length=16 * 1024 * 1024,
         max_rows=100_000,
+        sync_rows=10_000,
         max_file_seconds=25,
+        database_url="sqlite:///jobs.db",
+        job_hours=24,
+        job_workers=1,
         auth_required=True,
         auth_users_file=Path("users.txt"),
         rate_limit=None,
@@ -52,6 +57,29 @@ def test_the_registrys_settings_open_it(registry: Registry) -> None:
     assert RegistrySettings.from_environment({}).open_registry().location == Path("models")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:////var/lib/jobs.db",
+        "postgresql://host/jobs",
+        "postgresql:///jobs",
+        "postgresql:///jobs?host=/var/run/postgresql",
+        "postgresql+psycopg://me@[::1]:5432/jobs",
+        "postgresql://me:a:b@db-1.example.org/jobs?sslmode=require&application_name=x",
+    ],
+)
+def test_addresses_of_databases_are_those_that_sqlalchemy_reads(address: str) -> None:
+    settings = Settings.from_environment({"DATABASE_URL": address})
+    url = make_url(settings.database_url)
+    assert url.database in ("/var/lib/jobs.db", "jobs")
+    assert url.port in (None, 5432)
+
+
+def test_what_is_answered_at_once_is_never_more_than_what_is_answered_at_all() -> None:
+    assert Settings(max_rows=3).rows_at_once == 3
+    assert Settings(max_rows=100_000, sync_rows=20).rows_at_once == 20
+
+
 def test_a_training_is_not_stopped_by_a_setting_of_the_service() -> None:
     environment = {"PORT": MARKER, "AUTH_REQUIRED": MARKER, "DEFAULT_USE_CASE": MARKER}
     assert RegistrySettings.from_environment(environment) == RegistrySettings()
@@ -72,7 +100,11 @@ VALID = {
     "SERVE": ("churn, credit", ("churn", "credit")),
     "MAX_CONTENT_LENGTH": ("1000", 1000),
     "MAX_ROWS": ("7", 7),
+    "SYNC_ROWS": ("7", 7),
     "MAX_FILE_SECONDS": ("7", 7),
+    "DATABASE_URL": ("postgresql://me:hunter%2F2@host:5432/jobs?sslmode=require",) * 2,
+    "JOB_HOURS": ("48", 48),
+    "JOB_WORKERS": ("0", 0),
     "AUTH_REQUIRED": ("false", False),
     "AUTH_USERS_FILE": ("/etc/tabserve/users.txt", Path("/etc/tabserve/users.txt")),
     "RATE_LIMIT": ("10/second;5000/day", "10/second;5000/day"),
@@ -141,6 +173,26 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("MAX_ROWS", "1_000", "a whole number above 0"),
         ("MAX_ROWS", "٣", "a whole number above 0"),
         ("MAX_ROWS", "9" * 5000, "a whole number above 0"),
+        *(("SYNC_ROWS", text, "a whole number above 0") for text in ("0", "-1", "x")),
+        *(("JOB_HOURS", text, "a whole number above 0") for text in ("0", "1.5", "")),
+        *(("JOB_WORKERS", text, "0 or 1") for text in ("2", "-1", "", "true")),
+        *(
+            ("DATABASE_URL", text, "the address of a database such as")
+            for text in (
+                "",
+                "jobs.db",
+                "sqlite://",
+                "sqlite:///",
+                "sqlite:///:memory:",
+                f"mysql://me:{MARKER}@host/jobs",
+                f"postgresql://me:{MARKER}@host",
+                f"postgresql://me:{MARKER}@host/",
+                f"postgresql://me:{MARKER}@host:x/jobs",
+                f"postgresql://me:{MARKER}/2@host/jobs",
+                f"postgresql://me:{MARKER}@a@host/jobs",
+                f"postgresql+asyncpg://me:{MARKER}@host/jobs",
+            )
+        ),
         *(("AUTH_REQUIRED", text, "true or false") for text in ("", "True", "1", "yes", MARKER)),
         ("AUTH_USERS_FILE", "", "a path to a file"),
         ("AUTH_USERS_FILE", "/", "a path to a file"),

@@ -14,7 +14,7 @@ from datetime import time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabserve.errors import DatabaseError, MissingExtraError
+from tabserve.errors import DatabaseError
 from tabserve.tables.limits import Row
 from tabserve.tables.source import Sheet
 
@@ -71,10 +71,8 @@ def open_database(source: str, query: str, folder: Path) -> Iterator[DatabaseRow
     DatabaseError
         In one sentence, when the database cannot be reached or the query not be run.
     """
-    try:
-        import sqlalchemy
-    except ImportError:
-        raise MissingExtraError("train", ["sqlalchemy"]) from None
+    import sqlalchemy  # 0.2 s, for few trainings
+
     if not query:
         raise DatabaseError("A database needs a query: declare a select, or the name of a table.")
     url = _url(source, folder)

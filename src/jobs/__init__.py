@@ -1,0 +1,1 @@
+"""Jobs: tables that are too large to be answered at once, answered by a worker process of its own."""

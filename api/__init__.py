@@ -2,9 +2,11 @@
 
 - Routes: `controller`, `page` (`/`), `docs` (`/docs`), and those of a single use case. Another protocol or
   `/metrics` gets a module with a blueprint, which `app` registers.
-- Requests: `bodies` (JSON, files, the query), `connection` and `worker` (slow clients), `stop`.
+- Before Flask: `front` answers what is certain, `bridge` hands over the rest, `threads` has its lanes; `worker` has the
+  connections and their deadlines.
+- Requests: `bodies` (JSON, files, the query).
 - Answers: `answers` (JSON and CSV), `errors` (every problem and its status, such as 422), `headers`.
-- Access: `auth`, `users`, `limits`; `turn` does large work one piece at a time.
+- Access: `auth`, `users`, `limits`.
 - Contract: `schemas`, `openapi`.
 """
 

@@ -35,16 +35,16 @@ def as_json(content: Any) -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def record_as_json(artifact: Artifact, record: Record, prediction: Prediction) -> Response:
-    """Answer with the prediction of a record."""
+def record_content(artifact: Artifact, record: Record, prediction: Prediction) -> dict[str, Any]:
+    """The prediction of a record, as it is answered."""
     content = _content(artifact, prediction)
     if artifact.declared.extras and (ids := ids_of(artifact, [record])):
         content["ids"] = ids
-    return as_json(content)
+    return content
 
 
-def table_as_json(answer: TablePrediction) -> Response:
-    """Answer with the predictions of a table, in the order of its rows."""
+def table_content(answer: TablePrediction) -> dict[str, Any]:
+    """The predictions of a table, as they are answered: in the order of its rows."""
     content = _content(answer.artifact, answer.prediction)
     content["errors"] = answer.problems()
     content |= answer.score()
@@ -52,7 +52,7 @@ def table_as_json(answer: TablePrediction) -> Response:
         content["ids"] = ids
     if answer.table.read_as:
         content["read_as"] = answer.table.read_as
-    return as_json(content)
+    return content
 
 
 def table_as_file(answer: TablePrediction, kind: str) -> Response:

@@ -10,7 +10,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
 from tabserve.api import auth, controller, docs, errors, limits, openapi, page
-from tabserve.api.turn import Turn
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
@@ -56,7 +55,6 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
     app.extensions["settings"] = settings
-    app.extensions["turn"] = Turn()
     app.extensions["predictor"] = Predictor(settings.open_registry(), settings.default_use_case)
     counts = limits.Counts(settings.rate_limit_storage)
     auth.init_app(app, settings, counts)

@@ -40,15 +40,8 @@ class BasicAuth(HTTPBasicAuth):
     def get_auth(self) -> Authorization | None:
         """The request's credentials; None when there are none or they are malformed."""
         # Flask-HTTPAuth's own method accepts any scheme, stray characters, and encodings other than UTF-8
-        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-        encoded = encoded.lstrip(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            name, colon, password = b64decode(encoded, validate=True).decode().partition(":")
-        except ValueError:
-            return None
-        return Authorization("basic", {"username": name, "password": password}) if colon else None
+        found = name_and_password(request.headers.get("Authorization", ""))
+        return Authorization("basic", {"username": found[0], "password": found[1]}) if found else None
 
     def get_auth_password(self, auth: Authorization | None) -> None:
         """Return no password to compare with: `verify` compares hashes."""
@@ -56,6 +49,18 @@ class BasicAuth(HTTPBasicAuth):
     def ensure_sync(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is: no view or callback here is a coroutine."""
         return f
+
+
+def name_and_password(header: str) -> tuple[str, str] | None:
+    """What a header `Authorization` says; None when it is malformed or of another scheme."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = b64decode(encoded.lstrip(" "), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (name, password) if colon else None
 
 
 auth = BasicAuth(realm="Tabserve", description="A user's name and password")
@@ -124,6 +129,12 @@ class Credentials:
         self._lock = threading.Lock()
         self._hashing = ThreadPoolExecutor(1, "hashing")
         self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+
+    def remembered(self, header: str) -> str | None:
+        """The user whose credentials are in a header `Authorization`, if they were right a short time ago."""
+        found = name_and_password(header)
+        is_remembered = found and time.monotonic() < self._remembered.get(VERIFIED.digest(*found), 0.0)
+        return found[0] if found and is_remembered else None
 
     def are_right(self, name: str, password: str, network: str) -> bool:
         """Whether a user has that name and that password.
@@ -222,7 +233,12 @@ def require_user_if_set() -> Response | None:
 
 def client() -> str:
     """Name the client: the user, or else the network."""
-    return f"user {auth.current_user}" if auth.current_user else f"address {network_of(request.remote_addr)}"
+    return client_of(auth.current_user, request.remote_addr)
+
+
+def client_of(user: str | None, address: str | None) -> str:
+    """Name a client by the user, or else by the network of an address."""
+    return f"user {user}" if user else f"address {network_of(address)}"
 
 
 def init_app(app: APIFlask, settings: Settings, counts: Counts) -> None:

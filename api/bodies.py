@@ -10,7 +10,7 @@ from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 from tabserve.errors import InvalidFieldsError
 from tabserve.tables.checking import MOST_FIELDS, printable
-from tabserve.tables.formats import TEXT, check_file_name, kind_of
+from tabserve.tables.formats import check_file_name
 from tabserve.tables.json_body import REPEATED
 
 
@@ -48,11 +48,6 @@ def uploaded_file() -> FileStorage:
     (file,) = files
     check_file_name(file.filename or "")
     return file
-
-
-def is_csv(file: FileStorage) -> bool:
-    """Whether a file is read as CSV: its first bytes decide."""
-    return kind_of(file) == TEXT
 
 
 def wanted_file(kinds: Mapping[str, str]) -> str | None:

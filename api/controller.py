@@ -1,6 +1,5 @@
 """The routes: HTTP in, a call to the predictor, HTTP out."""
 
-import io
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,11 +15,11 @@ from tabserve.api.answers import (
     FILE_ANSWERS,
     as_json,
     explanations_as_json,
-    record_as_json,
+    record_content,
     table_as_file,
-    table_as_json,
+    table_content,
 )
-from tabserve.api.bodies import is_csv, read_body, uploaded_file, wanted_file, wants_partial
+from tabserve.api.bodies import read_body, uploaded_file, wanted_file, wants_partial
 from tabserve.api.errors import PROBLEM_TYPE, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -35,7 +34,6 @@ from tabserve.api.schemas import (
     VersionSchema,
     shown,
 )
-from tabserve.api.turn import LARGE_CSV, LARGE_JSON, LARGE_XLSX, in_turn, sent_in_turn
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.resolver import Readiness
@@ -87,6 +85,11 @@ def problems(*statuses: int) -> Callable[[View], View]:
 @blueprint.output(HealthSchema)
 def health() -> Response:
     """Say that the process is alive."""
+    return health_answer()
+
+
+def health_answer() -> Response:
+    """The answer of a process that is alive."""
     return as_json({"status": "ok"})
 
 
@@ -172,20 +175,20 @@ def output(model_id: str) -> Response:
     """Predict one record or a list of them."""
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    content = read_body(current.settings().max_content_length)
-    with in_turn(len(content), LARGE_JSON):
-        return _predict(predictor, artifact, content)
+    settings = current.settings()
+    content = read_body(settings.max_content_length)
+    return as_json(predicted(predictor, artifact, content, settings.max_rows, wants_partial))
 
 
-# Functions of their own, so that what they hold is freed before the next request has its turn.
-
-
-def _predict(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
-    body, partial = _parsed(artifact, content), wants_partial()
+def predicted(
+    predictor: Predictor, artifact: Artifact, content: bytes, max_rows: int, is_partial: Callable[[], bool]
+) -> dict[str, Any]:
+    """What is answered to a body with a record or a list; the front uses it, too."""
+    body, partial = parse(content, max_rows, _most_fields(artifact)), is_partial()
     if type(body) is dict:
-        return record_as_json(artifact, body, predictor.predict(artifact, body))
-    table = Table.of(as_list(body, current.settings().max_rows))
-    return table_as_json(predictor.predict_table(artifact, table, partial=partial))
+        return record_content(artifact, body, predictor.predict(artifact, body))
+    table = Table.of(as_list(body, max_rows))
+    return table_content(predictor.predict_table(artifact, table, partial=partial))
 
 
 @predictions.post("/explain/<model_id>")
@@ -199,13 +202,7 @@ def explanations(model_id: str) -> Response:
     """
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    content = read_body(current.settings().max_content_length)
-    with in_turn(len(content), LARGE_JSON):
-        return _explain(predictor, artifact, content)
-
-
-def _explain(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
-    body = _parsed(artifact, content)
+    body = _parsed(artifact, read_body(current.settings().max_content_length))
     if type(body) is dict:
         return explanations_as_json(artifact, [predictor.explain(artifact, body)])
     table = Table.of(as_list(body, min(MOST_EXPLAINED, current.settings().max_rows)))
@@ -224,21 +221,10 @@ def outputs(model_id: str) -> Response:
     artifact = predictor.resolve(model_id)
     content = read_body(current.settings().max_content_length)
     if content:
-        with in_turn(len(content), LARGE_JSON):
-            return _score(predictor, artifact, content)
-    content = predictor.hold_out(artifact)
-    with in_turn(len(content), LARGE_CSV):
-        return _score_hold_out(predictor, artifact, content)
-
-
-def _score(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
-    table = predictor.table_of(artifact, as_list(_parsed(artifact, content), current.settings().max_rows))
-    return table_as_json(predictor.predict_table(artifact, table, partial=wants_partial()))
-
-
-def _score_hold_out(predictor: Predictor, artifact: Artifact, content: bytes) -> Response:
-    table = predictor.read_hold_out(artifact, content, *_file_limits())
-    return table_as_json(predictor.predict_table(artifact, table, partial=wants_partial()))
+        table = predictor.table_of(artifact, as_list(_parsed(artifact, content), current.settings().max_rows))
+    else:
+        table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits())
+    return as_json(table_content(predictor.predict_table(artifact, table, partial=wants_partial())))
 
 
 @predictions.post("/outputs_upload/<model_id>")
@@ -249,18 +235,18 @@ def outputs_upload(model_id: str) -> Response:
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
     file, partial, kind = uploaded_file(), wants_partial(), wanted_file(FILE_ANSWERS)
-
-    def answer() -> Response:
-        table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
-        predicted = predictor.predict_table(artifact, table, partial=partial)
-        return table_as_file(predicted, kind) if kind else table_as_json(predicted)
-
-    return sent_in_turn(file.seek(0, io.SEEK_END), LARGE_CSV if is_csv(file) else LARGE_XLSX, answer)
+    table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
+    answer = predictor.predict_table(artifact, table, partial=partial)
+    return table_as_file(answer, kind) if kind else as_json(table_content(answer))
 
 
 def _parsed(artifact: Artifact, content: bytes) -> Any:
+    return parse(content, current.settings().max_rows, _most_fields(artifact))
+
+
+def _most_fields(artifact: Artifact) -> int:
     declared = artifact.declared
-    return parse(content, current.settings().max_rows, len(declared.features) + len(declared.extras) + 1)
+    return len(declared.features) + len(declared.extras) + 1
 
 
 def _file_limits() -> tuple[int, int]:

@@ -11,7 +11,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 
 from tabserve import errors
-from tabserve.api.turn import BusyError
+from tabserve.api.threads import BusyError
 from tabserve.api.users import UsersFileError
 from tabserve.log import traced
 
@@ -59,17 +59,26 @@ def problem(status: int, detail: str, by_field: Any = None, headers: Any = None)
     return Response(orjson.dumps(body), status, headers, content_type=PROBLEM_TYPE)
 
 
+def answer_to(error: errors.TabserveError) -> Response:
+    """The answer to one of our errors."""
+    status = STATUS.get(type(error))
+    if status is None:
+        return unexpected(error)
+    if isinstance(error, errors.InvalidTableError):
+        return problem(status, "The file cannot be used: see errors.", error.by_column())
+    return problem(status, str(error), getattr(error, "by_field", None), getattr(error, "headers", None))
+
+
+def unexpected(error: Exception) -> Response:
+    """The answer to an error that nobody thought of."""
+    logger.error("unexpected %s", traced(error))
+    return problem(500, "Something went wrong here; it has been logged.")
+
+
 def init_app(app: APIFlask) -> None:
     """Answer every error with a problem."""
-
-    @app.errorhandler(errors.TabserveError)
-    def our_error(error: errors.TabserveError) -> Response:
-        status = STATUS.get(type(error))
-        if status is None:
-            return unexpected_error(error)
-        if isinstance(error, errors.InvalidTableError):
-            return problem(status, "The file cannot be used: see errors.", error.by_column())
-        return problem(status, str(error), getattr(error, "by_field", None), getattr(error, "headers", None))
+    app.register_error_handler(errors.TabserveError, answer_to)
+    app.register_error_handler(Exception, unexpected)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -96,8 +105,3 @@ def init_app(app: APIFlask) -> None:
         # raised by a read from a client that is too slow (see api/connection.py) or gone
         detail = "The request did not arrive in time."
         return problem(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})
-
-    @app.errorhandler(Exception)
-    def unexpected_error(error: Exception) -> Response:
-        logger.error("unexpected %s", traced(error))
-        return problem(500, "Something went wrong here; it has been logged.")

@@ -109,6 +109,11 @@ class Counts:
         self._retry_at = 0.0
         self._is_away = False
 
+    @property
+    def is_local(self) -> bool:
+        """Whether counting is a matter of this process alone, and so takes no time."""
+        return self._shared is self._memory
+
     def add(self, key: str, seconds: int) -> Count:
         """Count one more event; all events of a key are forgotten so many seconds after the first."""
         return self._ask(lambda storage: storage.add(key, seconds))
@@ -207,6 +212,17 @@ class RateLimit:
         self._limits = sorted(parse_many(text), key=lambda limit: limit.get_expiry())
         self._client = client
         self._counts = counts
+
+    def admits(self, client: str) -> bool:
+        """Count a request if that needs nobody else, and it is not one too many; otherwise count nothing."""
+        if not self._counts.is_local:
+            return False
+        keys = {f"requests/{limit}/{client}": limit for limit in self._limits}
+        if any(self._counts.read(key).number >= limit.amount for key, limit in keys.items()):
+            return False
+        for key, limit in keys.items():
+            self._counts.add(key, limit.get_expiry())
+        return True
 
     def count(self) -> Response | None:
         """Count a request; return the refusal if it is one too many."""

@@ -1,77 +1,162 @@
-"""Threads that answer requests: a fixed number work at a time, and one that only waits gives its place to another."""
+"""Threads that answer requests beside an event loop: a fixed number work at a time, each kind of work in its lane."""
 
+import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from queue import SimpleQueue
-from typing import Any
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from functools import partial
+from typing import Any, TypeVar
 
-_current = threading.local()
+from tabserve.errors import TabserveError
+
+Result = TypeVar("Result")
+
+MOST_PAUSED = 64  # threads that wait for something while others work
+
+_thread = threading.local()
+
+
+class Lane(IntEnum):
+    """A kind of work; what comes first here goes first."""
+
+    SHORT = auto()
+    LIST = auto()
+    LARGE = auto()
+
+
+class BusyError(TabserveError):
+    """Work waited too long for its turn; nothing was done."""
+
+    def __init__(self, seconds: int = 1) -> None:
+        super().__init__("The service is busy. Nothing was done; send it again in a second.")
+        self.headers = {"Retry-After": str(seconds)}
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """Work that waits for a thread, or a paused thread that waits for its place."""
+
+    lane: Lane
+    start: Callable[[], object]
+    timer: asyncio.TimerHandle | None = None
 
 
 class Pool:
-    """The part of an executor that a gthread worker needs, with threads that may pause.
+    """Threads for the work of one event loop, which alone decides what comes next.
+
+    Short work may have all threads; lists and large work leave it one. Large work is done one piece at a time, because
+    of the memory that it takes.
 
     Parameters
     ----------
     size : int
         How many threads work at a time.
+    patience : float
+        Seconds that work waits before it is refused.
     """
 
-    def __init__(self, size: int) -> None:
-        self._tasks: SimpleQueue[Callable[[], bool]] = SimpleQueue()
-        for _ in range(size):
-            self._add_thread()
+    def __init__(self, size: int, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._size = size
+        self._patience = patience
+        self._threads = ThreadPoolExecutor(size + MOST_PAUSED, "requests")
+        self._working = dict.fromkeys(Lane, 0)
+        self._waiting: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        """Let a thread do the work."""
-        future: Future[Any] = Future()
+    async def run(self, lane: Lane, work: Callable[..., Result], *arguments: Any, waits: bool = True) -> Result:
+        """Let a thread do the work, and return what it returns.
 
-        def task() -> bool:
-            try:
-                future.set_result(work(*arguments))
-            except BaseException as error:
-                future.set_exception(error)
-            return True
+        Parameters
+        ----------
+        lane : Lane
+        work : callable
+        *arguments : object
+            What it is called with.
+        waits : bool
+            Whether it is refused when it waits too long; what was begun already is not.
 
-        self._tasks.put(task)
-        return future
+        Raises
+        ------
+        BusyError
+            When it waited longer than `patience`; it will not be done.
+        """
+        done: asyncio.Future[Result] = self._loop.create_future()
+        waiting = _Waiting(lane, partial(self._threads.submit, self._work, lane, done, partial(work, *arguments)))
+        if self._has_place(lane):
+            self._take_place(waiting)
+        else:
+            self._waiting[lane].append(waiting)
+            if waits:
+                waiting.timer = self._loop.call_later(self._patience, self._refuse, waiting, done)
+        return await done
 
-    def shutdown(self, wait: bool = True) -> None:
-        """Do nothing: the threads end with the process."""
+    def _refuse(self, waiting: _Waiting, done: "asyncio.Future[Any]") -> None:
+        self._waiting[waiting.lane].remove(waiting)
+        if not done.done():
+            done.set_exception(BusyError())
 
-    def pause(self) -> Callable[[], None]:
-        """Let another thread work instead of this one; the function returned waits until this one may work again."""
-        self._add_thread()
+    def _has_place(self, lane: Lane) -> bool:
+        working = sum(self._working.values())
+        if lane is Lane.SHORT:
+            return working < self._size
+        longer = working - self._working[Lane.SHORT]
+        is_alone = lane is Lane.LIST or not self._working[lane]
+        return working < self._size and longer < max(1, self._size - 1) and is_alone
 
-        def resume() -> None:
-            has_left = threading.Event()
+    def _take_place(self, waiting: _Waiting) -> None:
+        if waiting.timer:
+            waiting.timer.cancel()
+        self._working[waiting.lane] += 1
+        waiting.start()
 
-            def leave() -> bool:
-                has_left.set()
-                return False
+    def _leave_place(self, lane: Lane) -> None:
+        self._working[lane] -= 1
+        for other, waiting in self._waiting.items():
+            while waiting and self._has_place(other):
+                self._take_place(waiting.popleft())
 
-            self._tasks.put(leave)  # behind the tasks that came before; the thread that takes it ends
-            has_left.wait()
+    # what the threads do
 
-        return resume
+    def _work(self, lane: Lane, done: "asyncio.Future[Result]", work: Callable[[], Result]) -> None:
+        _thread.pool, _thread.lane = self, lane
+        try:
+            settle = partial(done.set_result, work())
+        except BaseException as error:
+            settle = partial(done.set_exception, error)
+        self._loop.call_soon_threadsafe(self._finish, lane, done, settle)
 
-    def _add_thread(self) -> None:
-        threading.Thread(target=self._work, daemon=True).start()
+    def _finish(self, lane: Lane, done: "asyncio.Future[Any]", settle: Callable[[], None]) -> None:
+        self._leave_place(lane)
+        if not done.done():  # otherwise the client is gone
+            settle()
 
-    def _work(self) -> None:
-        _current.pool = self
-        while self._tasks.get()():
-            pass
+    @contextmanager
+    def paused(self, lane: Lane) -> Iterator[None]:
+        """Give the thread's place to others while the `with` block waits for something."""
+        self._loop.call_soon_threadsafe(self._leave_place, lane)
+        try:
+            yield
+        finally:
+            has_place: Future[None] = Future()
+            self._loop.call_soon_threadsafe(self._come_back, lane, has_place)
+            has_place.result()
+
+    def _come_back(self, lane: Lane, has_place: "Future[None]") -> None:
+        self._waiting[lane].appendleft(_Waiting(lane, partial(has_place.set_result, None)))
+        self._working[lane] += 1  # undone by the next line, which gives a place to the first that waits
+        self._leave_place(lane)
 
 
 @contextmanager
 def paused() -> Iterator[None]:
     """Wait for something in the `with` block; if this is a pool's thread, another one works meanwhile."""
-    pool: Pool | None = getattr(_current, "pool", None)
-    resume = pool.pause() if pool else lambda: None
-    try:
+    pool: Pool | None = getattr(_thread, "pool", None)
+    if pool is None:
         yield
-    finally:
-        resume()
+        return
+    with pool.paused(_thread.lane):
+        yield

@@ -256,6 +256,18 @@ class Settings(RegistrySettings):
         "0 or 1",
         lambda text: int(_one_of(("0", "1"))(text)),
     )
+    queue_ms: int = _setting(
+        250,
+        "Milliseconds that a request waits for its turn before it is refused with 503.",
+        "a whole number above 0",
+        _positive,
+    )
+    max_bodies_in_memory: int = _setting(
+        64 * 1024 * 1024,
+        "Bytes that request bodies may take in a worker, together; what comes then is refused with 503.",
+        "a whole number above 0",
+        _positive,
+    )
     auth_required: bool = _setting(
         True,
         "Whether only users, added by `tabserve users add`, get predictions; when it is not set, "

@@ -6,12 +6,9 @@ import json
 import math
 import os
 import re
-import threading
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -26,7 +23,6 @@ from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
 
 import tabserve
-from tabserve import predictor
 from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
 from tabserve.declaration.discovery import all_use_cases
@@ -1087,80 +1083,3 @@ def test_a_body_of_unknown_length_is_not_cut_off_at_the_limit(narrow: FlaskClien
         options = {"input_stream": io.BytesIO(content + end), "headers": {"Transfer-Encoding": "chunked"}}
         answer = narrow.post("/predict", **options, environ_overrides={"wsgi.input_terminated": True})
         assert answer.status_code == status, answer.text
-
-
-def test_large_bodies_are_answered_one_after_the_other_and_small_ones_meanwhile(
-    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = create_app(Settings(model_registry=trained.location, auth_required=False))
-    begun, go_on = hold_up_lists(monkeypatch)
-    rows = [record] * 10_000
-    with ThreadPoolExecutor(2) as pool:
-        answers = [
-            pool.submit(app.test_client().post, "/outputs/credit", json=rows),
-            pool.submit(upload, app.test_client(), csv_of(rows)),
-        ]
-        try:
-            assert begun.acquire(timeout=60)
-            assert app.test_client().post("/predict", json=record).status_code == 200
-            assert upload(app.test_client(), csv_of([record])).status_code == 200
-            assert not begun.acquire(timeout=2)
-        finally:
-            go_on.set()
-        assert [len(answer.result().json["result"]) for answer in answers] == [10_000] * 2
-    assert begun.acquire(blocking=False)
-
-
-def test_a_workbook_waits_for_its_turn_whatever_its_size(
-    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = create_app(Settings(model_registry=trained.location, auth_required=False))
-    begun, go_on = hold_up_lists(monkeypatch)
-    content = ordinary_xlsx([record] * 2)
-    assert len(content) < 10_000
-    with ThreadPoolExecutor(2) as pool:
-        names = ("a.xlsx", "called-otherwise.csv")
-        answers = [pool.submit(upload, app.test_client(), content, name) for name in names]
-        try:
-            assert begun.acquire(timeout=60)
-            assert not begun.acquire(timeout=2)
-        finally:
-            go_on.set()
-        assert [answer.result().status_code for answer in answers] == [200, 200]
-
-
-def test_a_service_that_stops_finishes_the_file_it_works_on_and_tells_the_others_to_come_again(
-    trained: Registry, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = create_app(Settings(model_registry=trained.location, auth_required=False))
-    begun, go_on = hold_up_lists(monkeypatch)
-    content = csv_of([record] * 2_000)
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(upload, app.test_client(), content)
-        assert begun.acquire(timeout=60)
-        waiting = pool.submit(upload, app.test_client(), content)
-        try:
-            time.sleep(0.5)
-            assert not waiting.done()
-            app.extensions["turn"].stop()
-            for refused in (waiting.result(60), upload(app.test_client(), content)):
-                assert_problem(refused, 503)
-                assert int(refused.headers["Retry-After"]) > 0
-            assert app.test_client().post("/predict", json=record).status_code == 200
-        finally:
-            go_on.set()
-        assert len(first.result().json["result"]) == 2_000
-
-
-def hold_up_lists(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event]:
-    """Make predictions of several records release a semaphore when they begin, and wait for an event."""
-    predict, begun, go_on = predictor.make_prediction, threading.Semaphore(0), threading.Event()
-
-    def held_up(artifact: Artifact, records: list[Any], **options: Any) -> Any:
-        if len(records) > 1:
-            begun.release()
-            assert go_on.wait(60)
-        return predict(artifact, records, **options)
-
-    monkeypatch.setattr(predictor, "make_prediction", held_up)
-    return begun, go_on

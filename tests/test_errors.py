@@ -16,7 +16,7 @@ from tabserve.api.errors import (
     init_app,
     problem,
 )
-from tabserve.api.turn import BusyError
+from tabserve.api.threads import BusyError
 from tabserve.api.users import UsersFileError
 from tabserve.errors import Fault, InvalidFieldsError, TabserveError
 from tests.conftest import ROOT
@@ -66,7 +66,7 @@ EVERY_STATUS = [
     (tabserve.errors.NoModelError("credit"), 503),
     (tabserve.errors.BrokenArtifactError("credit-x", "a byte was changed"), 503),
     (tabserve.errors.StoreAwayError("EndpointConnectionError"), 503),
-    (BusyError("The service is stopping."), 503),
+    (BusyError(), 503),
     (UsersFileError("line 7 is not a name, a colon and an argon2id hash"), 503),
 ]
 

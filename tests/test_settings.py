@@ -101,6 +101,8 @@ VALID = {
     "MAX_CONTENT_LENGTH": ("1000", 1000),
     "MAX_ROWS": ("7", 7),
     "SYNC_ROWS": ("7", 7),
+    "QUEUE_MS": ("100", 100),
+    "MAX_BODIES_IN_MEMORY": ("1000", 1000),
     "MAX_FILE_SECONDS": ("7", 7),
     "DATABASE_URL": ("postgresql://me:hunter%2F2@host:5432/jobs?sslmode=require",) * 2,
     "JOB_HOURS": ("48", 48),

@@ -1,0 +1,210 @@
+"""From ASGI to Flask: first the whole body, then a thread, then the answer. No thread ever waits for a client."""
+
+import io
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from flask import Flask, Response
+
+from tabserve.api.threads import BusyError, Lane, Pool
+from tabserve.settings import Settings
+
+Scope: TypeAlias = dict[str, Any]
+Message: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+SHORT = 4 * 1024  # bytes of a body that is a record, or a few
+SMALL = 64 * 1024  # bytes of a body for which there is always room
+LARGE = 1_000_000  # bytes of a body whose records take as much memory as those of a file
+PIECE = 1_000_000  # bytes of an answer that are made at a time, and sent before more are made
+PLAIN = ("content-type", "content-length")  # headers whose names in WSGI do not begin with HTTP_
+
+
+class GoneError(Exception):
+    """The client is gone."""
+
+
+class Bridge:
+    """Answers requests by the Flask application, in the threads of a pool.
+
+    Parameters
+    ----------
+    app : Flask
+        The whole service.
+    pool : Pool
+    """
+
+    def __init__(self, app: Flask, pool: Pool) -> None:
+        settings: Settings = app.extensions["settings"]
+        self._app = app
+        self._pool = pool
+        self._longest = settings.max_content_length
+        self._room = settings.max_bodies_in_memory  # bytes that bodies may still take
+        self._needs_user = settings.auth_required
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, begun: Message | None = None) -> None:
+        """Answer a request.
+
+        Parameters
+        ----------
+        scope, receive, send
+            As in ASGI.
+        begun : dict, optional
+            What was received already.
+
+        Raises
+        ------
+        BusyError
+            When bodies take too much memory already, or the request waited too long. Nothing was sent.
+        """
+        pieces: list[bytes] = []
+        try:
+            if self._is_wanted(scope):
+                await self._collect(receive, begun, pieces)
+            await self._answer(scope, b"".join(pieces), send)
+        except GoneError:
+            pass
+        finally:
+            self._room += sum(map(len, pieces))
+
+    def _is_wanted(self, scope: Scope) -> bool:
+        """Whether the body matters: Flask refuses too long ones by their length, and those of nobody by the head."""
+        is_refused = self._needs_user and not header_of(scope, b"authorization")
+        return not is_refused and int(header_of(scope, b"content-length") or 0) <= self._longest
+
+    async def _collect(self, receive: Receive, begun: Message | None, pieces: list[bytes]) -> None:
+        """Receive the body, or of one that is too long, enough to know that."""
+        size, is_whole = 0, False
+        while not is_whole and size <= self._longest:
+            message, begun = begun or await receive(), None
+            if message["type"] == "http.disconnect":
+                raise GoneError
+            piece = message.get("body", b"")
+            if len(piece) > self._room and size + len(piece) > SMALL:
+                raise BusyError
+            self._room -= len(piece)
+            pieces.append(piece)
+            size += len(piece)
+            is_whole = not message.get("more_body", False)
+
+    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
+        lane = lane_of(scope, len(body))
+        is_patient = scope["path"].startswith("/jobs/")  # it is only stored
+        answer = _Answer(self._app, environ_of(scope, body))
+        del body
+        try:
+            piece = await self._pool.run(lane, answer.begin, waits=not is_patient)
+            await send(answer.head)
+            while not answer.is_over:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                piece = await self._pool.run(lane, answer.more, waits=False)
+            await send({"type": "http.response.body", "body": piece})
+        finally:
+            if not answer.is_over:
+                await self._pool.run(lane, answer.close, waits=False)
+
+
+class _Answer:
+    """An answer of the application; its methods run in a thread."""
+
+    head: Message
+
+    def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
+        self._app = app
+        self._environ = environ
+        self._pieces: Iterable[bytes] = ()
+        self._rest: Iterator[bytes] = iter(())
+        self.is_over = False
+
+    def begin(self) -> bytes:
+        """Answer; return the beginning of the body."""
+        self._pieces = self._app(self._environ, self._start)
+        self._environ = {}
+        self._rest = iter(self._pieces)
+        return self.more()
+
+    def more(self) -> bytes:
+        """The next part of the body; `is_over` says whether it is the last."""
+        pieces, size = [], 0
+        for piece in self._rest:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                return b"".join(pieces)
+        self.close()
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Free what the answer holds."""
+        self.is_over = True
+        getattr(self._pieces, "close", lambda: None)()
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+        self.head = head_of(int(status[:3]), headers)
+        return _write
+
+
+def head_of(status: int, headers: Iterable[tuple[str, str]]) -> Message:
+    """The message that begins an answer."""
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
+
+
+def _write(piece: bytes) -> object:
+    raise NotImplementedError  # of old WSGI; Flask returns its answers
+
+
+async def send_response(send: Send, response: Response) -> None:
+    """Send an answer that was made without a request."""
+    body = response.get_data()
+    await send(head_of(response.status_code, response.headers.to_wsgi_list()))
+    await send({"type": "http.response.body", "body": body})
+
+
+def header_of(scope: Scope, name: bytes) -> str:
+    """A header of a request; one that is there several times is joined, as in WSGI."""
+    return b",".join([value for key, value in scope["headers"] if key == name]).decode("latin-1")
+
+
+def lane_of(scope: Scope, size: int) -> Lane:
+    """The lane of a request with a body of so many bytes."""
+    is_file = scope["path"].startswith("/outputs") and (size == 0 or scope["path"].startswith("/outputs_upload"))
+    if (is_file and scope["method"] == "POST") or size > LARGE:
+        return Lane.LARGE
+    return Lane.SHORT if size <= SHORT else Lane.LIST
+
+
+def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
+    """A request as WSGI has it, as in PEP 3333."""
+    host, port = scope.get("server") or ("", 80)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": (scope.get("client") or ("",))[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,  # it ends with the body, whoever said how long that is
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        key = _key(name.decode("latin-1"))
+        text = value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    return environ
+
+
+def _key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if name in PLAIN else f"HTTP_{key}"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from flask import Flask, Response
+from flask import Flask
 
 from tabserve.api.threads import BusyError, Lane, Pool
 from tabserve.settings import Settings
@@ -143,25 +143,13 @@ class _Answer:
         getattr(self._pieces, "close", lambda: None)()
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
-        self.head = head_of(int(status[:3]), headers)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self.head = {"type": "http.response.start", "status": int(status[:3]), "headers": encoded}
         return _write
-
-
-def head_of(status: int, headers: Iterable[tuple[str, str]]) -> Message:
-    """The message that begins an answer."""
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 def _write(piece: bytes) -> object:
     raise NotImplementedError  # of old WSGI; Flask returns its answers
-
-
-async def send_response(send: Send, response: Response) -> None:
-    """Send an answer that was made without a request."""
-    body = response.get_data()
-    await send(head_of(response.status_code, response.headers.to_wsgi_list()))
-    await send({"type": "http.response.body", "body": body})
 
 
 def header_of(scope: Scope, name: bytes) -> str:

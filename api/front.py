@@ -6,13 +6,14 @@ one that Flask would have answered with the same bytes.
 """
 
 import asyncio
+from typing import NamedTuple, Self
 
 import orjson
 from flask import Flask, Response
 from werkzeug.http import parse_list_header
 
 from tabserve.api.auth import Credentials, client_of
-from tabserve.api.bridge import Bridge, Message, Receive, Scope, Send, header_of, send_response
+from tabserve.api.bridge import Bridge, Receive, Scope, Send, header_of
 from tabserve.api.controller import health_answer, predicted, readiness_answer
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
@@ -26,6 +27,25 @@ LONGEST = 16 * 1024  # bytes of a body that is answered on the loop: some 50 rec
 LOOK, LOOK_AGAIN = 0.05, 0.005  # seconds until the next look at how late the loop is, and when it was too late
 OUTPUT, PREDICT = "/output/", "/predict"
 READY = "/ready"
+
+
+class Certain(NamedTuple):
+    """An answer that is there."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    @classmethod
+    def of(cls, response: Response) -> Self:
+        """What Flask made."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        return cls(response.status_code, headers, response.get_data())
+
+    @classmethod
+    def of_json(cls, body: bytes) -> Self:
+        """JSON, with the headers that Flask gives it."""
+        return cls(200, [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))], body)
 
 
 class Front:
@@ -49,25 +69,43 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        bridge = self._bridge or self._start()
-        if probe := self._probe(scope):
-            await send_response(send, probe)
-            return
-        try:
-            if self._is_late:
-                raise BusyError
-            begun = None
-            if artifact := self._artifact(scope):
-                begun = await receive()
-                if answer := self._certain(artifact, scope, begun):
-                    await _send_json(send, answer)
-                    return
-            await bridge(scope, receive, send, begun)
-        except BusyError as error:
-            await send_response(send, answer_to(error))
+        bridge = self._bridge or self.start()
+        begun = await receive() if self._artifact(scope) else None
+        is_whole = begun is not None and not begun.get("more_body")
+        answer = self.at_once(scope, begun.get("body", b"") if begun and is_whole else b"")
+        if answer is None:
+            try:
+                await bridge(scope, receive, send, begun)
+            except BusyError as error:
+                answer = Certain.of(answer_to(error))
+        if answer:
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": answer.body})
 
-    def _start(self) -> Bridge:
-        """Begin, in the loop that runs."""
+    def at_once(self, scope: Scope, body: bytes) -> Certain | None:
+        """The answer to a request that is certain, or that must be refused because the loop is late.
+
+        Parameters
+        ----------
+        scope : dict
+            The request's head, as in ASGI.
+        body : bytes
+            The whole body; empty while it is not whole.
+
+        Returns
+        -------
+        Certain or None
+            None for what is Flask's.
+        """
+        if probe := self._probe(scope):
+            return Certain.of(probe)
+        if self._is_late:
+            return Certain.of(answer_to(BusyError()))
+        artifact = self._artifact(scope)
+        return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
+
+    def start(self) -> Bridge:
+        """Begin in the loop that runs, before the first request or with it."""
         self._bridge = Bridge(self._app, Pool(THREADS, self._patience))
         self._look_later(LOOK)
         return self._bridge
@@ -102,18 +140,16 @@ class Front:
             return self._predictor.loaded(path[len(OUTPUT) :].removesuffix("/"))
         return self._predictor.loaded("champion") if path.removesuffix("/") == PREDICT else None
 
-    def _certain(self, artifact: Artifact, scope: Scope, begun: Message) -> bytes | None:
-        """The answer, if it is certain."""
-        body = begun.get("body", b"")
+    def _certain(self, artifact: Artifact, scope: Scope, body: bytes) -> Certain | None:
         client = self._client(scope)
-        if client is None or begun.get("more_body") or not 0 < len(body) <= LONGEST:
+        if client is None:
             return None
         try:
             answer = predicted(self._predictor, artifact, body, self._settings.max_rows, _never)
         except Exception:  # Flask meets it, too, and says what is wrong
             return None
         is_admitted = self._rate_limit is None or self._rate_limit.admits(client)
-        return orjson.dumps(answer) if is_admitted else None
+        return Certain.of_json(orjson.dumps(answer)) if is_admitted else None
 
     def _client(self, scope: Scope) -> str | None:
         """Who asks, as far as it matters; None when that must be found out first."""
@@ -133,9 +169,3 @@ class Front:
 
 def _never() -> bool:
     return False
-
-
-async def _send_json(send: Send, body: bytes) -> None:
-    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

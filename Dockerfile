@@ -14,7 +14,8 @@ FROM python:3.13-slim-trixie AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
-    && useradd --no-log-init --uid 10001 --user-group --home-dir /tmp --shell /usr/sbin/nologin tabserve
+    && useradd --no-log-init --uid 10001 --user-group --home-dir /tmp --shell /usr/sbin/nologin tabserve \
+    && install --directory --mode 1777 /var/lib/tabserve
 WORKDIR /app
 # finds the code and its command from any folder
 ENV PATH=/app/bin:/app/.venv/bin:$PATH \
@@ -93,7 +94,9 @@ RUN missing=$(tabserve models missing) \
 
 FROM app
 COPY --from=models /models models
+# What is in /tmp is lost with the container. /var/lib/tabserve is for a volume, which anybody may write to.
 ENV MODEL_CACHE=/tmp/model-cache \
+    DATABASE_URL=sqlite:////tmp/jobs.db \
     AUTH_USERS_FILE=/etc/tabserve/users.txt \
     PORT=8080
 USER 10001:10001

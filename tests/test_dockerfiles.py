@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from tabserve.settings import Settings
 from tests.conftest import ROOT
 
 SERVICE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-DOCKERFILES = ["Dockerfile", "Dockerfile.test", "deploy/compose/Dockerfile"]
+DOCKERFILES = ["Dockerfile", "Dockerfile.test", "deploy/compose/Dockerfile", "deploy/compose/database/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 LOCKED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
@@ -44,7 +45,9 @@ def test_there_is_one_base_by_version() -> None:
     stages = [re.fullmatch(r"(\S+)(?: AS (\w+))?", stage) for stage in instructions("FROM")]
     names = {stage[2] for stage in stages if stage}
     bases = {stage[1] for stage in stages if stage} - names
-    assert bases == {"python:3.13-slim-trixie"} == set(instructions("FROM", (ROOT / DOCKERFILES[2]).read_text()))
+    assert bases == {"python:3.13-slim-trixie"}
+    for name in DOCKERFILES[2:]:
+        assert set(instructions("FROM", (ROOT / name).read_text())) == bases
     assert "training" in names
     assert stages[-1]
     assert stages[-1][2] is None  # what is built without a target: the service
@@ -73,6 +76,7 @@ def test_the_service_is_what_the_settings_say() -> None:
     variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(instructions("ENV"))))
     assert variables["AUTH_USERS_FILE"] == "/etc/tabserve/users.txt"
     assert variables["MODEL_CACHE"].startswith("/tmp/")
+    assert variables["DATABASE_URL"] == "sqlite:////tmp/jobs.db"
     assert "AUTH_REQUIRED" not in variables  # users are needed unless who runs it says otherwise
     ours = {name: value for name, value in variables.items() if name.lower() in {one.name for one in fields(Settings)}}
     Settings.from_environment(ours)
@@ -89,7 +93,7 @@ def test_the_dockerfile_copies_what_there_is() -> None:
 
 def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     services = COMPOSE["services"]
-    for name in ("api", "replica", "proxy"):
+    for name in ("api", "replica", "proxy", "database"):
         service = services[name]
         assert {key: service[key] for key in LOCKED} == LOCKED
         assert service["tmpfs"].partition(":")[0] == "/tmp"
@@ -98,7 +102,30 @@ def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     assert services["api"]["mem_limit"] == "512m"
     assert services["api"]["cpus"] == 1
     assert "profiles" not in services["api"]
-    assert [services[name]["profiles"] for name in ("tests", "replica", "proxy")] == [["tests"], ["scale"], ["scale"]]
+    profiles = {name: service["profiles"] for name, service in services.items() if name != "api"}
+    assert profiles == {"tests": ["tests"], "replica": ["scale"], "proxy": ["scale"], "database": ["scale"]}
+
+
+def test_jobs_do_not_fill_the_services_memory() -> None:
+    service = COMPOSE["services"]["api"]
+    ((volume, folder),) = (mount.split(":") for mount in service["volumes"])
+    assert volume in COMPOSE["volumes"]
+    assert Path(urlsplit(service["environment"]["DATABASE_URL"]).path[1:]).parent == Path(folder)
+    assert f"install --directory --mode 1777 {folder}" in SERVICE  # a new volume takes over owner and mode
+
+
+def test_the_replicas_share_a_database_that_only_they_reach() -> None:
+    services = COMPOSE["services"]
+    address = urlsplit(services["replica"]["environment"]["DATABASE_URL"])
+    assert (address.scheme, address.hostname) == ("postgresql", "database")
+    assert services["replica"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    assert [name for name, service in services.items() if "database" in service.get("networks", [])] == [
+        "replica",
+        "database",
+    ]
+    assert services["database"]["networks"] == ["database"]
+    assert "ports" not in services["database"]
+    assert COMPOSE["networks"]["database"] == {"internal": True}
 
 
 def test_uploads_under_way_fill_the_proxys_disk_and_not_its_memory() -> None:

@@ -142,7 +142,11 @@ def test_scripts_are_clean_to_shellcheck() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     done = subprocess.run(
-        ["shellcheck", *HOOKS, ROOT / "deploy" / "compose" / "replace", ROOT / ".ci" / "run"],
+        [
+            "shellcheck",
+            *HOOKS,
+            *(ROOT / name for name in ("deploy/compose/replace", "deploy/compose/database/start", ".ci/run")),
+        ],
         capture_output=True,
         text=True,
     )

@@ -201,13 +201,14 @@ def test_so_does_that_of_custom_resources(envoy: Manifests, traefik: Manifests) 
 def test_each_overlay_brings_what_it_is_for(production: Manifests, local: Manifests, everything: Manifests) -> None:
     both = ["Namespace", "ServiceAccount", "ConfigMap", "Service", "Deployment", "NetworkPolicy"]
     assert sorted(document["kind"] for document in local.documents) == sorted(both)
-    more = ["PodDisruptionBudget", "HorizontalPodAutoscaler", "Ingress"]
+    more = ["PodDisruptionBudget", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy"]
     assert sorted(document["kind"] for document in production.documents) == sorted([*both, *more])
-    assert [policy["metadata"]["name"] for policy in everything.all("NetworkPolicy")] == [
+    assert {policy["metadata"]["name"] for policy in everything.all("NetworkPolicy")} == {
         "tabserve",
         "tabserve-bucket",
+        "tabserve-database",
         "tabserve-redis",
-    ]
+    }
 
 
 def test_everything_is_in_the_namespace_that_is_made(built: Manifests) -> None:
@@ -476,7 +477,7 @@ def test_the_environment_holds_no_addresses_of_services(built: Manifests) -> Non
 
 def test_secrets_are_named_and_never_there(built: Manifests) -> None:
     assert not built.all("Secret")
-    secret = re.compile("KEY|SECRET|PASSWORD|TOKEN$|RATE_LIMIT_STORAGE")
+    secret = re.compile("KEY|SECRET|PASSWORD|TOKEN$|RATE_LIMIT_STORAGE|DATABASE_URL")
     assert not [name for name in built.settings if secret.search(name)]
     for name, variable in built.variables.items():
         assert not secret.search(name) or "secretKeyRef" in variable["valueFrom"], name
@@ -491,8 +492,7 @@ def test_a_signing_key_is_used_when_there_is_one(built: Manifests) -> None:
 
 
 def test_only_the_ingress_controller_reaches_the_service(production: Manifests) -> None:
-    spec = production.one("NetworkPolicy")["spec"]
-    (rule,) = spec["ingress"]
+    (rule,) = [rule for policy in production.all("NetworkPolicy") for rule in policy["spec"].get("ingress", [])]
     (source,) = rule["from"]  # an absent or empty list would let everybody in
     assert list(source["namespaceSelector"]["matchLabels"]) == ["kubernetes.io/metadata.name"]
 
@@ -501,7 +501,7 @@ def test_out_goes_what_the_components_need_and_nothing_else(built: Manifests) ->
     base, *added = built.all("NetworkPolicy")
     assert base["spec"]["policyTypes"] == ["Ingress", "Egress"], "a direction that is not named is open"
     assert base["spec"]["egress"] == []
-    names = {"tabserve-bucket": {53, 443}, "tabserve-redis": {53, 6379}}
+    names = {"tabserve-bucket": {53, 443}, "tabserve-redis": {53, 6379}, "tabserve-database": {53, 5432}}
     for policy in added:
         assert policy["spec"]["policyTypes"] == ["Egress"]
         ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
@@ -531,9 +531,17 @@ def test_the_bucket_is_read_as_a_role_whose_token_is_no_use_elsewhere(bucket: Ma
         assert bucket.variables[name]["valueFrom"]["secretKeyRef"]["optional"], "keys instead of the role"
 
 
-def test_the_redis_is_named_by_a_secret_that_must_be_there(everything: Manifests) -> None:
-    reference = everything.variables["RATE_LIMIT_STORAGE"]["valueFrom"]["secretKeyRef"]
-    assert reference == {"name": "tabserve-keys", "key": "RATE_LIMIT_STORAGE"}
+@pytest.mark.parametrize("name", ["RATE_LIMIT_STORAGE", "DATABASE_URL"])
+def test_what_pods_share_is_named_by_a_secret_that_must_be_there(everything: Manifests, name: str) -> None:
+    reference = everything.variables[name]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "tabserve-keys", "key": name}
+
+
+def test_several_pods_share_their_jobs(production: Manifests, local: Manifests) -> None:
+    assert production.one("HorizontalPodAutoscaler")["spec"]["minReplicas"] > 1
+    assert "DATABASE_URL" in production.variables
+    assert local.one("Deployment")["spec"]["replicas"] == 1
+    assert "DATABASE_URL" not in local.variables
 
 
 # What an operator changes

@@ -45,13 +45,9 @@ def record_content(artifact: Artifact, record: Record, prediction: Prediction) -
 
 def table_content(answer: TablePrediction) -> dict[str, Any]:
     """The predictions of a table, as they are answered: in the order of its rows."""
-    content = _content(answer.artifact, answer.prediction)
-    content["errors"] = answer.problems()
-    content |= answer.score()
+    content = {**_content(answer.artifact, answer.prediction), **answer.summary()}
     if ids := answer.ids():
         content["ids"] = ids
-    if answer.table.read_as:
-        content["read_as"] = answer.table.read_as
     return content
 
 

@@ -1,6 +1,7 @@
 """The routes: HTTP in, a call to the predictor, HTTP out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -20,7 +21,7 @@ from tabserve.api.answers import (
     table_content,
 )
 from tabserve.api.bodies import read_body, uploaded_file, wanted_file, wants_partial
-from tabserve.api.errors import PROBLEM_TYPE, problem
+from tabserve.api.errors import PROBLEM_TYPE, LargeTableError, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
     HealthSchema,
@@ -34,10 +35,13 @@ from tabserve.api.schemas import (
     VersionSchema,
     shown,
 )
+from tabserve.errors import TooManyRowsError
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.resolver import Readiness
-from tabserve.tables.json_body import as_list, parse
+from tabserve.settings import Settings
+from tabserve.tables.json_body import as_list
+from tabserve.tables.limits import Deadline
 from tabserve.tables.table import Table
 
 blueprint = APIBlueprint("service", __name__)  # open to anybody
@@ -177,17 +181,19 @@ def output(model_id: str) -> Response:
     artifact = predictor.resolve(model_id)
     settings = current.settings()
     content = read_body(settings.max_content_length)
-    return as_json(predicted(predictor, artifact, content, settings.max_rows, wants_partial))
+    return as_json(predicted(predictor, artifact, content, settings, wants_partial))
 
 
 def predicted(
-    predictor: Predictor, artifact: Artifact, content: bytes, max_rows: int, is_partial: Callable[[], bool]
+    predictor: Predictor, artifact: Artifact, content: bytes, settings: Settings, is_partial: Callable[[], bool]
 ) -> dict[str, Any]:
     """What is answered to a body with a record or a list; the front uses it, too."""
-    body, partial = parse(content, max_rows, _most_fields(artifact)), is_partial()
-    if type(body) is dict:
-        return record_content(artifact, body, predictor.predict(artifact, body))
-    table = Table.of(as_list(body, max_rows))
+    most, partial = settings.rows_at_once, is_partial()
+    with _at_once(settings):
+        body = predictor.read_body(artifact, content, most)
+        if type(body) is dict:
+            return record_content(artifact, body, predictor.predict(artifact, body))
+        table = Table.of(as_list(body, most))
     return table_content(predictor.predict_table(artifact, table, partial=partial))
 
 
@@ -202,10 +208,11 @@ def explanations(model_id: str) -> Response:
     """
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    body = _parsed(artifact, read_body(current.settings().max_content_length))
+    settings = current.settings()
+    body = predictor.read_body(artifact, read_body(settings.max_content_length), settings.rows_at_once)
     if type(body) is dict:
         return explanations_as_json(artifact, [predictor.explain(artifact, body)])
-    table = Table.of(as_list(body, min(MOST_EXPLAINED, current.settings().max_rows)))
+    table = Table.of(as_list(body, min(MOST_EXPLAINED, settings.rows_at_once)))
     return explanations_as_json(artifact, predictor.explain_table(artifact, table))
 
 
@@ -219,11 +226,14 @@ def outputs(model_id: str) -> Response:
     """
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    content = read_body(current.settings().max_content_length)
-    if content:
-        table = predictor.table_of(artifact, as_list(_parsed(artifact, content), current.settings().max_rows))
-    else:
-        table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits())
+    settings = current.settings()
+    content = read_body(settings.max_content_length)
+    with _at_once(settings):
+        if content:
+            body = predictor.read_body(artifact, content, settings.rows_at_once)
+            table = predictor.table_of(artifact, as_list(body, settings.rows_at_once))
+        else:
+            table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits(settings))
     return as_json(table_content(predictor.predict_table(artifact, table, partial=wants_partial())))
 
 
@@ -235,19 +245,23 @@ def outputs_upload(model_id: str) -> Response:
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
     file, partial, kind = uploaded_file(), wants_partial(), wanted_file(FILE_ANSWERS)
-    table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits())
+    settings = current.settings()
+    with _at_once(settings):
+        table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits(settings))
     answer = predictor.predict_table(artifact, table, partial=partial)
     return table_as_file(answer, kind) if kind else as_json(table_content(answer))
 
 
-def _parsed(artifact: Artifact, content: bytes) -> Any:
-    return parse(content, current.settings().max_rows, _most_fields(artifact))
+@contextmanager
+def _at_once(settings: Settings) -> Iterator[None]:
+    """Say where tables are answered that are too large to be answered at once."""
+    try:
+        yield
+    except TooManyRowsError:
+        if settings.rows_at_once < settings.max_rows:
+            raise LargeTableError(settings.rows_at_once) from None
+        raise
 
 
-def _most_fields(artifact: Artifact) -> int:
-    declared = artifact.declared
-    return len(declared.features) + len(declared.extras) + 1
-
-
-def _file_limits() -> tuple[int, int]:
-    return current.settings().max_rows, current.settings().max_file_seconds
+def _file_limits(settings: Settings) -> tuple[int, Deadline]:
+    return settings.rows_at_once, Deadline(settings.max_file_seconds)

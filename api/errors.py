@@ -1,6 +1,5 @@
 """Errors as RFC 9457 problems: a table of statuses and one way to write them."""
 
-import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -11,74 +10,50 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 
 from tabserve import errors
+from tabserve.api import problems
 from tabserve.api.threads import BusyError
 from tabserve.api.users import UsersFileError
-from tabserve.log import traced
-
-logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 
 
+class LargeTableError(errors.TabserveError):
+    """A table is too large to be answered at once, and a job would answer it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The table has more than {limit:,} rows: send it to /jobs/<model_id>, which answers large tables."
+        )
+
+
 STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
-    errors.InvalidBodyError: HTTPStatus.BAD_REQUEST,
-    errors.NothingToPredictError: HTTPStatus.BAD_REQUEST,
-    errors.InvalidFieldsError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    errors.InvalidTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    errors.UnknownModelError: HTTPStatus.NOT_FOUND,
-    errors.UnknownUseCaseError: HTTPStatus.NOT_FOUND,
-    errors.NoDefaultUseCaseError: HTTPStatus.NOT_FOUND,
-    errors.NoHoldOutError: HTTPStatus.NOT_FOUND,
-    errors.TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    errors.FileLimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    errors.NotExplainableError: HTTPStatus.NOT_IMPLEMENTED,
-    errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.UnknownJobError: HTTPStatus.NOT_FOUND,
-    errors.NoResultError: HTTPStatus.NOT_FOUND,
-    errors.AbandonedJobError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    errors.TooManyJobsError: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.JobsAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
+    **problems.STATUS,
+    LargeTableError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+LATER = {errors.TooManyJobsError: {"Retry-After": "30"}, errors.JobsAwayError: {"Retry-After": "5"}}
 
 
 def problem(status: int, detail: str, by_field: Any = None, headers: Any = None) -> Response:
     """A problem+json answer."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if by_field:
-        body["errors"] = by_field
-    return Response(orjson.dumps(body), status, headers, content_type=PROBLEM_TYPE)
+    return _answer(problems.problem_body(status, detail, by_field), headers)
 
 
-def answer_to(error: errors.TabserveError) -> Response:
-    """The answer to one of our errors."""
-    status = STATUS.get(type(error))
-    if status is None:
-        return unexpected(error)
-    if isinstance(error, errors.InvalidTableError):
-        return problem(status, "The file cannot be used: see errors.", error.by_column())
-    return problem(status, str(error), getattr(error, "by_field", None), getattr(error, "headers", None))
+def answer_to(error: Exception) -> Response:
+    """The answer to an error; one that nobody thought of is logged."""
+    headers = getattr(error, "headers", LATER.get(type(error))) if isinstance(error, errors.TabserveError) else None
+    return _answer(problems.problem_of(error, STATUS), headers)
 
 
-def unexpected(error: Exception) -> Response:
-    """The answer to an error that nobody thought of."""
-    logger.error("unexpected %s", traced(error))
-    return problem(500, "Something went wrong here; it has been logged.")
+def _answer(body: dict[str, Any], headers: Any = None) -> Response:
+    return Response(orjson.dumps(body), body["status"], headers, content_type=PROBLEM_TYPE)
 
 
 def init_app(app: APIFlask) -> None:
     """Answer every error with a problem."""
     app.register_error_handler(errors.TabserveError, answer_to)
-    app.register_error_handler(Exception, unexpected)
+    app.register_error_handler(Exception, answer_to)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -145,7 +145,7 @@ class Front:
         if client is None:
             return None
         try:
-            answer = predicted(self._predictor, artifact, body, self._settings.max_rows, _never)
+            answer = predicted(self._predictor, artifact, body, self._settings, _never)
         except Exception:  # Flask meets it, too, and says what is wrong
             return None
         is_admitted = self._rate_limit is None or self._rate_limit.admits(client)

@@ -183,10 +183,19 @@ class NothingToPredictError(TabserveError):
 
 
 class TooManyRowsError(TabserveError):
-    """One request holds too many rows."""
+    """A table holds too many rows.
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"More than {limit} rows; send them in several requests.")
+    Parameters
+    ----------
+    limit : int
+        How many it may hold.
+    message : str
+        A sentence, if another fits better.
+    """
+
+    def __init__(self, limit: int, message: str = "") -> None:
+        super().__init__(message or f"More than {limit} rows; send them in several requests.")
+        self.limit = limit
 
 
 class UnsupportedFileError(TabserveError):

@@ -1,5 +1,6 @@
 """make_prediction: from records to an answer."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -83,6 +84,21 @@ def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Seque
     columns = artifact.task.answer(predictions, artifact.decision)
     spread = {name: _spread(column, good, len(records)) for name, column in columns.items()}
     return Prediction(spread, predictions, good, faulty)
+
+
+def joined(pieces: Sequence[Prediction]) -> Prediction:
+    """The answers to the pieces of a list, at least one, as the answer to the whole."""
+    sizes = [len(piece.good) + len(piece.faulty) for piece in pieces]
+    starts = [0, *itertools.accumulate(sizes)]
+    columns = {
+        name: list(itertools.chain.from_iterable(piece.columns[name] for piece in pieces)) for name in pieces[0].columns
+    }
+    predictions = [piece.predictions for piece in pieces if len(piece.good)]
+    good, faulty = (
+        [start + place for start, places in zip(starts, some, strict=False) for place in places]
+        for some in ([piece.good for piece in pieces], [piece.faulty for piece in pieces])
+    )
+    return Prediction(columns, np.concatenate(predictions) if predictions else np.empty(0), good, faulty)
 
 
 def measure(artifact: Artifact, prediction: Prediction, target: Sequence[Any]) -> float | None:

@@ -4,11 +4,11 @@ Routes and commands translate their input, call the predictor and translate what
 """
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from operator import itemgetter
+from operator import methodcaller
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -18,7 +18,6 @@ from tabserve.columns.carried import Id
 from tabserve.columns.dates import Moment
 from tabserve.columns.features import Feature
 from tabserve.errors import (
-    FileLimitError,
     InvalidFieldsError,
     InvalidRecordsError,
     TabserveError,
@@ -26,7 +25,7 @@ from tabserve.errors import (
     in_short,
 )
 from tabserve.explain import Explanation, explain
-from tabserve.predict import Prediction, make_prediction, measure
+from tabserve.predict import Prediction, joined, make_prediction, measure
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import REPORT, Registry
@@ -34,9 +33,12 @@ from tabserve.resolver import Readiness, Resolver
 from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, row_problems
 from tabserve.tables.dialect import NOT_SURE, find_encoding
 from tabserve.tables.formats import TEXT, kind_of
+from tabserve.tables.json_body import parse
+from tabserve.tables.limits import Deadline
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
 
+PIECE = 5_000  # rows that are predicted at a time where somebody waits for news
 LONGEST_TEXT = 500  # characters of the text, in one cell, that says what is wrong in a row
 
 
@@ -157,7 +159,12 @@ class Predictor:
         features = [{key: value for key, value in record.items() if key != name} for record in records]
         return Table.of(features, [record.get(name) for record in records])
 
-    def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, seconds: float) -> Table:
+    def read_body(self, artifact: Artifact, content: bytes, max_rows: int) -> Any:
+        """Read the JSON of a record or a list for a model: see `tables.json_body.parse`."""
+        declared = artifact.declared
+        return parse(content, max_rows, len(declared.features) + len(declared.extras) + 1)
+
+    def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, deadline: Deadline) -> Table:
         """Read a file with a model's columns: see `tables.reader.read_table`."""
         target = artifact.target.feature
         return read_table(
@@ -169,7 +176,7 @@ class Predictor:
             markers=artifact.manifest.declaration.get("markers", ()),
             dialect=_dialect(artifact, stream),
             max_rows=max_rows,
-            seconds=seconds,
+            deadline=deadline,
         )
 
     def hold_out(self, artifact: Artifact) -> bytes:
@@ -182,18 +189,21 @@ class Predictor:
         """
         return self.registry.hold_out(artifact.model_id, artifact.manifest)
 
-    def read_hold_out(self, artifact: Artifact, content: bytes, max_rows: int, seconds: float) -> Table:
+    def read_hold_out(self, artifact: Artifact, content: bytes, max_rows: int, deadline: Deadline) -> Table:
         """Read what `hold_out` returned.
 
         Raises
         ------
+        TooManyRowsError
+            When it has more than `max_rows`.
         FileLimitError
-            When it has more than `max_rows`, or reading takes longer than `seconds`.
+            When no time is left.
         """
         try:
-            table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, seconds)
+            table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, deadline)
         except TooManyRowsError:
-            raise FileLimitError(f"The hold-out has more than {max_rows} rows: send some as a list.") from None
+            message = f"The hold-out has more than {max_rows} rows: send some as a list."
+            raise TooManyRowsError(max_rows, message) from None
         return replace(table, read_as={})  # no client sent it
 
     def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> "TablePrediction":
@@ -219,6 +229,30 @@ class Predictor:
             prediction = make_prediction(artifact, table.records, target=table.target, partial=partial)
         except InvalidRecordsError as error:
             raise InvalidFieldsError(_row_problems(artifact, table, error.rows)) from None
+        return TablePrediction(artifact, table, prediction)
+
+    def predict_in_pieces(
+        self, artifact: Artifact, table: Table, watch: Callable[[int], None], *, partial: bool = False
+    ) -> "TablePrediction":
+        """Predict the rows of a table as `predict_table` does, piece by piece.
+
+        Parameters
+        ----------
+        artifact, table, partial
+            As for `predict_table`.
+        watch : callable
+            Is told how many rows are done, before and after each piece; what it raises ends the work.
+        """
+        pieces = []
+        for start in range(0, len(table.records), PIECE) or [0]:
+            watch(start)
+            rows = slice(start, start + PIECE)
+            target = None if table.target is None else table.target[rows]
+            pieces.append(make_prediction(artifact, table.records[rows], target=target, partial=True))
+        watch(len(table.records))
+        prediction = joined(pieces)
+        if prediction.faulty and not partial:
+            raise InvalidFieldsError(_row_problems(artifact, table, prediction.faulty))
         return TablePrediction(artifact, table, prediction)
 
     def explain_table(self, artifact: Artifact, table: Table) -> list[Explanation]:
@@ -268,6 +302,11 @@ class TablePrediction:
             return {}
         return {self.artifact.task.answer_score.name: measure(self.artifact, self.prediction, self.table.target)}
 
+    def summary(self) -> dict[str, Any]:
+        """The answer beside what it says of each row."""
+        read_as = {"read_as": dict(self.table.read_as)} if self.table.read_as else {}
+        return {"version": self.artifact.manifest.version, "errors": self.problems(), **self.score(), **read_as}
+
     def ids(self) -> dict[str, list[Any]]:
         """The values of the columns that tell records from others, by name; empty where no record has any."""
         return ids_of(self.artifact, self.table.records, self.table.extras)
@@ -277,7 +316,7 @@ class TablePrediction:
         table, target = self.table, self.artifact.target.feature.name
         booleans = {one.name: one for one in self.artifact.features if isinstance(one, Boolean)}
         columns: dict[str, Iterable[Any]] = {
-            name: table.extras[name] if name in table.extras else map(itemgetter(name), table.records)
+            name: table.extras[name] if name in table.extras else map(methodcaller("get", name), table.records)
             for name in table.columns
         }
         columns |= {name: map(booleans[name].word, columns[name]) for name in columns.keys() & booleans.keys()}
@@ -300,6 +339,12 @@ def _dialect(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
         return {}
     names = [column.name for column in (*artifact.features, *artifact.declared.extras)]
     return {"encoding": encoding} if find_encoding(stream, names) == NOT_SURE else {}
+
+
+def with_columns(artifact: Artifact, table: Table) -> Table:
+    """The records of a list as a table with the declared columns that any of them has."""
+    declared = (*artifact.features, *artifact.declared.extras)
+    return replace(table, columns=[one.name for one in declared if any(one.name in record for record in table.records)])
 
 
 def ids_of(

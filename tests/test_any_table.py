@@ -28,6 +28,7 @@ from tabserve.models.scikit import SVR, DecisionTreeRegressor, Lasso, LinearRegr
 from tabserve.predictor import Predictor
 from tabserve.registry.registry import Registry
 from tabserve.search_space import Real, Whole
+from tabserve.tables.limits import Deadline
 from tabserve.tables.writer import write_csv
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.multiclass import Multiclass
@@ -229,7 +230,7 @@ def test_a_training_saves_models_or_is_refused_in_words_before_it_tunes(few_samp
             for model_id in saved:
                 artifact = registry.load(model_id)
                 predictor = Predictor(registry, "any")
-                hold_out = predictor.read_hold_out(artifact, predictor.hold_out(artifact), 10**4, 60)
+                hold_out = predictor.read_hold_out(artifact, predictor.hold_out(artifact), 10**4, Deadline(60))
                 (score,) = predictor.predict_table(artifact, hold_out).score().values()
                 assert score == pytest.approx(artifact.manifest.headline_of("hold_out"))
 

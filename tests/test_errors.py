@@ -13,6 +13,7 @@ import tabserve.errors
 from tabserve.api.errors import (
     PROBLEM_TYPE,
     STATUS,
+    LargeTableError,
     init_app,
     problem,
 )
@@ -52,6 +53,7 @@ EVERY_STATUS = [
     (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
     (tabserve.errors.NoDefaultUseCaseError(["churn", "loans"]), 404),
     (tabserve.errors.NoHoldOutError(), 404),
+    (LargeTableError(10_000), 413),
     (tabserve.errors.UnknownJobError(), 404),
     (tabserve.errors.NoResultError(), 404),
     (tabserve.errors.AbandonedJobError(3), 500),

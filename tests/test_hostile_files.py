@@ -34,6 +34,7 @@ LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
 
 READ = """
 import json, resource, sys
+from tabserve.tables.limits import Deadline
 from tabserve.tables.reader import read_table
 from tabserve.errors import TabserveError
 from tabserve.declaration.discovery import get_use_case
@@ -50,7 +51,8 @@ seconds, before, _ = used()
 for path in sys.argv[1:]:
     try:
         with open(path, "rb") as stream:
-            read_table(stream, "The file", bikes.features, bikes.target.feature, max_rows=100_000, seconds=60)
+            limits = {"max_rows": 100_000, "deadline": Deadline(60)}
+            read_table(stream, "The file", bikes.features, bikes.target.feature, **limits)
         outcome = "read"
     except TabserveError as error:
         outcome = type(error).__name__

@@ -7,7 +7,6 @@ import pytest
 
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import (
-    FileLimitError,
     InvalidFieldsError,
     NoHoldOutError,
     NothingToPredictError,
@@ -19,6 +18,7 @@ from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.tables.checking import MOST_ROWS
+from tabserve.tables.limits import Deadline
 from tabserve.tables.table import Table
 from tabserve.tables.writer import write_csv
 
@@ -104,7 +104,7 @@ def test_without_outcomes_there_is_no_score_and_with_open_ones_it_is_undefined(
 
 def test_the_score_is_that_of_the_hold_out(predictor: Predictor, trained: Registry) -> None:
     model = predictor.resolve("credit")
-    table = predictor.read_hold_out(model, predictor.hold_out(model), 1000, 60)
+    table = predictor.read_hold_out(model, predictor.hold_out(model), 1000, Deadline(60))
     expected = trained.manifest(model.model_id).headline_of("hold_out")
     assert predictor.predict_table(model, table).score() == {"auc_score": pytest.approx(expected, abs=1e-12)}
 
@@ -113,8 +113,8 @@ def test_a_hold_out_that_is_too_long_says_what_to_do_and_one_that_is_away_is_mis
     predictor: Predictor, registry: Registry
 ) -> None:
     model = predictor.resolve("credit")
-    with pytest.raises(FileLimitError, match="more than 3 rows: send some as a list"):
-        predictor.read_hold_out(model, predictor.hold_out(model), 3, 60)
+    with pytest.raises(TooManyRowsError, match="more than 3 rows: send some as a list"):
+        predictor.read_hold_out(model, predictor.hold_out(model), 3, Deadline(60))
     (registry.location / model.model_id / "test.csv").unlink()
     with pytest.raises(NoHoldOutError):
         Predictor(registry, "credit").hold_out(model)
@@ -155,7 +155,7 @@ def test_a_file_is_read_with_the_models_columns_and_answered_with_more(
     predictor: Predictor, credit_model: Artifact, credit: UseCase
 ) -> None:
     content = write_csv(list(credit.example), [{**credit.example, "age": 35}, {**credit.example, "age": 300}]).encode()
-    table = predictor.read_table(credit_model, io.BytesIO(content), "a file", 2, 60)
+    table = predictor.read_table(credit_model, io.BytesIO(content), "a file", 2, Deadline(60))
     answer = predictor.predict_table(credit_model, table, partial=True)
     columns = {name: list(cells) for name, cells in answer.columns().items()}
     assert list(columns) == [*credit.example, "result", "outcome", "probability", "errors"]
@@ -163,4 +163,4 @@ def test_a_file_is_read_with_the_models_columns_and_answered_with_more(
     assert columns["errors"][0] == ""
     assert columns["errors"][1].startswith("age: Must be between")
     with pytest.raises(TooManyRowsError):
-        predictor.read_table(credit_model, io.BytesIO(content), "a file", 1, 60)
+        predictor.read_table(credit_model, io.BytesIO(content), "a file", 1, Deadline(60))

@@ -23,6 +23,7 @@ for _command in (
     Lazy("check", "tabserve.cli.check:check", "Check a declaration and its data."),
     Lazy("train", "tabserve.train_pipeline:main", "Train models on a table."),
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
+    Lazy("worker", "tabserve.cli.worker:worker", "Answer large tables, beside the service."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),
     Lazy("users", "tabserve.cli.users:users", "List, add and remove users of the service."),
     Lazy("openapi", "tabserve.cli.openapi:openapi", "Print the service's OpenAPI document."),

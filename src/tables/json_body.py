@@ -20,6 +20,7 @@ from tabserve.tables.checking import MOST_FIELDS, MOST_ROWS, FieldProblems, prin
 NOT_JSON = "The body is not JSON."
 REPEATED = "Given more than once."
 SPARE = 1000  # more braces, brackets, colons and commas than records have are allowed: texts or wrong values hold them
+MOST_LISTS = 101_000  # brackets, in wrong values and texts
 IN_TEXTS = 10  # times as many colons and commas as the fields need are allowed: texts may hold them, too
 
 
@@ -30,7 +31,7 @@ def parse(content: bytes, max_rows: int, fields: int) -> Any:
     counted first, and a body that holds more of them than records of so many fields is refused before it is built.
     """
     objects = content.count(b"{")
-    if max(objects, content.count(b"[")) > max_rows + SPARE:
+    if objects > max_rows + SPARE or content.count(b"[") > MOST_LISTS:
         raise TooManyRowsError(max_rows)
     if max(content.count(b":"), content.count(b",")) > IN_TEXTS * objects * (fields + 1) + SPARE:
         raise FileLimitError(

@@ -146,7 +146,7 @@ def read_table(
     dialect: Mapping[str, str] | None = None,
     sheet: str | None = None,
     max_rows: int | None = None,
-    seconds: float | None = None,
+    deadline: Deadline | None = None,
 ) -> Table:
     """Read a file with the given columns, in any order; the target and optional features may be left out.
 
@@ -170,8 +170,8 @@ def read_table(
         The sheet of a workbook to read; by default the one with the known columns.
     max_rows : int, optional
         Refuse more rows than this.
-    seconds : float, optional
-        Give up when reading takes longer than this.
+    deadline : Deadline, optional
+        Give up when no time is left.
 
     Returns
     -------
@@ -188,10 +188,10 @@ def read_table(
     TooManyRowsError
         When there are more than `max_rows`.
     FileLimitError
-        When reading takes longer than `seconds`, or the file exceeds another limit.
+        When no time is left, or the file exceeds another limit.
     """
     known = Known(features, target, extras)
-    return _read(stream, name, known, markers, dialect or {}, sheet, max_rows, seconds)
+    return _read(stream, name, known, markers, dialect or {}, sheet, max_rows, deadline)
 
 
 def _read(
@@ -202,11 +202,11 @@ def _read(
     dialect: Mapping[str, str],
     sheet: str | None,
     max_rows: int | None = None,
-    seconds: float | None = None,
+    deadline: Deadline | None = None,
     *,
     own: bool = False,
 ) -> Table:
-    deadline = Deadline(seconds)
+    deadline = deadline or Deadline(None)
     with open_sheets(stream, name, known.names, dialect, sheet, deadline) as sheets:
         table = _table(sheets, known, markers, dialect, sheet, max_rows, deadline, own=own)
     if table.read_as.get("encoding") == NOT_SURE and "encoding" not in dialect:

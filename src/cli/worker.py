@@ -1,0 +1,122 @@
+"""`tabserve worker`: answers jobs."""
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tabserve import log
+from tabserve.api.problems import problem_of
+from tabserve.errors import JobsAwayError, StoreAwayError
+from tabserve.jobs.runner import LEASE, Limits, Runner
+from tabserve.jobs.store import Store
+from tabserve.predictor import Predictor
+from tabserve.settings import Settings
+
+NICE = 10  # requests come first
+SLOWER = 10  # times as long as within a request, a file may be read
+CLEAN = 10.0  # seconds between two looks for what has expired
+SHORTEST, LONGEST, AWAY = 0.05, 0.5, 5.0  # seconds between two looks for a job; the last while something is away
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--lease", type=click.FloatRange(min=0.5), default=LEASE, hidden=True)
+@click.option("--parent", type=int, hidden=True, help="End with this process.")
+def worker(lease: float, parent: int | None) -> None:
+    """Answer large tables, one at a time: the jobs of POST /jobs.
+
+    `tabserve serve` starts a worker itself, unless JOB_WORKERS is 0. Others may run beside it, and on other machines if
+    they share DATABASE_URL and MODEL_REGISTRY. At Ctrl-C or SIGTERM the job is given back to the others.
+    """
+    settings = Settings.at_start()
+    log.configure(settings.log_level)
+    _let_others_go_first()
+    Loop(settings, lease, parent).run()
+
+
+class Loop:
+    """Takes one job after the other until it is told to stop.
+
+    Parameters
+    ----------
+    settings : Settings
+        The service's.
+    lease : float
+        Seconds for which a job is taken.
+    parent : int, optional
+        Stop when this is no longer the parent process.
+    """
+
+    def __init__(self, settings: Settings, lease: float, parent: int | None) -> None:
+        self._is_stopping = False
+        self._parent = parent
+        self._is_away = False
+        self._runner = Runner(
+            Store(settings.database_url, settings.job_hours),
+            Predictor(settings.open_registry(), settings.default_use_case),
+            Limits(settings.max_rows, SLOWER * settings.max_file_seconds),
+            problem_of,
+            self.is_stopping,
+            lease,
+        )
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT comes."""
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, self._stop)
+        logger.info("waiting for jobs")
+        pause, clean_at = SHORTEST, 0.0
+        while not self.is_stopping():
+            try:
+                if time.monotonic() >= clean_at:
+                    self._runner.clean()
+                    clean_at = time.monotonic() + CLEAN
+                has_worked = self._runner.run_next()
+            except (JobsAwayError, StoreAwayError) as error:
+                self._wait(AWAY, error)
+                continue
+            self._is_away = False
+            if has_worked:
+                _give_memory_back()
+            pause = SHORTEST if has_worked else min(2 * pause, LONGEST)
+            time.sleep(0 if has_worked else pause)
+        logger.info("stopped")
+
+    def is_stopping(self) -> bool:
+        """Whether the process should end."""
+        return self._is_stopping or (self._parent is not None and os.getppid() != self._parent)
+
+    def _stop(self, *_: Any) -> None:
+        self._is_stopping = True
+
+    def _wait(self, seconds: float, error: Exception) -> None:
+        """Wait for something that is away, and say so once; the store of jobs has said it itself."""
+        if not self._is_away and isinstance(error, StoreAwayError):
+            logger.warning("%s", error)
+        self._is_away = True
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.is_stopping():
+            time.sleep(LONGEST)
+
+
+def _let_others_go_first() -> None:
+    """Take the CPU last, and be the first whom the kernel ends when memory runs out."""
+    os.nice(NICE)
+    with suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _give_memory_back() -> None:
+    """Give the memory of a large table back to the system; glibc would keep it."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

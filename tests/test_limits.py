@@ -31,7 +31,7 @@ from werkzeug.exceptions import TooManyRequests
 from tabserve.api import limits as module
 from tabserve.api.app import create_app
 from tabserve.api.auth import auth, client
-from tabserve.api.limits import Counts, FailedAttempts, network_of
+from tabserve.api.limits import Counts, FailedAttempts, RateLimit, network_of
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tests.conftest import ALICE, ROOT, Server, free_port, running_server, wait_until, write_users
@@ -594,3 +594,22 @@ def test_two_applications_count_for_themselves(settings: Settings) -> None:
     one, other = client_of(settings), client_of(settings)
     assert [ask(one).status_code for _ in range(4)] == [422] * 3 + [429]
     assert ask(other).status_code == 422
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("ab")), max_size=20))
+def test_requests_on_the_loop_and_in_threads_count_towards_one_limit(asked: list[tuple[bool, str]]) -> None:
+    now = ["a"]
+    rate_limit = RateLimit("3/hour;5/day", lambda: now[0], Counts("memory://"))
+    counted = {"a": 0, "b": 0}
+    for is_on_loop, now[0] in asked:
+        may = counted[now[0]] < 3
+        if is_on_loop:
+            assert rate_limit.admits(now[0]) is may
+        else:
+            assert (rate_limit.count() is None) is may
+        counted[now[0]] += may
+
+
+def test_what_others_count_too_is_not_counted_on_the_loop() -> None:
+    rate_limit = RateLimit("3/hour", lambda: "a", Counts("redis://127.0.0.1:1"))
+    assert not rate_limit.admits("a")

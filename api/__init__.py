@@ -5,7 +5,8 @@
 - Before Flask: `front` answers what is certain, `bridge` hands over the rest, `threads` has its lanes; `worker` has the
   connections and their deadlines.
 - Requests: `bodies` (JSON, files, the query).
-- Answers: `answers` (JSON and CSV), `errors` (every problem and its status, such as 422), `headers`.
+- Large tables: `jobs`; `companion` starts the worker that answers them.
+- Answers: `answers` (JSON and CSV), `errors` and `problems` (every problem and its status, such as 422), `headers`.
 - Access: `auth`, `users`, `limits`.
 - Contract: `schemas`, `openapi`.
 """

@@ -3,7 +3,7 @@
 import codecs
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -62,11 +62,16 @@ def table_as_file(answer: TablePrediction, kind: str) -> Response:
         ROW_NUMBERS: row_ranges(answer.table.rows),
         READ_AS: json.dumps(read_as)[:LONGEST_HEADER],  # in ASCII, as headers are
     }
-    media_type = FILE_ANSWERS[kind]
-    if kind == "csv":
-        encoding = codecs.lookup(written_as.get("encoding", "utf-8")).name
-        media_type = f"{media_type}; charset={CHARSETS.get(encoding, encoding)}"
-    return Response(written_like(written_as, answer.columns()), headers=headers, content_type=media_type)
+    content_type = media_type_of(kind, written_as)
+    return Response(written_like(written_as, answer.columns()), headers=headers, content_type=content_type)
+
+
+def media_type_of(kind: str, read_as: Mapping[str, str]) -> str:
+    """The media type of a file that is written as one that was read."""
+    if kind != "csv":
+        return FILE_ANSWERS[kind]
+    encoding = codecs.lookup(read_as.get("encoding", "utf-8")).name if read_as.get("format") == "csv" else "utf-8"
+    return f"{FILE_ANSWERS[kind]}; charset={CHARSETS.get(encoding, encoding)}"
 
 
 def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]) -> Response:

@@ -9,7 +9,7 @@ from apiflask import APIFlask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
-from tabserve.api import auth, controller, docs, errors, limits, openapi, page
+from tabserve.api import auth, controller, docs, errors, jobs, limits, openapi, page
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
@@ -60,10 +60,12 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     auth.init_app(app, settings, counts)
     limits.init_app(app, settings, auth.client, counts)
     errors.init_app(app)
+    jobs.init_app(app, settings)
     extra = [import_module(module) for name, module in OF_ONE_USE_CASE.items() if _is_there(name)]
     openapi.init_app(app, settings, [module.describe for module in extra])
     # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT
-    for blueprint in (controller.blueprint, controller.predictions, docs.blueprint, page.blueprint):
+    routes = (controller.blueprint, controller.predictions, jobs.orders, jobs.blueprint, docs.blueprint, page.blueprint)
+    for blueprint in routes:
         app.register_blueprint(blueprint)
     for module in extra:
         app.register_blueprint(module.blueprint)

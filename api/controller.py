@@ -54,12 +54,12 @@ MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times
 
 ERRORS = {
     400: "Not JSON, JSON of the wrong shape, or nothing to predict",
-    404: "No such model or use case, or no hold-out",
+    404: "No such model, use case or job, no hold-out, or no result",
     413: "Too many rows or bytes",
     415: "Not a table that can be read",
     422: "A field is missing, unknown or invalid",
     501: "Models of this kind cannot be explained",
-    503: "No usable model, or too many large requests at a time",
+    503: "No usable model, too much to do, or the database of jobs cannot be used",
 }
 
 REPORT_HEADERS = {  # a report brings its own style and runs no scripts

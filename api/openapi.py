@@ -25,6 +25,7 @@ from tabserve.api.json_schema import (
 )
 from tabserve.api.schemas import MODEL_ID_PATTERN
 from tabserve.errors import TabserveError
+from tabserve.jobs.job import RESULTS
 from tabserve.registry.artifact import Declared
 from tabserve.resolver import ALIASES
 from tabserve.settings import Settings
@@ -47,6 +48,12 @@ _PARTIAL = {
     "schema": {"type": "boolean", "default": False},
     "description": "Answer the valid rows of a list even if others are invalid",
 }
+_JOB = {
+    "description": "A job's id",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
+    "example": "x7Yk2fQ9aLw0Zp3rT5vB1g",
+}
+_KIND = {"description": "The kind of file", "schema": {"type": "string", "enum": list(RESULTS)}, "example": RESULTS[0]}
 
 
 Describe: TypeAlias = Callable[[dict[str, Any], Mapping[str, Declared]], None]
@@ -93,23 +100,29 @@ def init_app(app: APIFlask, settings: Settings, of_one_use_case: Sequence[Descri
             f"`{READ_AS}` how it was read"
         )
         uploaded |= {kind: {"schema": {"type": "string", "description": table}} for kind in FILE_ANSWERS.values()}
+        fetched = spec["paths"]["/jobs/{name}/result.{kind}"]["get"]["responses"]["200"]
+        fetched["content"] = {FILE_ANSWERS[kind]: {"schema": {"type": "string"}} for kind in RESULTS}
+        accepted = spec["paths"]["/jobs/{name}"]["post"]["responses"]["202"]
+        accepted["headers"] = {"Location": {"required": True, "schema": {"type": "string"}}}
         (of_list,) = spec["paths"]["/models"]["get"]["parameters"]
         of_list["schema"] |= {"enum": list(use_cases)} if use_cases else {}
-        described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases)}
-        counted = _paths(app, limits.count_request) if settings.rate_limit else set()
-        guarded = _paths(app, auth.require_user, *([auth.require_user_if_set] if settings.auth_required else []))
+        described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), "kind": _KIND}
+        counted = _operations(app, limits.count_request) if settings.rate_limit else set()
+        guarded = _operations(app, auth.require_user, *([auth.require_user_if_set] if settings.auth_required else []))
         if guarded:
             spec["components"]["securitySchemes"] = {auth.auth.name: auth.auth.get_security_scheme()}
         for path, item in spec["paths"].items():
-            for operation in item.values():
-                if path in guarded:
+            for method, operation in item.items():
+                of_job = path.startswith("/jobs/")  # one path means a model when it is posted to, else a job
+                name = {"name": described["model_id"] if method == "post" else _JOB} if of_job else {}
+                if (path, method) in guarded:
                     operation["security"] = [{auth.auth.name: []}]
                 for parameter in operation.get("parameters", []):
                     if parameter["in"] == "path":
-                        parameter |= described.get(parameter["name"], {})
+                        parameter |= {**described, **name}.get(parameter["name"], {})
                     if shown := parameter["schema"].pop("examples", None):
                         parameter["example"] = shown[0]  # where Swagger UI looks for it
-                answers = {**_refusals(operation, path in counted), **operation["responses"]}
+                answers = {**_refusals(operation, (path, method) in counted), **operation["responses"]}
                 operation["responses"] = dict(sorted(answers.items()))
         return spec
 
@@ -165,13 +178,22 @@ def _bodies(use_cases: Mapping[str, Declared], default: str, settings: Settings)
     }
     lists = {name: {**example, "value": [example["value"]]} for name, example in examples.items()}
 
-    def many(record: dict[str, Any], most: int = settings.max_rows) -> dict[str, Any]:
-        return {"type": "array", "items": record, "minItems": 1, "maxItems": min(most, settings.max_rows)}
+    def many(record: dict[str, Any], most: int = settings.rows_at_once) -> dict[str, Any]:
+        return {"type": "array", "items": record, "minItems": 1, "maxItems": most}
 
     # a list holds records of one use case
     one_or_many = {name: [record, many(record)] for name, record in records.items()}
-    explained = {name: [record, many(record, MOST_EXPLAINED)] for name, record in records.items()}
+    explained = {
+        name: [record, many(record, min(MOST_EXPLAINED, settings.rows_at_once))] for name, record in records.items()
+    }
     any_one_or_many = [schema for pair in one_or_many.values() for schema in pair]
+    files = {
+        "multipart/form-data": {
+            "schema": _upload(use_cases),
+            "encoding": {"fileupload": {"contentType": FILE_TYPES}},
+        }
+    }
+    of_jobs = [schema for record in labelled.values() for schema in (record, many(record, settings.max_rows))]
     return {
         "/predict": _json_body(
             one_or_many.get(default, any_one_or_many), {name: examples[name] for name in examples if name == default}
@@ -179,15 +201,8 @@ def _bodies(use_cases: Mapping[str, Declared], default: str, settings: Settings)
         "/output/{model_id}": _json_body(any_one_or_many, examples),
         "/explain/{model_id}": _json_body([schema for pair in explained.values() for schema in pair], examples),
         "/outputs/{model_id}": {**_json_body([many(record) for record in labelled.values()], lists), "required": False},
-        "/outputs_upload/{model_id}": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": _upload(use_cases),
-                    "encoding": {"fileupload": {"contentType": FILE_TYPES}},
-                }
-            },
-        },
+        "/outputs_upload/{model_id}": {"required": True, "content": files},
+        "/jobs/{name}": {"required": False, "content": {**_json_body(of_jobs, lists)["content"], **files}},
     }
 
 
@@ -228,11 +243,15 @@ def _use_case_name(use_cases: Mapping[str, Declared]) -> dict[str, Any]:
     return {"description": "The name of a use case", **(known if use_cases else {})}
 
 
-def _paths(app: APIFlask, *checks: Callable[[], Any]) -> set[str]:
-    """The paths of the blueprints that make any of these checks before a request, as OpenAPI writes them."""
+def _operations(app: APIFlask, *checks: Callable[[], Any]) -> set[tuple[str, str]]:
+    """The paths and methods of the blueprints that make any of these checks before a request, as in OpenAPI."""
     blueprints = {name for name, made in app.before_request_funcs.items() if not set(checks).isdisjoint(made)}
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[0] in blueprints]
-    return {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in rules}
+    return {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in rules
+        for method in rule.methods or ()
+    }
 
 
 def _refusals(operation: dict[str, Any], is_counted: bool) -> dict[str, Any]:

@@ -300,7 +300,8 @@ class running_server:  # noqa: N801 - used as a function
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self.constants = constants or {}
-        defaults = {"HOST": "127.0.0.1", "PORT": str(port), "AUTH_REQUIRED": "false"}
+        jobs = {"DATABASE_URL": f"sqlite:///{log.with_suffix('.db')}", "JOB_WORKERS": "0"}
+        defaults = {"HOST": "127.0.0.1", "PORT": str(port), "AUTH_REQUIRED": "false", **jobs}
         self.environment = {**os.environ, **defaults, **environment}
 
     def __enter__(self) -> Server:

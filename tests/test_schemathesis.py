@@ -11,7 +11,7 @@ import pytest
 from tabserve.registry.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server
 
-OPERATIONS = 15
+OPERATIONS = 19
 
 
 # As a command, since its pytest plugin warns, and warnings are errors here.

@@ -1,207 +1,255 @@
-"""A client's connection: how much of a request has arrived, and what is still to be sent."""
+"""A client's connection: what it may make the service wait for, and how long.
 
-import re
-import select
-import time
-from collections import deque
-from collections.abc import Callable
+Of the private methods of gunicorn's `ASGIProtocol` it overrides `_arm_keepalive_timer`, `_close_transport`,
+`_feed_callback_parser`, `_is_websocket_upgrade`, `_send_error_response`, `_send_response_start` and `_will_close`. It
+calls `_resume_reading` and `_safe_write`, reads `_body_receiver`, `_current_request` and `_reading_paused`, and sets
+`_closed` and `_max_buffer_size`.
+"""
+
+import struct
 from contextlib import suppress
 from enum import Enum, auto
-from io import SEEK_END
-from socket import socket
+from functools import cache
+from http import HTTPStatus
+from math import inf
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from gunicorn.http import RequestParser
-from gunicorn.workers.gthread import TConn
+from gunicorn.asgi import protocol
+from gunicorn.asgi.protocol import ASGIProtocol
 
-SMALL = 64 * 1024  # bytes of a request, head included, up to which it is collected before it gets a thread
+from tabserve.api.errors import problem
+
+READ_TIMEOUT = 10  # seconds for the whole head of a request, and for each pause in its body
 BODY_TIME = 30  # seconds for a whole body, however it arrives
-BEGINNING = 5  # seconds that a large body may take beyond the pace of SLOWEST
-SLOWEST = 64 * 1024  # bytes a second at which a client must send a large body or take a large answer
+ANSWER_TIME = 30  # seconds to take an answer, and one more for each SLOWEST bytes of it that are taken
+SLOWEST = 64 * 1024
+LEAVE_TIME = 2  # seconds for the client to close its end; closed at once, a connection may lose the answer
+LINGER = 2  # seconds that an idle connection stays open when the service stops, for a request that is on its way
 
-LINE = re.compile(rb"[^a-z\s]+ \S+ HTTP/1\.[0-9]")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
-CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-LONGEST_LINE = 4096  # bytes of a request's first line; gunicorn refuses longer ones
-LONG_WORK = b"/outputs"  # in the paths that take whole files, where even a few kB may take long
+LARGEST_HEAD = 64 * 1024  # bytes of a head that does not arrive in one piece
+MOST_REFUSED = 64 * 1024 * 1024  # bytes of a refused body that are read
+BUFFER = 16 * 1024  # bytes of an answer that wait for a client before the connection counts as one that does not read
+MOST_AHEAD = 64 * 1024  # bytes of a request that wait for the application before no more is read
 
-
-class Arrived(Enum):
-    """How much of a request has arrived."""
-
-    NOTHING = auto()
-    HEAD = auto()  # a part of it
-    BODY = auto()  # the head and a part of the body
-    WHOLE = auto()  # all of it, or enough to refuse it: a thread need not wait for the client
-    LONG = auto()  # enough for a thread that may take long: it reads a large body itself, or works on a file
+for status in HTTPStatus:  # gunicorn knows the words of some
+    protocol._REASON_PHRASES.setdefault(status.value, status.phrase)
 
 
-def arrived(data: bytes) -> Arrived:
-    """Say how much of a request has arrived.
+class Phase(Enum):
+    """What a connection waits for."""
 
-    It need not understand everything that gunicorn's parser does: where it is wrong about a whole request, the thread
-    does not wait for more.
-
-    Parameters
-    ----------
-    data : bytes
-        All that was received and is not answered yet.
-    """
-    if not data:
-        return Arrived.NOTHING
-    line, line_ends, _ = data.removeprefix(b"\r\n").partition(b"\r\n")
-    end = data.find(b"\r\n\r\n") + 4
-    if end < 4:
-        is_malformed = data.count(b"\n") != data.count(b"\r\n") or len(line) > LONGEST_LINE
-        if is_malformed or (line_ends and not LINE.fullmatch(line)):
-            return Arrived.WHOLE
-        return Arrived.HEAD if len(data) < SMALL else Arrived.LONG
-    head = data[:end]
-    if CHUNKED.search(head):
-        is_incomplete, is_long = data.find(b"\r\n\r\n", end) < 0, True  # after the last chunk
-    else:
-        length = LENGTH.search(head)
-        is_incomplete = len(data) < end + int(length[1] if length else 0)
-        is_long = LONG_WORK in unquote_to_bytes(line)
-    if is_incomplete:
-        return Arrived.BODY if len(data) < SMALL else Arrived.LONG
-    return Arrived.LONG if is_long else Arrived.WHOLE
+    IDLE = auto()  # the next request
+    HEAD = auto()  # the rest of a request's head
+    BODY = auto()  # the rest of its body
+    WORK = auto()  # the application
+    ANSWER = auto()  # the client, to take its answer
+    LEAVING = auto()  # the client, to close its end
 
 
-class Client(socket):
-    """The socket of a connection, which never blocks.
+@cache
+def _refusal(status: HTTPStatus, detail: str) -> bytes:
+    """An answer after which the connection is closed."""
+    again = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    answer = problem(status, detail, headers={"Connection": "close", **again})
+    return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
 
-    It keeps the part of an answer that the client does not take at once, so that no thread waits to send it. A thread
-    may wait for data, for the total time that `allow` grants.
+
+class Connection(ASGIProtocol):  # type: ignore[misc]
+    """gunicorn's connection, with a deadline for everything a client does.
+
+    Nothing is done for this when a request comes: the worker looks at all connections now and then, and each remembers
+    what it waited for at the last look.
+
+    Malformed requests are never echoed in answers or logs, for they may hold a record: after a Content-Length that is
+    too small, the rest of the record is read as the next request.
+
+    After an answer that came before the whole body, the rest of the body is read and dropped. If the connection were
+    closed, the client's system, or the proxy in between, might throw the answer away.
 
     Parameters
     ----------
-    accepted : socket
-        What a listening socket has accepted; this one replaces it.
-    """
-
-    def __init__(self, accepted: socket) -> None:
-        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
-        super().settimeout(0)
-        self._unsent: deque[memoryview] = deque()
-        self._began = self._until = self._received = 0.0
-
-    def settimeout(self, value: float | None) -> None:
-        """Do nothing: gunicorn would switch to blocking and back."""
-
-    def setblocking(self, flag: bool) -> None:
-        """Do nothing: gunicorn would switch to blocking and back."""
-
-    def allow(self, seconds: float) -> None:
-        """Let a thread wait this long for a large body; with 0, not at all."""
-        self._began = time.monotonic() if seconds else 0.0
-        self._until = self._began + seconds
-        self._received = SMALL
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read in a thread; BlockingIOError when the allowed time is over."""
-        while True:
-            try:
-                data = super().recv(size, flags)
-            except BlockingIOError:
-                until = min(self._until, self._began + BEGINNING + self._received / SLOWEST)
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise
-                _wait_for_data(self, left)
-            else:
-                self._received += len(data)
-                return data
-
-    def recv_now(self, size: int) -> bytes:
-        """Read what is there; BlockingIOError when nothing is."""
-        return super().recv(size)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send what the client takes at once, and keep the rest."""
-        if not self._unsent:
-            with suppress(BlockingIOError):
-                data = memoryview(data)[self.send(data) :]
-        if data:
-            self._unsent.append(memoryview(data))
-            self.send_now()
-
-    def send_now(self) -> int:
-        """Send as much of what waits as the client takes; return how many bytes that was."""
-        total = 0
-        while self._unsent:
-            try:
-                sent = self.send(self._unsent[0])
-            except BlockingIOError:
-                break
-            total += sent
-            self._unsent[0] = self._unsent[0][sent:]
-            if not self._unsent[0]:
-                self._unsent.popleft()
-        return total
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes wait to be sent."""
-        return sum(map(len, self._unsent)) if self._unsent else 0
-
-
-def _wait_for_data(client: socket, seconds: float) -> None:
-    poll = select.poll()
-    poll.register(client, select.POLLIN)
-    poll.poll(1000 * seconds)
-
-
-class Connection(TConn):  # type: ignore[misc]
-    """gthread's connection, and what the worker's main thread knows about it.
+    worker : tabserve.api.worker.Worker
+        Whose connection this is.
 
     Attributes
     ----------
-    there : Arrived
-        How much of the next request has arrived.
     begun : float
-        When `there` last changed.
-    timeout : float
-        When the connection is closed if it is still waiting.
-    then : callable
-        What the worker does when the client has sent something, or can take more.
-    is_kept : bool
-        Whether another request may follow.
+        When it was first seen waiting for what it waits for now.
     """
 
-    sock: Client
+    _closed: bool
 
-    def __init__(self, cfg: Any, client: Client, address: Any, server: Any) -> None:
-        super().__init__(cfg, client, address, server)
-        self.parser = RequestParser(cfg, client, address)
-        self.there = Arrived.NOTHING
-        self.begun = self.timeout = 0.0
-        self.is_kept = True
-        self.watched = 0  # the event that the poller watches for
-        self.then: Callable[[Connection], None]
-        self.was_told_to_go_on = False  # by "100 Continue"
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        self._max_buffer_size = MOST_AHEAD
+        self.is_half_closed = False  # the client will send no more
+        self.head = 0  # bytes of a head that has not arrived completely
+        self.received = 0  # bytes; those after the end if the connection is closed
+        self.begun = self.moved = worker.loop.time()
+        self.seen = (Phase.IDLE, 1, worker.is_stopping)  # phase, number of the request, whether the service stops
+        self.seen_received = self.unsent = self.taken = 0
+
+    # what asyncio tells
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=BUFFER)
+        self.worker.welcome(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.forget(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        if not self._closed:
+            super().data_received(data)
+        elif self.received > MOST_REFUSED:
+            self.drop()
+
+    def eof_received(self) -> bool:
+        """Answer what has arrived; return whether there is anything."""
+        self.is_half_closed = True
+        if self.phase is Phase.BODY:
+            self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
+        return self.phase in (Phase.WORK, Phase.ANSWER) and not self._closed
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._count_taken()
+        self.worker.bound_unsent(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._count_taken()
+        self.worker.unread.discard(self)
+
+    # deadlines
 
     @property
-    def received(self) -> bytes:
-        """What was received and is not answered yet."""
-        data: bytes = self.parser.unreader.buf.getvalue()
-        return data
+    def phase(self) -> Phase:
+        """What the connection waits for."""
+        if self.transport.get_write_buffer_size():
+            return Phase.ANSWER
+        if self._closed:
+            return Phase.LEAVING
+        if self._current_request is None:
+            return Phase.HEAD if self.head else Phase.IDLE
+        return Phase.WORK if self._body_receiver._complete else Phase.BODY
 
-    def receive(self) -> bool:
-        """Collect what has arrived; return whether the client may send more."""
-        data = self.sock.recv_now(SMALL)
-        buffer = self.parser.unreader.buf
-        buffer.seek(0, SEEK_END)
-        buffer.write(data)
-        return bool(data)
+    def look(self, now: float) -> None:
+        """Let the client go if it has taken too long."""
+        phase = self.phase
+        self._compare(phase, now)
+        if now < self.deadline(phase):
+            return
+        if phase is Phase.IDLE:
+            self._close_transport()
+        elif phase is Phase.BODY:
+            self.refuse(HTTPStatus.BAD_REQUEST, "The request did not arrive in time.")
+        else:
+            self.drop()
 
-    def parsed_head(self) -> Any:
-        """The request whose head has arrived.
+    def _compare(self, phase: Phase, now: float) -> None:
+        """Compare what is with the last look."""
+        self._count_taken()
+        if self.is_new(phase):
+            self.seen = (phase, self.req_count, self.worker.is_stopping)
+            self.begun = self.moved = now
+            self.taken = 0
+        elif self.received != self.seen_received or self._reading_paused:
+            self.moved = now
+        self.seen_received = self.received
 
-        Raises
-        ------
-        ParseException
-            When the head is malformed.
-        """
-        return next(RequestParser(self.cfg, iter([self.received]), self.client))
+    def _count_taken(self) -> None:
+        """Count the bytes that the client took since the last count."""
+        unsent = self.transport.get_write_buffer_size()
+        self.taken += max(0, self.unsent - unsent)
+        self.unsent = unsent
+
+    def is_new(self, phase: Phase) -> bool:
+        """Whether something else was waited for at the last look."""
+        return self.seen != (phase, self.req_count, self.worker.is_stopping)
+
+    def deadline(self, phase: Phase) -> float:
+        """When the client must be done with what it is waited for."""
+        if phase is Phase.IDLE:
+            return 0 if self.is_half_closed else self.begun + (LINGER if self.worker.is_stopping else self._keepalive)
+        if phase is Phase.HEAD:
+            return self.begun + READ_TIMEOUT
+        if phase is Phase.BODY:
+            return min(self.begun + BODY_TIME, self.moved + READ_TIMEOUT)
+        if phase is Phase.ANSWER:
+            return self.begun + ANSWER_TIME + self.taken / SLOWEST
+        if phase is Phase.LEAVING:
+            receiver = self._body_receiver
+            is_sending = receiver is not None and not receiver._complete
+            return min(self.begun + BODY_TIME, self.moved + (READ_TIMEOUT if is_sending else LEAVE_TIME))
+        return inf
+
+    # ends
+
+    def refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer instead of the application, and close."""
+        if not self._closed:
+            self._safe_write(_refusal(status, detail))
+            self._close_transport()
+
+    def drop(self) -> None:
+        """Close the connection at once."""
+        self.worker.forget(self)
+        if self.transport.get_write_buffer_size():  # else the kernel would keep its part for one that does not read
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _close_transport(self) -> None:
+        """Send what is left and then the end; the client should be the one to close."""
+        if self._closed:
+            return
+        self._closed, self.received = True, 0
+        if self._body_receiver:
+            self._body_receiver.signal_disconnect()
+        self._resume_reading()
+        with suppress(OSError, RuntimeError):  # it is gone already
+            self.transport.write_eof()
+            if self.is_half_closed:
+                self.transport.close()
+
+    # gunicorn's own
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        try:
+            is_fine = super()._feed_callback_parser(data)
+        except Exception:  # one that gunicorn did not expect, such as for a length of thousands of digits
+            is_fine = False
+        self.head = self.head + len(data) if self._current_request is None else 0
+        if not is_fine or self.head > LARGEST_HEAD:
+            self._send_error_response(HTTPStatus.BAD_REQUEST, "")
+            return False
+        return True
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        """Answer with a problem; gunicorn's message may quote the request."""
+        if self._closed:
+            return
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here.")
+        else:
+            self.log.warning("answered a malformed request with 400")
+            self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
+
+    def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
+        if request.version < (1, 1) and not close:  # such clients close unless they are told
+            headers = [*headers, (b"Connection", b"keep-alive")]
+        super()._send_response_start(status, headers, request, close)
+
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        is_last = self.worker.is_stopping or not self._body_receiver._complete
+        return is_last or super()._will_close(request, response_requires_close)
+
+    def _is_websocket_upgrade(self, request: Any) -> bool:
+        return False
+
+    def _arm_keepalive_timer(self) -> None:
+        """Do nothing: the worker looks for connections that are idle too long."""

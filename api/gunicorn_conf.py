@@ -14,6 +14,7 @@ import apiflask  # noqa: F401
 import joblib
 import numpy  # noqa: F401
 import orjson  # noqa: F401
+import uvloop  # noqa: F401
 
 import tabserve.models.lightgbm
 import tabserve.models.linear
@@ -29,7 +30,7 @@ from tabserve.settings import Settings
 check_gunicorn()  # before any of its methods is overridden
 
 from tabserve.api.server_log import Log  # noqa: E402
-from tabserve.api.stop import StoppingWorker, stop_without_loss  # noqa: E402
+from tabserve.api.worker import Worker, stop_without_loss  # noqa: E402
 
 FIRST_LOOK = 10  # seconds that a worker waits for its models, then /health answers even if the registry hangs
 
@@ -40,9 +41,11 @@ cpus = joblib.cpu_count()  # those granted by affinity and cgroup limits, not th
 
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency or cpus  # a prediction is pure computation: more workers than CPUs only wait
-worker_class = StoppingWorker  # gthread whose main thread waits for the clients, so that no worker thread does
-threads = 4  # up to three large files do not hold up the short requests of their worker
-worker_connections = 500  # of each worker; beyond that, the one that has been idle longest is closed
+worker_class = Worker  # gunicorn's ASGI worker, with an application before Flask
+asgi_loop = "uvloop"
+asgi_lifespan = "off"  # the application needs none
+asgi_disconnect_grace_period = 0  # seconds: when a client is gone, nothing is left to tell it
+http_parser = "python"  # the one that was tested, should the other be installed
 timeout = 60  # seconds without a sign of life after which a worker is replaced
 graceful_timeout = settings.graceful_timeout  # whoever stops the service must give it longer than that
 keepalive = 75  # longer than a load balancer's 60 s: the side that opens a connection should be the one to close it
@@ -59,9 +62,11 @@ when_ready = stop_without_loss
 logconfig_dict = log.configuration(settings.log_level)
 loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
 
-# each connection takes a file descriptor, and shells allow only a few
+# each connection takes a file descriptor, and shells allow only a few; some are needed for other things
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+most = settings.max_connections
+worker_connections = most if hard == resource.RLIM_INFINITY else max(1, min(most, hard - 150))
 
 # LightGBM's threads for large lists: each worker's share of the CPUs; more threads than CPUs are many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))

@@ -12,7 +12,7 @@ import gunicorn
 from tabserve.api.auth import check_at_start
 from tabserve.settings import Settings
 
-TESTED = "27.0."  # the beginning of gunicorn's tested versions: `worker` and `stop` override private methods of it
+TESTED = "27.0."  # the beginning of gunicorn's tested versions: `worker`, `connection` override private methods
 
 
 def check_gunicorn() -> None:

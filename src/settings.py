@@ -306,6 +306,12 @@ class Settings(RegistrySettings):
     web_concurrency: int | None = _setting(
         None, "Worker processes of gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive
     )
+    max_connections: int = _setting(
+        4_000,
+        "Most connections of each worker; beyond that, idle ones are closed and new ones are told 503.",
+        "a whole number above 0",
+        _positive,
+    )
     host: str = _setting(
         "0.0.0.0",  # noqa: S104 - a container's port is reached from outside
         "Address that gunicorn listens on; the development server always uses 127.0.0.1.",

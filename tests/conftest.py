@@ -292,7 +292,7 @@ def server(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
 class running_server:  # noqa: N801 - used as a function
     """gunicorn with the project's own settings while the `with` block runs.
 
-    `constants` overrides constants by their full name, such as `tabserve.api.worker.READ_TIMEOUT`.
+    `constants` overrides constants by their full name, such as `tabserve.api.connection.READ_TIMEOUT`.
     """
 
     def __init__(self, log: Path, environment: dict[str, str], constants: Mapping[str, float] | None = None) -> None:

@@ -506,9 +506,9 @@ def test_clients_that_stop_sending_do_not_hold_up_the_others(trained: Registry, 
     configuration = tmp_path / "quick.conf.py"
     configuration.write_text(
         "from runpy import run_path\n"
-        "import tabserve.api.worker\n"
+        "import tabserve.api.connection\n"
         f"globals().update(run_path({str(ROOT / 'gunicorn.conf.py')!r}, {{'__name__': 'quick'}}))\n"
-        "tabserve.api.worker.READ_TIMEOUT = 1\n"
+        "tabserve.api.connection.READ_TIMEOUT = 1\n"
     )
     environment = {
         "MODEL_REGISTRY": str(trained.location),

@@ -192,7 +192,7 @@ main()
         ("gunicorn", "serve"),
         ("joblib", "serve"),
         ("tabserve.api.gunicorn_conf", "serve"),
-        ("tabserve.api.stop", "serve"),
+        ("tabserve.api.worker", "serve"),
     ],
 )
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(module: str, command: str, tmp_path: Path) -> None:

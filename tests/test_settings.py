@@ -99,6 +99,7 @@ VALID = {
     "DEFAULT_USE_CASE": ("credit", "credit"),
     "SERVE": ("churn, credit", ("churn", "credit")),
     "MAX_CONTENT_LENGTH": ("1000", 1000),
+    "MAX_CONNECTIONS": ("5", 5),
     "MAX_ROWS": ("7", 7),
     "SYNC_ROWS": ("7", 7),
     "QUEUE_MS": ("100", 100),

@@ -23,6 +23,7 @@ import tabserve.tasks.multiclass
 import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
+from tabserve.api.companion import accompany
 from tabserve.api.start import check_gunicorn
 from tabserve.resolver import Refresher
 from tabserve.settings import Settings
@@ -58,7 +59,6 @@ control_socket_disable = True  # no second way in, and no file in a folder of gu
 accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps a log
 errorlog = "-"
 logger_class = Log
-when_ready = stop_without_loss
 logconfig_dict = log.configuration(settings.log_level)
 loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
 
@@ -70,6 +70,13 @@ worker_connections = most if hard == resource.RLIM_INFINITY else max(1, min(most
 
 # LightGBM's threads for large lists: each worker's share of the CPUs; more threads than CPUs are many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
+
+
+def when_ready(server: Any) -> None:
+    """Prepare the master, which is about to start its workers."""
+    stop_without_loss(server)
+    if settings.job_workers:
+        accompany(server)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -30,7 +30,8 @@ def exchange(port: int, request: bytes) -> bytes:
 def development_server(log: Path, environment: dict[str, str]) -> Iterator[int]:
     """The port of the development server while the `with` block runs."""
     port = free_port()
-    environment = {**os.environ, "PORT": str(port), **environment}
+    jobs = {"DATABASE_URL": f"sqlite:///{log.with_suffix('.db')}"}
+    environment = {**os.environ, "PORT": str(port), **jobs, **environment}
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "application.py"], cwd=ROOT, env=environment, stdout=output, stderr=output

@@ -91,6 +91,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     """
 
     _closed: bool
+    begun: float
+    moved: float
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)

@@ -3,6 +3,7 @@
 import gc
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 most = settings.max_connections
 worker_connections = most if hard == resource.RLIM_INFINITY else max(1, min(most, hard - 150))
+
+# A thread that computes gives way after 0.2 ms instead of 5. The event loop waits for that at each of its system calls:
+# beside such a thread, one-row answers take 1 ms instead of 2 to 5 (median; p99 13 instead of 18 to 26).
+sys.setswitchinterval(0.0002)
 
 # LightGBM's threads for large lists: each worker's share of the CPUs; more threads than CPUs are many times slower
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))

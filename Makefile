@@ -72,7 +72,7 @@ lint: setup deploy-check  ## check style, types and deployment files
 	$(BIN)/mypy
 
 deploy-check: setup  ## check the deployment files: images, compose, Travis, CloudFormation
-	$(BIN)/hadolint Dockerfile Dockerfile.test deploy/compose/Dockerfile
+	$(BIN)/hadolint Dockerfile Dockerfile.test deploy/compose/Dockerfile deploy/compose/database/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.travis .travis.yml
 	$(BIN)/cfn-lint deploy/cloudformation/tabserve.yaml

@@ -29,6 +29,7 @@ import pytest
 from tests.conftest import ALICE, running_server
 
 LONGEST_WAIT = 61  # seconds that a rate limit may ask to wait, all in all for one request
+LONGEST_JOB = 120  # seconds; others may be waiting
 PROBLEM = "application/problem+json"
 NOBODY = ("", "")  # instead of the user
 
@@ -126,6 +127,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "WEB_CONCURRENCY": "1",
         "AUTH_REQUIRED": "true",
         "AUTH_USERS_FILE": str(request.getfixturevalue("users_file")),
+        "JOB_WORKERS": "1",
     }
     with running_server(tmp_path_factory.mktemp("deployed") / "log.txt", environment) as running:
         yield Service(running.url, *ALICE)
@@ -345,6 +347,23 @@ def test_a_file_is_answered_as_its_records_are_and_as_a_table_on_request(
         assert [float(row["result"]) for row in rows] == expected["result"]
     body, headers = uploaded([record], "records.pdf")
     service.ask("POST", f"/outputs_upload/{name}", body, headers=headers, status=415)
+
+
+def test_a_job_is_answered_and_known_whichever_instance_is_asked(service: Service, examples: dict[str, Any]) -> None:
+    name, record = next(iter(examples.items()))
+    expected = service.ask("POST", f"/output/{name}", record).json
+    path = service.ask("POST", f"/jobs/{name}", [record] * 3, status=202).headers["Location"]
+    try:
+        deadline = time.monotonic() + LONGEST_JOB
+        while (job := service.ask("GET", path).json)["state"] in ("waiting", "running"):
+            assert time.monotonic() < deadline, job
+            time.sleep(1)
+        assert (job["state"], job["rows_done"], job["model"]) == ("done", 3, expected["model"])
+        lines = service.ask("GET", job["results"]["csv"]).body.decode().splitlines()
+        assert len(lines) == 4
+    finally:
+        service.ask("DELETE", path, status=204)
+    service.ask("GET", path, status=404)
 
 
 # who may ask

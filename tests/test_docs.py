@@ -235,5 +235,26 @@ def test_the_deployments_parameters_and_outputs_are_those_of_the_template() -> N
     commands = " ".join(block.replace("\\\n", " ") for block in blocks("sh", text))
     given = set(re.findall(r"(\w+)=", " ".join(re.findall(r"--parameter-overrides (.*)", commands))))
     assert {"DomainName", "HostedZoneId", "Bundle", "SolutionStack"} <= given <= parameters
-    assert set(re.findall(r"`([A-Z]\w+)=\w+`", text)) <= parameters
+    assert set(re.findall(r"`([A-Z][a-z]\w*)=\w+`", text)) <= parameters
     assert {"BucketName", "DeployPolicyArn"} <= outputs
+
+
+def test_the_table_of_limits_says_the_defaults_of_the_settings() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text().split("\n## Which limit stands where\n")[1].split("\n## ")[0]
+    settings = Settings()
+    expected = {
+        "MAX_CONNECTIONS": f"{settings.max_connections:,}",
+        "MAX_CONTENT_LENGTH": f"{settings.max_content_length // 1024**2} MiB",
+        "MAX_BODIES_IN_MEMORY": f"{settings.max_bodies_in_memory // 1024**2} MiB",
+        "QUEUE_MS": f"{settings.queue_ms} ms",
+        "SYNC_ROWS": f"{settings.sync_rows:,} rows",
+        "MAX_ROWS": f"{settings.max_rows:,} rows",
+        "MAX_FILE_SECONDS": f"{settings.max_file_seconds} s",
+        "JOB_HOURS": f"{settings.job_hours} hours",
+        "RATE_LIMIT": "no limit" if settings.rate_limit is None else "",
+    }
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
+    names = {by.strip("`"): limit for _, limit, _, by in rows}
+    said = {name: limit for name, limit in names.items() if re.fullmatch("[A-Z_]+", name)}
+    assert said.keys() == expected.keys()
+    assert all(limit.startswith(expected[name]) for name, limit in said.items())

@@ -13,6 +13,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -219,6 +220,8 @@ def service(
         "WEB_CONCURRENCY": "1",
         "TRUSTED_PROXIES": "2",
         "AUTH_USERS_FILE": str(users_file),
+        "DATABASE_URL": f"sqlite:///{folder}/jobs.db",
+        "JOB_WORKERS": "0",
     }
     with running_server(folder / "service.txt", environment) as server:
         port = int(server.url.rpartition(":")[2])
@@ -355,6 +358,20 @@ def test_a_body_above_the_services_limit_is_refused_in_its_words(service: tuple[
         assert answer.status == 413
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json["status"] == 413
+
+
+def test_six_large_uploads_at_once_are_all_taken_as_jobs(service: tuple[Nginx, Server]) -> None:
+    nginx, _ = service
+    head = b'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.csv"\r\n\r\n'
+    body = head + b"0;1;2;3\r\n" * 900_000 + b"\r\n--B--\r\n"
+    kind = {"Content_Type": "multipart/form-data; boundary=B", "X_Forwarded_Proto": "https"}
+    with ThreadPoolExecutor(6) as pool:
+        answers = [*pool.map(lambda _: nginx.ask("POST", "/jobs/credit", body, **kind), range(6))]
+    assert [answer.status for answer in answers] == [202] * 6
+    for answer in answers:
+        path = answer.headers["Location"]
+        assert nginx.ask("GET", path, **kind).json["state"] == "waiting"
+        assert nginx.ask("DELETE", path, **kind).status == 204
 
 
 def test_a_refusal_before_the_body_is_read_arrives(service: tuple[Nginx, Server]) -> None:

@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.container
 logger = logging.getLogger(__name__)
 
 NAME = "tabserve-check"  # of images, containers and the compose project
-IMAGE, TESTS, PROXY = NAME, f"{NAME}:tests", f"{NAME}:proxy"
+IMAGE, TESTS, PROXY, DATABASE = NAME, f"{NAME}:tests", f"{NAME}:proxy", f"{NAME}:database"
 LARGEST = 700 * 1000**2  # bytes
 HARDENED = [
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -45,9 +47,12 @@ HARDENED = [
 CODE = ("setup.py", "application.py", "gunicorn.conf.py")  # beside the packages
 JSON = "application/json"
 NOBODY = ["--env", "AUTH_REQUIRED=false"]
+# jobs on disk, as in compose.yaml: /tmp is memory
+JOBS = ["--volume", "/var/lib/tabserve", "--env", "DATABASE_URL=sqlite:////var/lib/tabserve/jobs.db"]
 MINUTE = 60  # seconds
-# the most memory that a container had: cgroups of version 2, and of version 1
-PEAKS = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
+# what a container has of memory, without what the kernel can take back: cgroups of version 2, and of version 1
+MEMORY = {"/sys/fs/cgroup/memory.stat": ("anon", "shmem"), "/sys/fs/cgroup/memory/memory.stat": ("rss", "shmem")}
+KILLED = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 DEPLOYING = (ROOT / "docs" / "deploying.md").read_text()
 SKIPPED = {  # reasons for which a test may be skipped in the image; on the host nothing is
     "this is no git checkout, or git is not installed",
@@ -218,7 +223,7 @@ def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
     which = docker("run", "--rm", image, "sh", "-c", "command -v git make gcc pytest || true").stdout
     assert which == ""
     training = docker("run", "--rm", image, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
-    assert {"flask", "s3fs", "sklearn", "pandas"} <= set(training)
+    assert {"flask", "s3fs", "sklearn", "pandas", "psycopg", "sqlalchemy", "uvloop"} <= set(training)
     of_training = {"matplotlib", "bayes_opt", "fairlearn", "rich", "tomlkit", "pip"}
     assert not of_training & set(training)
 
@@ -407,51 +412,161 @@ def test_a_locked_down_container_is_ready_soon_and_predicts_as_its_models_do(sta
     assert [Path(part).name for part in command[1:]] == ["tabserve", "serve", ""]
 
 
-def patiently(request: urllib.request.Request) -> tuple[bytes, Message]:
-    """Body and headers of the answer; like any client, the request is sent again while others take too long."""
+def patiently(request: urllib.request.Request, refused: Counter[int] | None = None) -> tuple[int, Message, bytes]:
+    """Status, headers and body of the answer; like any client, the request is sent again when it was told to."""
     while True:
         try:
             with urllib.request.urlopen(request, timeout=5 * MINUTE) as response:
-                return response.read(), response.headers
-        except urllib.error.HTTPError as refused:
-            if refused.code != 503:
-                raise
-            time.sleep(5)
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    return error.code, error.headers, error.read()
+                if refused is not None:
+                    refused[error.code] += 1
+                time.sleep(int(error.headers["Retry-After"]))
 
 
-@pytest.mark.parametrize(
-    ("kind", "media_type"),
-    [
-        ("csv", "text/csv"),
-        ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-        ("parquet", "application/vnd.apache.parquet"),
-        ("feather", "application/vnd.apache.arrow.file"),
-    ],
-)
-def test_the_longest_files_at_the_same_time_fit_into_its_memory(
-    start: Start, credit: UseCase, records: list[dict[str, Any]], kind: str, media_type: str
-) -> None:
-    container = start(*HARDENED, *NOBODY)
-    url = ready(container)
-    rows = records * (Settings().max_rows // len(records))
-    columns = {feature.name: [row.get(feature.name) for row in rows] for feature in credit.features}
+def upload(url: str, kind: str, content: bytes, accept: str = JSON) -> tuple[int, Message, bytes]:
+    """The answer to a file that is sent to an address."""
     head = f'--B\r\nContent-Disposition: form-data; name="fileupload"; filename="rows.{kind}"\r\n\r\n'
-    body = b"".join([head.encode(), *written_like({"format": kind}, columns), b"\r\n--B--\r\n"])
+    headers = {"Content-Type": "multipart/form-data; boundary=B", "Accept": accept}
+    return patiently(urllib.request.Request(url, head.encode() + content + b"\r\n--B--\r\n", headers))
 
-    def upload(accept: str) -> int:
-        headers = {"Content-Type": "multipart/form-data; boundary=B", "Accept": accept}
-        request = urllib.request.Request(f"{url}/outputs_upload/credit", body, headers)
-        content, received = patiently(request)
+
+def finished(url: str, headers: Message) -> dict[str, Any]:
+    """A job, when it has finished."""
+    while True:
+        status, job = answer(f"{url}{headers['Location']}")
+        assert status == 200, job
+        if job["state"] in ("done", "failed"):
+            return dict(job)
+        time.sleep(1)
+
+
+class Memory:
+    """The most memory that a container has while the `with` block runs."""
+
+    def __init__(self, container: str) -> None:
+        self._container = container
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.most = 0
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.most = max(self.most, self._now())
+
+    def _now(self) -> int:
+        for path, names in MEMORY.items():
+            done = run("docker", "exec", self._container, "cat", path)
+            if not done.returncode:
+                counts = dict(line.split() for line in done.stdout.splitlines())
+                return sum(int(counts[name]) for name in names)
+        raise AssertionError("the memory of a container cannot be read")
+
+
+def nothing_was_killed(container: str) -> bool:
+    counts = docker("exec", container, "sh", "-c", f"cat {' 2>/dev/null || cat '.join(KILLED)}").stdout
+    log = docker("logs", container).stderr
+    return "oom_kill 0" in counts.splitlines() and log.count("Booting worker") == 1 and "attempt 2" not in log
+
+
+KINDS = {
+    "csv": "text/csv",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+    "feather": "application/vnd.apache.arrow.file",
+}
+
+
+def table(credit: UseCase, records: list[dict[str, Any]], kind: str, rows: int) -> bytes:
+    """A file with so many rows."""
+    chosen = (records * (rows // len(records) + 1))[:rows]
+    columns = {feature.name: [row.get(feature.name) for row in chosen] for feature in credit.features}
+    return b"".join(written_like({"format": kind}, columns))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_longest_files_at_the_same_time_fit_into_its_memory(
+    start: Start, credit: UseCase, records: list[dict[str, Any]], kind: str
+) -> None:
+    container = start(*HARDENED, *NOBODY, *JOBS)
+    url = ready(container)
+    at_once, as_job = Settings().sync_rows, Settings().max_rows
+    short, long = (table(credit, records, kind, rows) for rows in (at_once, as_job))
+
+    def answered(accept: str) -> int:
+        status, headers, content = upload(f"{url}/outputs_upload/credit", kind, short, accept)
+        assert status == 200, content
         if accept == JSON:
             return len(json.loads(content)["result"])
-        first, last = map(int, received["Row-Numbers"].split("-"))
+        first, last = map(int, headers["Row-Numbers"].split("-"))
         return last - first + 1
 
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(upload, [JSON, media_type] * 3)) == [len(rows)] * 6
-    peak = docker("exec", container, "sh", "-c", f"cat {' 2>/dev/null || cat '.join(PEAKS)}").stdout
-    logger.info("%s: at most %d MB, with the files' cache", kind, int(peak) // 1000**2)
-    assert docker("logs", container).stderr.count("Booting worker") == 1  # none was killed and replaced
+    def done() -> tuple[str, int]:
+        status, headers, content = upload(f"{url}/jobs/credit", kind, long)
+        assert status == 202, content
+        job = finished(url, headers)
+        return job["state"], job["rows_done"]
+
+    with Memory(container) as memory, ThreadPoolExecutor(12) as pool:
+        jobs = [pool.submit(done) for _ in range(6)]
+        answers = [pool.submit(answered, accept) for accept in [JSON, KINDS[kind]] * 3]
+        assert [future.result() for future in answers] == [at_once] * 6
+        assert [future.result() for future in jobs] == [("done", as_job)] * 6
+    logger.info("%s: at most %d MB", kind, memory.most // 1000**2)
+    assert nothing_was_killed(container)
+
+
+def test_the_largest_bodies_at_the_same_time_fit_into_its_memory(start: Start, record: dict[str, Any]) -> None:
+    """As many as are let in; the others are told to come again, and then all are answered."""
+    container = start(*HARDENED, *NOBODY, *JOBS)
+    url = ready(container)
+    one, most = json.dumps(record).encode(), Settings().max_content_length
+    list_ = b"[" + b",".join([one] * Settings().sync_rows) + b"]"
+    bodies = {
+        "/output/credit": one.ljust(most),
+        "/outputs/credit": list_.ljust(most),
+        "/jobs/credit": list_.ljust(most),
+    }
+    refused: Counter[int] = Counter()
+
+    def status_of(path: str) -> int:
+        request = urllib.request.Request(f"{url}{path}", bodies[path], {"Content-Type": JSON})
+        return patiently(request, refused)[0]
+
+    with Memory(container) as memory, ThreadPoolExecutor(18) as pool:
+        statuses = Counter(pool.map(status_of, [*bodies] * 6))
+    logger.info("at most %d MB, %d refused", memory.most // 1000**2, refused.total())
+    assert statuses == {200: 12, 202: 6}
+    assert nothing_was_killed(container)
+
+
+def test_an_upload_of_100_000_rows_is_answered_as_a_job(
+    start: Start, credit: UseCase, records: list[dict[str, Any]]
+) -> None:
+    container = start(*HARDENED, *NOBODY, *JOBS)
+    url = ready(container)
+    rows = Settings().max_rows
+    content = table(credit, records, "csv", rows)
+    status, _, problem = upload(f"{url}/outputs_upload/credit", "csv", content)
+    assert status == 413
+    assert "/jobs/" in json.loads(problem)["detail"]
+    status, headers, _ = upload(f"{url}/jobs/credit", "csv", content)
+    assert status == 202
+    job = finished(url, headers)
+    assert (job["state"], job["rows"], job["error"]) == ("done", rows, None)
+    _, _, result = patiently(urllib.request.Request(f"{url}{job['results']['csv']}"))
+    assert result.count(b"\n") == rows + 1
 
 
 def test_hostile_bodies_four_at_a_time_are_refused_and_kill_nothing(start: Start) -> None:
@@ -566,7 +681,8 @@ COMPOSE = ("docker", "compose", "--project-name", NAME, "--profile", "tests", "-
 
 def compose_environment(**variables: str) -> dict[str, str]:
     """The environment of compose.yaml, with images of our own and ports that are free."""
-    ours = {"TABSERVE_IMAGE": IMAGE, "TABSERVE_TESTS_IMAGE": TESTS, "TABSERVE_PROXY_IMAGE": PROXY}
+    images = {"TABSERVE_PROXY_IMAGE": PROXY, "TABSERVE_DATABASE_IMAGE": DATABASE}
+    ours = {"TABSERVE_IMAGE": IMAGE, "TABSERVE_TESTS_IMAGE": TESTS, **images}
     inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**inherited, **ours, "PORT": str(free_port()), "PROXY_PORT": str(free_port()), **variables}
 
@@ -636,14 +752,40 @@ def test_an_upload_for_which_the_proxy_has_no_room_is_told_so(start: Start) -> N
     assert (status, problem["status"], problem["detail"]) == (503, 503, "Too many uploads at a time.")
 
 
-def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: dict[str, str]) -> None:
-    docker("compose", "--profile", "scale", "build", "proxy", env=environment, within=10 * MINUTE)
-    up = ("compose", "up", "--no-build", "--detach", "--wait", "proxy")
-    docker(*up, env=environment, within=3 * MINUTE)
-    old = replicas(environment)
-    assert len(old) == 3
+def replicated(environment: dict[str, str]) -> str:
+    """Start the replicas behind nginx; the address of these."""
+    docker("compose", "--profile", "scale", "build", "proxy", "database", env=environment, within=10 * MINUTE)
+    docker(*SCALE_UP, env=environment, within=3 * MINUTE)
     url = f"http://127.0.0.1:{environment['PROXY_PORT']}"
     wait_until(lambda: answer(f"{url}/ready")[0] == 200, 30, "nginx finds no replica")
+    return url
+
+
+SCALE_UP = ("compose", "up", "--no-build", "--detach", "--wait", "proxy")
+
+
+def test_six_uploads_of_100_000_rows_are_jobs_that_every_replica_knows(
+    environment: dict[str, str], credit: UseCase, records: list[dict[str, Any]]
+) -> None:
+    environment["AUTH_REQUIRED"] = "false"
+    url = replicated(environment)
+    content = table(credit, records, "csv", Settings().max_rows)
+    with ThreadPoolExecutor(6) as pool:
+        answers = [*pool.map(lambda _: upload(f"{url}/jobs/credit", "csv", content), range(6))]
+    assert [status for status, _, _ in answers] == [202] * 6
+    for _, headers, _ in answers:
+        for _ in range(6):  # nginx asks the replicas in turn
+            assert answer(f"{url}{headers['Location']}")[0] == 200
+    jobs = [finished(url, headers) for _, headers, _ in answers]
+    assert [job["state"] for job in jobs] == ["done"] * 6
+    _, _, result = patiently(urllib.request.Request(f"{url}{jobs[0]['results']['csv']}"))
+    assert result.count(b"\n") == Settings().max_rows + 1
+
+
+def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: dict[str, str]) -> None:
+    url = replicated(environment)
+    old = replicas(environment)
+    assert len(old) == 3
     paths = answer(f"{url}/openapi.json")[1]["paths"]
     (example,) = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"].values()
     with pytest.MonkeyPatch.context() as patch:
@@ -655,7 +797,7 @@ def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: di
         docker("kill", old[0])
         time.sleep(8)
         after_kill = dict(load.counts)
-        docker(*up, env=environment, within=3 * MINUTE)  # the third one is back
+        docker(*SCALE_UP, env=environment, within=3 * MINUTE)  # the third one is back
         done = run("deploy/compose/replace", env=environment, within=5 * MINUTE)
         assert done.returncode == 0, done.stdout + done.stderr
         time.sleep(2)

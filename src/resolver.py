@@ -198,6 +198,8 @@ class Resolver:
         resolved = self._resolved.get(name)
         if resolved and time.monotonic() < resolved.expires:
             return resolved.artifact
+        if self._hangs and (artifact := self.loaded(name)):
+            return artifact
         if resolved or name in ALIASES or self._is_use_case(name):
             return self._ask_registry(name, resolved)
         return self._by_model_id(name)
@@ -226,7 +228,7 @@ class Resolver:
         It never blocks. None before the first `refresh`, and when one of the use cases is unknown.
         """
         known = self._known
-        if known and self._began and time.monotonic() > self._began + LATE_AFTER:
+        if known and self._hangs:
             known = replace(known, registry="away")
         return known.of(use_cases) if known and use_cases else known
 
@@ -271,10 +273,16 @@ class Resolver:
             return use_case in self.registry.served and not self.registry.list(use_case)
         return False
 
+    @property
+    def _hangs(self) -> bool:
+        """Whether the registry has not answered a `refresh` for so long that nobody else should wait for it."""
+        began = self._began
+        return began is not None and time.monotonic() > began + LATE_AFTER
+
     def _in_registry(self) -> list[str]:
         """The use cases in the registry; while it cannot be reached, those that it held before."""
         held, now = self._held, time.monotonic()
-        if held is None or now >= held.expires:
+        if held is None or (now >= held.expires and not self._hangs):
             try:
                 held = _Held(self.registry.use_cases(), now + RECHECK_AFTER)
             except UnavailableError:

@@ -295,7 +295,9 @@ class running_server:  # noqa: N801 - used as a function
     `constants` overrides constants by their full name, such as `tabserve.api.connection.READ_TIMEOUT`.
     """
 
-    def __init__(self, log: Path, environment: dict[str, str], constants: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, log: Path, environment: dict[str, str], constants: Mapping[str, float | str] | None = None
+    ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -25,13 +26,14 @@ from sklearn.metrics import roc_auc_score
 import tabserve
 from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
+from tabserve.api.controller import readiness_answer
 from tabserve.declaration.discovery import all_use_cases
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
-from tests.artifacts import change_byte
+from tests.artifacts import change_byte, copy_of
 
 MARKER = "Xylophone4711"
 LIST_ROUTES = ["/predict", "/output/credit", "/outputs/credit"]
@@ -202,6 +204,179 @@ def test_a_use_case_without_a_model_is_said_and_takes_no_other_away(registry: Re
     ready = named.test_client().get("/ready")
     assert ready.json["unavailable"] == {"credit": "There is no credit model yet; train one."}
     assert_problem(named.test_client().get("/ready/credit"), 503)
+
+
+def serving(registry: Registry, *use_cases: str) -> FlaskClient:
+    return create_app(Settings(model_registry=registry.location, auth_required=False, serve=use_cases)).test_client()
+
+
+def test_what_is_not_served_is_unknown_everywhere(trained: Registry, record: dict[str, Any]) -> None:
+    client, bikes = serving(trained, "credit"), trained.latest("bikes")
+    for name in ("bikes", bikes):
+        for answer in (
+            *(client.get(path) for path in (f"/models/{name}", f"/models/{name}/report", f"/ready/{name}")),
+            *(client.post(f"/{route}/{name}", json=[record]) for route in ("output", "outputs", "explain")),
+        ):
+            assert_problem(answer, 404)
+    assert client.get("/models").json["models"] == trained.list("credit")
+    errors = assert_problem(client.get("/models?use_case=bikes"), 422)
+    assert errors == {"use_case": ["Must be one of: credit."]}
+    assert client.get("/ready").json["models"] == {"credit": trained.latest("credit")}
+    assert client.post("/output/credit", json=record).status_code == 200
+
+
+def test_what_is_not_served_is_as_if_the_registry_did_not_hold_it(registry: Registry) -> None:
+    paths = ("/", "/openapi.json", "/ready", "/models", "/ready/bikes", "/models/bikes", "/models?use_case=bikes")
+    shown = {path: serving(registry, "credit").get(path).text for path in paths}
+    for model_id in registry.list("bikes"):
+        registry.delete(model_id)
+    without = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
+    for path in paths:
+        assert shown[path] == without.get(path).text, path
+
+
+def test_what_is_served_has_the_order_in_which_it_is_named_and_the_default_comes_first(trained: Registry) -> None:
+    settings = Settings(model_registry=trained.location, auth_required=False, serve=("bikes", "credit"))
+    for default, order in ((None, ["credit", "bikes"]), ("bikes", ["bikes", "credit"])):
+        client = create_app(replace(settings, default_use_case=default)).test_client()
+        assert list(client.get("/ready").json["models"]) == order
+    assert list(serving(trained, "bikes").get("/ready").json["models"]) == ["bikes"]
+
+
+def test_a_deployment_that_lacks_a_model_is_not_ready_and_answers_the_others(
+    registry: Registry, record: dict[str, Any]
+) -> None:
+    client = serving(registry, "credit", "churn")
+    answer = client.get("/ready")
+    errors = assert_problem(answer, 503)
+    assert answer.json["detail"] == "Not ready: the registry holds no model of churn."
+    assert errors == {"churn": ["There is no churn model yet; train one."]}
+    assert_problem(client.get("/ready/churn"), 503)
+    assert client.get("/ready/credit").status_code == 200
+    assert client.post("/output/credit", json=record).status_code == 200
+    assert_problem(client.post("/output/churn", json=record), 503)
+
+
+def test_a_damaged_model_that_is_to_be_served_leaves_the_service_ready(
+    registry: Registry, record: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for model_id in registry.list("bikes"):
+        change_byte(registry.location / model_id / "model.pkl")
+    client = serving(registry, "credit", "bikes")
+    for _ in range(3):
+        ready = client.get("/ready")
+        assert (ready.status_code, list(ready.json["models"])) == (200, ["credit"])
+        assert_problem(client.get("/ready/bikes"), 503)
+        assert client.post("/output/credit", json=record).status_code == 200
+    said = [line for line in caplog.messages if registry.latest("bikes") in line and "is refused" in line]
+    assert said == [ready.json["unavailable"]["bikes"]]
+
+
+@pytest.mark.parametrize("harm", ["none", "damaged", "missing", "empty"])
+def test_what_is_known_is_answered_as_it_is_when_the_registry_is_asked(
+    registry: Registry, tmp_path: Path, harm: str
+) -> None:
+    if harm == "damaged":
+        change_byte(registry.location / registry.latest("bikes") / "model.pkl")
+    location = tmp_path / "none" if harm == "empty" else registry.location
+    serve = ("credit", "bikes", "churn") if harm == "missing" else ()
+    app = create_app(Settings(model_registry=location, auth_required=False, serve=serve))
+    predictor = app.extensions["predictor"]
+    predictor.resolver.refresh()
+    for use_cases in ([], *([use_case] for use_case in predictor.use_cases())):
+        asked = app.test_client().get("/".join(["/ready", *use_cases]))
+        known = readiness_answer(predictor.known_readiness(use_cases))
+        assert (known.status_code, known.content_type, known.data) == (
+            asked.status_code,
+            asked.content_type,
+            asked.data,
+        )
+
+
+def damaged_manifest(registry: Registry, model_id: str) -> None:
+    (registry.location / model_id / "manifest.json").write_bytes(b"[" * 100_000)
+
+
+def damaged_model(registry: Registry, model_id: str) -> None:
+    (registry.location / model_id / "model.pkl").write_bytes(b"")
+
+
+def pipe_for_a_model(registry: Registry, model_id: str) -> None:
+    (registry.location / model_id / "model.pkl").unlink()
+    os.mkfifo(registry.location / model_id / "model.pkl")
+
+
+def folder_that_cannot_be_read(registry: Registry, model_id: str) -> None:
+    shutil.rmtree(registry.location / model_id)
+    (registry.location / model_id).symlink_to(registry.location / model_id)  # a loop: root may read the others
+
+
+def file_for_a_folder(registry: Registry, model_id: str) -> None:
+    shutil.rmtree(registry.location / model_id)
+    (registry.location / model_id).write_bytes(b"")
+
+
+def damaged_champion(registry: Registry, model_id: str) -> None:
+    (registry.location / "churn.champion").write_bytes(b"\xff" * 5000)
+
+
+def folder_for_a_champion(registry: Registry, model_id: str) -> None:
+    (registry.location / "churn.champion").unlink()
+    (registry.location / "churn.champion").mkdir()
+
+
+def champion_that_is_gone(registry: Registry, model_id: str) -> None:
+    (registry.location / "churn.champion").write_text("churn-lightgbm_v1.0.0-1.000000")
+
+
+@pytest.mark.parametrize("loaded_before", [True, False])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged_manifest,
+        damaged_model,
+        pipe_for_a_model,
+        folder_that_cannot_be_read,
+        file_for_a_folder,
+        damaged_champion,
+        folder_for_a_champion,
+        champion_that_is_gone,
+    ],
+)
+def test_one_damaged_model_takes_no_other_with_it(
+    registry: Registry,
+    record: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Registry, str], None],
+    loaded_before: bool,
+) -> None:
+    monkeypatch.setattr("tabserve.resolver.RECHECK_AFTER", 0)
+    churn = copy_of(registry, "churn-lightgbm_v1.0.0-1900000000.000000", use_case="churn")
+    registry.promote(churn)
+    client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
+    if loaded_before:
+        assert list(client.get("/ready").json["models"]) == ["credit", "bikes", "churn"]
+    damage(registry, churn)
+    assert client.post("/output/credit", json=record).status_code == 200
+    ready = client.get("/ready")
+    answering = ["credit", "bikes", "churn"] if loaded_before else ["credit", "bikes"]
+    assert (ready.status_code, list(ready.json["models"])) == (200, answering)
+    assert list(ready.json["unavailable"]) == ([] if loaded_before else ["churn"])
+    # what was loaded before goes on answering
+    assert client.post("/output/churn", json=record).status_code == (200 if loaded_before else 503)
+    for path in ("/", "/openapi.json", "/models", "/ready/bikes", "/health"):
+        assert client.get(path).status_code == 200, path
+
+
+def test_health_depends_on_nothing(trained: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text("a line that is broken")
+    (tmp_path / "file").write_text("not a registry")
+    for location in (trained.location, tmp_path / "none", tmp_path / "file"):
+        app = create_app(Settings(model_registry=location, auth_users_file=users))
+        monkeypatch.setattr(app.extensions["predictor"].registry, "use_cases", lambda: pytest.fail("it was asked"))
+        answer = app.test_client().get("/health", headers={"Authorization": "Basic bm9ib2R5Om5vdGhpbmc="})
+        assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
 def test_a_champion_of_another_use_case_answers_nothing(

@@ -52,6 +52,15 @@ def test_models_are_listed_and_what_can_be_answered_is_said(predictor: Predictor
     assert (readiness.unavailable, readiness.refused, readiness.registry) == ({}, {}, "ok")
 
 
+def test_what_is_loaded_and_ready_is_known_without_asking_the_registry(trained: Registry) -> None:
+    predictor = Predictor(trained)
+    assert predictor.loaded("credit") is predictor.known_readiness() is None
+    predictor.resolver.refresh()
+    assert predictor.loaded("credit") is predictor.resolve("credit")
+    assert predictor.known_readiness() == predictor.readiness()
+    assert predictor.known_readiness(["bikes"]) == predictor.readiness(["bikes"])
+
+
 def test_a_model_is_described_without_the_figures_of_small_groups(predictor: Predictor, credit_model: Artifact) -> None:
     assert predictor.describe(credit_model).groups["foreign_worker"].values == {}
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import string
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -578,6 +579,32 @@ def test_an_unpickling_that_fails_is_a_refusal(registry, model_id):
     digests = {**registry.manifest(model_id).files, MODEL: hashlib.sha256(harmful).hexdigest()}
     edit_manifest(registry, model_id, files=digests)
     assert "cannot be loaded" in reason(registry, model_id)
+
+
+class Ends:
+    """Ends the program when it is unpickled, as a module that is a script does."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def test_a_model_that_ends_the_program_is_refused_and_ends_nothing(registry, model_id):
+    content = pickle.dumps(Ends())
+    (registry.location / model_id / MODEL).write_bytes(content)
+    digests = {**registry.manifest(model_id).files, MODEL: hashlib.sha256(content).hexdigest()}
+    edit_manifest(registry, model_id, files=digests)
+    assert "its pickles cannot be loaded (SystemExit)" in reason(registry, model_id)
+
+
+def test_only_the_use_cases_that_are_served_are_seen(registry):
+    served = Registry(registry.location, served=("bikes", "churn"))
+    assert served.use_cases() == ["bikes"]
+    assert served.list() == registry.list("bikes") != []
+    assert served.list("credit") == []
+    for use in (served.check_exists, served.manifest, served.load):
+        with pytest.raises(UnknownModelError):
+            use(registry.latest("credit"))
+    assert served.load(served.latest("bikes")).manifest.use_case == "bikes"
 
 
 @pytest.mark.parametrize("library", ["scikit-learn", "lightgbm"])

@@ -1,12 +1,16 @@
 """The resolver: which model a name means."""
 
+import json
 import shutil
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +28,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.resolver import KEPT_MODELS, Readiness, Refresher, Resolver
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
-from tests.conftest import wait_until
+from tests.conftest import Server, running_server, wait_until
 
 ALIASES = ("credit", "latest", "champion")
 
@@ -694,6 +698,10 @@ def test_a_registry_that_hangs_takes_nothing_away_that_is_loaded(stuck, model_id
     wait_until(lambda: resolver.known_readiness().registry == "away", 30, "nobody says that the registry hangs")
     assert resolver.known_readiness().models == well.models
     assert {name: resolver.loaded(name) for name in names} == models
+    with ThreadPoolExecutor() as pool:  # nor does anyone wait for it
+        asked = [pool.submit(resolver.resolve, name) for name in names]
+        assert [one.result(30) for one in asked] == list(models.values())
+        assert pool.submit(resolver.use_cases).result(30) == ["credit", "bikes"]
     stuck.answers.set()
     wait_until(lambda: resolver.known_readiness() == well, 30, "it was not seen that the registry answers again")
     refresher.stop()
@@ -780,6 +788,62 @@ def test_a_named_use_case_whose_models_are_all_damaged_leaves_the_whole_ready(se
     readiness = serving.readiness()
     assert readiness.problem is None
     assert newer in (readiness.refused if loaded_before else readiness.unavailable)["churn"]
+
+
+# a running service
+
+
+def ask(server: Server, path: str, record: dict[str, Any] | None = None) -> tuple[int, Any]:
+    body = json.dumps(record).encode() if record else None
+    request = urllib.request.Request(f"{server.url}{path}", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_running_service_answers_throughout_while_a_model_is_damaged_at_start_and_another_later(
+    registry, model_id, record, bikes, tmp_path
+):
+    churn = [copy_of(registry, f"churn-lightgbm_v1.0.0-{second}.000000", use_case="churn") for second in (1, 2)]
+    change_byte(registry.location / churn[1] / "model.pkl")
+    environment = {"MODEL_REGISTRY": str(registry.location), "WEB_CONCURRENCY": "1"}
+    with running_server(tmp_path / "log", environment) as server:
+        status, ready = ask(server, "/ready")
+        assert (status, ready["models"]["churn"], list(ready["refused"])) == (200, churn[0], ["churn"])
+        (registry.location / "churn.champion").mkdir()
+        wait_until(lambda: "champion" in ask(server, "/ready")[1]["refused"]["churn"], 30, "the damage is not seen")
+        for _ in range(3):
+            assert ask(server, "/output/credit", record)[1]["model"] == model_id
+            assert ask(server, "/output/bikes", dict(bikes.example))[0] == 200
+            assert ask(server, "/output/churn", record)[1]["model"] == churn[0]
+            assert [ask(server, path)[0] for path in ("/ready", "/ready/credit", "/ready/churn", "/health")] == [
+                200
+            ] * 4
+    said = [line for line in server.log.read_text().splitlines() if "is refused" in line]
+    assert len(said) == 2  # each once
+
+
+def test_a_service_whose_registry_hangs_at_its_start_is_healthy_and_ready_when_it_answers(
+    registry, model_id, record, tmp_path
+):
+    answers = tmp_path / "answers"
+    stuck = (  # a folder that cannot be listed until there is a file
+        "type('Stuck', (tabserve.registry.stores.WatchedFolder,), {'paths': lambda self, "
+        "paths=tabserve.registry.stores.WatchedFolder.paths: any(iter(lambda: __import__('time').sleep(0.05) or "
+        f"__import__('os').path.exists({str(answers)!r}), True)) or paths(self)}})"
+    )
+    environment = {"MODEL_REGISTRY": str(registry.location), "WEB_CONCURRENCY": "1"}
+    constants = {"tabserve.api.gunicorn_conf.FIRST_LOOK": 0.1, "tabserve.registry.stores.WatchedFolder": stuck}
+    with running_server(tmp_path / "log", environment, constants) as server, ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(ask, server, "/output/credit", record) for _ in range(8)]
+        for _ in range(3):
+            assert ask(server, "/health") == (200, {"status": "ok"})
+        answers.touch()
+        assert {one.result(30)[0] for one in waiting} <= {200, 503}
+        wait_until(lambda: ask(server, "/ready")[0] == 200, 30, "it never became ready")
+        assert ask(server, "/output/credit", record)[1]["model"] == model_id
 
 
 # threads

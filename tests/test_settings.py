@@ -222,6 +222,7 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("CORS_ORIGINS", "example.org", "origins such as"),
         ("HOST", "localhost:80", "IP address of this machine"),
         ("HOST", "", "IP address of this machine"),
+        *(("SERVE", text, "names of use cases") for text in ("", ",", "credit,", "credit bikes", "Credit", "../x")),
         ("PORT", "0", "a port number from 1 to 65535"),
         ("PORT", "65536", "a port number from 1 to 65535"),
         ("PORT", f"tcp://{MARKER}:80", "a port number from 1 to 65535"),
@@ -235,9 +236,35 @@ def test_an_unusable_value_is_refused_with_its_name_and_what_would_do(name: str,
     assert MARKER not in str(caught.value)
 
 
+@pytest.mark.parametrize(("default", "fits"), [("credit", True), ("churn", True), ("bikes", False)])
+def test_the_default_use_case_is_one_that_is_served(default: str, fits: bool) -> None:
+    environment = {"SERVE": "credit,churn", "DEFAULT_USE_CASE": default}
+    if fits:
+        assert Settings.from_environment(environment).default_use_case == default
+        return
+    with pytest.raises(InvalidSettingError) as caught:
+        Settings.from_environment(environment)
+    sentence = "The environment variable DEFAULT_USE_CASE is invalid: it must be one of those in SERVE: credit, churn."
+    assert str(caught.value) == sentence
+
+
+def test_the_service_sees_only_what_it_serves_of_its_registry(registry: Registry) -> None:
+    assert Settings(model_registry=registry.location, serve=("bikes",)).open_registry().use_cases() == ["bikes"]
+    assert Settings(model_registry=registry.location).open_registry().list() == registry.list()
+
+
 @pytest.mark.parametrize(
     "name",
-    ["DEFAULT_USE_CASE", "MAX_CONTENT_LENGTH", "MAX_ROWS", "AUTH_REQUIRED", "RATE_LIMIT", "RATE_LIMIT_STORAGE", "PORT"],
+    [
+        "DEFAULT_USE_CASE",
+        "SERVE",
+        "MAX_CONTENT_LENGTH",
+        "MAX_ROWS",
+        "AUTH_REQUIRED",
+        "RATE_LIMIT",
+        "RATE_LIMIT_STORAGE",
+        "PORT",
+    ],
 )
 def test_a_refusal_does_not_repeat_the_value_not_even_in_its_traceback(name: str) -> None:
     environment = {name: f"{MARKER}!", "MODEL_SIGNING_KEY": MARKER}

@@ -452,7 +452,7 @@ class Registry:
         pickled = [self.read(model_id, name, manifest) for name in (PIPELINE, MODEL)]
         try:
             (pipeline, target), (model, task, decision) = (joblib.load(io.BytesIO(content)) for content in pickled)
-        except Exception as error:  # unpickling may raise whatever the pickled classes raise
+        except (Exception, SystemExit) as error:  # unpickling may raise whatever the pickled classes' modules raise
             reason = f"its pickles cannot be loaded ({type(error).__name__})"
             raise BrokenArtifactError(model_id, reason) from error
         return Artifact(manifest, pipeline, target, model, task, decision)

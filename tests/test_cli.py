@@ -266,7 +266,7 @@ def test_serve_answers_from_any_folder_and_says_that_it_listens_once_it_does(tra
         wait_until(lambda: "isten" in log.read_text() or process.poll() is not None, 60, "nothing is said")
         assert f"Listening at: http://127.0.0.1:{port} " in log.read_text()
         urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=60).close()
-        assert len(children_of(process.pid)) == 1
+        assert len(children_of(process.pid)) == 2  # one answers requests, one jobs
     finally:
         process.terminate()
         assert process.wait(60) == 0

@@ -27,7 +27,8 @@ def test_the_service_does_what_its_document_says(
         "AUTH_REQUIRED": auth_required,
         "AUTH_USERS_FILE": str(users_file),
     }
-    with running_server(tmp_path / "log.txt", environment) as server:
+    unlimited = {f"tabserve.jobs.store.{name}": 10**6 for name in ("MOST_WAITING", "MOST_OF_ONE")}
+    with running_server(tmp_path / "log.txt", environment, unlimited) as server:
         command = [
             str(Path(sys.executable).with_name("schemathesis")),
             *("--config-file", "tests/schemathesis.toml", "--no-color"),

@@ -2,9 +2,8 @@
 
 Of the private methods of gunicorn's `ASGIProtocol` it overrides `_arm_keepalive_timer`, `_close_transport`,
 `_feed_callback_parser`, `_is_websocket_upgrade`, `_send_error_response`, `_send_response_start` and `_will_close`. It
-calls `_build_http_scope`, `_check_h1c_protocol_available`, `_resume_reading`, `_safe_write` and `_send_body`, reads
-`_callback_parser`, `_flow_control` and `_reading_paused`, and sets `_body_receiver`, `_closed`, `_current_request`,
-`_max_buffer_size` and `_request_ready`.
+calls `_resume_reading`, `_safe_write` and `_send_body`, reads `_body_receiver`, `_current_request`, `_flow_control` and
+`_reading_paused`, and sets `_closed` and `_max_buffer_size`.
 """
 
 import struct
@@ -20,7 +19,7 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from tabserve.api.errors import problem
-from tabserve.api.front import LONGEST
+from tabserve.api.plain import PlainRequest, plain_request
 
 READ_TIMEOUT = 10  # seconds for the whole head of a request, and for each pause in its body
 BODY_TIME = 30  # seconds for a whole body, however it arrives
@@ -34,7 +33,6 @@ MOST_REFUSED = 64 * 1024 * 1024  # bytes of a refused body that are read
 BUFFER = 16 * 1024  # bytes of an answer that wait for a client before the connection counts as one that does not read
 MOST_AHEAD = 64 * 1024  # bytes of a request that wait for the application before no more is read
 
-ASGIProtocol._check_h1c_protocol_available()  # looks for the parser; on a subclass, it would keep what it finds there
 for status in HTTPStatus:  # gunicorn knows the words of some
     protocol._REASON_PHRASES.setdefault(status.value, status.phrase)
 
@@ -56,15 +54,6 @@ def _refusal(status: HTTPStatus, detail: str) -> bytes:
     again = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     answer = problem(status, detail, headers={"Connection": "close", **again})
     return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
-
-
-class _Flag:
-    """Stands for the event that wakes gunicorn's task, while it is not known whether the task is needed."""
-
-    is_set = False
-
-    def set(self) -> None:
-        self.is_set = True
 
 
 class Connection(ASGIProtocol):  # type: ignore[misc]
@@ -98,7 +87,6 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         super().__init__(worker)
         self._max_buffer_size = MOST_AHEAD
         self.is_half_closed = False  # the client will send no more
-        self.is_new_request = False  # one that neither the application nor gunicorn has seen
         self.head = 0  # bytes of a head that has not arrived completely
         self.received = 0  # bytes; those after the end if the connection is closed
         self.begun = self.moved = worker.loop.time()
@@ -119,9 +107,35 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         if not self._closed:
-            super().data_received(data)
+            if not self._is_answered_at_once(data):
+                super().data_received(data)
         elif self.received > MOST_REFUSED:
             self.drop()
+
+    def _is_answered_at_once(self, data: bytes) -> bool:
+        """Answer a plain request, if the application knows the answer, without the tasks that gunicorn makes for it."""
+        is_busy = self._current_request is not None or self.head or self._flow_control.write_paused
+        if is_busy or self.worker.is_stopping or self.worker.nr + 1 >= self.worker.most_requests:
+            return False
+        request = plain_request(data)
+        answer = request and self.app.at_once(self._scope_of(request), request.body)
+        if not answer:
+            return False
+        self._send_response_start(answer.status, answer.headers, request)
+        self._send_body(answer.body)
+        self.worker.nr += 1
+        self.req_count += 1
+        return True
+
+    def _scope_of(self, request: PlainRequest) -> dict[str, Any]:
+        client = self.transport.get_extra_info("peername")
+        return {
+            "method": request.method,
+            "path": request.path,
+            "query_string": b"",
+            "headers": request.headers,
+            "client": client and client[:2],
+        }
 
     def eof_received(self) -> bool:
         """Answer what has arrived; return whether there is anything."""
@@ -234,60 +248,15 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     # gunicorn's own
 
     def _feed_callback_parser(self, data: bytes) -> bool:
-        is_fine, rest = True, data
-        while rest and is_fine:
-            is_fine, rest = self._parse(rest), b""
-            if is_fine and self.is_new_request and not self._is_about_to_be_whole():
-                self.is_new_request = False
-                if self._is_answered_at_once():
-                    rest = self._next_request()
-                else:
-                    self._request_ready.set()
+        try:
+            is_fine = super()._feed_callback_parser(data)
+        except Exception:  # one that gunicorn did not expect, such as for a length of thousands of digits
+            is_fine = False
         self.head = self.head + len(data) if self._current_request is None else 0
         if not is_fine or self.head > LARGEST_HEAD:
             self._send_error_response(HTTPStatus.BAD_REQUEST, "")
             return False
         return True
-
-    def _parse(self, data: bytes) -> bool:
-        # gunicorn's task must not be woken before it is known whether it is needed
-        waiting, self._request_ready = self._request_ready, _Flag()
-        try:
-            return bool(super()._feed_callback_parser(data))
-        except Exception:  # one that gunicorn did not expect, such as for a length of thousands of digits
-            return False
-        finally:
-            self.is_new_request = self.is_new_request or self._request_ready.is_set
-            self._request_ready = waiting
-
-    def _is_about_to_be_whole(self) -> bool:
-        """Whether a short body comes in another packet than the head, as some clients send it."""
-        receiver = self._body_receiver
-        is_short = not receiver.request.chunked and receiver.request.content_length <= LONGEST
-        return is_short and not receiver._complete and not receiver.expect_continue
-
-    def _is_answered_at_once(self) -> bool:
-        """Answer a whole request without the tasks that gunicorn makes for it, if the application knows the answer."""
-        request, receiver = self._current_request, self._body_receiver
-        is_slow = self._flow_control.write_paused or self._callback_parser.remaining_truncated
-        if not receiver._complete or is_slow or self._will_close(request, False):
-            return False
-        addresses = map(self.transport.get_extra_info, ("sockname", "peername"))
-        answer = self.app.at_once(self._build_http_scope(request, *addresses), b"".join(receiver._chunks))
-        if answer is None:
-            return False
-        self._send_response_start(answer.status, answer.headers, request)
-        self._send_body(answer.body)
-        self.worker.nr += 1
-        self.req_count += 1
-        return True
-
-    def _next_request(self) -> bytes:
-        """Be ready for the next request; return what of it is there."""
-        rest: bytes = self._callback_parser.remaining()
-        self._callback_parser.reset()
-        self._current_request = self._body_receiver = None
-        return rest
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         """Answer with a problem; gunicorn's message may quote the request."""

@@ -1,159 +1,128 @@
-"""Declarations as plain data: what TOML files and manifests hold."""
+"""Plain requests are read as gunicorn's parser reads them; all others are left to it."""
 
-import json
 from typing import Any
 
 import pytest
+from gunicorn.asgi.parser import CallbackRequest, PythonProtocol
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tabserve.declaration.discovery import get_use_case
-from tabserve.declaration.folds import folds_for
-from tabserve.declaration.plain import from_plain, to_plain
-from tabserve.errors import InvalidUseCaseError
-from tabserve.tasks.regression import Regression
-from tests.declarations import comparable
+from tabserve.api.plain import LONGEST_HEAD, PlainRequest, plain_request
 
-LENDING: dict[str, Any] = {
-    "target": "default",
-    "columns": {
-        "amount": {"kind": "number", "low": 1},
-        "purpose": {"kind": "category", "values": ["car", "house"]},
-        "default": {"kind": "category", "values": ["no", "yes"]},
-    },
-}
-
-
-def lending(**changes: Any) -> dict[str, Any]:
-    return {**LENDING, **changes}
-
-
-def with_target(**line: Any) -> dict[str, Any]:
-    return lending(columns={**LENDING["columns"], "default": line})
-
-
-@pytest.mark.parametrize("name", ["credit", "bikes"])
-def test_a_declaration_comes_back_from_plain_data(name: str) -> None:
-    use_case = get_use_case(name)
-    plain = json.loads(json.dumps(to_plain(use_case), allow_nan=False))
-    assert comparable(from_plain(plain, name, use_case.folder, use_case.file)) == comparable(use_case)
-
-
-def test_columns_and_a_target_are_enough() -> None:
-    use_case = from_plain(LENDING, "small_loans")
-    assert use_case.title == "Small loans"
-    assert use_case.task.kind == "binary"
-    assert use_case.task.outcomes == ("no", "yes")
-    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm", "blend", "linear"]
-    assert use_case.algorithms[1].parameters_from == "lightgbm"
-    assert use_case.baseline is use_case.algorithms[2]
-    assert {gate.name for gate in use_case.gates} == {"roc_auc"}
-    assert not use_case.example
-
-
-@pytest.mark.parametrize(
-    ("line", "kind", "outcomes"),
-    [
-        ({"kind": "category", "values": ["no", "yes"]}, "binary", ("no", "yes")),
-        ({"kind": "ordered", "values": ["low", "high"]}, "binary", ("low", "high")),
-        ({"kind": "integer", "low": 0, "high": 1}, "binary", ("0", "1")),
-        ({"kind": "integer", "low": 1, "high": 2}, "binary", ("1", "2")),
-        ({"kind": "category", "values": ["a", "b", "c"]}, "multiclass", ("a", "b", "c")),
-        ({"kind": "integer", "low": 0, "high": 9}, "regression", ()),
-        ({"kind": "number"}, "regression", ()),
-    ],
+PLAIN = (
+    b"POST /output/credit HTTP/1.1\r\nHost: localhost:8080\r\nConnection: keep-alive\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 )
-def test_the_task_follows_from_the_target(line: dict[str, Any], kind: str, outcomes: tuple[str, ...]) -> None:
-    use_case = from_plain(with_target(**line), "loans")
-    assert use_case.task.kind == kind
-    assert use_case.task.outcomes == outcomes
-    assert comparable(from_plain(to_plain(use_case), "loans")) == comparable(use_case)
+LINES = [
+    "POST /output/credit HTTP/1.1",
+    "GET /ready HTTP/1.1",
+    "GET /ready HTTP/1.0",
+    "GET  / HTTP/1.1",
+    "GET /?x HTTP/1.1",
+]
+LINES += [
+    "get / HTTP/1.1",
+    "GET /%63 HTTP/1.1",
+    "GET x HTTP/1.1",
+    "GET http://x/ HTTP/1.1",
+    "POST / HTTP/1.1 ",
+    "PUT / HTTP/1.1",
+]
+NAMES = [
+    "Host",
+    "Content-Length",
+    "content-length",
+    "Transfer-Encoding",
+    "Transfer_Encoding",
+    "X-A",
+    "Expect",
+    "Connection",
+]
+NAMES += ["X-Forwarded-For", "Authorization", "", "A b", "X\0Y", "Content-Length ", " Host", "Upgrade", "Accept"]
+VALUES = [
+    "5",
+    "0",
+    "+5",
+    "5,5",
+    "05",
+    " 5",
+    "5 ",
+    "chunked",
+    "x",
+    "",
+    "a\0b",
+    "\x0b5",
+    "100-continue",
+    "close",
+    "a:1",
+    "é",
+]
+ENDS = ["\r\n"] * 20 + ["\n", "\r", "\r\n ", "\r\r\n"]
+BODIES = ["hello", "", "hell", "hello!", "5\r\nhello\r\n0\r\n\r\n", "helloGET / HTTP/1.1\r\n\r\n"]
 
 
-def test_whole_numbers_may_be_classes_when_the_task_says_so() -> None:
-    use_case = from_plain({**with_target(kind="integer", low=1, high=3), "task": "multiclass"}, "loans")
-    assert use_case.task.outcomes == ("1", "2", "3")
-    assert use_case.target.fit().transform([3, 1]).tolist() == [2, 0]
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Requests that are plain, or nearly so."""
+    names = st.sampled_from(NAMES)
+    fields = [("Host", "a"), ("Content-Length", "5")] if draw(st.booleans()) else []
+    fields += draw(st.lists(st.tuples(names, st.sampled_from(VALUES)), max_size=2))
+    colon = draw(st.sampled_from([": "] * 9 + [":", " : ", ":\t", ""]))
+    lines = [draw(st.sampled_from(LINES)), *(f"{name}{colon}{value}" for name, value in fields), ""]
+    return (
+        "".join(line + draw(st.sampled_from(ENDS)) for line in lines).encode("latin-1")
+        + draw(st.sampled_from(BODIES)).encode()
+    )
 
 
-def test_outcomes_may_name_labels() -> None:
-    plain = {**with_target(kind="category", values=["A", "B", "C"]), "outcomes": {"good": ["A", "B"], "bad": "C"}}
-    use_case = from_plain(plain, "loans")
-    assert use_case.task.outcomes == ("good", "bad")
-    assert use_case.target.fit().transform(["A", "B", "C"]).tolist() == [0, 0, 1]
-    assert to_plain(use_case)["outcomes"] == plain["outcomes"]
+def as_gunicorn_reads(data: bytes) -> tuple[PlainRequest, bool] | None:
+    """What gunicorn's parser makes of some bytes, and whether they are one whole request."""
+    body: list[bytes] = []
+    parser: Any = PythonProtocol(
+        on_headers_complete=lambda: False,
+        on_body=body.append,
+        on_message_complete=lambda: None,
+        limit_request_line=4094,
+    )
+    try:
+        parser.feed(data)
+        head = CallbackRequest.from_parser(parser, is_ssl=False)
+    except Exception:
+        return None
+    request = PlainRequest(head.method, head.raw_path.decode(), head.headers_bytes, b"".join(map(bytes, body)))
+    return request, head.version == (1, 1) and parser.is_complete and not parser.remaining() and not head.query
 
 
-@pytest.mark.parametrize(
-    ("line", "labels", "values"),
-    [
-        ({"kind": "boolean"}, ["yes", "no"], [True, False]),
-        ({"kind": "boolean", "words": ["nein", "ja"]}, ["ja", "nein"], [True, False]),
-        ({"kind": "category", "values": ["A", "B", "C"]}, ["C", "A", "B"], ["C", "A", "B"]),
-    ],
-)
-def test_outcomes_that_are_the_values_in_another_order_mean_these_values(
-    line: dict[str, Any], labels: list[str], values: list[Any]
-) -> None:
-    use_case = from_plain({**with_target(**line), "outcomes": labels}, "loans")
-    assert use_case.task.outcomes == tuple(labels)
-    assert use_case.target.fit().transform(values).tolist() == list(range(len(values)))
+@given(requests())
+def test_what_is_plain_is_read_as_gunicorn_reads_it(data: bytes) -> None:
+    request = plain_request(data)
+    if request is not None:
+        assert as_gunicorn_reads(data) == (request, True)
 
 
-def test_a_promise_leaves_the_linear_model_to_be_the_baseline() -> None:
-    columns = {**LENDING["columns"], "amount": {"kind": "number", "low": 1, "monotone": 1}}
-    use_case = from_plain(lending(columns=columns), "loans")
-    assert [algorithm.name for algorithm in use_case.algorithms] == ["lightgbm", "blend"]
-    assert use_case.baseline.name == "linear"
+@given(st.binary(max_size=5), st.integers(0, len(PLAIN)), st.integers(0, 3))
+def test_whatever_is_changed_it_is_read_as_gunicorn_reads_it(put: bytes, at: int, removed: int) -> None:
+    data = PLAIN[:at] + put + PLAIN[at + removed :]
+    request = plain_request(data)
+    if request is not None:
+        assert as_gunicorn_reads(data) == (request, True)
 
 
-def test_a_column_without_input_is_carried_along() -> None:
-    columns = {**LENDING["columns"], "branch": {"kind": "category", "values": ["north", "south"], "input": False}}
-    use_case = from_plain(lending(columns=columns), "loans")
-    assert [extra.name for extra in use_case.extras] == ["branch"]
-    assert "branch" not in [feature.name for feature in use_case.features]
-    assert to_plain(use_case)["columns"]["branch"]["input"] is False
+def test_the_usual_request_is_plain() -> None:
+    headers = [(b"host", b"localhost:8080"), (b"connection", b"keep-alive"), (b"content-type", b"application/json")]
+    headers.append((b"content-length", b"2"))
+    assert plain_request(PLAIN) == PlainRequest("POST", "/output/credit", headers, b"{}")
 
 
-@pytest.mark.parametrize(
-    ("plain", "sentence", "place"),
-    [
-        ({"columns": LENDING["columns"]}, "the target is missing", ()),
-        ({"target": "default"}, "there are no columns", ()),
-        (lending(titel="Loans"), "did you mean 'title'", ("titel",)),
-        (lending(title=5), "title must be a text in quotation marks, not 5", ("title",)),
-        (lending(target="defualt"), "did you mean 'default'", ("target",)),
-        (with_target(kind="categry", values=["no", "yes"]), "did you mean 'category'", ("columns", "default", "kind")),
-        (with_target(kind="category"), "'default' needs values, or the name", ("columns", "default")),
-        (with_target(kind="category", values="no"), "values must be a list", ("columns", "default", "values")),
-        (lending(gates={"smalest": {"roc_auc": 0.5}}), "did you mean 'smallest'", ("gates", "smalest")),
-        (lending(gates={"smallest": {"roc_auc": "high"}}), "must be a table", ("gates", "smallest")),
-        (
-            lending(algorithms={"blend": {"model": "BlendClassifier", "parameters_from": "trees"}}),
-            "it cannot take over the parameters of 'trees'",
-            ("algorithms", "blend", "parameters_from"),
-        ),
-        (lending(algorithms={"trees": {"model": "LgbClasifier"}}), "did you mean", ("algorithms", "trees", "model")),
-        (lending(derived={"x": {"kind": "quotient"}}), "'x' needs numerator", ("derived", "x")),
-    ],
-)
-def test_a_mistake_has_a_place_and_says_what_would_be_right(
-    plain: dict[str, Any], sentence: str, place: tuple[str, ...]
-) -> None:
-    with pytest.raises(InvalidUseCaseError) as caught:
-        from_plain(plain, "loans")
-    assert sentence in str(caught.value)
-    assert caught.value.place == place
+MORE = ["Connection: close", "Expect: 100-continue", "Transfer-Encoding: chunked", "Host: b", "Upgrade: websocket"]
+MORE += ["Content-Length: 2", "X_A: b", "X-A:b", "X-A: ", "X-A: \x7f", f"X-A: {'x' * LONGEST_HEAD}"]
 
 
-def test_more_rows_are_cross_validated_less_often() -> None:
-    assert folds_for(700) == (10, 2)
-    assert folds_for(10_000) == (5, 1)
-    assert folds_for(100_001) == (3, 1)
+@pytest.mark.parametrize("field", MORE)
+def test_a_request_that_asks_for_more_is_not_plain(field: str) -> None:
+    assert plain_request(PLAIN.replace(b"\r\n\r\n", f"\r\n{field}\r\n\r\n".encode())) is None
 
 
-def test_a_log_scale_is_said_and_comes_back_and_is_one_of_regressions_only() -> None:
-    plain = {**with_target(kind="number", low=0, high=9), "log": True}
-    use_case = from_plain(plain, "small_loans")
-    assert use_case.task == Regression(log=True)
-    assert from_plain(to_plain(use_case), "small_loans").task == use_case.task
-    with pytest.raises(InvalidUseCaseError, match="only a regression has a log scale"):
-        from_plain({**LENDING, "task": "binary", "log": True}, "small_loans")
+@pytest.mark.parametrize("end", range(len(PLAIN)))
+def test_a_part_of_a_request_is_not_plain(end: int) -> None:
+    assert plain_request(PLAIN[:end]) is None

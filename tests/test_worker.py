@@ -585,7 +585,7 @@ def test_an_older_client_is_kept_when_it_asks_for_it(server: Server, lines: tupl
 
 WRONG = {
     "no carriage return": b"GET /secret HTTP/1.1\n",
-    "no HTTP": b"secret\r\n\r\n",
+    "no HTTP": b"secret\r\n",
     "a long line": b"secret" * 1000,
     "a long path": b"GET /secret?" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n",
     "any bytes": bytes(range(256)),

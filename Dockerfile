@@ -27,11 +27,6 @@ ENV PATH=/app/bin:/app/.venv/bin:$PATH \
 
 
 FROM base AS libraries
-# A compiler for gunicorn-h1c, which comes as source only. It stays in this stage.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \
-    && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt requirements-s3.txt ./
 # The libraries' tests take 60 MB, and what of pyarrow reads no file here another 60: headers, Flight and Amazon S3, which
 # s3fs reads. numpy/_core/tests stays: scipy and scikit-learn import numpy.testing, which needs it.

@@ -65,7 +65,7 @@ def init_app(app: APIFlask) -> None:
     @app.errorhandler(NoMoreData)
     @app.errorhandler(ParseException)
     def broken_transfer(error: Exception) -> Response:
-        # gunicorn raises these when a body's chunks are malformed; what follows cannot be read either
+        # gunicorn's other workers raise these when a body's chunks are malformed; what follows cannot be read either
         return problem(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.", headers={"Connection": "close"})
 
     @app.errorhandler(HTTPError)
@@ -74,9 +74,9 @@ def init_app(app: APIFlask) -> None:
         by_field = {field: messages for fields in error.detail.values() for field, messages in fields.items()}
         return problem(error.status_code, "Some parameters are invalid: see errors.", by_field, error.headers)
 
-    @app.errorhandler(BlockingIOError)
+    @app.errorhandler(TimeoutError)
     @app.errorhandler(ConnectionError)
     def slow_transfer(error: OSError) -> Response:
-        # raised by a read from a client that is too slow (see api/connection.py) or gone
+        # raised by servers that read the body while the application waits for it; ours has it already
         detail = "The request did not arrive in time."
         return problem(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})

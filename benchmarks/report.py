@@ -148,10 +148,13 @@ def _one_row(titles: Mapping[str, str], medians: Mapping[str, Figures], rounds: 
                 f"{figures['p99_ms']:.2f}",
                 f"{figures['cpu_us']:,.0f}",
                 f"{figures['requests'] / medians['expert']['requests']:.2f}",
+                f"{medians['expert']['cpu_us'] / figures['cpu_us']:.2f}",
                 f"{figures['requests'] / medians['tutorial']['requests']:.1f}",
             )
         )
-    return table(("service", "requests/s", "rounds", "p50 ms", "p99 ms", "CPU µs", "x expert", "x tutorial"), rows)
+    return table(
+        ("service", "requests/s", "rounds", "p50 ms", "p99 ms", "CPU µs", "x expert", "by CPU", "x tutorial"), rows
+    )
 
 
 def _lists(titles: Mapping[str, str], medians: Mapping[str, Figures]) -> str:

@@ -279,9 +279,14 @@ async def finished_job(address: Address, upload: bytes) -> str:
     if status != HTTPStatus.ACCEPTED:
         raise RuntimeError(f"POST /jobs/credit answered {status}: {created}")
     look = request("GET", f"/jobs/{created['id']}", Connection="close")
-    while (job := (await ask(address, look))[1])["state"] not in ("done", "failed"):
+    state = "waiting"
+    while state not in ("done", "failed"):
         await asyncio.sleep(BETWEEN_LOOKS)
-    return str(job["state"])
+        status, job = await ask(address, look)
+        if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+            raise RuntimeError(f"GET /jobs/... answered {status}: {job}")
+        state = job.get("state", state)  # a busy service says so, and is asked again
+    return str(state)
 
 
 async def ask(address: Address, request: bytes) -> tuple[int, Any]:

@@ -566,6 +566,15 @@ def test_requests_that_come_together_are_answered_one_after_the_other(server: Se
     assert received.count(b'"probability"') == 3
 
 
+def test_a_kept_connection_is_answered_however_much_it_has_sent(server: Server, record: dict[str, Any]) -> None:
+    body = json.dumps(record).encode()
+    predict = head("POST", "/output/credit", f"X-Long: {'x' * 4_000}", f"Content-Length: {len(body)}") + body
+    with closing(connected(server)) as client:
+        for _ in range(40):  # 180 kB
+            client.sendall(predict)
+            assert answer(client)[:2] == (200, "keep-alive")
+
+
 def test_who_waits_to_be_asked_for_the_body_is_asked_once(server: Server, record: dict[str, Any]) -> None:
     body = json.dumps(record).encode()
     with closing(connected(server)) as client:

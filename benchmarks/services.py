@@ -154,7 +154,8 @@ class Running:
         if not self.service.forks:
             return self.process.pid
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0]) if children else None
+        forked = [child for child in children if _command(child) == _command(self.process.pid)]  # not the one for jobs
+        return int(forked[0]) if forked else None
 
     def _wait_until_ready(self) -> None:
         started = time.perf_counter()
@@ -168,3 +169,9 @@ class Running:
     def _give_up_after(self, started: float) -> None:
         if self.process.poll() is not None or time.perf_counter() - started > PATIENCE:
             raise SystemExit(f"{self.service.title} did not start:\n{self.log.read_text()[-3000:]}")
+
+
+def _command(pid: int | str) -> bytes:
+    with suppress(OSError):  # it has ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

@@ -192,7 +192,8 @@ def make_services(materials: Materials, before: Path | None = None) -> dict[str,
     listening = ("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-access-log")
     uvicorn = ("-m", "uvicorn", *listening, "--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
     expert, tutorial = (*uvicorn, "benchmarks.expert:app"), (*uvicorn, "benchmarks.tutorial:app")
-    registry = {"MODEL_REGISTRY": str(materials.folder / "models")}
+    folder = materials.folder
+    registry = {"MODEL_REGISTRY": str(folder / "models"), "DATABASE_URL": f"sqlite:///{folder / 'jobs.db'}"}
     model = {
         "BENCHMARK_MODEL": str(materials.folder / "model.txt"),
         "BENCHMARK_THRESHOLD": repr(threshold_of(materials.artifact.decision).value),

@@ -4,7 +4,7 @@ Run from the repository's root, in an environment with requirements.txt and benc
 
     python -m benchmarks.stress [--rounds 3] [--seconds 5] [--workers 1 2]
 
-The service, all its workers, and the worker of jobs share one core; the clients, one event loop, have another. So the
+The service, all its workers and that of jobs, share one core; the clients, one event loop, have another. So the
 clients are not what limits the service. The report goes to STRESS.md.
 """
 
@@ -16,13 +16,10 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain, islice, product, repeat
@@ -33,7 +30,7 @@ import uvloop
 
 from benchmarks.clients import Address, Clients, Connection, Crowd, Tally, request
 from benchmarks.run import USE_CASE, check_tools, described, make_services, prepare, progress
-from benchmarks.services import DRIVER_CORE, ROOT, SERVER_CORE, Running, Service
+from benchmarks.services import DRIVER_CORE, Running, Service
 from benchmarks.stress_report import Figures, write_report
 from tabserve.tables.reader import read_training_table
 
@@ -48,7 +45,6 @@ JOBS_WITHIN = 300  # seconds
 BETWEEN_LOOKS = 0.25  # seconds between two looks at a job
 STOPS = [(name, clients) for name in ("SIGTERM", "SIGHUP") for clients in (8, 100)]
 PAUSE = 0.02  # seconds of each client between two requests while the service stops
-JOB_WORKER = ("-c", "from tabserve.cli import main; main()", "worker")
 
 
 def main() -> None:
@@ -73,8 +69,7 @@ def main() -> None:
         model = described(materials.artifact)
         for number, workers in product(range(1, options.rounds + 1), options.workers):
             progress(f"round {number} of {options.rounds}: {workers} worker(s)")
-            settings = {"WEB_CONCURRENCY": str(workers), "DATABASE_URL": f"sqlite:///{folder}/jobs.db"}
-            one = replace(service, environment={**service.environment, **settings})
+            one = replace(service, environment={**service.environment, "WEB_CONCURRENCY": str(workers)})
             stress = Stress(one, Path(folder), requests, upload, options.seconds)
             figures: dict[str, float] = {}
             for part in options.parts:
@@ -144,7 +139,7 @@ class Stress:
 
     def jobs(self) -> dict[str, float]:
         """A steady client, alone and beside large files."""
-        with self._running() as running, self._job_worker():
+        with self._running() as running:
             return figures_of(self._jobs(running))
 
     def stops(self) -> dict[str, float]:
@@ -157,20 +152,6 @@ class Stress:
 
     def _running(self) -> Running:
         return Running(self._service, self._folder / "server.log")
-
-    @contextmanager
-    def _job_worker(self) -> Iterator[None]:
-        command = ["taskset", "-c", str(SERVER_CORE), sys.executable, *JOB_WORKER]
-        with (
-            (self._folder / "jobs.log").open("wb") as log,
-            subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **self._service.environment}, stdout=log, stderr=log
-            ) as process,
-        ):
-            try:
-                yield
-            finally:
-                process.terminate()
 
     async def _steady(self, address: Address, name: str, seconds: float) -> dict[str, float]:
         """One client that asks without a pause, and the probes."""

@@ -32,7 +32,11 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     UsersFileError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-LATER = {errors.TooManyJobsError: {"Retry-After": "30"}, errors.JobsAwayError: {"Retry-After": "5"}}
+LATER = {
+    errors.TooManyJobsError: {"Retry-After": "30"},
+    errors.JobsAwayError: {"Retry-After": "5"},
+    errors.NoMemoryError: {"Retry-After": "5"},
+}
 
 
 def problem(status: int, detail: str, by_field: Any = None, headers: Any = None) -> Response:

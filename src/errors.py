@@ -445,6 +445,13 @@ class JobsAwayError(TabserveError):
         super().__init__("The database of jobs cannot be used at the moment; try again later.")
 
 
+class NoMemoryError(TabserveError):
+    """The system ended a process that read a file, because there was no memory left: others took it."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no memory for this file at the moment. Nothing was done; send it again later.")
+
+
 class LostJobError(TabserveError):
     """A worker has a job no longer: it was deleted, or the worker was silent for too long."""
 

@@ -59,6 +59,7 @@ EVERY_STATUS = [
     (tabserve.errors.AbandonedJobError(3), 500),
     (tabserve.errors.TooManyJobsError("100 jobs are waiting already."), 503),
     (tabserve.errors.JobsAwayError(), 503),
+    (tabserve.errors.NoMemoryError(), 503),
     (tabserve.errors.TooManyRowsError(5), 413),
     (tabserve.errors.FileLimitError("Too wide."), 413),
     (tabserve.errors.UnsupportedFileError("Neither."), 415),

@@ -20,7 +20,7 @@ from openpyxl import load_workbook
 from tabserve import predictor as predictor_module
 from tabserve.api.app import create_app
 from tabserve.api.problems import problem_of
-from tabserve.errors import JobsAwayError, StoreAwayError
+from tabserve.errors import JobsAwayError, NoMemoryError, StoreAwayError
 from tabserve.jobs import runner as module
 from tabserve.jobs.job import DONE, FAILED, FILE, HOLD_OUT, JSON, RESULTS, WAITING, Job, Order
 from tabserve.jobs.runner import Limits, Runner
@@ -416,3 +416,20 @@ def test_a_job_that_ended_its_worker_again_and_again_says_so(
     assert job.error
     assert job.error["status"] == 500
     assert re.match(r"The worker stopped 3 times while it worked on this job", job.error["detail"])
+
+
+def test_a_job_for_which_there_is_no_memory_is_begun_again_and_fails_the_third_time(
+    store: Store, runner: Runner, predictor: Predictor, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any, **__: Any) -> None:
+        raise NoMemoryError
+
+    monkeypatch.setattr(module, "NO_MEMORY", 0)
+    monkeypatch.setattr(predictor, "read_table", ended)
+    id_ = sent(store, predictor, FILE, csv_of([record]))
+    states = []
+    for _ in range(3):
+        job = answered(store, runner, id_)
+        states.append((job.state, job.attempts, (job.error or {}).get("status")))
+    assert states == [(WAITING, 1, None), (WAITING, 2, None), (FAILED, 3, 503)]
+    assert not runner.run_next()

@@ -19,7 +19,7 @@ import pytest
 from openpyxl import Workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from tabserve.errors import FileLimitError, TabserveError, UnsupportedFileError
+from tabserve.errors import FileLimitError, NoMemoryError, TabserveError, UnsupportedFileError
 from tabserve.tables import workbook as workbooks
 from tabserve.tables.limits import NOT_A_TABLE, Deadline
 from tabserve.tables.workbook import open_workbook
@@ -149,7 +149,8 @@ def test_the_child_learns_no_secret_and_inherits_no_socket(child: Any, monkeypat
             FileLimitError,
             "takes longer than 0.5 seconds",
         ),
-        ("import os; os.kill(os.getpid(), 9)", FileLimitError, "too much memory"),
+        ("import os; os.kill(os.getpid(), 9)", NoMemoryError, "no memory for this file at the moment"),
+        ("import os; os.kill(os.getpid(), 24)", FileLimitError, "too much memory"),
         ("import os; os.kill(os.getpid(), 11)", FileLimitError, "too much memory"),
         ("import os; os._exit(3)", FileLimitError, "too much memory"),
         ('print(\'{"sheet": "a", "format": "xlsx"}\\n[1, ["a\')', UnsupportedFileError, NOT_A_TABLE),

@@ -4,12 +4,13 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tabserve.errors import AbandonedJobError, JobsAwayError, LostJobError, StoreAwayError
+from tabserve.errors import AbandonedJobError, JobsAwayError, LostJobError, NoMemoryError, StoreAwayError
 from tabserve.jobs.job import FILE, HOLD_OUT, RESULTS, Claim, Job
 from tabserve.jobs.store import BODY, MOST_ATTEMPTS, Store
 from tabserve.predictor import Predictor, TablePrediction, with_columns
@@ -20,6 +21,7 @@ from tabserve.tables.table import Table
 from tabserve.tables.writer import written_like
 
 LEASE = 30.0  # seconds for which a job is taken; another worker begins it again when they have passed in silence
+NO_MEMORY = 3.0  # seconds before a job for which there was no memory is begun again
 BEAT = 1.0  # seconds between two signs of life, which tell how far the job is and notice that it was deleted
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ class Runner:
             logger.info("job %s... over", name)
         except LostJobError:
             logger.info("job %s... was deleted, or another worker has it", name)
+        except NoMemoryError:
+            self._try_again(claim)
         except (StoppingError, StoreAwayError) as reason:
             with suppress(LostJobError):
                 self._store.release(claim)
@@ -108,6 +112,16 @@ class Runner:
             if isinstance(reason, StoreAwayError):
                 raise
         return True
+
+    def _try_again(self, claim: Claim) -> None:
+        """Give a job back for which there was no memory, after a pause; the last time it fails."""
+        logger.warning("job %s... found no memory, attempt %d", claim.job.id[:6], claim.job.attempts)
+        with suppress(LostJobError):
+            if claim.job.attempts < MOST_ATTEMPTS:
+                self._store.release(claim, counts=True)
+                time.sleep(NO_MEMORY)
+            else:
+                self._store.fail(claim, self._problem_of(NoMemoryError()))
 
     def clean(self) -> None:
         """Delete what has expired, and let jobs fail that ended their worker again and again."""
@@ -120,7 +134,7 @@ class Runner:
             for kind in RESULTS:
                 self._store.write(claim, kind, heart.watching(_written(kind, claim.job, answer)))
             self._store.finish(claim, len(answer.table.records), answer.summary())
-        except (JobsAwayError, LostJobError, StoppingError, StoreAwayError):
+        except (JobsAwayError, LostJobError, NoMemoryError, StoppingError, StoreAwayError):
             raise
         except Exception as error:
             self._store.fail(claim, self._problem_of(error))

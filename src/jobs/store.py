@@ -180,11 +180,11 @@ class Store:
         with self._held(claim) as connection:
             self._update(connection, claim, lease_until=self.clock + lease, rows=rows, rows_done=rows_done)
 
-    def release(self, claim: Claim) -> None:
-        """Give a job back: it waits again, as if it had not been begun."""
+    def release(self, claim: Claim, *, counts: bool = False) -> None:
+        """Give a job back: it waits again, as if it had not been begun, or with this attempt counted."""
         with self._held(claim) as connection:
             again = {"state": WAITING, "started": None, "expires": self.clock + self._kept, "rows_done": 0}
-            self._update(connection, claim, **again, token=None, attempts=_jobs.c.attempts - 1)
+            self._update(connection, claim, **again, token=None, attempts=claim.job.attempts - (not counts))
             self._delete_results(connection, claim.job.id)
 
     def write(self, claim: Claim, name: str, pieces: Iterable[bytes]) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from tabserve.errors import FileLimitError, UnsupportedFileError
+from tabserve.errors import FileLimitError, NoMemoryError, UnsupportedFileError
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row, too_slow
 from tabserve.tables.source import HEADER_ROWS, Sheet
 from tabserve.tables.workbook_child import OUT_OF_MEMORY
@@ -179,6 +180,8 @@ def _end(status: int, deadline: Deadline) -> Exception:
     """Why a child ended before it was done."""
     if deadline.seconds and deadline.left <= 0:
         return too_slow(deadline.seconds)
+    if status == -signal.SIGKILL:  # its own limits end it in other ways
+        return NoMemoryError()
     if status == OUT_OF_MEMORY or status < 0:  # the kernel's limits end the child by a signal
         return FileLimitError(_TOO_MUCH)
     return UnsupportedFileError(NOT_A_TABLE)

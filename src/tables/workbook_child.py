@@ -83,14 +83,14 @@ def _confine(memory: int, seconds: int, parent: int) -> None:
     _limit(resource.RLIMIT_AS, memory)
     _limit(resource.RLIMIT_CORE, 0)
     if seconds:
-        _limit(resource.RLIMIT_CPU, seconds)
+        _limit(resource.RLIMIT_CPU, seconds, spare=1)  # by SIGXCPU: SIGKILL means that the machine has no memory left
 
 
-def _limit(kind: int, limit: int) -> None:
+def _limit(kind: int, limit: int, spare: int = 0) -> None:
     hard = resource.getrlimit(kind)[1]
-    if hard == resource.RLIM_INFINITY or limit < hard:  # a lower limit cannot be raised, and is good enough
+    if hard == resource.RLIM_INFINITY or limit + spare < hard:  # a lower limit cannot be raised, and is good enough
         with suppress(ValueError):  # macOS has no memory limit
-            resource.setrlimit(kind, (limit, limit))
+            resource.setrlimit(kind, (limit, limit + spare))
 
 
 def _lines(file: IO[bytes], memory: int, unpacked: int, head: int, chosen: str | None) -> Iterator[Any]:

@@ -39,6 +39,7 @@ PATH = "/output/credit"
 PROBES = 20  # of /ready, each second, each on a new connection
 CAPACITY_CLIENTS = 32  # enough that the service always has work, too few to fill its queue
 OVERLOADED_BY = (400, 2_000)  # connections
+SETTLED = 3  # seconds until all connections of an overload are made, and some of them again
 CROWD_SECONDS = 15  # longer than the deadline for the head of a request
 FILES, ROWS = 4, 100_000
 JOBS_WITHIN = 300  # seconds
@@ -185,8 +186,10 @@ class Stress:
             async with Clients(address, self._requests, CAPACITY_CLIENTS) as tally:
                 await asyncio.sleep(self._seconds)
             capacity = tally.answered / self._seconds
-            cpu, began = time.process_time(), time.perf_counter()
             async with Clients(address, self._requests, number, 2 * capacity) as tally:
+                await asyncio.sleep(SETTLED)
+                tally.seconds.clear()
+                cpu, began = time.process_time(), time.perf_counter()
                 await asyncio.sleep(self._seconds)
                 answered = tally.answered
                 busy = (time.process_time() - cpu) / (time.perf_counter() - began)

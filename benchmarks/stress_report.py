@@ -114,8 +114,9 @@ def write_report(
             _rows(CROWD, of),
             "## Overload",
             "Twice the requests/s that 32 connections get, offered by 400 and by 2,000 connections on a schedule, with "
-            "one request under way on each. Times count from before a connection is made until the whole answer is "
-            "there. A refusal is a 503. Lost is what was sent and got no answer, or one with another status.",
+            "one request under way on each; measured from three seconds later. Times count from before a connection "
+            "is made until the whole answer is there. A refusal is a 503. Lost is what was sent and got no answer, or "
+            "one with another status.",
             _rows(OVERLOAD, of),
             "## Large files",
             "Four CSV files of 100,000 rows are sent as jobs at once, beside the same client. It is measured from the "

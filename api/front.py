@@ -24,7 +24,7 @@ from tabserve.settings import Settings
 
 THREADS = 4  # in which Flask answers; lists and files leave one of them to short requests
 LONGEST = 16 * 1024  # bytes of a body that is answered on the loop: some 50 records, a millisecond
-LOOK, LOOK_AGAIN = 0.05, 0.005  # seconds until the next look at how late the loop is, and when it was too late
+LOOK, LOOK_AGAIN = 0.05, 0.005  # seconds until the next look at how late the loop is, and when it was late
 OUTPUT, PREDICT = "/output/", "/predict"
 READY = "/ready"
 
@@ -64,7 +64,7 @@ class Front:
         self._credentials: Credentials = app.extensions["credentials"]
         self._rate_limit: RateLimit | None = app.extensions["rate_limit"]
         self._patience = self._settings.queue_ms / 1000
-        self._is_late = False
+        self._was_late = self._is_late = False
         self._bridge: Bridge | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,9 +115,13 @@ class Front:
         loop.call_later(seconds, self._look, loop.time() + seconds)
 
     def _look(self, due: float) -> None:
-        """See how late the loop is: about as long, a request has waited before anybody looks at it."""
-        self._is_late = asyncio.get_running_loop().time() - due > self._patience
-        self._look_later(LOOK_AGAIN if self._is_late else LOOK)
+        """See how late the loop is: about as long, a request has waited before anybody looks at it.
+
+        Once may be a pause of the machine; twice, there is too much to do.
+        """
+        was_late, self._was_late = self._was_late, asyncio.get_running_loop().time() - due > self._patience
+        self._is_late = was_late and self._was_late
+        self._look_later(LOOK_AGAIN if self._was_late else LOOK)
 
     def _probe(self, scope: Scope) -> Response | None:
         """The answer to a probe, which nothing may hold up: neither work nor a registry that is away."""

@@ -4,18 +4,17 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from tabserve.errors import TabserveError
 
 Result = TypeVar("Result")
-
-MOST_PAUSED = 64  # threads that wait for something while others work
 
 _thread = threading.local()
 
@@ -63,7 +62,8 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._size = size
         self._patience = patience
-        self._threads = ThreadPoolExecutor(size + MOST_PAUSED, "requests")
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._nr_threads = self._nr_taken = 0  # those that are taken work or are paused
         self._working = dict.fromkeys(Lane, 0)
         self._waiting: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
 
@@ -85,7 +85,7 @@ class Pool:
             When it waited longer than `patience`; it will not be done.
         """
         done: asyncio.Future[Result] = self._loop.create_future()
-        waiting = _Waiting(lane, partial(self._threads.submit, self._work, lane, done, partial(work, *arguments)))
+        waiting = _Waiting(lane, partial(self._begin, partial(self._work, lane, done, partial(work, *arguments))))
         if self._has_place(lane):
             self._take_place(waiting)
         else:
@@ -119,7 +119,18 @@ class Pool:
             while waiting and self._has_place(other):
                 self._take_place(waiting.popleft())
 
+    def _begin(self, task: Callable[[], None]) -> None:
+        self._nr_taken += 1
+        if self._nr_taken > self._nr_threads:
+            self._nr_threads += 1
+            threading.Thread(target=self._serve, daemon=True).start()  # a stop in a hurry does not wait for it
+        self._tasks.put(task)
+
     # what the threads do
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
 
     def _work(self, lane: Lane, done: "asyncio.Future[Result]", work: Callable[[], Result]) -> None:
         _thread.pool, _thread.lane = self, lane
@@ -127,9 +138,11 @@ class Pool:
             settle = partial(done.set_result, work())
         except BaseException as error:
             settle = partial(done.set_exception, error)
-        self._loop.call_soon_threadsafe(self._finish, lane, done, settle)
+        with suppress(RuntimeError):  # the loop is over
+            self._loop.call_soon_threadsafe(self._finish, lane, done, settle)
 
     def _finish(self, lane: Lane, done: "asyncio.Future[Any]", settle: Callable[[], None]) -> None:
+        self._nr_taken -= 1
         self._leave_place(lane)
         if not done.done():  # otherwise the client is gone
             settle()

@@ -236,8 +236,9 @@ def test_when_the_loop_is_late_requests_are_refused_before_a_model_runs(
 
     async def test() -> list[int]:
         found = [(await answer(front, "POST", "/output/credit", body)).status]
-        time.sleep(0.2)  # on the loop, as if it had too much to do
-        await asyncio.sleep(0.001)
+        for _ in range(2):
+            time.sleep(0.2)  # on the loop, as if it had too much to do
+            await asyncio.sleep(0.001)
         refused = await answer(front, "POST", "/output/credit", body)
         assert refused.headers["Retry-After"] == "1"
         assert json.loads(refused.body)["detail"] == "The service is busy. Nothing was done; send it again in a second."
@@ -246,3 +247,20 @@ def test_when_the_loop_is_late_requests_are_refused_before_a_model_runs(
 
     assert asyncio.run(test()) == [200, 503, 200]
     assert not certain
+
+
+def test_one_pause_of_the_machine_refuses_nobody(services: dict[str, APIFlask], record: dict[str, Any]) -> None:
+    app = create_app(replace(services["open"].extensions["settings"], queue_ms=20))
+    app.extensions["predictor"].resolve("credit")
+    front, body = Front(app), json.dumps(record).encode()
+
+    async def test() -> list[int]:
+        statuses = []
+        for _ in range(3):
+            statuses.append((await answer(front, "POST", "/output/credit", body)).status)
+            await asyncio.sleep(0.1)
+            time.sleep(0.2)
+            await asyncio.sleep(0.001)
+        return statuses
+
+    assert asyncio.run(test()) == [200] * 3

@@ -518,6 +518,7 @@ def test_a_worker_without_file_descriptors_goes_on_when_it_has_some_again(
             before = cpu_time(worker)
             time.sleep(1)
             assert cpu_time(worker) - before < 0.5
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, usual)
         wait_until(lambda: kept_by(server)[0] < 60, 20, "connections are kept")
         assert_it_answers(server, record)
         assert children_of(server.process.pid) == [worker]

@@ -105,7 +105,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Take what has arrived once all clients were looked at; answered here, a thousand could keep libuv to them."""
         self.received += len(data)
+        self.worker.loop.call_soon(self._take, data)
+
+    def _take(self, data: bytes) -> None:
         if not self._closed:
             if not self._is_answered_at_once(data):
                 super().data_received(data)
@@ -138,11 +142,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         }
 
     def eof_received(self) -> bool:
-        """Answer what has arrived; return whether there is anything."""
+        """Answer what has arrived before the end, if there is anything."""
+        self.worker.loop.call_soon(self._take_end)
+        return True
+
+    def _take_end(self) -> None:
         self.is_half_closed = True
         if self.phase is Phase.BODY:
             self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
-        return self.phase in (Phase.WORK, Phase.ANSWER) and not self._closed
+        if self._closed or self.phase not in (Phase.WORK, Phase.ANSWER):
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -17,6 +17,7 @@ from tabserve.api.bridge import Bridge, Receive, Scope, Send, header_of
 from tabserve.api.controller import health_answer, predicted, readiness_answer
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
+from tabserve.api.pulse import Pulse
 from tabserve.api.threads import BusyError, Pool
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
@@ -24,7 +25,6 @@ from tabserve.settings import Settings
 
 THREADS = 4  # in which Flask answers; lists and files leave one of them to short requests
 LONGEST = 16 * 1024  # bytes of a body that is answered on the loop: some 50 records, a millisecond
-LOOK, LOOK_AGAIN = 0.05, 0.005  # seconds until the next look at how late the loop is, and when it was late
 OUTPUT, PREDICT = "/output/", "/predict"
 READY = "/ready"
 
@@ -64,7 +64,7 @@ class Front:
         self._credentials: Credentials = app.extensions["credentials"]
         self._rate_limit: RateLimit | None = app.extensions["rate_limit"]
         self._patience = self._settings.queue_ms / 1000
-        self._was_late = self._is_late = False
+        self._pulse: Pulse | None = None
         self._bridge: Bridge | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +99,7 @@ class Front:
         """
         if probe := self._probe(scope):
             return Certain.of(probe)
-        if self._is_late:
+        if self._pulse and self._pulse.is_late:
             return Certain.of(answer_to(BusyError()))
         artifact = self._artifact(scope)
         return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
@@ -107,21 +107,8 @@ class Front:
     def start(self) -> Bridge:
         """Begin in the loop that runs, before the first request or with it."""
         self._bridge = Bridge(self._app, Pool(THREADS, self._patience))
-        self._look_later(LOOK)
+        self._pulse = Pulse(asyncio.get_running_loop(), self._patience)
         return self._bridge
-
-    def _look_later(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(seconds, self._look, loop.time() + seconds)
-
-    def _look(self, due: float) -> None:
-        """See how late the loop is: about as long, a request has waited before anybody looks at it.
-
-        Once may be a pause of the machine; twice, there is too much to do.
-        """
-        was_late, self._was_late = self._was_late, asyncio.get_running_loop().time() - due > self._patience
-        self._is_late = was_late and self._was_late
-        self._look_later(LOOK_AGAIN if self._was_late else LOOK)
 
     def _probe(self, scope: Scope) -> Response | None:
         """The answer to a probe, which nothing may hold up: neither work nor a registry that is away."""

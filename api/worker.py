@@ -8,7 +8,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from http import HTTPStatus
 from socket import SOL_SOCKET
 from typing import Any
@@ -21,6 +20,7 @@ from tabserve.api.front import Front
 
 LOOK_AFTER = 0.5  # seconds between looks for clients that take too long
 LOOKS = 100  # connections looked at before requests get their turn
+ACCEPTED_AT_ONCE = 128  # connections, before requests get their turn
 YOUNG = 2  # seconds before a connection that has sent nothing counts as idle
 MOST_UNSENT = 64 * 1024 * 1024  # bytes of answers that wait for their clients
 
@@ -44,6 +44,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.connections: dict[Connection, None] = {}
+        self.arriving: set[asyncio.Task[Any]] = set()  # connections that are accepted and not made yet
         self.unread: set[Connection] = set()  # those whose clients do not take their answers
         self.idle: Iterator[Connection] | None = None  # those that may make room, the longest idle first
         self.nr_refused = 0  # connections since the last look
@@ -66,9 +67,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         super().init_signals()
         self.asgi.start()
-        for listener in self.sockets:
-            server = await self.loop.create_server(self._connection, sock=listener.sock, backlog=self.cfg.backlog)
-            self.servers.append(server)
         while self.alive and not self.is_stopping and self.nr < self.most_requests and self.ppid == os.getppid():
             await self._look()
             await asyncio.sleep(LOOK_AFTER)
@@ -76,13 +74,11 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         if not self._quick_shutdown:
             await self._finish()
 
-    def _connection(self) -> Connection:
-        return Connection(self)
-
     async def _look(self) -> None:
         """Give a sign of life, and let clients go that take too long."""
         self.notify()
         self.idle = None
+        self._accept_again()
         if self.nr_refused:
             self.log.warning("refused %d connections: %d are open", self.nr_refused, len(self.connections))
             self.nr_refused = 0
@@ -92,6 +88,29 @@ class Worker(ASGIWorker):  # type: ignore[misc]
                 await asyncio.sleep(0)
             if connection in self.connections:
                 connection.look(now)
+
+    # new connections: libuv would take one at a time, between the requests of all others
+
+    def _accept_again(self) -> None:
+        """Accept new connections, after a pause, too."""
+        for listener in self.sockets:
+            self.loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: Any) -> bool:
+        """Accept some of the connections that wait in the kernel; return whether there may be more."""
+        try:
+            for _ in range(ACCEPTED_AT_ONCE):
+                accepted, _ = listener.accept()
+                task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Connection(self), accepted))
+                self.arriving.add(task)
+                task.add_done_callback(self.arriving.discard)
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        except OSError:  # out of file descriptors, or of memory
+            if not self._made_room():
+                self.loop.remove_reader(listener)  # until the next look
+            return False
+        return True
 
     # too many connections
 
@@ -144,19 +163,15 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         end = self.loop.time() + self.cfg.graceful_timeout - MARGIN
         await self._look()
         await asyncio.sleep(LAST_HANDSHAKES)
-        for listener, server in zip(self.sockets, self.servers, strict=True):
-            await self._accept_all(listener)
-            server.close()
+        for listener in self.sockets:
+            self.loop.remove_reader(listener)
+            while self._accept(listener):  # what waits in the kernel's queue would be lost with the listening socket
+                await asyncio.sleep(0)
+            listener.close()
+        self.sockets = []
         while self.connections and self.loop.time() < end and not self._quick_shutdown:
             await self._look()
             await asyncio.sleep(LOOK_AFTER / 5)
-
-    async def _accept_all(self, listener: Any) -> None:
-        """Accept what waits in the kernel's queue, which would be lost with the listening socket."""
-        with suppress(BlockingIOError):
-            while True:
-                accepted, _ = listener.accept()
-                await self.loop.connect_accepted_socket(self._connection, accepted)
 
 
 def stop_without_loss(server: Any) -> None:

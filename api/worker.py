@@ -39,6 +39,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     """
 
     loop: asyncio.AbstractEventLoop
+    sockets: list[Any]
     max_requests: int
 
     def __init__(self, *args: Any) -> None:

@@ -180,6 +180,23 @@ def test_a_child_whose_rows_nobody_wants_is_ended(child: Any) -> None:
     assert not children()
 
 
+@pytest.mark.parametrize("put_aside", [1, 300, 10**6])
+def test_rows_come_in_their_order_however_many_are_put_aside(monkeypatch: pytest.MonkeyPatch, put_aside: int) -> None:
+    monkeypatch.setattr(workbooks, "_AT_ONCE", 60)
+    monkeypatch.setattr(workbooks, "_ASIDE", put_aside)
+    rows = rows_of(workbook(*([number, f"text {number}"] for number in range(200))))
+    assert [cells[0] for _, cells, _ in rows] == list(range(200))
+
+
+def test_the_child_is_gone_before_rows_that_were_put_aside_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbooks, "_AT_ONCE", 60)
+    with open_workbook(workbook(*([number] for number in range(200))), "a", Deadline(None)) as sheets:
+        rows = next(sheets).rows
+        for _ in range(100):
+            next(rows)
+        wait_until(lambda: not any(map(is_running, children())), 30, "the child goes on")
+
+
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     stream = workbook(["a"], *[["b" * 100]] * 20_000)
     (tmp_path / "a.xlsx").write_bytes(stream.getvalue())

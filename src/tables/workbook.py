@@ -33,6 +33,8 @@ TRAINING = 10  # these limits are multiplied by it for training files, which are
 
 _CHILD = Path(__file__).with_name("workbook_child.py")
 _MAX_LINE = 20_000_000  # bytes; the child's rows are shorter
+_AT_ONCE = 20_000  # lines that are read while the child works; most files have fewer
+_ASIDE = 64_000_000  # bytes of lines that are put aside; where /tmp is in memory, they take it
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what Python may need to start; the child gets no secrets
 _TOO_MUCH = "The file takes too much memory: save the table alone in a new file, or as CSV."
 
@@ -154,7 +156,7 @@ def _start(file: IO[bytes], deadline: Deadline, sheet: str | None) -> subprocess
 def _read(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[Any]:
     """The child's lines, until it is done."""
     assert child.stdout
-    for text in iter(partial(child.stdout.readline, _MAX_LINE), b""):
+    for text in _texts(child.stdout):
         try:
             line = json.loads(text, object_hook=_dated)
         except ValueError:  # incomplete because the child was killed
@@ -167,6 +169,20 @@ def _read(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[Any]:
             return
         yield line
     raise _end(child.wait(), deadline)
+
+
+def _texts(output: IO[bytes]) -> Iterator[bytes]:
+    """The child's lines; most are put aside first, so that it is gone before their rows take memory here."""
+    lines = iter(partial(output.readline, _MAX_LINE), b"")
+    yield from islice(lines, _AT_ONCE)
+    with tempfile.TemporaryFile() as aside:
+        for text in lines:
+            aside.write(text)
+            if aside.tell() > _ASIDE:
+                break
+        aside.seek(0)
+        yield from aside
+    yield from lines
 
 
 def _dated(line: dict[str, Any]) -> Any:

@@ -1,9 +1,10 @@
 """A client's connection: what it may make the service wait for, and how long.
 
 Of the private methods of gunicorn's `ASGIProtocol` it overrides `_arm_keepalive_timer`, `_close_transport`,
-`_feed_callback_parser`, `_is_websocket_upgrade`, `_send_error_response`, `_send_response_start` and `_will_close`. It
-calls `_resume_reading`, `_safe_write` and `_send_body`, reads `_body_receiver`, `_current_request`, `_flow_control` and
-`_reading_paused`, and sets `_closed` and `_max_buffer_size`.
+`_feed_callback_parser`, `_is_websocket_upgrade`, `_on_body`, `_resume_reading`, `_send_error_response`,
+`_send_response_start` and `_will_close`. It calls `_maybe_resume_reading`, `_pause_reading`, `_safe_write` and
+`_send_body`, reads `_body_receiver`, `_callback_parser`, `_current_request`, `_flow_control` and `_reading_paused`, and
+sets `_closed` and `_max_buffer_size`.
 """
 
 import struct
@@ -32,6 +33,7 @@ LARGEST_HEAD = 64 * 1024  # bytes of a head that does not arrive in one piece
 MOST_REFUSED = 64 * 1024 * 1024  # bytes of a refused body that are read
 BUFFER = 16 * 1024  # bytes of an answer that wait for a client before the connection counts as one that does not read
 MOST_AHEAD = 64 * 1024  # bytes of a request that wait for the application before no more is read
+SLICE = 4 * 1024  # bytes that are parsed before others get their turn: if they are chunks of a byte, 2 ms
 
 for status in HTTPStatus:  # gunicorn knows the words of some
     protocol._REASON_PHRASES.setdefault(status.value, status.phrase)
@@ -92,6 +94,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self.begun = self.moved = worker.loop.time()
         self.seen = (Phase.IDLE, 1, worker.is_stopping)  # phase, number of the request, whether the service stops
         self.seen_received = self.unsent = self.taken = 0
+        self._rest = b""  # what has arrived and is not parsed yet; no more is read meanwhile
+        self._pieces: list[bytes] = []  # of a body, from one slice
 
     # what asyncio tells
 
@@ -107,14 +111,28 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         """Take what has arrived once all clients were looked at; answered here, a thousand could keep libuv to them."""
         self.received += len(data)
+        if len(data) > MOST_AHEAD:  # libuv would read on from a client that sends fast
+            self._pause_reading()
         self.worker.loop.call_soon(self._take, data)
 
     def _take(self, data: bytes) -> None:
+        if self._closed:
+            self._resume_reading()
+            if self.received > MOST_REFUSED:
+                self.drop()
+            return
+        if self._rest:
+            self._rest += data
+        elif not self._is_answered_at_once(data):
+            super().data_received(data)
+        self._maybe_resume_reading()
+
+    def _take_rest(self) -> None:
         if not self._closed:
-            if not self._is_answered_at_once(data):
-                super().data_received(data)
-        elif self.received > MOST_REFUSED:
-            self.drop()
+            self._parse()
+            self._maybe_resume_reading()
+            if self.is_half_closed:
+                self._take_end()
 
     def _is_answered_at_once(self, data: bytes) -> bool:
         """Answer a plain request, if the application knows the answer, without the tasks that gunicorn makes for it."""
@@ -148,6 +166,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     def _take_end(self) -> None:
         self.is_half_closed = True
+        if self._rest:
+            return
         if self.phase is Phase.BODY:
             self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
         if self._closed or self.phase not in (Phase.WORK, Phase.ANSWER):
@@ -245,7 +265,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         """Send what is left and then the end; the client should be the one to close."""
         if self._closed:
             return
-        self._closed, self.received = True, 0
+        self._closed, self.received, self._rest = True, 0, b""
         if self._body_receiver:
             self._body_receiver.signal_disconnect()
         self._resume_reading()
@@ -257,15 +277,44 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     # gunicorn's own
 
     def _feed_callback_parser(self, data: bytes) -> bool:
+        self._rest = data + self._rest  # gunicorn gives back what came with a request before
+        return self._parse()
+
+    def _parse(self) -> bool:
+        """Parse some of what has arrived, and the rest when others had their turn."""
+        size = len(self._rest) if self._is_parsed_at_once() else SLICE
+        part, self._rest = self._rest[:size], self._rest[size:]
         try:
-            is_fine = super()._feed_callback_parser(data)
+            is_fine = super()._feed_callback_parser(part)
         except Exception:  # one that gunicorn did not expect, such as for a length of thousands of digits
             is_fine = False
-        self.head = self.head + len(data) if self._current_request is None else 0
+        self.head = self.head + len(part) if self._current_request is None else 0
         if not is_fine or self.head > LARGEST_HEAD:
             self._send_error_response(HTTPStatus.BAD_REQUEST, "")
             return False
+        self._pass_on()
+        if self._rest:
+            self._pause_reading()
+            self.worker.loop.call_soon(self._take_rest)
         return True
+
+    def _is_parsed_at_once(self) -> bool:
+        """Whether what comes next is only moved: a body without chunks, or what comes with a request before."""
+        parser = self._callback_parser
+        return self._current_request is not None and (parser.is_complete or not parser.is_chunked)
+
+    def _pass_on(self) -> None:
+        """Pass on the pieces of a body as one: chunks of a byte would take a hundred times their size."""
+        pieces, self._pieces = self._pieces, []
+        if pieces and self._body_receiver:
+            self._body_receiver.feed(b"".join(pieces))
+
+    def _on_body(self, chunk: bytes) -> None:
+        self._pieces.append(chunk)
+
+    def _resume_reading(self) -> None:
+        if not self._rest:
+            super()._resume_reading()
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         """Answer with a problem; gunicorn's message may quote the request."""

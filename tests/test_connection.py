@@ -1,0 +1,136 @@
+"""A client's connection: what arrives is read in order and as a whole, and in turns with what others send."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from gunicorn.config import Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabserve.api.connection import SLICE, Connection
+
+TINY = b"1\r\nx\r\n"  # a chunk of a byte
+MANY = 40_000
+
+
+class Echo:
+    """An application that answers with what it was sent."""
+
+    def __init__(self) -> None:
+        self.nr_messages = self.nr_turns = 0  # messages of all bodies; turns of the loop until the last was whole
+
+    def at_once(self, scope: Any, body: bytes) -> None:
+        """Nothing is."""
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
+        self.nr_turns = 0
+        self._count()
+        body, is_whole = b"", False
+        while not is_whole:
+            message = await receive()
+            self.nr_messages += 1
+            assert message["type"] == "http.request"
+            body += message["body"]
+            is_whole = not message["more_body"]
+        self._turn.cancel()
+        length = (b"Content-Length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+
+    def _count(self) -> None:
+        self.nr_turns += 1
+        self._turn = asyncio.get_running_loop().call_soon(self._count)
+
+
+async def talk(application: Echo, parts: list[bytes], ends: bool = True) -> bytes:
+    """What is answered to parts of requests that arrive one after the other."""
+    loop = asyncio.get_running_loop()
+    config = Config()
+    config.set("http_parser", "python")
+    known = {"cfg": config, "loop": loop, "asgi": application, "log": Mock(), "alive": True, "max_requests": 10**9}
+    worker = SimpleNamespace(**known, most_requests=10**9, is_stopping=False, nr=0, nr_conns=0)
+    worker.welcome = worker.forget = worker.bound_unsent = Mock()
+    worker.unread = set()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    transport, connection = await loop.connect_accepted_socket(lambda: Connection(worker), ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0)
+    if ends:
+        writer.write_eof()
+    else:
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    reading = asyncio.ensure_future(reader.read())
+    while not reading.done():
+        await asyncio.wait([reading], timeout=0.05)
+        connection.look(loop.time())  # as the worker does
+    writer.close()
+    transport.abort()
+    return reading.result()
+
+
+def said(application: Echo, parts: list[bytes], ends: bool = True) -> bytes:
+    return asyncio.run(asyncio.wait_for(talk(application, parts, ends), 60))
+
+
+def with_length(body: bytes) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n" % chunks
+
+
+def bodies_in(answers: bytes) -> list[bytes]:
+    """The bodies of answers that came one after the other."""
+    bodies = []
+    while answers:
+        head, _, answers = answers.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+        bodies.append(answers[:length])
+        answers = answers[length:]
+    return bodies
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 30_000), st.sampled_from([0, 1, 3, 1000])), min_size=1, max_size=5),
+    st.lists(st.floats(0, 1), max_size=4),
+    st.booleans(),
+)
+def test_all_requests_are_answered_in_order_however_they_are_cut(
+    requests: list[tuple[int, int]], cuts: list[float], ends: bool
+) -> None:
+    bodies = [bytes([65 + number]) * length for number, (length, _) in enumerate(requests)]
+    whole = b"".join(
+        in_chunks(body, size) if size else with_length(body) for body, (_, size) in zip(bodies, requests, strict=True)
+    )
+    places = [0, *sorted(int(cut * len(whole)) for cut in cuts), len(whole)]
+    parts = [whole[start:end] for start, end in itertools.pairwise(places)]
+    assert bodies_in(said(Echo(), parts, ends)) == bodies + [b""] * (not ends)
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first", "after another request"])
+def test_others_have_their_turn_while_many_chunks_are_read(before: int) -> None:
+    application = Echo()
+    answers = said(application, [with_length(b"a") * before + in_chunks(b"x" * MANY, 1)])
+    assert bodies_in(answers) == [b"a"] * before + [b"x" * MANY]
+    assert application.nr_turns > MANY * len(TINY) / SLICE / 2
+
+
+def test_pieces_of_a_body_that_are_read_together_are_passed_on_together() -> None:
+    application = Echo()  # each would take a hundred bytes
+    assert bodies_in(said(application, [in_chunks(b"x" * MANY, 1)])) == [b"x" * MANY]
+    assert application.nr_messages < MANY / 100

@@ -258,6 +258,22 @@ def test_only_so_many_bytes_are_kept(store: Store, monkeypatch: pytest.MonkeyPat
     store.add(order(), [b"x"])
 
 
+def test_jobs_leave_room_on_the_disk_so_that_others_can_be_read_and_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'jobs.db'}", 24)
+    id_ = store.add(order(), [b"a table"])
+    monkeypatch.setattr(module, "SPARE", 10**18)
+    with pytest.raises(TooManyJobsError, match="disk of jobs is nearly full"):
+        store.add(order(), [b"x"])
+    with pytest.raises(JobsAwayError):
+        store.write(claimed(store), "csv", [b"x"])
+    assert store.get(id_)
+    assert store.delete(id_)
+    monkeypatch.undo()
+    assert store.add(order(), [b"x"])
+
+
 def test_many_workers_at_once_take_each_job_once(open_store: Callable[[], Store]) -> None:
     store = open_store()
     ids = [store.add(order(f"address {number % 4}"), [b"x"]) for number in range(20)]

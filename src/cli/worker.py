@@ -81,10 +81,13 @@ class Loop:
                     self._runner.clean()
                     clean_at = time.monotonic() + CLEAN
                 has_worked = self._runner.run_next()
+                self._is_away = False
             except (JobsAwayError, StoreAwayError) as error:
-                self._wait(AWAY, error)
+                has_worked = None
+                self._say_once(error)
+            if has_worked is None:  # the error is gone by now, and with it the connection to the database that it held
+                self._wait(AWAY)
                 continue
-            self._is_away = False
             if has_worked:
                 _give_memory_back()
             pause = SHORTEST if has_worked else min(2 * pause, LONGEST)
@@ -98,11 +101,13 @@ class Loop:
     def _stop(self, *_: Any) -> None:
         self._is_stopping = True
 
-    def _wait(self, seconds: float, error: Exception) -> None:
-        """Wait for something that is away, and say so once; the store of jobs has said it itself."""
+    def _say_once(self, error: Exception) -> None:
+        """Say that something is away; the store of jobs has said it itself."""
         if not self._is_away and isinstance(error, StoreAwayError):
             logger.warning("%s", error)
         self._is_away = True
+
+    def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.is_stopping():
             time.sleep(LONGEST)

@@ -5,10 +5,12 @@ and another worker begins the job again. Every write of a worker checks that it 
 database's, since the clocks of machines differ.
 """
 
+import errno
 import logging
 import os
 import re
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,7 @@ from tabserve.jobs.job import DONE, FAILED, RUNNING, WAITING, Claim, Job, Order,
 MOST_WAITING = 100  # jobs in all
 MOST_OF_ONE = 10  # of one client
 MOST_BYTES = 2_000_000_000  # of bodies and results: beyond that, new jobs are refused
+SPARE = 100_000_000  # bytes that stay free on SQLite's disk: on a full one, nothing could even be read or deleted
 MOST_ATTEMPTS = 3  # a job that ended its worker so often is not begun again
 PART = 1_000_000  # bytes of a file that are written or read at a time
 BUSY = 10  # seconds to wait for another process that writes to SQLite
@@ -191,6 +194,8 @@ class Store:
         """Keep a result."""
         for part in enumerate(_parts(pieces)):
             with self._held(claim) as connection:
+                if self._is_disk_full():
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._write(connection, claim.job.id, name, [part])
 
     def finish(self, claim: Claim, rows: int, summary: Mapping[str, Any]) -> None:
@@ -237,6 +242,11 @@ class Store:
             raise TooManyJobsError(f"{MOST_OF_ONE} of your jobs are waiting already.")
         if (connection.scalar(sql.select(sql.func.sum(_files.c.size))) or 0) > MOST_BYTES:
             raise TooManyJobsError("As many results are kept as may be: delete jobs whose results you have.")
+        if self._is_disk_full():
+            raise TooManyJobsError("The disk of jobs is nearly full: delete jobs whose results you have.")
+
+    def _is_disk_full(self) -> bool:
+        return self._file is not None and shutil.disk_usage(self._file.parent).free < SPARE
 
     def _part(self, id_: str, name: str, part: int) -> bytes | None:
         with self._reading() as connection:

@@ -1,7 +1,6 @@
 """Writes answers: as JSON, or as a file like the one that was sent, with the answer's columns."""
 
 import codecs
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from tabserve.explain import Explanation, Reason
 from tabserve.predict import Prediction
 from tabserve.predictor import TablePrediction, ids_of
 from tabserve.registry.artifact import Artifact
+from tabserve.tables.table import row_ranges
 from tabserve.tables.writer import written_like
 
 ROW_NUMBERS = "Row-Numbers"  # header of a table's answer: which rows of the file its records are
@@ -59,7 +59,7 @@ def table_as_file(answer: TablePrediction, kind: str) -> Response:
     read_as = answer.table.read_as
     written_as = read_as if read_as.get("format") == kind else {"format": kind}
     headers = {
-        ROW_NUMBERS: row_ranges(answer.table.rows),
+        ROW_NUMBERS: row_ranges(answer.table.rows, LONGEST_HEADER),
         READ_AS: json.dumps(read_as)[:LONGEST_HEADER],  # in ASCII, as headers are
     }
     content_type = media_type_of(kind, written_as)
@@ -83,18 +83,6 @@ def explanations_as_json(artifact: Artifact, explanations: Sequence[Explanation]
             "explanations": [_explanation(one) for one in explanations],
         }
     )
-
-
-def row_ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as ranges, such as `2-40,42`; of very many ranges, only the first."""
-    text = ""
-    for _, run in itertools.groupby(enumerate(numbers), lambda place: place[1] - place[0]):
-        whole = [number for _, number in run]
-        more = f"{whole[0]}-{whole[-1]}" if len(whole) > 1 else str(whole[0])
-        if len(text) + len(more) >= LONGEST_HEADER:
-            break
-        text = f"{text},{more}" if text else more
-    return text
 
 
 def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:

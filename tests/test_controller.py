@@ -18,13 +18,10 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
-from hypothesis import given
-from hypothesis import strategies as st
 from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
 
 import tabserve
-from tabserve.api.answers import LONGEST_HEADER, row_ranges
 from tabserve.api.app import create_app
 from tabserve.api.controller import readiness_answer
 from tabserve.declaration.discovery import all_use_cases
@@ -1110,16 +1107,6 @@ def test_the_answers_to_a_file_say_where_its_rows_stand(service: FlaskClient, re
     answer = upload(service, csv_of(records[:30]), accept="text/csv")
     assert answer.headers["Row-Numbers"] == "2-31"
     assert "Row-Numbers" not in upload(service, csv_of(records[:30])).headers
-
-
-@given(st.sets(st.integers(0, 3000)).map(sorted))
-def test_row_numbers_are_ranges_and_never_a_long_header(numbers: list[int]) -> None:
-    ranges = [part.split("-") for part in row_ranges(numbers).split(",") if part]
-    told = [number for first, *last in ranges for number in range(int(first), int((last or [first])[0]) + 1)]
-    assert told == numbers[: len(told)]
-    assert len(row_ranges(numbers)) <= LONGEST_HEADER
-    assert len(told) == len(numbers) or len(row_ranges(numbers)) > LONGEST_HEADER - 12
-    assert all(int(first) < int(last[0]) for first, *last in ranges if last)
 
 
 # explanations

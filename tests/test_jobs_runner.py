@@ -204,8 +204,9 @@ def test_a_file_is_answered_as_at_once(
         assert (job.state, job.error) == (FAILED, at_once.json)
         assert MARKER not in json.dumps(job.error)
         return
-    assert job.summary == as_summary(at_once.json)
-    assert result(store, job) == upload(client, content, name, query, "text/csv").data
+    as_csv = upload(client, content, name, query, "text/csv")
+    assert job.summary == {**as_summary(at_once.json), "row_numbers": as_csv.headers["Row-Numbers"]}
+    assert result(store, job) == as_csv.data
     parquet = pyarrow.parquet.read_table(io.BytesIO(result(store, job, "parquet")))
     sent_as_parquet = upload(client, content, name, query, "application/vnd.apache.parquet").data
     assert parquet == pyarrow.parquet.read_table(io.BytesIO(sent_as_parquet))

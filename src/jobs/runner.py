@@ -17,11 +17,12 @@ from tabserve.predictor import Predictor, TablePrediction, with_columns
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.json_body import as_list
 from tabserve.tables.limits import Deadline
-from tabserve.tables.table import Table
+from tabserve.tables.table import Table, row_ranges
 from tabserve.tables.writer import written_like
 
 LEASE = 30.0  # seconds for which a job is taken; another worker begins it again when they have passed in silence
 NO_MEMORY = 3.0  # seconds before a job for which there was no memory is begun again
+LONGEST_RANGES = 2000  # characters that say which numbers the rows of a file have
 BEAT = 1.0  # seconds between two signs of life, which tell how far the job is and notice that it was deleted
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class Runner:
             answer = self._predict(claim.job, heart)
             for kind in RESULTS:
                 self._store.write(claim, kind, heart.watching(_written(kind, claim.job, answer)))
-            self._store.finish(claim, len(answer.table.records), answer.summary())
+            self._store.finish(claim, len(answer.table.records), _summary(claim.job, answer))
         except (JobsAwayError, LostJobError, NoMemoryError, StoppingError, StoreAwayError):
             raise
         except Exception as error:
@@ -233,6 +234,12 @@ class _Watched(Deadline):
     def check(self) -> None:
         self._heart.check()
         super().check()
+
+
+def _summary(job: Job, answer: TablePrediction) -> dict[str, Any]:
+    """The answer beside the result; for a file, with the numbers of its rows."""
+    numbers = {"row_numbers": row_ranges(answer.table.rows, LONGEST_RANGES)} if job.kind == FILE else {}
+    return {**answer.summary(), **numbers}
 
 
 def _written(kind: str, job: Job, answer: TablePrediction) -> Iterable[bytes]:

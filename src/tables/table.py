@@ -1,7 +1,7 @@
 """Table: many records with their columns, their row numbers and, where they are known, their outcomes."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,3 +112,15 @@ class Table:
                 value = self.extras[extra.name][place]
                 if problem := cell_problem(extra, value):
                     yield Fault(extra.name, problem, row, value)
+
+
+def row_ranges(numbers: Iterable[int], longest: int) -> str:
+    """Ascending numbers as ranges, such as `2-40,42`; the first only where all need more characters than `longest`."""
+    text = ""
+    for _, run in itertools.groupby(enumerate(numbers), lambda place: place[1] - place[0]):
+        whole = [number for _, number in run]
+        more = f"{whole[0]}-{whole[-1]}" if len(whole) > 1 else str(whole[0])
+        if len(text) + len(more) >= longest:
+            break
+        text = f"{text},{more}" if text else more
+    return text

@@ -165,6 +165,12 @@ def test_it_says_when_no_login_is_needed(html: Parser) -> None:
     assert body.attributes["data-login"] == "false"
 
 
+def test_it_says_which_files_are_jobs(trained: Registry) -> None:
+    settings = Settings(model_registry=trained.location, auth_required=False, sync_rows=70, max_rows=50)
+    (body,) = Parser(create_app(settings).test_client().get("/").text).all("body")
+    assert body.attributes["data-rows-at-once"] == "50"
+
+
 # what every page should have
 
 

@@ -3,9 +3,15 @@
 const SHOWN_ROWS = 50; // of an uploaded file at a time
 const SHOWN_BARS = 10; // of the contributions to a score
 const ROUNDING = 1e-9; // the share of all contributions below which one may be rounding alone
+const ROW_BYTES = 200; // a file that has more for each row that is answered at once is a job without being tried first
+const MOST_FAULTS = 10; // times in a row that a job cannot be asked for, which takes a minute and a half
+const LONGEST_PAUSE = 10; // seconds between two of them
+const UNSEEN = 10; // times as long is a pause in a tab that nobody looks at
+const PASSING = [0, 429, 502, 503, 504]; // statuses of problems that may be over soon
 
 const needsLogin = document.body.dataset.login === "true";
 const mostBytes = Number(document.body.dataset.mostBytes);
+const largeBytes = ROW_BYTES * Number(document.body.dataset.rowsAtOnce);
 let authorization = null; // the header of the user who is logged in; kept only here, and gone with the page
 let user = ""; // whose records and answers the page holds
 let visit = new AbortController(); // of that user; requests under way are aborted when it ends
@@ -45,68 +51,119 @@ function percent(share) {
 
 // asking the service
 
-/** What went wrong, as the service says it (RFC 9457). */
+/** What went wrong, as the service says it (RFC 9457), and the seconds after which it may be over. */
 class Problem extends Error {
-  constructor(status, { detail, errors } = {}) {
+  constructor(status, { detail, errors } = {}, retryAfter = 0) {
     super(detail || `The service answered with status ${status}.`);
     this.status = status;
     this.errors = errors || {};
+    this.retryAfter = retryAfter;
   }
 }
 
-/** The problem in an answer. Something in front of the service may have sent it, and not as JSON. */
-function problemOf(status, text) {
-  try {
-    return new Problem(status, JSON.parse(text));
-  } catch {
-    return new Problem(status);
+/** An answer: its bytes, and a function that gives its headers. A problem is thrown. */
+function answerOf(status, bytes, headerOf) {
+  const header = (name) => headerOf(name) || "";
+  if (status >= 200 && status < 300) {
+    return { bytes, header };
   }
+  // something in front of the service may have sent it, and not as JSON
+  throw new Problem(status, parsed(new TextDecoder().decode(bytes)), Number(header("Retry-After")) || 0);
 }
 
-/** Send a request with these credentials; return the answer's JSON. */
-async function send(path, record, credentials) {
-  const init = { credentials: "omit", signal: visit.signal }; // otherwise the browser answers a 401 with a dialog of its own
-  init.headers = credentials ? { Authorization: credentials } : {};
-  if (record) {
-    init.method = "POST";
-    init.body = JSON.stringify(record);
-    init.headers["Content-Type"] = "application/json";
-  }
-  let response, text;
-  try {
-    response = await fetch(path, init);
-    text = await response.text();
-  } catch {
-    throw new Problem(0, { detail: "The service cannot be reached." });
-  }
-  if (!response.ok) {
-    throw problemOf(response.status, text);
-  }
+/** The object in a JSON text; an empty one when something in front of the service has dropped, cut or replaced it. */
+function parsed(text) {
   try {
     return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
+/** The JSON in an answer that must be the service's own. */
+function jsonIn({ bytes }) {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     throw new Problem(0, { detail: "The answer is incomplete, or did not come from the service." });
   }
 }
 
-/** Send a request as the user; ask for a login when there is none, or it is no longer valid. */
-async function ask(path, record) {
+/** Send a request with these credentials. */
+async function request(path, credentials, { headers, ...init } = {}) {
+  const all = credentials ? { ...headers, Authorization: credentials } : headers;
+  let response, bytes;
+  try {
+    // without `omit`, the browser answers a 401 with a dialog of its own
+    response = await fetch(path, { signal: visit.signal, credentials: "omit", ...init, headers: all });
+    bytes = await response.arrayBuffer();
+  } catch {
+    throw new Problem(0, { detail: "The service cannot be reached." });
+  }
+  return answerOf(response.status, bytes, (name) => response.headers.get(name));
+}
+
+/** Wait; longer in a tab that nobody looks at, until somebody does. */
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const over = () => {
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", over);
+      signal.removeEventListener("abort", over);
+      signal.aborted ? reject(signal.reason) : resolve();
+    };
+    signal.throwIfAborted();
+    const timer = setTimeout(over, 1000 * seconds * (document.hidden ? UNSEEN : 1));
+    document.addEventListener("visibilitychange", over);
+    signal.addEventListener("abort", over);
+  });
+}
+
+/** Try again, a few times, while the service is busy and says when to. */
+async function insist(attempt, { tries, longest, signal, onBusy }) {
+  try {
+    return await attempt();
+  } catch (problem) {
+    const { status, retryAfter } = problem;
+    if (status !== 503 || !tries || !retryAfter || retryAfter > longest) {
+      throw problem;
+    }
+    onBusy(retryAfter);
+    await pause(retryAfter, signal);
+  }
+  return insist(attempt, { tries: tries - 1, longest, signal, onBusy });
+}
+
+/** Send a record, or nothing, with these credentials; return the answer's JSON. */
+async function send(path, record, credentials) {
+  const headers = { "Content-Type": "application/json" };
+  const init = record ? { method: "POST", body: JSON.stringify(record), headers } : {};
+  const patience = { tries: 2, longest: 5, signal: visit.signal, onBusy: () => {} };
+  return jsonIn(await insist(() => request(path, credentials, init), patience));
+}
+
+/** Do something as the user; ask for a login when there is none, or it is no longer valid. */
+async function asUser(attempt) {
   if (needsLogin && !authorization) {
     await logIn();
   }
   const asker = visit;
   try {
-    return await send(path, record, authorization);
+    return await attempt(authorization);
   } catch (problem) {
     if (problem.status !== 401) {
       throw problem;
     }
     await logIn();
     if (visit !== asker) {
-      throw problem; // somebody else has logged in: the record was not theirs
+      throw problem; // somebody else has logged in: what was asked was not theirs
     }
-    return send(path, record, authorization);
+    return attempt(authorization);
   }
+}
+
+function ask(path, record) {
+  return asUser((credentials) => send(path, record, credentials));
 }
 
 /** Predict the example of the use case that is shown, to see whether the user is let in. */
@@ -118,51 +175,47 @@ async function askExample(how, ...credentials) {
   return how(`output/${name}`, JSON.parse(example), ...credentials);
 }
 
-/** Upload a file and get the table with the answers as a file of a kind, which rows these are, and how the file was read.
+/** Upload a file as the user.
  *
- * By XMLHttpRequest, since fetch reports no progress. onProgress gets the share that is sent; onSent is called when all is sent and the service begins to work.
+ * By XMLHttpRequest, since fetch reports no progress. onProgress gets the bytes that are sent and that there are; onSent
+ * is called when all are sent. An order that is sent is not aborted: its answer says what is to be deleted.
  */
-function upload(path, file, mediaType, onProgress, onSent) {
+function upload(path, file, { accept, signal, onProgress, onSent, isOrder }) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
+    const sending = new XMLHttpRequest();
     const form = new FormData();
+    const abort = () => sending.abort();
     form.append("fileupload", file);
-    request.open("POST", path);
-    request.responseType = "arraybuffer"; // in the encoding of the file that was sent
-    request.setRequestHeader("Accept", `${mediaType}, application/problem+json;q=0.5`);
+    sending.open("POST", path);
+    sending.responseType = "arraybuffer"; // a table is in the encoding of the file that was sent
+    sending.setRequestHeader("Accept", `${accept}, application/problem+json;q=0.5`);
     if (authorization) {
-      request.setRequestHeader("Authorization", authorization);
+      sending.setRequestHeader("Authorization", authorization);
     }
-    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
-    request.upload.onload = onSent;
-    request.onload = () => {
-      const { status, response } = request;
-      const header = (name) => request.getResponseHeader(name) || "";
-      if (status === 200) {
-        resolve({ bytes: response, type: header("Content-Type"), ranges: header("Row-Numbers"), readAs: parsed(header("Read-As")) });
-      } else {
-        reject(problemOf(status, new TextDecoder().decode(response)));
+    sending.upload.onprogress = ({ loaded, total }) => onProgress(loaded, total);
+    sending.upload.onload = () => {
+      if (isOrder) {
+        signal.removeEventListener("abort", abort);
+      }
+      onSent();
+    };
+    sending.onload = () => {
+      try {
+        resolve(answerOf(sending.status, sending.response, (name) => sending.getResponseHeader(name)));
+      } catch (problem) {
+        reject(problem);
       }
     };
-    request.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
-    request.onabort = request.onerror;
-    visit.signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.send(form);
+    sending.onerror = () => reject(new Problem(0, { detail: "The upload was interrupted." }));
+    sending.onabort = sending.onerror;
+    signal.addEventListener("abort", abort);
+    sending.send(form);
   });
 }
 
-/** The object in a JSON text; an empty one when something in front of the service has dropped or cut it. */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return {};
-  }
-}
-
-/** Bytes as text, in the encoding that the answer names. */
-function decoded({ bytes, type }) {
-  const [, charset = "utf-8"] = /charset=([^;]+)/.exec(type) || [];
+/** An answer as text, in the encoding that it names. */
+function decoded({ bytes, header }) {
+  const [, charset = "utf-8"] = /charset=([^;]+)/.exec(header("Content-Type")) || [];
   return new TextDecoder(charset).decode(bytes);
 }
 
@@ -477,13 +530,142 @@ const ANSWER_KINDS = {
   ...Object.fromEntries(["xlsx", "xlsm", "xlsb", "xls", "ods"].map((kind) => [kind, WORKBOOK])),
 };
 
+const KINDS_IN_WORDS = { csv: "CSV", xlsx: "Excel", parquet: "Parquet" };
+
 const SIGNS = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar", ".": "point" };
+
+/** Whether a CSV of answers is in the dialect of the file that was sent. */
+function isCsv(readAs) {
+  return !readAs.format || readAs.format === "csv";
+}
 
 /** How a file was read, in words. */
 function readAsWords({ format, ...details }) {
   const words = Object.entries(details).map(([name, value]) => `${name.replace("_", " ")} ${SIGNS[value] || value}`);
   return format ? `Read as ${format.toUpperCase()}${words.length ? `: ${words.join(", ")}` : ""}.` : "";
 }
+
+/** The score, where a file holds what really happened. */
+function scoreWords({ version, errors, read_as, row_numbers, ...scores }) {
+  const shown = (score) => (score === null ? "undefined" : figure(score));
+  return Object.entries(scores).map(([name, score]) => `${name.replaceAll("_", " ")}: ${shown(score)}.`);
+}
+
+// its answers: `tell` says how far they are; all ends when `signal` is aborted
+
+/** Send a file, and again while the service is busy. */
+function sendFile(path, file, { verb, working, tell, ...options }) {
+  const onProgress = (loaded, total) => {
+    const detail = total > 1e6 ? `${figure(loaded / 1e6)} of ${figure(total / 1e6)} MB` : "";
+    tell(`${verb} ${file.name} ...`, loaded / total, detail);
+  };
+  const onBusy = (seconds) => tell(`The service is busy. ${file.name} is sent again in ${figure(seconds)} s ...`);
+  const attempt = () => {
+    onProgress(0, file.size);
+    return upload(path, file, { onProgress, onSent: () => tell(working), ...options });
+  };
+  return insist(attempt, { tries: 3, longest: 60, signal: options.signal, onBusy });
+}
+
+/** The answers to a file, at once; nothing when it has too many rows for that. */
+async function answersAtOnce(model, file, { signal, tell }) {
+  const path = `outputs_upload/${model}?partial=true`;
+  const words = { verb: "Sending", working: `Working on ${file.name} ...` };
+  let answer;
+  try {
+    answer = await sendFile(path, file, { ...words, accept: CSV, signal, tell });
+  } catch (problem) {
+    if (problem.status === 413) {
+      return null;
+    }
+    throw problem;
+  }
+  const readAs = parsed(answer.header("Read-As"));
+  const [accept, ending] = ANSWER_KINDS[isCsv(readAs) ? "csv" : readAs.format] || WORKBOOK;
+  const nothing = () => {};
+  const again = () => upload(path, file, { accept, signal, onProgress: nothing, onSent: nothing });
+  const link = { words: "Download the answers", ending, get: isCsv(readAs) ? () => answer : again };
+  return { answer, readAs, ranges: answer.header("Row-Numbers"), scores: [], links: [link] };
+}
+
+/** The answers to a file of any size, which the service predicts as a job. The job is deleted in the end. */
+async function answersOfJob(model, file, { verb, signal, tell }) {
+  const owner = authorization;
+  const words = { verb, working: `${file.name} waits for its turn ...` };
+  const options = { accept: "application/json", isOrder: true, signal, tell };
+  const order = await sendFile(`jobs/${model}?partial=true`, file, { ...words, ...options });
+  const path = `jobs/${jsonIn(order).id}`;
+  const nothing = () => {}; // what cannot be deleted will expire
+  const remove = () => requestJob(path, owner, { signal: null, method: "DELETE", keepalive: true }).catch(nothing);
+  signal.addEventListener("abort", remove);
+  if (signal.aborted) {
+    remove();
+  }
+  const { summary, results } = await finished(path, file, order, { signal, tell });
+  const get = (kind) => asUser((credentials) => requestJob(`${path}/result.${kind}`, credentials, { signal }));
+  const answer = await get("csv");
+  const links = Object.keys(results).map((kind) => ({
+    words: `Download ${KINDS_IN_WORDS[kind] || kind}`,
+    ending: kind,
+    get: () => (kind === "csv" ? answer : get(kind)),
+  }));
+  return { answer, readAs: summary.read_as || {}, ranges: summary.row_numbers, scores: scoreWords(summary), links };
+}
+
+/** Ask about a job. Where each machine keeps its own, the load balancer's cookie leads to the right one. */
+async function requestJob(path, credentials, init) {
+  try {
+    return await request(path, credentials, init);
+  } catch (problem) {
+    if (problem.status !== 404) {
+      throw problem;
+    }
+  }
+  return request(path, credentials, { ...init, credentials: "same-origin" }); // who was let in gets no 401, and no dialog
+}
+
+/** A job that is done, by its path; what it failed of is thrown. */
+async function finished(path, file, answer, { signal, tell }) {
+  const job = jsonIn(answer);
+  if (job.state === "done") {
+    return job;
+  }
+  if (job.state === "failed") {
+    throw new Problem(job.error.status, job.error);
+  }
+  tell(...stepOf(job, file.name));
+  const wait = Number(answer.header("Retry-After")) || 1;
+  return finished(path, file, await nextAnswer(path, wait, { signal, tell }), { signal, tell });
+}
+
+/** What is said of a job after some seconds; the service, or the way to it, may be away for a while. */
+async function nextAnswer(path, wait, { signal, tell }, faults = 0) {
+  await pause(wait, signal);
+  try {
+    return await asUser((credentials) => requestJob(path, credentials, { signal }));
+  } catch (problem) {
+    signal.throwIfAborted();
+    if (!PASSING.includes(problem.status) || faults === MOST_FAULTS) {
+      throw problem;
+    }
+    tell(`${problem.message} Trying again ...`);
+    return nextAnswer(path, problem.retryAfter || Math.min(2 ** faults, LONGEST_PAUSE), { signal, tell }, faults + 1);
+  }
+}
+
+/** What is being done for a job, its share of the whole, and the rows. */
+function stepOf({ state, rows, rows_done: done }, name) {
+  if (state === "waiting") {
+    return [`${name} waits for its turn ...`];
+  }
+  if (rows === null) {
+    return [`Reading ${name} ...`];
+  }
+  const share = [done / rows, `${figure(done)} of ${figure(rows)} rows`];
+  return done < rows ? [`Predicting ${name} ...`, ...share] : [`Writing the answers to ${name} ...`];
+}
+
+// the table
 
 /** The rows of a CSV text, each a list of cells (RFC 4180). */
 function parseCsv(text, separator) {
@@ -594,11 +776,11 @@ function setUp(place) {
   const input = place.querySelector(".upload");
   const drop = place.querySelector(".drop");
   const progress = place.querySelector(".progress");
+  const [bar, detail, cancel] = progress.children;
   const status = place.querySelector(".upload-status");
   const table = place.querySelector(".table");
   let question = 0; // the number of the newest one; answers to older ones are not shown
-  let files = 0; // the same for files
-  let answersUrl = ""; // what the link to the answers of a file points to
+  let work = new AbortController(); // on the newest file; aborted when its answers are no longer wanted
 
   function clearAnswer() {
     question++;
@@ -659,31 +841,33 @@ function setUp(place) {
   }
 
   function clearFile() {
-    files++;
-    URL.revokeObjectURL(answersUrl);
-    progress.hidden = true;
-    status.textContent = "";
+    work.abort();
+    hideProgress();
     for (const part of [uploadAlert, table]) {
       part.replaceChildren();
     }
   }
 
+  function hideProgress() {
+    progress.hidden = true;
+    status.textContent = detail.textContent = "";
+  }
+
+  /** Say which step is being done, which is read aloud, and how far it is, which is not. */
+  function tell(step, share, figures = "") {
+    progress.hidden = false;
+    if (status.textContent !== step) {
+      status.textContent = step;
+    }
+    detail.textContent = figures;
+    share === undefined ? bar.removeAttribute("value") : (bar.value = share);
+  }
+
   async function predictFile(file) {
     clearFile();
-    const sent = files;
-    const bar = progress.querySelector("progress");
-    const ifNewest = (show) => (...what) => sent === files && show(...what);
-    const sending = ifNewest((share) => {
-      bar.value = share;
-    });
-    const working = ifNewest(() => {
-      bar.removeAttribute("value"); // nobody knows how long it takes
-      status.textContent = `Working on ${file.name} ...`;
-    });
-    const end = ifNewest(() => {
-      progress.hidden = true;
-      status.textContent = "";
-    });
+    work = new AbortController();
+    const { signal } = work;
+    const steps = { signal, tell: (...step) => signal.aborted || tell(...step) };
     try {
       if (file.size > mostBytes) {
         throw new Problem(413, { detail: `The file is larger than ${figure(mostBytes / 1e6)} MB.` });
@@ -691,73 +875,66 @@ function setUp(place) {
       if (needsLogin) {
         await askExample(ask); // a 401 to the upload itself would make the browser show a dialog of its own
       }
-      if (sent !== files) {
-        return; // another file has been chosen, or the user has changed
-      }
-      progress.hidden = false;
-      status.textContent = `Sending ${file.name} ...`;
-      sending(0);
-      const answered = await upload(`outputs_upload/${model.value}?partial=true`, file, CSV, sending, working);
-      end();
-      ifNewest(showTable)(file, answered);
+      signal.throwIfAborted(); // another file has been chosen, or the user has changed
+      const answered = await answersTo(file, steps);
+      signal.throwIfAborted();
+      hideProgress();
+      showTable(file, answered);
     } catch (problem) {
-      end();
-      ifNewest(showAlert)(uploadAlert, problem);
+      if (!signal.aborted) {
+        hideProgress();
+        showAlert(uploadAlert, problem);
+      }
     }
   }
 
-  function showTable(file, answered) {
-    const { readAs } = answered;
-    const isCsv = !readAs.format || readAs.format === "csv"; // otherwise this CSV is in no dialect that was sent
-    const { separator = ",", decimal = ".", first_line: firstLine } = isCsv ? readAs : {};
-    const [header = [], ...lines] = parseCsv(decoded(answered), separator).slice(firstLine ? 1 : 0);
+  async function answersTo(file, steps) {
+    const asked = model.value;
+    if (file.size > largeBytes) {
+      return answersOfJob(asked, file, { ...steps, verb: "Sending" });
+    }
+    const verb = "Too many rows to answer at once. Sending";
+    return (await answersAtOnce(asked, file, steps)) || answersOfJob(asked, file, { ...steps, verb });
+  }
+
+  function showTable(file, { answer, readAs, ranges, scores, links }) {
+    const { separator = ",", decimal = ".", first_line: firstLine } = isCsv(readAs) ? readAs : {};
+    const [header = [], ...lines] = parseCsv(decoded(answer), separator).slice(firstLine ? 1 : 0);
     const result = header.lastIndexOf("result");
     if (result < 0) {
       throw new Problem(0, { detail: "The answer is incomplete, or did not come from the service." });
     }
-    const numbers = numbersIn(answered.ranges);
+    const numbers = numbersIn(ranges);
     const rows = lines.map((cells, at) => ({ number: numbers[at] ?? "", cells }));
     const faulty = rows.filter(({ cells }) => cells[result] === "");
     const size = `${figure(rows.length)} ${rows.length === 1 ? "row" : "rows"}`;
     status.textContent = `${file.name}: ${size}; ${faulty.length ? figure(faulty.length) : "none"} invalid.`;
     const labels = kind === "multiclass" ? outcomes : [];
     const draw = (some) => answerTable(header, some, answerColumns, labels, decimal);
-    const words = make("p", { class: "help" }, readAsWords(readAs));
-    const link = isCsv ? downloadLink(file, answered) : downloadButton(file, ANSWER_KINDS[readAs.format] || WORKBOOK);
-    table.replaceChildren(words, make("p", {}, link), ...pagedTable(rows, faulty, draw));
+    const words = make("p", { class: "help" }, [readAsWords(readAs), ...scores].join(" "));
+    const buttons = make("div", { class: "buttons" }, ...links.map((link) => downloadButton(file, link)));
+    table.replaceChildren(words, buttons, ...pagedTable(rows, faulty, draw));
   }
 
-  /** A link to the answers, which are there already. */
-  function downloadLink(file, { bytes, type }) {
-    answersUrl = URL.createObjectURL(new Blob([bytes], { type }));
-    const link = make("a", { class: "button", href: answersUrl }, "Download the answers");
-    link.download = answersName(file, "csv");
-    return link;
-  }
-
-  /** A button that gets the answers in the kind of file that was sent. */
-  function downloadButton(file, [mediaType, ending]) {
-    const button = make("button", { type: "button" }, "Download the answers");
-    const path = `outputs_upload/${model.value}?partial=true`;
-    const nothing = () => {};
+  function downloadButton(file, { words, ending, get }) {
+    const button = make("button", { type: "button" }, words);
     button.onclick = async () => {
       button.disabled = true;
+      uploadAlert.replaceChildren();
       try {
-        const { bytes, type } = await upload(path, file, mediaType, nothing, nothing);
-        const link = make("a", { href: URL.createObjectURL(new Blob([bytes], { type })) });
-        link.download = answersName(file, ending);
+        const { bytes, header } = await get();
+        const link = make("a", { href: URL.createObjectURL(new Blob([bytes], { type: header("Content-Type") })) });
+        link.download = `${file.name.replace(/\.[^.]*$/, "")}-answers.${ending}`;
         link.click();
         URL.revokeObjectURL(link.href);
       } catch (problem) {
-        showAlert(uploadAlert, problem);
+        if (button.isConnected) {
+          showAlert(uploadAlert, problem);
+        }
       }
       button.disabled = false;
     };
     return button;
-  }
-
-  function answersName(file, ending) {
-    return `${file.name.replace(/\.[^.]*$/, "")}-answers.${ending}`;
   }
 
   form.addEventListener("submit", (event) => {
@@ -773,6 +950,11 @@ function setUp(place) {
     answer.classList.toggle("old", result.hasChildNodes());
   });
   model.addEventListener("change", clearAnswer);
+  cancel.addEventListener("click", () => {
+    clearFile();
+    status.textContent = "Cancelled.";
+    input.focus(); // the button is gone, and the focus would be
+  });
   input.addEventListener("change", () => {
     const [file] = input.files;
     if (file) {
@@ -815,6 +997,7 @@ function show() {
 
 const forgetters = useCases.filter((place) => place.dataset.kind).map(setUp); // others have no model to ask
 useCase.addEventListener("change", show);
-// otherwise the browser would show the page as it was left to anyone who goes back to it
-window.addEventListener("pagehide", (event) => event.persisted && authorization && logOut());
+// Otherwise the browser would show the page as it was left to anyone who goes back to it. A page that is gone has no more
+// use for its job, whose id nobody else knows.
+window.addEventListener("pagehide", ({ persisted }) => (authorization || !persisted) && logOut());
 show(); // a browser may have kept the choice of the last visit

@@ -92,7 +92,7 @@ class Bridge:
 
     async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
         lane = lane_of(scope, len(body))
-        is_patient = scope["path"].startswith("/jobs/")  # it is only stored
+        is_patient = scope["method"] == "POST" and scope["path"].startswith("/jobs/")  # it is only stored
         answer = _Answer(self._app, environ_of(scope, body))
         del body
         try:

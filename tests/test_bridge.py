@@ -111,6 +111,23 @@ def test_bodies_take_no_more_memory_than_they_may_and_give_it_back() -> None:
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
+def test_a_table_that_has_been_sent_waits_to_become_a_job_and_who_only_asks_how_far_it_is_does_not() -> None:
+    service = Service()
+    service.may_go_on.clear()
+
+    async def test() -> None:
+        bridge = Bridge(service, Pool(1, 0.05))  # type: ignore[arg-type]
+        busy = asyncio.ensure_future(answer(bridge, "GET", "/models"))
+        sent = asyncio.ensure_future(answer(bridge, "POST", "/jobs/credit", b"a table"))
+        asking = asyncio.ensure_future(answer(bridge, "GET", "/jobs/an-id"))
+        with pytest.raises(BusyError):
+            await asking
+        service.may_go_on.set()
+        assert [one.status for one in await asyncio.gather(busy, sent)] == [200, 200]
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "size", "lane"),
     [

@@ -102,6 +102,9 @@ class Bridge:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 piece = await self._pool.run(lane, answer.more, waits=False)
             await send({"type": "http.response.body", "body": piece})
+        except BusyError:
+            answer.is_over = True  # it was not begun: closing it would wait for the turn that it did not get
+            raise
         finally:
             if not answer.is_over:
                 await self._pool.run(lane, answer.close, waits=False)

@@ -111,6 +111,25 @@ def test_bodies_take_no_more_memory_than_they_may_and_give_it_back() -> None:
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
+def test_who_is_refused_is_told_so_while_all_threads_are_busy() -> None:
+    service = Service()
+    service.may_go_on.clear()
+
+    async def test() -> None:
+        bridge = Bridge(service, Pool(1, 0.05))  # type: ignore[arg-type]
+        busy = asyncio.ensure_future(answer(bridge, "GET", "/models"))
+        refused = asyncio.ensure_future(answer(bridge, "GET", "/models"))
+        await asyncio.wait([refused], timeout=20)
+        assert isinstance(refused.done() and refused.exception(), BusyError)
+        service.may_go_on.set()
+        assert (await busy).status == 200
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), 60))
+    finally:
+        service.may_go_on.set()
+
+
 def test_a_table_that_has_been_sent_waits_to_become_a_job_and_who_only_asks_how_far_it_is_does_not() -> None:
     service = Service()
     service.may_go_on.clear()

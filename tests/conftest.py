@@ -49,7 +49,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 # Files whose tests take long and need little in common: several workers share each.
-SHARED = {"tests/test_stores.py": 4, "tests/test_worker.py": 2, "tests/test_page_browser.py": 2}
+SHARED = {
+    "tests/test_stores.py": 4,
+    "tests/test_worker.py": 2,
+    "tests/test_page_browser.py": 2,
+    "tests/test_page_jobs.py": 2,
+}
 
 
 class FilesAndParts(LoadFileScheduling):

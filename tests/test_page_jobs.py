@@ -36,6 +36,7 @@ from tests.test_page_browser import (
 pytest_plugins = ["tests.browser"]
 
 ROWS = 20_000
+TABLES = ("tabserve_jobs", "tabserve_job_files")
 # a worker that stops in the middle of a table, until there is a certain file
 GATED = """
 import os, time
@@ -90,9 +91,6 @@ class Place:
         with self.store._reading() as connection:
             counts = [connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar() for name in TABLES]
         return counts == [0, 0]
-
-
-TABLES = ("tabserve_jobs", "tabserve_job_files")
 
 
 @pytest.fixture
@@ -195,6 +193,18 @@ def test_rows_at_fault_and_the_score_are_shown_for_jobs_too(
         part.get_by_label("Show").select_option("Invalid rows (1)")
         expect(part.locator(".table tbody tr th")).to_have_text(["5"])
         expect(part.locator(".table .fault")).to_contain_text(TOO_YOUNG)
+
+
+def test_an_upload_is_cancelled(server: Server, page: Page, bikes: UseCase) -> None:
+    part = opened(page, server, "bikes")
+    page.route("**/outputs_upload/*", lambda route: None)  # never answered
+    with page.expect_request("**/outputs_upload/*") as sent:
+        choose(part, csv_file(bikes, {}))
+    with page.expect_event("requestfailed", lambda request: request == sent.value):
+        part.get_by_role("button", name="Cancel").click()
+    expect(status_of(part)).to_have_text("Cancelled.")
+    expect(part.locator(".progress")).to_be_hidden()
+    expect(alert_of(part)).to_be_empty()
 
 
 def test_a_job_is_cancelled_while_it_waits_and_while_it_is_answered(

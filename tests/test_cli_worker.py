@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tabserve.cli.worker import MOST_KEPT
 from tabserve.jobs.job import DONE, JSON, RUNNING, WAITING, Job, Order
 from tabserve.jobs.store import Store
 from tabserve.registry.registry import Registry
@@ -178,6 +179,22 @@ sys.stdin.readline()
     process.kill()
     process.communicate()
     wait_until(lambda: "stopped" in workers.log.read_text(), 20, "The worker does not end.")
+
+
+def test_a_worker_with_little_to_do_takes_little_memory(
+    workers: Workers, store: Store, trained: Registry, records: list[dict[str, Any]]
+) -> None:
+    process = workers.start()
+    for _ in range(2):  # the second is done by the program that began again
+        id_ = sent(store, trained, records * 30)
+        wait_for(store, id_, DONE)
+        wait_until(lambda: memory_of(process.pid) < MOST_KEPT, 30, "the memory of a large table is kept")
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def memory_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_worker_gives_way_to_others(workers: Workers) -> None:

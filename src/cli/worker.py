@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ NICE = 10  # requests come first
 SLOWER = 10  # times as long as within a request, a file may be read
 CLEAN = 10.0  # seconds between two looks for what has expired
 SHORTEST, LONGEST, AWAY = 0.05, 0.5, 5.0  # seconds between two looks for a job; the last while something is away
+
+MOST_KEPT = 120_000_000  # bytes of memory with which the program goes on after a job; at its start it takes half of it
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +75,9 @@ class Loop:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT comes."""
-        for sign in (signal.SIGTERM, signal.SIGINT):
+        for sign in STOPS:
             signal.signal(sign, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         logger.info("waiting for jobs")
         pause, clean_at = SHORTEST, 0.0
         while not self.is_stopping():
@@ -89,7 +94,7 @@ class Loop:
                 self._wait(AWAY)
                 continue
             if has_worked:
-                _give_memory_back()
+                self._give_memory_back()
             pause = SHORTEST if has_worked else min(2 * pause, LONGEST)
             time.sleep(0 if has_worked else pause)
         logger.info("stopped")
@@ -97,6 +102,16 @@ class Loop:
     def is_stopping(self) -> bool:
         """Whether the process should end."""
         return self._is_stopping or (self._parent is not None and os.getppid() != self._parent)
+
+    def _give_memory_back(self) -> None:
+        """Give the memory of a large table back to the system; what is kept even so, only a new program gives back."""
+        gc.collect()
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+        if memory() > MOST_KEPT:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # one that comes now waits for the new program
+            if not self.is_stopping():
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program again
 
     def _stop(self, *_: Any) -> None:
         self._is_stopping = True
@@ -115,13 +130,14 @@ class Loop:
 
 def _let_others_go_first() -> None:
     """Take the CPU last, and be the first whom the kernel ends when memory runs out."""
-    os.nice(NICE)
+    os.nice(max(0, NICE - os.nice(0)))  # the program may have begun again
     with suppress(OSError):  # not on Linux
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def _give_memory_back() -> None:
-    """Give the memory of a large table back to the system; glibc would keep it."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+def memory() -> int:
+    """Bytes of memory that this process takes."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not on Linux
+        return 0

@@ -135,6 +135,7 @@ def test_a_worker_that_is_stopped_gives_its_job_back_at_once(
     assert id_ not in log
 
 
+@pytest.mark.slow
 def test_two_workers_do_twenty_jobs_once_each(
     store: Store, workers: Workers, trained: Registry, record: dict[str, Any]
 ) -> None:

@@ -130,7 +130,8 @@ class Loop:
 
 def _let_others_go_first() -> None:
     """Take the CPU last, and be the first whom the kernel ends when memory runs out."""
-    os.nice(max(0, NICE - os.nice(0)))  # the program may have begun again
+    usual = os.getpriority(os.PRIO_PROCESS, os.getppid())
+    os.nice(max(0, usual + NICE - os.nice(0)))  # once, though the program may begin again
     with suppress(OSError):  # not on Linux
         Path("/proc/self/oom_score_adj").write_text("500")
 

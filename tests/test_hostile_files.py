@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -297,7 +298,7 @@ def test_a_service_answers_others_while_it_refuses_hostile_uploads(server: Serve
 
 
 def upload(server: Server, content: bytes) -> int:
-    """The status of the answer to an XLSX file."""
+    """The status of the answer to an XLSX file, once it is not that the service is busy."""
     body = (
         b'--limit\r\nContent-Disposition: form-data; name="fileupload"; filename="a.xlsx"\r\n\r\n'
         + content
@@ -306,11 +307,15 @@ def upload(server: Server, content: bytes) -> int:
     request = urllib.request.Request(
         f"{server.url}/outputs_upload/bikes", body, {"Content-Type": "multipart/form-data; boundary=limit"}
     )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                return error.code
+            time.sleep(int(error.headers["Retry-After"]))
+    return 503
 
 
 def peak_of(pid: int) -> float:

@@ -102,6 +102,7 @@ def wait_for(store: Store, id_: str, state: str, rows_done: int = 0) -> None:
     wait_until(is_there, 60, f"The job is not {state}.")
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_is_killed_in_the_middle_is_done_by_another(
     store: Store, workers: Workers, trained: Registry, records: list[dict[str, Any]]
 ) -> None:

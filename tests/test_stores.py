@@ -273,6 +273,7 @@ def test_a_published_model_is_the_one_that_was_saved_without_its_training_rows(
     assert theirs.model.predict(theirs.pipeline.transform([record])) == ours.model.predict(X)
 
 
+@pytest.mark.slow
 def test_training_publishes_to_the_bucket_and_keeps_everything_on_this_machine(fast, remote, s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (outcome,) = run_training(fast, remote, fast.path, Plan(trials=1)).outcomes

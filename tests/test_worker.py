@@ -99,6 +99,7 @@ def test_a_quick_stop_waits_for_nobody(trained: Registry, tmp_path: Path, number
         assert crowd.are_let_go()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(trained: Registry, tmp_path: Path) -> None:
     environment = {
         "MODEL_REGISTRY": str(trained.location),
@@ -505,6 +506,7 @@ def is_answered(server: Server) -> bool:
         return answer(client)[0] == 200
 
 
+@pytest.mark.slow
 def test_a_worker_without_file_descriptors_goes_on_when_it_has_some_again(
     trained: Registry, record: dict[str, Any], tmp_path: Path
 ) -> None:

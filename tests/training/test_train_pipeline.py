@@ -123,6 +123,7 @@ def test_what_cannot_be_meant_is_a_usage_error(arguments, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_warnings_are_shown_when_it_is_run_as_a_module(registry, some_bikes):
     quick = ["--use-case", "bikes", "--data", str(some_bikes), "--algorithm", "LinearRegression", "--seed", "7"]
     done = run(["-m", "tabserve.train_pipeline", *quick], registry.location)

@@ -11,9 +11,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-GRACE = (
-    10.0  # seconds in which it gives its job back; then it is killed, and its job begun again when the lease is over
-)
+GRACE = 10.0  # seconds in which it gives its job back; then it is killed, and its job waits for the end of its lease
 LONG = 30.0  # seconds after which a process has lived long enough to be restarted at once
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before one is restarted that did not live long
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from tabserve.errors import TabserveError
 
@@ -30,9 +30,10 @@ class Lane(IntEnum):
 class BusyError(TabserveError):
     """Work waited too long for its turn; nothing was done."""
 
-    def __init__(self, seconds: int = 1) -> None:
+    headers: ClassVar = {"Retry-After": "1"}
+
+    def __init__(self) -> None:
         super().__init__("The service is busy. Nothing was done; send it again in a second.")
-        self.headers = {"Retry-After": str(seconds)}
 
 
 @dataclass(eq=False)
@@ -92,7 +93,14 @@ class Pool:
             self._waiting[lane].append(waiting)
             if waits:
                 waiting.timer = self._loop.call_later(self._patience, self._refuse, waiting, done)
-        return await done
+        try:
+            return await done
+        except asyncio.CancelledError:  # the client is gone
+            if waiting in self._waiting[lane]:
+                self._waiting[lane].remove(waiting)
+                if waiting.timer:
+                    waiting.timer.cancel()
+            raise
 
     def _refuse(self, waiting: _Waiting, done: "asyncio.Future[Any]") -> None:
         self._waiting[waiting.lane].remove(waiting)

@@ -186,8 +186,10 @@ def test_the_work_of_a_client_that_is_gone_gives_its_place_back() -> None:
         await until(lambda: work.now == 1)
         for one in asked:
             one.cancel()
+        await asyncio.wait(asked)
         work.may_end.set()
         assert await pool.run(Lane.SHORT, pow, 2, 3) == 8
+        assert work.order == ["a"]  # what was not begun is not done for nobody
 
     in_loop(test)
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -120,39 +121,48 @@ class _Answer:
         self._environ = environ
         self._pieces: Iterable[bytes] = ()
         self._rest: Iterator[bytes] = iter(())
+        self._lock = threading.RLock()  # when the client leaves, it is closed in another thread than makes it
         self.is_over = False
 
     def begin(self) -> bytes:
         """Answer; return the beginning of the body."""
-        self._pieces = self._app(self._environ, self._start)
-        self._environ = {}
-        self._rest = iter(self._pieces)
-        return self.more()
+        with self._lock:
+            self._pieces = self._app(self._environ, self._start)
+            self._environ = {}
+            self._rest = iter(self._pieces)
+            return self.more()
 
     def more(self) -> bytes:
         """The next part of the body; `is_over` says whether it is the last."""
         pieces, size = [], 0
-        for piece in self._rest:
-            pieces.append(piece)
-            size += len(piece)
-            if size >= PIECE:
-                return b"".join(pieces)
-        self.close()
+        with self._lock:
+            for piece in self._rest:
+                pieces.append(piece)
+                size += len(piece)
+                if size >= PIECE:
+                    return b"".join(pieces)
+            self.close()
         return b"".join(pieces)
 
     def close(self) -> None:
         """Free what the answer holds."""
-        self.is_over = True
-        getattr(self._pieces, "close", lambda: None)()
+        with self._lock:
+            if not self.is_over:
+                self.is_over = True
+                getattr(self._pieces, "close", lambda: None)()
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self.head = {"type": "http.response.start", "status": int(status[:3]), "headers": encoded}
+        self.head = {"type": "http.response.start", "status": int(status[:3]), "headers": encoded(headers)}
         return _write
 
 
 def _write(piece: bytes) -> object:
     raise NotImplementedError  # of old WSGI; Flask returns its answers
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def header_of(scope: Scope, name: bytes) -> str:

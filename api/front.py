@@ -13,7 +13,7 @@ from flask import Flask, Response
 from werkzeug.http import parse_list_header
 
 from tabserve.api.auth import Credentials, client_of
-from tabserve.api.bridge import Bridge, Receive, Scope, Send, header_of
+from tabserve.api.bridge import Bridge, Receive, Scope, Send, encoded, header_of
 from tabserve.api.controller import health_answer, predicted, readiness_answer
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
@@ -39,8 +39,7 @@ class Certain(NamedTuple):
     @classmethod
     def of(cls, response: Response) -> Self:
         """What Flask made."""
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-        return cls(response.status_code, headers, response.get_data())
+        return cls(response.status_code, encoded(response.headers), response.get_data())
 
     @classmethod
     def of_json(cls, body: bytes) -> Self:
@@ -64,6 +63,7 @@ class Front:
         self._credentials: Credentials = app.extensions["credentials"]
         self._rate_limit: RateLimit | None = app.extensions["rate_limit"]
         self._patience = self._settings.queue_ms / 1000
+        self._busy = Certain.of(answer_to(BusyError()))  # made once: a refusal must be cheap
         self._pulse: Pulse | None = None
         self._bridge: Bridge | None = None
 
@@ -76,8 +76,8 @@ class Front:
         if answer is None:
             try:
                 await bridge(scope, receive, send, begun)
-            except BusyError as error:
-                answer = Certain.of(answer_to(error))
+            except BusyError:
+                answer = self._busy
         if answer:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
@@ -100,7 +100,7 @@ class Front:
         if probe := self._probe(scope):
             return Certain.of(probe)
         if self._pulse and self._pulse.is_late:
-            return Certain.of(answer_to(BusyError()))
+            return self._busy
         artifact = self._artifact(scope)
         return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
 

@@ -92,6 +92,24 @@ def test_an_answer_that_fails_in_the_middle_is_closed_and_not_finished() -> None
     assert service.closed == 1
 
 
+def test_the_answer_of_a_client_that_leaves_is_closed_once_when_it_is_made() -> None:
+    service = Service()
+    service.may_go_on.clear()
+
+    async def test() -> None:
+        asked = asyncio.ensure_future(answer(Bridge(service, Pool(2, 60)), "GET", "/pieces"))  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        await asyncio.sleep(0.1)
+        assert service.closed == 0  # it is being made
+        service.may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert service.closed == 1
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
 def test_bodies_take_no_more_memory_than_they_may_and_give_it_back() -> None:
     service = Service(max_bodies_in_memory=3 * SMALL)
     service.may_go_on.clear()

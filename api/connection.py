@@ -7,7 +7,10 @@ Of the private methods of gunicorn's `ASGIProtocol` it overrides `_arm_keepalive
 sets `_closed` and `_max_buffer_size`.
 """
 
+import fcntl
 import struct
+import termios
+from array import array
 from contextlib import suppress
 from enum import Enum, auto
 from functools import cache
@@ -203,11 +206,18 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if now < self.deadline(phase):
             return
         if phase is Phase.IDLE:
-            self._close_transport()
+            if not self._has_unread():
+                self._close_transport()
         elif phase is Phase.BODY:
             self.refuse(HTTPStatus.BAD_REQUEST, "The request did not arrive in time.")
         else:
             self.drop()
+
+    def _has_unread(self) -> bool:
+        """Whether something has come that the loop, on a busy machine, has not read yet."""
+        unread = array("i", [0])
+        fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+        return unread[0] > 0
 
     def _compare(self, phase: Phase, now: float) -> None:
         """Compare what is with the last look."""

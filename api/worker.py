@@ -170,7 +170,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
                 await asyncio.sleep(0)
             listener.close()
         self.sockets = []
-        while self.connections and self.loop.time() < end and not self._quick_shutdown:
+        while (self.connections or self.arriving) and self.loop.time() < end and not self._quick_shutdown:
             await self._look()
             await asyncio.sleep(LOOK_AFTER / 5)
 

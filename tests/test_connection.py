@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Awaitable, Callable
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -48,8 +49,8 @@ class Echo:
         self._turn = asyncio.get_running_loop().call_soon(self._count)
 
 
-async def talk(application: Echo, parts: list[bytes], ends: bool = True) -> bytes:
-    """What is answered to parts of requests that arrive one after the other."""
+async def connected(application: Echo) -> tuple[Connection, socket.socket]:
+    """A connection and its client's end."""
     loop = asyncio.get_running_loop()
     config = Config()
     config.set("http_parser", "python")
@@ -59,7 +60,13 @@ async def talk(application: Echo, parts: list[bytes], ends: bool = True) -> byte
     worker.unread = set()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    transport, connection = await loop.connect_accepted_socket(lambda: Connection(worker), ours)
+    _, connection = await loop.connect_accepted_socket(lambda: Connection(worker), ours)
+    return connection, theirs
+
+
+async def talk(application: Echo, parts: list[bytes], ends: bool = True) -> bytes:
+    """What is answered to parts of requests that arrive one after the other."""
+    connection, theirs = await connected(application)
     reader, writer = await asyncio.open_connection(sock=theirs)
     for part in parts:
         writer.write(part)
@@ -72,9 +79,9 @@ async def talk(application: Echo, parts: list[bytes], ends: bool = True) -> byte
     reading = asyncio.ensure_future(reader.read())
     while not reading.done():
         await asyncio.wait([reading], timeout=0.05)
-        connection.look(loop.time())  # as the worker does
+        connection.look(asyncio.get_running_loop().time())  # as the worker does
     writer.close()
-    transport.abort()
+    connection.transport.abort()
     return reading.result()
 
 
@@ -134,3 +141,23 @@ def test_pieces_of_a_body_that_are_read_together_are_passed_on_together() -> Non
     application = Echo()  # each would take a hundred bytes
     assert bodies_in(said(application, [in_chunks(b"x" * MANY, 1)])) == [b"x" * MANY]
     assert application.nr_messages < MANY / 100
+
+
+def test_an_idle_connection_whose_request_has_come_and_is_not_read_yet_is_answered() -> None:
+    async def look_late() -> tuple[bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        connection, theirs = await connected(Echo())
+        with theirs:
+            theirs.sendall(with_length(b"a"))
+            connection.look(inf)  # the loop was held up, and looks before it reads
+            theirs.setblocking(False)
+            answered = await asyncio.wait_for(loop.sock_recv(theirs, 1000), 10)
+            connection.look(inf)
+            ended = await asyncio.wait_for(loop.sock_recv(theirs, 1000), 10)
+            connection.transport.abort()
+            await asyncio.sleep(0)
+        return answered, ended
+
+    answered, ended = asyncio.run(look_late())
+    assert bodies_in(answered) == [b"a"]
+    assert ended == b""

@@ -1,5 +1,6 @@
 """How gunicorn answers and stops with the project's worker: what a client was promised is answered, and as a whole."""
 
+import asyncio
 import json
 import os
 import resource
@@ -14,13 +15,15 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 from urllib.parse import urlsplit
 
 import pytest
+from gunicorn.config import Config
 
 from tabserve.api import connection, worker
-from tabserve.api.worker import stop_without_loss
+from tabserve.api.connection import Connection
+from tabserve.api.worker import Worker, stop_without_loss
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tests.conftest import ROOT, Server, children_of, running_server, wait_until
@@ -190,6 +193,28 @@ def test_a_stopping_server_makes_no_new_connection_and_answers_on_those_there_ar
         for client in late:
             client.close()
     assert stoppable.process.wait(20) == 0
+
+
+def test_a_connection_that_is_accepted_last_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Connection] = []
+    monkeypatch.setattr(worker, "LAST_HANDSHAKES", 0)
+
+    async def finish() -> list[Connection]:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            listener.setblocking(False)
+            stopping = Worker.__new__(Worker)
+            stopping.loop, stopping.sockets, stopping.cfg = asyncio.get_running_loop(), [listener], Config()
+            stopping.connections, stopping.arriving, stopping.is_stopping = {}, set(), True
+            stopping.asgi, stopping.log, stopping.nr_conns = Mock(), Mock(), 0
+            stopping.unread, stopping._quick_shutdown = set(), False
+            monkeypatch.setattr(stopping, "welcome", made.append)
+            monkeypatch.setattr(stopping, "_look", AsyncMock())
+            client = socket.create_connection(listener.getsockname())  # waits in the kernel's queue
+            with closing(client):
+                await stopping._finish()
+                return [*made]
+
+    assert len(asyncio.run(finish())) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,155 @@
+"""Cells as Arrow arrays: how columns of a table travel from files to the matrix, without an object for each cell.
+
+A column whose cells are all of one kind is an array of that kind; one of several kinds, as spreadsheets have them, is a
+dense union. Whatever Arrow has no kind for (half a character, a whole number of 100 digits, a time with an offset) is
+kept as JSON in a binary array. pyarrow is imported when the first table comes: records need none of this.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXACT = 2**53  # whole numbers up to it are exact as floats
+_INT64 = range(-(2**63), 2**63)
+
+
+def cell_array(cells: Sequence[Any]) -> "pa.Array":
+    """Cells of a column as an array.
+
+    Parameters
+    ----------
+    cells : sequence of str, int, float, bool, Decimal, date, datetime, time, timedelta or None
+        As readers of files and databases give them.
+
+    Returns
+    -------
+    pyarrow.Array
+        With n_cells entries; None is null. `python_cells` gives back the same cells.
+    """
+    import pyarrow as pa
+
+    kinds = {*map(type, cells)} - {type(None)}
+    if len(kinds) < 2:
+        return _of_kind(kinds.pop(), cells) if kinds else pa.nulls(len(cells), pa.string())
+    places: dict[type, list[int]] = {kind: [] for kind in kinds}
+    codes, offsets = [], []
+    order = {kind: code for code, kind in enumerate(places)}
+    empty = next(iter(places))
+    for place, cell in enumerate(cells):
+        kind = empty if cell is None else type(cell)
+        codes.append(order[kind])
+        offsets.append(len(places[kind]))
+        places[kind].append(place)
+    children = [_of_kind(kind, [cells[place] for place in of]) for kind, of in places.items()]
+    return pa.UnionArray.from_dense(pa.array(codes, pa.int8()), pa.array(offsets, pa.int32()), children)
+
+
+def _of_kind(kind: type, cells: Sequence[Any]) -> "pa.Array":
+    """Cells of one kind, and empty ones."""
+    import pyarrow as pa
+
+    types = {
+        str: pa.string(),
+        float: pa.float64(),
+        int: pa.int64(),
+        bool: pa.bool_(),
+        date: pa.date32(),
+        datetime: pa.timestamp("us"),
+    }
+    if kind is int and not all(cell is None or cell in _INT64 for cell in cells):
+        return _as_json(cells)
+    if kind is datetime and any(cell is not None and cell.tzinfo for cell in cells):
+        return _as_json(cells)
+    if kind is Decimal:
+        return _as_json(cells)
+    if kind not in types:  # times of a day, spans of time
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    try:
+        return pa.array(cells, types[kind], from_pandas=False)
+    except UnicodeEncodeError:
+        return _as_json(cells)
+
+
+def _as_json(cells: Sequence[Any]) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array([None if cell is None else json.dumps(cell, default=_odd).encode() for cell in cells], pa.binary())
+
+
+def _odd(cell: Any) -> dict[str, str]:
+    return {"decimal": str(cell)} if isinstance(cell, Decimal) else {"datetime": cell.isoformat()}
+
+
+def python_cells(array: "pa.Array") -> list[Any]:
+    """The cells of an array, as `Feature.from_cell` takes them.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        From `cell_array`, or of any type that is not nested.
+
+    Returns
+    -------
+    list of str, int, float, bool, Decimal, date, datetime or None
+        NaN is None, as pandas writes it for a missing number; a float without decimals is an int, as in workbooks.
+    """
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        distinct = python_cells(array.dictionary)
+        return [None if code is None else distinct[code] for code in array.indices.to_pylist()]
+    if pa.types.is_union(kind):
+        children = [python_cells(array.field(code)) for code in range(kind.num_fields)]
+        return [children[code][place] for code, place in zip(*map(np.ndarray.tolist, union_places(array)), strict=True)]
+    read = _reader(kind)
+    cells: list[Any] = array.to_pylist()
+    return cells if read is None else [None if cell is None else read(cell) for cell in cells]
+
+
+def union_places(array: "pa.UnionArray") -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+    """In which child of a dense union each of its n_cells is, and where; of a slice, pyarrow itself gives the first."""
+    of_slice = slice(array.offset, array.offset + len(array))
+    _, codes, offsets = array.buffers()[:3]
+    return np.frombuffer(codes, np.int8)[of_slice], np.frombuffer(offsets, np.int32)[of_slice]
+
+
+def _reader(kind: "pa.DataType") -> Callable[[Any], Any] | None:
+    """What makes a cell of a value that Arrow gives; None where it is one."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return _from_json
+    if types.is_floating(kind):
+        return _number
+    if types.is_timestamp(kind):
+        return _moment
+    return str if types.is_time(kind) or types.is_duration(kind) else None
+
+
+def _number(value: float) -> float | int | None:
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) <= EXACT else value
+
+
+def _moment(value: Any) -> datetime:
+    moment: datetime = value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+    return moment
+
+
+def _from_json(text: bytes) -> Any:
+    cell = json.loads(text)
+    if type(cell) is not dict:
+        return cell
+    return Decimal(cell["decimal"]) if "decimal" in cell else datetime.fromisoformat(cell["datetime"])

@@ -4,11 +4,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Record, Records, Vector
+from tabserve.aliases import Matrix, Places, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.derived import DerivedColumn
@@ -16,6 +16,9 @@ from tabserve.columns.features import Category, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 OTHERS = -1.0  # the level of a column that rare values of a category share; no code is negative
 MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
@@ -240,6 +243,42 @@ class RecordEncoder(Encoder):
         counts = [count([record.get(name) for record in records]) for name, count in self.counters_]
         return np.hstack([matrix, *counts])
 
+    def transform_cells(self, cells: "pa.RecordBatch", decimal: str = ".") -> tuple[Matrix, Places]:
+        """Encode rows of raw cells: what `transform` gives for the records of what `Feature.from_cell` reads in them.
+
+        Parameters
+        ----------
+        cells : pyarrow.RecordBatch
+            n_rows rows, whose columns have the features' names. A feature without a column is missing in all rows; a
+            column that is neither a feature nor an extra is ignored.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_matrix_columns)
+            NaN in the rows at fault.
+        faulty : ndarray of int
+            The positions, ascending, of the rows that cannot be encoded.
+        """
+        self.check_is_fitted()
+        matrix = np.empty((cells.num_rows, len(self.matrix_columns)))
+        faulty = np.zeros(cells.num_rows, np.bool_)
+        for place, feature in enumerate(self.features):
+            matrix[:, place], is_at_fault = feature.encode_cells(_column_of(cells, feature.name), decimal)
+            faulty |= is_at_fault
+        for extra in self.extras:
+            if extra.name in cells.schema.names:
+                faulty |= extra.encode_cells(cells[extra.name], decimal)[1]
+        for place, column in enumerate(self.derived, len(self.features)):
+            matrix[:, place] = column.compute(matrix, self.features)
+        place = len(self.columns)
+        for text in (feature for feature in self.features if isinstance(feature, Text)):
+            matrix[:, place : place + text.buckets] = text.count_cells(_column_of(cells, text.name), decimal)
+            place += text.buckets
+        matrix[faulty] = np.nan
+        return matrix, np.flatnonzero(faulty)
+
     def _without_extras(self, record: Record) -> Record:
         """A record without what no model sees, which must be valid too."""
         if len(record) > len(self.encoders_) + len(self.extras_):
@@ -247,6 +286,13 @@ class RecordEncoder(Encoder):
         if any(extra.problem(record[name]) for name, extra in self.extras_.items() if name in record):
             raise ValueError
         return {name: value for name, value in record.items() if name not in self.extras_}
+
+
+def _column_of(cells: "pa.RecordBatch", name: str) -> "pa.Array":
+    """A column; empty cells where there is none."""
+    import pyarrow as pa
+
+    return cells[name] if name in cells.schema.names else pa.nulls(cells.num_rows)
 
 
 def _records(X: Records) -> Sequence[Record]:

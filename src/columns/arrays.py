@@ -110,10 +110,87 @@ def python_cells(array: "pa.Array") -> list[Any]:
         return [None if code is None else distinct[code] for code in array.indices.to_pylist()]
     if pa.types.is_union(kind):
         children = [python_cells(array.field(code)) for code in range(kind.num_fields)]
-        return [children[code][place] for code, place in zip(*map(np.ndarray.tolist, union_places(array)), strict=True)]
+        codes, offsets = union_places(array)
+        return [children[code][place] for code, place in zip(codes.tolist(), offsets.tolist(), strict=True)]
     read = _reader(kind)
     cells: list[Any] = array.to_pylist()
     return cells if read is None else [None if cell is None else read(cell) for cell in cells]
+
+
+def distinct_cells(array: "pa.Array") -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """The distinct cells of an array, so that each is read once however often it comes.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        As for `python_cells`.
+
+    Returns
+    -------
+    cells : list
+        As `python_cells` gives them, in no certain order; some may be equal, or be in no row.
+    places : ndarray of int, shape (n_cells,)
+        Which of them each cell of the array is.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_union(array.type):
+        return _distinct_of_union(array)
+    if pa.types.is_dictionary(array.type) and len(array.dictionary) > len(array):
+        array = _without_views(array.dictionary).take(array.indices)  # most of the dictionary is not used
+    try:
+        array = array.dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        return python_cells(array), np.arange(len(array))
+    cells = python_cells(array.dictionary)
+    places = array.indices.cast(pa.int64())
+    if array.null_count:
+        places = places.fill_null(len(cells))
+        cells.append(None)
+    return cells, places.to_numpy()
+
+
+def _without_views(array: "pa.Array") -> "pa.Array":
+    """Texts as Arrow can do everything with."""
+    import pyarrow as pa
+
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+
+
+def _distinct_of_union(array: "pa.UnionArray") -> tuple[list[Any], npt.NDArray[np.int64]]:
+    codes, offsets = union_places(array)
+    cells: list[Any] = []
+    places = np.empty(len(array), np.int64)
+    for code in range(array.type.num_fields):
+        of_child, places_in_child = distinct_cells(array.field(code))
+        is_in_child = codes == code
+        places[is_in_child] = len(cells) + places_in_child[offsets[is_in_child]]
+        cells += of_child
+    return cells, places
+
+
+def take_cells(cells: Sequence[Any], places: npt.NDArray[np.int64]) -> "pa.Array":
+    """Distinct cells, each put at all its places, as `cell_array` would give them.
+
+    Parameters
+    ----------
+    cells : sequence
+        As for `cell_array`.
+    places : ndarray of int, shape (n_cells,)
+
+    Returns
+    -------
+    pyarrow.Array
+        With n_cells entries. Texts come as a dictionary.
+    """
+    import pyarrow as pa
+
+    distinct = cell_array(cells)
+    if pa.types.is_union(distinct.type):
+        return cell_array([cells[place] for place in places.tolist()])
+    if pa.types.is_string(distinct.type):
+        return pa.DictionaryArray.from_arrays(places.astype(np.int32), distinct)
+    return distinct.take(pa.array(places))
 
 
 def union_places(array: "pa.UnionArray") -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:

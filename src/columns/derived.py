@@ -8,6 +8,9 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from tabserve.aliases import Matrix, Vector
 from tabserve.columns.dates import Datetime, Moment, date_of, time_of
 from tabserve.columns.features import Category, Column, Feature, Number
 from tabserve.columns.kinds import fits
@@ -43,6 +46,21 @@ class DerivedColumn(Column):
     @abstractmethod
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         """A picklable function from an encoded row, in the features' order, to the column's number."""
+
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Vector:
+        """The column's numbers for many rows: those that `computer` gives row by row.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (n_rows, n_columns)
+            Encoded rows, of which the first columns are the features in their order.
+        features : sequence of Feature
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+        """
+        return np.array([*map(self.computer(features), matrix.tolist())], dtype=np.float64)
 
     def declaration(self) -> dict[str, Any]:
         """The column as plain data."""
@@ -247,7 +265,7 @@ def _positions(features: Sequence[Feature]) -> dict[str, int]:
 
 
 def _divide(numerator: int, denominator: int, row: Sequence[float]) -> float:
-    return row[numerator] / row[denominator]
+    return row[numerator] / float(row[denominator])  # whole numbers above 2**53 are rounded first, as in a matrix
 
 
 def _look_up(codes: Mapping[float, float], position: int, row: Sequence[float]) -> float:

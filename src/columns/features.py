@@ -12,17 +12,25 @@ import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from string import Formatter
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
+from tabserve.aliases import Vector
+from tabserve.columns.arrays import EXACT, distinct_cells, take_cells
 from tabserve.columns.cells import cell_text
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.columns.numerals import Notation, notation_advice
 from tabserve.errors import InvalidUseCaseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # names in answers beside those of the record: no column may have one
 RESERVED_NAMES = frozenset(
@@ -42,6 +50,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no a
 _WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
 
 Encoder: TypeAlias = Callable[[Any], float]
+Codes: TypeAlias = tuple[Vector, npt.NDArray[np.bool_]]  # the numbers of values, and which values are at fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +303,80 @@ class Feature(Column):
     def _from_cell(self, value: Any) -> Any:
         """The value of a typed cell that is neither a text nor missing."""
         return self._parse(cell_text(value), ".")
+
+    def encode_values(self, values: Sequence[Any]) -> Codes:
+        """The numbers of values.
+
+        Parameters
+        ----------
+        values : sequence
+            n_values of any type, because clients may send any; None is a missing one.
+
+        Returns
+        -------
+        codes : ndarray of float64, shape (n_values,)
+            What `encoder` gives; NaN for a value at fault.
+        faulty : ndarray of bool, shape (n_values,)
+            Which values have a problem.
+        """
+        encode = self.encoder()
+        codes = np.full(len(values), math.nan)
+        faulty = np.zeros(len(values), np.bool_)
+        for place, value in enumerate(values):
+            try:
+                codes[place] = encode(value)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                faulty[place] = True
+        return codes, faulty
+
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        """The numbers of a column's cells, as of what `from_cell` gives for each.
+
+        Parameters
+        ----------
+        array : pyarrow.Array
+            n_cells raw cells: of texts, of values, or of several kinds.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        codes : ndarray of float64, shape (n_cells,)
+            NaN for a cell at fault.
+        faulty : ndarray of bool, shape (n_cells,)
+            Which cells hold a value with a problem.
+        """
+        values, places = self._distinct(array, decimal)
+        codes, faulty = self.encode_values(values)
+        return codes[places], faulty[places]
+
+    def typed_cells(self, array: "pa.Array", decimal: str = ".") -> list[Any]:
+        """What `from_cell` gives for each of a column's n_cells raw cells."""
+        values, places = self._distinct(array, decimal)
+        return [values[place] for place in places.tolist()]
+
+    def typed_array(self, array: "pa.Array", decimal: str = ".") -> "pa.Array":
+        """The values of a column's cells, as `cell_array` keeps them.
+
+        Parameters
+        ----------
+        array : pyarrow.Array
+            n_cells raw cells.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        pyarrow.Array
+            What `typed_cells` gives, of one type where all cells are values of the column: whole numbers int64, others
+            float64, truth values bool, and texts a dictionary of strings.
+        """
+        return take_cells(*self._distinct(array, decimal))
+
+    def _distinct(self, array: "pa.Array", decimal: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
+        """The values of the distinct cells of a column, and which of them each cell has."""
+        cells, places = distinct_cells(array)
+        return [self.from_cell(cell, decimal) for cell in cells], places
 
     def with_markers(self, markers: Iterable[str]) -> Self:
         """The feature with more texts that mean a missing value, except those that are values of it."""
@@ -597,6 +680,13 @@ class Number(Feature):
         if (kind is int or kind is float) and low <= value <= high:
             return value  # type: ignore[no-any-return]
         raise ValueError
+
+    def typed_array(self, array: "pa.Array", decimal: str = ".") -> "pa.Array":
+        values, places = self._distinct(array, decimal)
+        is_mixed = {*map(type, values)} - {type(None)} == {int, float}
+        if is_mixed and all(abs(value) <= EXACT for value in values if value is not None):
+            values = [value if value is None else float(value) for value in values]
+        return take_cells(values, places)
 
     def _in_short(self, value: Any) -> str:
         if self.percent:

@@ -93,11 +93,11 @@ def find_table(
         When there is no such table, when there are several, or when its columns are not the known ones.
     """
     found = choose(sheets, known.names, dialect, title)
-    rows = [*itertools.islice(found.sheet.rows, 1)]
+    rows = [*itertools.islice(found.sheet.rows, HEADER_ROWS)]
     is_whole = bool(rows) and rows[0][2] == len(found.header.names)
     if faults := _faults(found, known, own=own, is_whole=is_whole):
         raise InvalidTableError(found.sheet.place, faults)
-    return replace(found, sheet=replace(found.sheet, rows=itertools.chain(rows, found.sheet.rows)))
+    return replace(found, sheet=found.sheet.given_back(rows))
 
 
 def choose(
@@ -148,7 +148,7 @@ def _look(sheet: Sheet, names: Sequence[str], dialect: Mapping[str, str]) -> Fou
     if header is None:
         row, cells, _ = first[0] if first else (1, (), 0)
         header = Header(row, list(map(str, cells)), [None] * len(cells), 1)
-    return Found(replace(sheet, rows=itertools.chain(first[header.above :], sheet.rows)), header)
+    return Found(sheet.given_back(first[header.above :]), header)
 
 
 def _unpacked(sheet: Sheet, first: Sequence[Row], names: Sequence[str], dialect: Mapping[str, str]) -> Found | None:

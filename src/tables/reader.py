@@ -25,6 +25,7 @@ from tabserve.tables.finding import Found, Known, find_table
 from tabserve.tables.formats import TEXT, kind_of
 from tabserve.tables.limits import Deadline, Row
 from tabserve.tables.lines import csv_rows, json_rows
+from tabserve.tables.reading import Reading
 from tabserve.tables.source import Sheet
 from tabserve.tables.table import Table
 from tabserve.tables.workbook import TRAINING, open_workbook
@@ -242,6 +243,42 @@ def _odd_cells(table: Table, known: Known) -> Iterator[Fault]:
             for row, value in zip(table.rows, _values(table, column.name), strict=True):
                 if type(value) is str and value in odd:
                     yield Fault(column.name, ODD_CELLS[value], row, value)
+
+
+@contextmanager
+def open_batches(
+    stream: BinaryIO,
+    name: str,
+    features: Sequence[Feature],
+    target: Feature,
+    extras: Sequence[Feature] = (),
+    markers: Sequence[str] = (),
+    dialect: Mapping[str, str] | None = None,
+    sheet: str | None = None,
+    max_rows: int | None = None,
+    deadline: Deadline | None = None,
+) -> Iterator[Reading]:
+    """Read a file as `read_table` does, a batch of rows at a time.
+
+    Parameters
+    ----------
+    stream, name, features, target, extras, markers, dialect, sheet, max_rows, deadline
+        As for `read_table`.
+
+    Yields
+    ------
+    Reading
+        Its batches must be taken before the context ends.
+
+    Raises
+    ------
+    InvalidTableError, UnsupportedFileError, TooManyRowsError, FileLimitError
+        As for `read_table`, when the reading begins or when a batch is taken.
+    """
+    known, dialect, deadline = Known(features, target, extras), dialect or {}, deadline or Deadline(None)
+    with open_sheets(stream, name, known.names, dialect, sheet, deadline) as sheets:
+        found = find_table(sheets, known, dialect, sheet)
+        yield Reading(found, known, markers, dialect, max_rows, deadline)
 
 
 @contextmanager

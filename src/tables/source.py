@@ -1,7 +1,8 @@
 """What every source of tables gives: sheets of rows in which the header is still to be found."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from tabserve.tables.batch import Batch, in_batches
 from tabserve.tables.limits import Row
@@ -38,3 +39,16 @@ class Sheet:
     def batches(self, width: int) -> Iterator[Batch]:
         """The rows that `rows` has not given yet; see `in_batches`."""
         return self.rest(width) if self.rest else in_batches(self.place, self.rows, width, typed=self.typed)
+
+    def given_back(self, rows: Iterable[Row]) -> "Sheet":
+        """The sheet as it was before it gave these rows."""
+        rows, rest = iter(rows), self.rest
+        with_them = replace(self, rows=itertools.chain(rows, self.rows))
+        if rest is None:
+            return with_them
+
+        def batches(width: int) -> Iterator[Batch]:
+            yield from in_batches(self.place, rows, width, typed=self.typed)
+            yield from rest(width)
+
+        return replace(with_them, rest=batches)

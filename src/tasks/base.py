@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.aliases import Matrix, Metric, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.errors import TooFewRowsError
-from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics
+from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Measure, Metrics, Scorer
 from tabserve.models.base import Fold, Model
 from tabserve.tasks.dealing import are_distinct, grouped_folds
 from tabserve.tasks.decision import Decision
@@ -207,12 +207,31 @@ class Task(ABC):
         """The shape of a single prediction."""
         return ()
 
-    @property
     @abstractmethod
-    def metric(self) -> Metric:
-        """The headline metric as a function of targets and predictions."""
+    def scorer(self, y: Vector, predictions: Predictions) -> Scorer:
+        """The headline metric of the given rows, as a function of how often each of them counts."""
+
+    def metric(self, y: Vector, predictions: Predictions) -> float:
+        """The headline metric of targets and predictions."""
+        return self.scorer(y, predictions)(None)
 
     @abstractmethod
+    def measure(self, y: Vector, predictions: Predictions, decision: Decision) -> Measure:
+        """All metrics of the given rows, as a function of how often each of them counts.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+            Targets.
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        callable
+        """
+
     def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
         """All metrics of the given rows.
 
@@ -229,6 +248,7 @@ class Task(ABC):
         dict of float
             By the metrics' names, the headline included.
         """
+        return self.measure(y, predictions, decision)(None)
 
     @property
     @abstractmethod

@@ -181,7 +181,7 @@ def _thresholds(use_case: UseCase, one: Measured, parts: Parts) -> dict[str, Any
 
 def _intervals(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> dict[str, tuple[float, float]]:
     task, decision = use_case.task, one.candidate.decision
-    return bootstrap_intervals(test.y, one.predictions, lambda y, of: task.metrics(y, of, decision), plan.seed)
+    return bootstrap_intervals(task.measure(test.y, one.predictions, decision), len(test.y), plan.seed)
 
 
 def _groups(use_case: UseCase, one: Measured, test: Part) -> dict[str, GroupComparison]:
@@ -200,8 +200,9 @@ def _compare(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> Better
     """A function that says how much better a candidate is than other predictions of the same rows of the hold-out."""
 
     def better_than(others: Predictions, rows: Any) -> dict[str, tuple[float, float, float]]:
-        y, own, metric = test.y[rows], one.predictions[rows], use_case.task.metric
-        return {use_case.task.headline: bootstrap_difference(y, own, others, metric, plan.seed)}
+        task, y = use_case.task, test.y[rows]
+        own, of_others = task.scorer(y, one.predictions[rows]), task.scorer(y, others)
+        return {task.headline: bootstrap_difference(own, of_others, len(y), plan.seed)}
 
     return better_than
 

@@ -29,7 +29,8 @@ class CrossValidation:
     score : float
         Mean of the metric over all folds.
     out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
-        The prediction of each row by a model that did not see it, once for each repeat of the cross-validation.
+        The prediction of each row by a model that did not see it, once for each repeat of the cross-validation; NaN
+        for rows that no fold judges by.
     parameters : mapping
         What the cross-validation chose itself, such as a number of rounds; to be set before the final fit.
     """
@@ -156,7 +157,8 @@ class Model(Estimator, ABC):
         X : ndarray, shape (n_rows, n_columns)
         y : ndarray, shape (n_rows,)
         folds : sequence of (ndarray, ndarray)
-            Row numbers to fit on and to judge by; the second parts of consecutive folds make up whole repeats.
+            Row numbers to fit on and to judge by. The second parts of consecutive folds make up repeats; only the last
+            repeat may lack folds.
         metric : callable
             Of targets and predictions; higher is better.
         jobs : int
@@ -235,7 +237,7 @@ def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: in
     Parameters
     ----------
     folds : sequence of (ndarray, ndarray)
-        Row numbers; the second parts of consecutive folds make up whole repeats.
+        Row numbers. The second parts of consecutive folds make up repeats; only the last repeat may lack folds.
     predictions : sequence of ndarray
         Each fold's, in the order of its second part.
     n_rows : int
@@ -244,9 +246,10 @@ def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: in
     Returns
     -------
     ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
+        NaN for rows that are in no second part.
     """
-    rows = np.concatenate([rows for _, rows in folds]).reshape(-1, n_rows)
+    rows = np.concatenate([rows for _, rows in folds])
     values = np.concatenate(list(predictions))
-    result = np.empty((*rows.shape, *values.shape[1:]))
-    result[np.arange(len(rows))[:, None], rows] = values.reshape(result.shape)
+    result = np.full((math.ceil(len(rows) / n_rows), n_rows, *values.shape[1:]), np.nan)
+    result[np.arange(len(rows)) // n_rows, rows] = values
     return result

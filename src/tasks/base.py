@@ -265,7 +265,7 @@ class Task(ABC):
         ----------
         y : ndarray, shape (n_rows,)
         out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
-            The prediction of each row by a model that did not see it, once for each repeat.
+            The prediction of each row by a model that did not see it, once for each repeat; NaN where there is none.
 
         Returns
         -------
@@ -382,7 +382,7 @@ def probability_problem(probabilities: Predictions) -> str | None:
 
 
 def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
-    """Targets and predictions of all repeats, one after the other.
+    """Targets and predictions of all repeats, one after the other; rows without a prediction are left out.
 
     They are not averaged: the mean of several models spreads less than the one model that will serve.
 
@@ -394,6 +394,8 @@ def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
     Returns
     -------
     tuple of (ndarray, ndarray)
-        n_repeats * n_rows of each.
+        n_repeats * n_rows of each, where every row was judged.
     """
-    return np.tile(y, len(out_of_fold)), out_of_fold.reshape(-1, *out_of_fold.shape[2:])
+    predictions = out_of_fold.reshape(-1, *out_of_fold.shape[2:])
+    judged = ~np.isnan(predictions).reshape(len(predictions), -1).any(axis=1)
+    return np.tile(y, len(out_of_fold))[judged], predictions[judged]

@@ -46,7 +46,7 @@ class Candidate:
     trials : sequence of Trial
         All points that were tried.
     out_of_fold : ndarray, shape (n_repeats, n_training_rows) or (n_repeats, n_training_rows, n_classes)
-        The best trial's predictions of rows that its models did not see.
+        The best trial's predictions of rows that its models did not see; NaN for rows that were not judged.
     task : Task
         What kind of prediction it makes.
     decision : Decision

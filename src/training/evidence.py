@@ -66,7 +66,7 @@ def measure(use_case: UseCase, candidates: Sequence[Candidate], parts: Parts, pl
 def _measure(use_case: UseCase, candidate: Candidate, parts: Parts) -> Measured:
     task, decision = use_case.task, candidate.decision
     predictions = candidate.predict(parts.test)
-    repeats = [task.metrics(parts.train.y, repeat, decision) for repeat in candidate.out_of_fold]
+    repeats = [task.metrics(*pooled(parts.train.y, repeat[None]), decision) for repeat in candidate.out_of_fold]
     metrics = {
         TRAIN: task.metrics(parts.train.y, candidate.predict(parts.train), decision),
         CROSS_VALIDATION: {name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},

@@ -177,3 +177,19 @@ def test_a_regression_on_a_log_scale_predicts_and_is_measured_in_the_targets_uni
         )
         assert 0.5 < np.median(one.out_of_fold) / np.median(train.y) < 2
         clone(one.model).set_params(**one.model.get_params())
+
+
+def test_with_one_split_only_the_rows_that_judge_count_in_metrics_threshold_and_report(credit, empty):
+    one_split = dataclasses.replace(credit, splits=1, gates=())
+    parts = split(one_split, read(one_split, one_split.path), 42)
+    candidate = fit(one_split, one_split.algorithms[0], parts.train, Plan(trials=1, jobs=1))
+    ((fitted, judged),) = folds_of(one_split, parts.train, 42)
+    scores = candidate.out_of_fold[0]
+    assert np.isnan(scores[fitted]).all()
+    assert candidate.decision == one_split.task.decide(parts.train.y[judged], scores[None, judged])
+    (outcome,) = run_training(one_split, empty, one_split.path, Plan(trials=1, jobs=1), ["lightgbm"]).outcomes
+    found = outcome.manifest.metrics["cross_validation"]
+    assert found == one_split.task.metrics(parts.train.y[judged], scores[judged], candidate.decision)
+    assert outcome.manifest.trials[0].score == found["roc_auc"]
+    assert outcome.manifest.thresholds["cost"].cross_validation["expected_cost"] == found["expected_cost"]
+    assert outcome.report.is_file()

@@ -137,7 +137,7 @@ def distinct_cells(array: "pa.Array") -> tuple[list[Any], npt.NDArray[np.int64]]
     if pa.types.is_union(array.type):
         return _distinct_of_union(array)
     if pa.types.is_dictionary(array.type) and len(array.dictionary) > len(array):
-        array = _without_views(array.dictionary).take(array.indices)  # most of the dictionary is not used
+        array = without_views(array.dictionary).take(array.indices)  # most of the dictionary is not used
     try:
         array = array.dictionary_encode()
     except pa.ArrowNotImplementedError:
@@ -150,8 +150,8 @@ def distinct_cells(array: "pa.Array") -> tuple[list[Any], npt.NDArray[np.int64]]
     return cells, places.to_numpy()
 
 
-def _without_views(array: "pa.Array") -> "pa.Array":
-    """Texts as Arrow can do everything with."""
+def without_views(array: "pa.Array") -> "pa.Array":
+    """An array; one of views of texts as an array of texts, with which Arrow can do everything."""
     import pyarrow as pa
 
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array

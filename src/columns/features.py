@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.aliases import Vector
-from tabserve.columns.arrays import EXACT, distinct_cells, take_cells
+from tabserve.aliases import Mask, Vector
+from tabserve.columns.arrays import EXACT, distinct_cells, take_cells, without_views
 from tabserve.columns.cells import cell_text
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.columns.numerals import Notation, notation_advice
+from tabserve.columns.plain import plain_numbers
 from tabserve.errors import InvalidUseCaseError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no a
 _WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
 
 Encoder: TypeAlias = Callable[[Any], float]
-Codes: TypeAlias = tuple[Vector, npt.NDArray[np.bool_]]  # the numbers of values, and which values are at fault
+Codes: TypeAlias = tuple[Vector, Mask]  # the numbers of values, and which values are at fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +379,14 @@ class Feature(Column):
         cells, places = distinct_cells(array)
         return [self.from_cell(cell, decimal) for cell in cells], places
 
+    def _encode_others(self, array: "pa.Array", decimal: str, codes: Codes, is_done: Mask) -> Codes:
+        """Codes of cells, of which some are done, with those of the others, each distinct one read by itself."""
+        others = np.flatnonzero(~is_done)
+        if len(others):
+            for done, read in zip(codes, Feature.encode_cells(self, _take(array, others), decimal), strict=True):
+                done[others] = read
+        return codes
+
     def with_markers(self, markers: Iterable[str]) -> Self:
         """The feature with more texts that mean a missing value, except those that are values of it."""
         more = (marker for marker in markers if marker not in self.markers and not self._names_value(marker))
@@ -414,6 +423,12 @@ class Feature(Column):
     def _remark(self) -> str:
         """What people must know about the values, beside description and schema."""
         return ""
+
+
+def _take(array: "pa.Array", places: npt.NDArray[np.int64]) -> "pa.Array":
+    import pyarrow as pa
+
+    return without_views(array).take(pa.array(places))
 
 
 def _as_words(name: str) -> str:
@@ -648,6 +663,7 @@ class Number(Feature):
 
     kind = "number"
     _problem_of_kind: ClassVar[str] = "Not a valid number."
+    _takes_whole: ClassVar[bool] = False  # whether all its values are whole numbers
 
     low: float = -LARGEST_NUMBER
     high: float = LARGEST_NUMBER
@@ -681,12 +697,39 @@ class Number(Feature):
             return value  # type: ignore[no-any-return]
         raise ValueError
 
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        numbers, is_plain = self._plain_numbers(array, decimal)
+        return self._encode_others(array, decimal, self._encode_numbers(numbers), is_plain)
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        """What `encode_values` gives for floats."""
+        is_valid = (self.low <= numbers) & (numbers <= self.high)
+        return np.where(is_valid, numbers, math.nan), ~is_valid
+
+    def _plain_numbers(self, array: "pa.Array", decimal: str) -> tuple[Vector, Mask]:
+        """Numbers that are the values of cells however they are written, and which cells hold one."""
+        signs = f"0123456789-{decimal}"
+        is_in_unit = bool(self.unit) and not self.unit.casefold().strip(signs)
+        is_in_marker = decimal == "," and any(decimal in marker for marker in self.markers)
+        numbers, is_plain = plain_numbers(array, "" if is_in_unit or is_in_marker else decimal)
+        for marker in self.markers:
+            if (marked := Notation().number(marker)) is not None:
+                is_plain &= numbers != marked
+        return numbers, is_plain
+
     def typed_array(self, array: "pa.Array", decimal: str = ".") -> "pa.Array":
-        values, places = self._distinct(array, decimal)
-        is_mixed = {*map(type, values)} - {type(None)} == {int, float}
-        if is_mixed and all(abs(value) <= EXACT for value in values if value is not None):
-            values = [value if value is None else float(value) for value in values]
-        return take_cells(values, places)
+        import pyarrow as pa
+
+        numbers, is_plain = self._plain_numbers(array, decimal)
+        others = np.flatnonzero(~is_plain)
+        values, places = self._distinct(_take(array, others), decimal)
+        if not all(value is None or (type(value) in (int, float) and abs(value) <= EXACT) for value in values):
+            return super().typed_array(array, decimal)
+        numbers = numbers.copy()
+        numbers[others] = np.array([math.nan if value is None else value for value in values], np.float64)[places]
+        typed = pa.array(numbers, from_pandas=True)
+        is_whole = self._takes_whole and bool(np.all((numbers == np.rint(numbers)) | np.isnan(numbers)))
+        return typed.cast(pa.int64()) if is_whole else typed
 
     def _in_short(self, value: Any) -> str:
         if self.percent:
@@ -735,6 +778,7 @@ class Integer(Number):
 
     kind = "integer"
     _problem_of_kind = "Not a valid integer."
+    _takes_whole = True
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -742,6 +786,12 @@ class Integer(Number):
         if (kind is int or (kind is float and value.is_integer())) and low <= value <= high:
             return value  # type: ignore[no-any-return]
         raise ValueError
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        codes, faulty = super()._encode_numbers(numbers)
+        faulty |= codes != np.rint(codes)
+        codes[faulty] = math.nan
+        return codes, faulty
 
     def _problem(self, value: Any) -> str | None:
         if type(value) is float and not value.is_integer():
@@ -772,6 +822,11 @@ class CyclicInteger(Integer):
     def _encode(low: float, high: float, value: Any) -> float:
         number = Integer._encode(low, high, value)
         return low if number == high else number
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        codes, faulty = super()._encode_numbers(numbers)
+        codes[codes == self.high] = self.low
+        return codes, faulty
 
 
 def encode_optional(encode: Encoder, default: float, value: Any) -> float:

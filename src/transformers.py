@@ -271,7 +271,8 @@ class RecordEncoder(Encoder):
             if extra.name in cells.schema.names:
                 faulty |= extra.encode_cells(cells[extra.name], decimal)[1]
         for place, column in enumerate(self.derived, len(self.features)):
-            matrix[:, place] = column.compute(matrix, self.features)
+            matrix[:, place], is_at_fault = column.compute(matrix, self.features)
+            faulty |= is_at_fault
         place = len(self.columns)
         for text in (feature for feature in self.features if isinstance(feature, Text)):
             matrix[:, place : place + text.buckets] = text.count_cells(_column_of(cells, text.name), decimal)

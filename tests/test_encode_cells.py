@@ -231,6 +231,9 @@ EXAMPLES: dict[str, list[Any]] = {  # valid cells
 }
 
 
+VALID = {name: cell_array([*cells[:1] * 4]) for name, cells in EXAMPLES.items()}
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> pa.RecordBatch:
     """Rows of mostly valid cells, in which columns may be absent."""
@@ -247,6 +250,10 @@ def tables(draw: st.DrawFn) -> pa.RecordBatch:
 @settings(deadline=None)
 @given(tables(), st.sampled_from(".,"))
 def test_a_table_is_encoded_as_its_records(cells: pa.RecordBatch, decimal: str) -> None:
+    assert_encoded_as_records(cells, decimal)
+
+
+def assert_encoded_as_records(cells: pa.RecordBatch, decimal: str = ".") -> None:
     encoder = RecordEncoder(FEATURES, DERIVED, EXTRAS).fit()
     matrix, faulty = encoder.transform_cells(cells, decimal)
     known = {feature.name: feature for feature in (*FEATURES, *EXTRAS)}
@@ -261,6 +268,20 @@ def test_a_table_is_encoded_as_its_records(cells: pa.RecordBatch, decimal: str) 
             assert np.isnan(matrix[row]).all()
     assert faulty.tolist() == refused
     assert matrix.shape == (cells.num_rows, len(encoder.matrix_columns))
+
+
+MOMENTS = st.sampled_from(
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-12:00", "0001-01-01T00:00", "1969-12-31T23:59:59.9999"]
+)
+
+
+@settings(max_examples=3 * settings().max_examples, deadline=None)
+@given(
+    st.lists(st.none() | st.dates().map(date.isoformat), min_size=4, max_size=4),
+    st.lists(st.none() | MOMENTS | st.datetimes().map(datetime.isoformat), min_size=4, max_size=4),
+)
+def test_parts_of_dates_are_those_of_the_calendar(days: list[Any], moments: list[Any]) -> None:
+    assert_encoded_as_records(pa.RecordBatch.from_pydict({**VALID, "born": pa.array(days), "seen": pa.array(moments)}))
 
 
 def test_an_absent_column_is_empty_and_at_fault_where_it_is_needed() -> None:

@@ -33,7 +33,7 @@ from tabserve.columns.features import Category, Integer, Number, OrderedCategory
 from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
 from tabserve.evaluation.metrics import r2, roc_auc, roc_auc_ovr
-from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
+from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor, on_cpus
 from tabserve.models.blend import SHARE, BlendClassifier, C, Line
 from tabserve.models.lightgbm import (
     MAX_ROUNDS,
@@ -490,6 +490,78 @@ def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_lo
 
     assert 2 < rounds < MAX_ROUNDS / 2
     assert loss(rounds) < min(loss(rounds + step) for step in (-2, -1, 1, 20))
+
+
+every_lightgbm_model = pytest.mark.parametrize(
+    "prototype", [model for model in MODELS if isinstance(model, LgbModel)], ids=lambda model: type(model).__name__
+)
+
+
+def trees(booster: lightgbm.Booster) -> str:
+    """Its text without its parameters."""
+    return str(booster.model_to_string()).partition("\nparameters:")[0]
+
+
+@every_lightgbm_model
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_of_many_rows_the_folds_share_their_bins_and_nothing_else(
+    prototype: LgbModel, is_weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabserve.models.lightgbm, "MANY", 100)
+    targets, metric = targets_of(prototype), metric_of(prototype)
+    weights = generator.random(200) + 0.5 if is_weighted else None
+    model = clone(prototype).set_params(max_bin=15, min_data_in_leaf=5)
+    result = model.cross_validate(X, targets, FOLDS, metric, 2, COLUMNS, weights)
+    for number, (rows, judged) in enumerate(FOLDS):
+        booster = grown_on_bins_of_all(model, targets, weights, rows, result.parameters["num_rounds"])
+        expected = booster.predict(X[judged], raw_score=isinstance(model, BlendClassifier))
+        if isinstance(model, BlendClassifier):
+            line = Line.fit(X[rows], targets[rows], COLUMNS, None if weights is None else weights[rows])
+            expected = expit((1 - SHARE) * expected + SHARE * line.sums(X[judged]))
+        np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
+
+
+def grown_on_bins_of_all(
+    model: LgbModel, targets: Vector, weights: Weights, rows: np.ndarray, rounds: int
+) -> lightgbm.Booster:
+    """Trees of some rows, which are copied, in bins whose ends come from all rows."""
+    parameters = model._parameters(X, targets, COLUMNS, threads=1)
+    whole = lightgbm.Dataset(X, targets, categorical_feature=[3], params=parameters)
+    some = lightgbm.Dataset(
+        X[rows], targets[rows], whole, None if weights is None else weights[rows], params=parameters
+    )
+    return lightgbm.train(parameters, some, rounds)
+
+
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_trees_of_a_part_of_a_dataset_are_those_of_its_rows_alone(is_weighted: bool) -> None:
+    model = LgbClassifier(num_rounds=30, min_data_in_leaf=5, max_bin=15, bagging_fraction=0.7)
+    weights = generator.random(200) + 0.5 if is_weighted else None
+    parameters = model._parameters(X, y, COLUMNS, threads=1)
+    rows = FOLDS[0][0]
+    whole = lightgbm.Dataset(X, y, weight=weights, categorical_feature=[3], params=parameters)
+    part = lightgbm.train(parameters, whole.subset(rows.tolist(), parameters), 30)
+    alone = grown_on_bins_of_all(model, y, weights, rows, 30)
+    assert trees(part) == trees(alone)
+
+
+@every_lightgbm_model
+def test_trees_are_the_same_with_any_number_of_threads(prototype: LgbModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabserve.models.lightgbm, "MANY", 1000)
+    rows = np.random.default_rng(1).integers(0, len(X), 3000)
+    noisy = X[rows] + np.column_stack([np.random.default_rng(2).normal(size=(3000, 3)), np.zeros(3000)])
+    targets, weights = targets_of(prototype)[rows], np.random.default_rng(3).random(3000)
+    model = clone(prototype).set_params(num_leaves=31, feature_fraction_bynode=0.7, learning_rate=0.3)
+    texts, validations = [], []
+    for number in (1, 2, 4):
+        with on_cpus(number):
+            texts.append(clone(model).fit(noisy, targets, COLUMNS, weights).text_)
+        fold = [(np.arange(1000, 3000), np.arange(1000))]
+        validations.append(model.cross_validate(noisy, targets, fold, metric_of(model), number, COLUMNS, weights))
+    assert texts[0] == texts[1] == texts[2]
+    assert len({(one.score, one.parameters["num_rounds"]) for one in validations}) == 1
+    for one in validations[1:]:
+        np.testing.assert_array_equal(one.out_of_fold, validations[0].out_of_fold)
 
 
 def test_the_number_of_trees_is_the_number_of_rounds() -> None:

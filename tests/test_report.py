@@ -113,6 +113,7 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
     (one,) = measure(use_case, [candidate], parts, plan).values()
     manifest = Manifest(
         **provenance(use_case, algorithm, 10**6, parts.source, plan.seed, parts.split),
+        threads=1,
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),

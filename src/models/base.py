@@ -2,8 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
@@ -18,6 +20,23 @@ from tabserve.errors import NotExplainableError
 from tabserve.search_space import Dimension
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
+
+_CPUS: ContextVar[int] = ContextVar("cpus", default=1)  # a new thread begins with the default
+
+
+@contextmanager
+def on_cpus(number: int) -> Iterator[None]:
+    """Let a model use so many CPUs where this thread fits one; by default one. The model is the same."""
+    token = _CPUS.set(number)
+    try:
+        yield
+    finally:
+        _CPUS.reset(token)
+
+
+def cpus() -> int:
+    """How many CPUs a model that is fitted may use."""
+    return _CPUS.get()
 
 
 @dataclass(frozen=True)
@@ -162,7 +181,7 @@ class Model(Estimator, ABC):
         metric : callable
             Of targets and predictions; higher is better.
         jobs : int
-            How many folds to work on at once.
+            How many CPUs to use, for so many folds at once; a model may use those that are left.
         columns : sequence of MatrixColumn
             As for `fit`.
         weights : ndarray, shape (n_rows,), optional

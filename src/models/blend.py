@@ -12,7 +12,7 @@ from tabserve.aliases import Matrix, Predictions, Vector, Weights
 from tabserve.columns.features import Number
 from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.models.base import Fold, of_rows
-from tabserve.models.lightgbm import THREADS, LgbClassifier
+from tabserve.models.lightgbm import LgbClassifier
 from tabserve.models.linear import MonotoneLogisticRegression, expit
 from tabserve.models.native import Booster, open_booster, without_objective
 from tabserve.transformers import OTHERS, OneHot, Standardize
@@ -63,7 +63,8 @@ class BlendClassifier(LgbClassifier):
         X, y, columns, weights = data
         rows, judged = fold
         line = Line.fit(X[rows], y[rows], columns, of_rows(weights, rows))
-        raw = booster.predict(X[judged], num_iteration=rounds, num_threads=THREADS, raw_score=True)
+        threads = booster.params["num_threads"]
+        raw = booster.predict(X[judged], num_iteration=rounds, num_threads=threads, raw_score=True)
         return _blended(np.asarray(raw), line.sums(X[judged]))
 
     @cached_property

@@ -166,7 +166,7 @@ class Manifest:
     split : Split
         How the hold-out was split off.
     threads : int
-        How many LightGBM trained with.
+        The most that LightGBM trained with; its trees would be the same with any number.
     declaration : mapping
         What was declared, with everything that training learnt or filled in, as plain data (`declaration/plain.py`).
     declaration_version : str

@@ -13,7 +13,7 @@ from tabserve.columns.matrix import Columns
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InterruptedTrainingError
-from tabserve.models.base import CrossValidation, Model
+from tabserve.models.base import CrossValidation, Model, on_cpus
 from tabserve.pipeline import Pipeline
 from tabserve.search_space import Dimension
 from tabserve.tasks.base import Task
@@ -120,7 +120,8 @@ def fit(
     best = best_of(found.trials)
     chosen = {**best.parameters, **best.cross_validation.parameters}
     model = use_case.task.prepared(clone(algorithm.model).set_params(**chosen))
-    model.fit(X, train.y, pipeline.columns_, train.weights)
+    with on_cpus(plan.jobs):
+        model.fit(X, train.y, pipeline.columns_, train.weights)
     out_of_fold = best.cross_validation.out_of_fold
     decision = use_case.task.decide(train.y, out_of_fold)
     return Candidate(algorithm, pipeline, model, found.trials, out_of_fold, use_case.task, decision, found.notes)

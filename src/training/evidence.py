@@ -17,6 +17,7 @@ from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_interv
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
 from tabserve.evaluation.gates import Evidence, Verdict, judge
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
+from tabserve.models.base import on_cpus
 from tabserve.registry.manifest import (
     ChampionComparison,
     DataWarning,
@@ -140,6 +141,7 @@ def _describe(
     with_one = with_example(use_case, parts.train.table)
     return Manifest(
         **provenance(with_one, candidate.algorithm, created, parts.source, plan.seed, parts.split),
+        threads=plan.jobs,
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
@@ -241,7 +243,8 @@ def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: 
     X = pipeline.fit_transform_encoded(train.X)
     folds, columns, weights = folds_of(use_case, train, plan.seed), pipeline.columns_, train.weights
     validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, columns, weights)
-    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns, weights)
+    with on_cpus(plan.jobs):
+        model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns, weights)
     predictions = model.predict(pipeline.transform_encoded(test.X))
     return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
 

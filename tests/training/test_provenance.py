@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
+import joblib
 import pytest
 
 import tabserve
@@ -28,7 +29,7 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
     assert manifest["version"] == tabserve.__version__
     assert manifest["python"] == sys.version.split()[0]
-    assert manifest["threads"] == 1
+    assert manifest["threads"] == joblib.cpu_count()
     created = datetime.fromisoformat(manifest["created"])
     assert created.utcoffset() == timedelta(0)
     assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001

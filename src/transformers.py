@@ -261,21 +261,25 @@ class RecordEncoder(Encoder):
         faulty : ndarray of int
             The positions, ascending, of the rows that cannot be encoded.
         """
+        import pyarrow as pa
+
         self.check_is_fitted()
+        absent = dict.fromkeys((feature.name for feature in self.features), pa.nulls(cells.num_rows))
+        given = {**absent, **dict(zip(cells.schema.names, cells.columns, strict=True))}
         matrix = np.empty((cells.num_rows, len(self.matrix_columns)))
         faulty = np.zeros(cells.num_rows, np.bool_)
         for place, feature in enumerate(self.features):
-            matrix[:, place], is_at_fault = feature.encode_cells(_column_of(cells, feature.name), decimal)
+            matrix[:, place], is_at_fault = feature.encode_cells(given[feature.name], decimal)
             faulty |= is_at_fault
         for extra in self.extras:
-            if extra.name in cells.schema.names:
-                faulty |= extra.encode_cells(cells[extra.name], decimal)[1]
+            if extra.name in given:
+                faulty |= extra.encode_cells(given[extra.name], decimal)[1]
         for place, column in enumerate(self.derived, len(self.features)):
             matrix[:, place], is_at_fault = column.compute(matrix, self.features)
             faulty |= is_at_fault
         place = len(self.columns)
         for text in (feature for feature in self.features if isinstance(feature, Text)):
-            matrix[:, place : place + text.buckets] = text.count_cells(_column_of(cells, text.name), decimal)
+            matrix[:, place : place + text.buckets] = text.count_cells(given[text.name], decimal)
             place += text.buckets
         matrix[faulty] = np.nan
         return matrix, np.flatnonzero(faulty)
@@ -287,13 +291,6 @@ class RecordEncoder(Encoder):
         if any(extra.problem(record[name]) for name, extra in self.extras_.items() if name in record):
             raise ValueError
         return {name: value for name, value in record.items() if name not in self.extras_}
-
-
-def _column_of(cells: "pa.RecordBatch", name: str) -> "pa.Array":
-    """A column; empty cells where there is none."""
-    import pyarrow as pa
-
-    return cells[name] if name in cells.schema.names else pa.nulls(cells.num_rows)
 
 
 def _records(X: Records) -> Sequence[Record]:

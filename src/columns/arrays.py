@@ -142,12 +142,30 @@ def distinct_cells(array: "pa.Array") -> tuple[list[Any], npt.NDArray[np.int64]]
         array = array.dictionary_encode()
     except pa.ArrowNotImplementedError:
         return python_cells(array), np.arange(len(array))
-    cells = python_cells(array.dictionary)
-    places = array.indices.cast(pa.int64())
-    if array.null_count:
-        places = places.fill_null(len(cells))
-        cells.append(None)
-    return cells, places.to_numpy()
+    return [*python_cells(array.dictionary), None], dictionary_places(array)
+
+
+def dictionary_places(array: "pa.DictionaryArray") -> npt.NDArray[np.int64]:
+    """Which entry of the dictionary each of n_cells cells is; an empty one is that after the last."""
+    places = stored(array.indices).astype(np.int64)
+    places[~given_in(array.indices)] = len(array.dictionary)
+    return places
+
+
+def stored(array: "pa.Array") -> npt.NDArray[Any]:
+    """The numbers of an array as they lie in memory; anything where one is null."""
+    _, numbers = array.buffers()
+    if numbers is None:
+        return np.zeros(len(array), array.type.to_pandas_dtype())
+    return np.frombuffer(numbers, array.type.to_pandas_dtype())[array.offset : array.offset + len(array)]
+
+
+def given_in(array: "pa.Array") -> npt.NDArray[np.bool_]:
+    """Which cells of an array are not empty."""
+    if not array.null_count:
+        return np.ones(len(array), np.bool_)
+    is_given: npt.NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    return is_given
 
 
 def without_views(array: "pa.Array") -> "pa.Array":

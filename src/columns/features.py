@@ -349,7 +349,7 @@ class Feature(Column):
         """
         values, places = self._distinct(array, decimal)
         codes, faulty = self.encode_values(values)
-        return codes[places], faulty[places]
+        return codes[places], faulty[places] if faulty.any() else np.zeros(len(places), np.bool_)
 
     def typed_cells(self, array: "pa.Array", decimal: str = ".") -> list[Any]:
         """What `from_cell` gives for each of a column's n_cells raw cells."""

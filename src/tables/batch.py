@@ -52,19 +52,27 @@ def in_batches(place: str, rows: Iterable[Row], width: int, *, typed: bool) -> I
     InvalidTableError
         When a row is longer or shorter than the header; the error names this row and all such rows after it.
     """
+    rows = iter(rows)
+    while some := [*itertools.islice(rows, ROWS)]:
+        yield batch_of(place, some, rows, width, typed=typed)
+
+
+def batch_of(place: str, rows: Sequence[Row], further: Iterator[Row], width: int, *, typed: bool) -> Batch:
+    """One batch of rows, as `in_batches` makes it; the further rows are read when one of these is at fault."""
     import pyarrow as pa
 
-    rows = iter(rows)
-    names = [*map(str, range(width))]
+    for at, (_, cells, cells_width) in enumerate(rows):
+        if has_wrong_width(cells, cells_width, width, typed=typed):
+            raise InvalidTableError(place, width_faults(itertools.chain(rows[at:], further), width, typed=typed))
     empty = [None] * width
-    while chunk := [*itertools.islice(rows, ROWS)]:
-        for place_in_chunk, (_, cells, cells_width) in enumerate(chunk):
-            if has_wrong_width(cells, cells_width, width, typed=typed):
-                faults = width_faults(itertools.chain(chunk[place_in_chunk:], rows), width, typed=typed)
-                raise InvalidTableError(place, faults)
-        padded = ([*cells[:width], *empty[len(cells) :]] for _, cells, _ in chunk)
-        arrays = [cell_array(column) for column in zip(*padded, strict=True)]
-        yield Batch([number for number, _, _ in chunk], pa.RecordBatch.from_arrays(arrays, names))
+    padded = ([*cells[:width], *empty[len(cells) :]] for _, cells, _ in rows)
+    arrays = [cell_array(column) for column in zip(*padded, strict=True)]
+    return Batch([number for number, _, _ in rows], pa.RecordBatch.from_arrays(arrays, column_names(width)))
+
+
+def column_names(width: int) -> list[str]:
+    """What the columns of a batch are called: by their places."""
+    return [*map(str, range(width))]
 
 
 def has_wrong_width(cells: Sequence[Any], width: int, expected: int, *, typed: bool) -> bool:

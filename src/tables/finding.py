@@ -11,7 +11,8 @@ from tabserve.errors import MOST_WORDS, Fault, InvalidTableError, UnsupportedFil
 from tabserve.tables.dialect import NOT_SURE, find_separator
 from tabserve.tables.header import Header, find_header
 from tabserve.tables.limits import Row
-from tabserve.tables.lines import NOT_UTF8, SEPARATORS
+from tabserve.tables.lines import NOT_UTF8
+from tabserve.tables.plain_csv import SEPARATORS
 from tabserve.tables.source import HEADER_ROWS, Sheet
 
 RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the original file."

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ from tabserve.tables.dialect import DECIMALS, NOT_SURE, Decimals, find_dialect
 from tabserve.tables.finding import Found, Known, find_table
 from tabserve.tables.formats import TEXT, kind_of
 from tabserve.tables.limits import Deadline, Row
-from tabserve.tables.lines import csv_rows, json_rows
+from tabserve.tables.lines import json_rows, open_csv
 from tabserve.tables.reading import Reading
 from tabserve.tables.source import Sheet
 from tabserve.tables.table import Table
@@ -296,13 +296,12 @@ def open_sheets(
             yield [*sheets] or [Sheet(name, iter(()), typed=True, read_as={"format": "xlsx"})]
         return
     found = find_dialect(stream, name, columns, dialect)
-    rows = (
-        csv_rows(stream, deadline, found.encoding, found.separator, found.skipped)
-        if found.separator
-        else json_rows(stream, name, deadline, found.encoding)
-    )
-    with closing(rows):
-        yield [Sheet(name, rows, typed=not found.separator, read_as=found.read_as)]
+    if not found.separator:
+        with closing(json_rows(stream, name, deadline, found.encoding)) as rows:
+            yield [Sheet(name, rows, typed=True, read_as=found.read_as)]
+        return
+    with open_csv(stream, deadline, found.encoding, found.separator, found.skipped) as text:
+        yield [Sheet(name, text.rows(), typed=False, read_as=found.read_as, rest=partial(text.batches, name))]
 
 
 def has_wrong_width(cells: Cells, width: int, expected: int, *, typed: bool) -> bool:

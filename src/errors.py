@@ -311,6 +311,43 @@ class InvalidTableError(TabserveError):
         return problems
 
 
+class ScoringError(TabserveError):
+    """A table cannot be scored, or its scores cannot be kept; one sentence says what to do."""
+
+
+class BusyDestinationError(ScoringError):
+    """Another run writes to the same destination.
+
+    Parameters
+    ----------
+    holder : str
+        Its process and machine.
+    """
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"Another run writes to this destination ({holder}): wait until it is over.")
+
+
+class RefusedRowsError(ScoringError):
+    """Rows of a table cannot be scored. No value is repeated: this may be logged.
+
+    Parameters
+    ----------
+    place : str
+        The table.
+    faults : sequence of Fault
+        What is wrong with the first of them.
+    count : int
+        How many faults were found.
+    """
+
+    def __init__(self, place: str, faults: Sequence[Fault], count: int) -> None:
+        shown = [f"  row {fault.row}, column '{fault.column}': {fault.problem}" for fault in faults[:FIRST_FAULTS]]
+        more = [f"  ... and {count - len(shown)} more"] if count > len(shown) else []
+        heading = f"{place}: {count} fault(s). Correct them, or leave such rows without an answer by --partial."
+        super().__init__("\n".join([heading, *shown, *more]))
+
+
 class UnknownModelError(TabserveError):
     """No artifact, alias or use case has that name."""
 

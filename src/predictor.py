@@ -174,7 +174,7 @@ class Predictor:
             target,
             extras=artifact.declared.extras,
             markers=artifact.manifest.declaration.get("markers", ()),
-            dialect=_dialect(artifact, stream),
+            dialect=dialect_of(artifact, stream),
             max_rows=max_rows,
             deadline=deadline,
         )
@@ -332,7 +332,7 @@ class TablePrediction:
         return columns
 
 
-def _dialect(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
+def dialect_of(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
     """The declared encoding for a text that is not UTF-8; the rest is found out, because clients have other files."""
     encoding = artifact.manifest.declaration.get("dialect", {}).get("encoding")
     if not encoding or kind_of(stream) != TEXT:

@@ -29,7 +29,7 @@ LAYERS = (
     ("train_pipeline",),
     ("report", "draft"),
     ("training",),
-    ("jobs",),
+    ("jobs", "scoring"),
     ("predictor", "resolver"),
     ("predict", "explain"),
     ("settings", "click_types"),

@@ -199,11 +199,9 @@ class Predictor:
         FileLimitError
             When no time is left.
         """
-        try:
-            table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, deadline)
-        except TooManyRowsError:
-            message = f"The hold-out has more than {max_rows} rows: send some as a list."
-            raise TooManyRowsError(max_rows, message) from None
+        if artifact.manifest.hold_out.rows > max_rows:  # known before anything is read
+            raise TooManyRowsError(max_rows, f"The hold-out has more than {max_rows} rows: send some as a list.")
+        table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, deadline)
         return replace(table, read_as={})  # no client sent it
 
     def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> "TablePrediction":

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pandas as pd
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -676,12 +677,12 @@ def test_without_a_body_the_hold_out_of_the_training_is_answered(
 ) -> None:
     answer = service.post("/outputs/credit")
     assert answer.status_code == 200
-    hold_out = list(csv.DictReader((trained.location / artifact.model_id / "test.csv").read_text().splitlines()))
+    hold_out = pd.read_parquet(trained.location / artifact.model_id / "test.parquet")
     assert len(answer.json["result"]) == len(hold_out)
     assert len(hold_out) == pytest.approx(300, abs=30)
     assert answer.json["auc_score"] == artifact.manifest.metrics["hold_out"]["roc_auc"]
     assert answer.json["auc_score"] == pytest.approx(
-        roc_auc_score([row["default"] == "2" for row in hold_out], answer.json["probability"])
+        roc_auc_score(hold_out["default"] == 2, answer.json["probability"])
     )
 
 
@@ -1036,7 +1037,7 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
     model_id = registry.latest("credit")
-    (registry.location / model_id / "test.csv").unlink()
+    (registry.location / model_id / "test.parquet").unlink()
     assert client.get("/ready/credit").status_code == 200
     answer = client.post("/outputs/credit")
     assert_problem(answer, 404)
@@ -1046,7 +1047,7 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
 
 @pytest.mark.parametrize(
     ("name", "method", "path"),
-    [("test.csv", "POST", "/outputs/credit"), ("report.html", "GET", "/models/credit/report")],
+    [("test.parquet", "POST", "/outputs/credit"), ("report.html", "GET", "/models/credit/report")],
 )
 @pytest.mark.parametrize("loaded_before", [True, False])
 def test_a_file_that_was_changed_is_never_given_out(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ from tabserve.explain import explain
 from tabserve.models.linear import LogisticRegression
 from tabserve.predict import make_prediction, measure
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.registry import REPORT, TEST_TABLE, Registry
+from tabserve.registry.registry import REPORT, Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 from tabserve.tables.writer import csv_pieces, write_csv
@@ -356,12 +357,9 @@ def client(registry: Registry) -> FlaskClient:
 @pytest.fixture(scope="module")
 def hold_out(registry: Registry) -> list[dict[str, Any]]:
     """The records that were held out, with their outcome."""
-    content = registry.read(latest := registry.latest("wine"), TEST_TABLE, registry.manifest(latest)).decode()
-    as_number = {"magnesium": int}
-    return [
-        {name: cell if name == "cultivar" else as_number.get(name, float)(cell) for name, cell in row.items()}
-        for row in csv.DictReader(io.StringIO(content))
-    ]
+    content = registry.hold_out(latest := registry.latest("wine"), registry.manifest(latest))
+    rows: list[dict[str, Any]] = pd.read_parquet(io.BytesIO(content)).to_dict("records")
+    return rows
 
 
 def unlabelled(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import LinearRegression
-from tabserve.registry.manifest import ChampionComparison, Manifest, Tried
+from tabserve.registry.manifest import ChampionComparison, Kept, Manifest, Tried
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report
 from tabserve.report.measures import (
@@ -114,6 +114,7 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
     manifest = Manifest(
         **provenance(use_case, algorithm, 10**6, parts.source, plan.seed, parts.split),
         threads=1,
+        hold_out=Kept(len(parts.test.y), len(parts.test.y), one.metrics["hold_out"][use_case.task.headline]),
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),

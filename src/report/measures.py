@@ -14,6 +14,7 @@ from tabserve.errors import NotExplainableError
 from tabserve.models.base import of_rows
 from tabserve.report.subject import Subject
 from tabserve.training.folds import folds_of
+from tabserve.training.parts import sample
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on at least, if there are that many
@@ -47,13 +48,6 @@ class Point:
 
     rows: int
     score: float
-
-
-def sample(n_rows: int, most: int, seed: int) -> Any:
-    """Row numbers, ascending, drawn without replacement when there are more than `most`."""
-    if n_rows <= most:
-        return np.arange(n_rows)
-    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
 def permutation_importance(subject: Subject) -> Importance:

@@ -1,5 +1,6 @@
 """Evidence: how good candidates are, and the verdicts that follow; what a manifest says of them."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from tabserve.models.base import on_cpus
 from tabserve.registry.manifest import (
     ChampionComparison,
     DataWarning,
+    Kept,
     Manifest,
     ProtectedComparison,
     ThresholdOutcome,
@@ -31,7 +33,7 @@ from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
 from tabserve.training.data_checks import check_decisions
 from tabserve.training.folds import folds_of
-from tabserve.training.parts import Part, Parts
+from tabserve.training.parts import MOST_KEPT, Part, Parts, sample
 from tabserve.training.plan import Plan
 from tabserve.training.provenance import provenance
 from tabserve.tuning import best_of
@@ -142,6 +144,7 @@ def _describe(
     return Manifest(
         **provenance(with_one, candidate.algorithm, created, parts.source, plan.seed, parts.split),
         threads=plan.jobs,
+        hold_out=_kept(use_case, one, test, plan),
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
@@ -157,6 +160,13 @@ def _describe(
         protected=without_protected(use_case, one, parts, plan),
         warnings=(*warnings, *_doubts(use_case, one)),
     )
+
+
+def _kept(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> Kept:
+    """How many rows of the hold-out will be saved, and how good the candidate is on these."""
+    rows = sample(len(test.y), MOST_KEPT, plan.seed)
+    score = use_case.task.metric(test.y[rows], one.predictions[rows])
+    return Kept(len(rows), len(test.y), None if math.isnan(score) else score)
 
 
 def _doubts(use_case: UseCase, one: Measured) -> tuple[DataWarning, ...]:

@@ -22,6 +22,7 @@ from tabserve.transformers import Target
 
 HOLD_OUT_SHARE = 0.3
 AT_ONCE = 10_000  # rows that are encoded at once
+MOST_KEPT = 100_000  # rows of each part that are saved with a model: enough to measure it by
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,13 @@ class Parts:
     target: Target
     source: Source
     split: Split
+
+
+def sample(n_rows: int, most: int, seed: int) -> npt.NDArray[np.intp]:
+    """Row numbers, ascending, drawn without replacement when there are more than `most`."""
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
 def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missing_target: bool = False) -> Data:

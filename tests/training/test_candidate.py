@@ -40,7 +40,7 @@ def test_a_training_with_another_seed_is_another(credit, empty, artifact, record
     assert other.manifest.trials[0].parameters != artifact.manifest.trials[0].parameters
     assert predictions(other, records) != predictions(artifact, records)
     hold_outs = [
-        registry.read(one.model_id, "test.csv", one.manifest) for registry, one in ((empty, other), (trained, artifact))
+        registry.hold_out(one.model_id, one.manifest) for registry, one in ((empty, other), (trained, artifact))
     ]
     assert hold_outs[0] != hold_outs[1]
 

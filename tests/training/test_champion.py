@@ -20,7 +20,7 @@ from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read
 from tabserve.training.plan import Plan
 from tests.artifacts import change_byte, copy_of, edit_manifest
-from tests.training.helpers import failed, newest, predictions, split_of, unpromised
+from tests.training.helpers import failed, newest, predictions, saved_table, split_of, unpromised
 
 TIME = {"by": "time", "columns": {}, "cut": None}
 
@@ -181,8 +181,8 @@ def test_a_model_of_more_rows_takes_the_place_of_one_that_never_saw_what_it_is_j
         applicants[:number].to_csv(data, index=False)
         run_training(fast, empty, data, Plan(trials=1, seed=42))
         manifest = newest(empty).manifest
-        parts = [empty.read(manifest.model_id, name, manifest).splitlines()[1:] for name in ("train.csv", "test.csv")]
-        train, test = ({line.rpartition(b",")[0] for line in part} for part in parts)
+        parts = [saved_table(empty, manifest, name) for name in ("train.parquet", "test.parquet")]
+        train, test = ({row[:-1] for row in part.itertuples(index=False, name=None)} for part in parts)
         assert sum(map(len, parts)) == number
         seen, held = seen | train, held | test
         assert not seen & held

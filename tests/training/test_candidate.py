@@ -5,16 +5,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 
 from tabserve.models.lightgbm import LgbRegressor
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
-from tabserve.training import candidate as candidates
-from tabserve.training.candidate import FEWEST_OF_A_CLASS, fit, sample
+from tabserve.training.candidate import fit
 from tabserve.training.folds import folds_of
 from tabserve.training.hold_out import hashes, held_out
 from tabserve.training.parts import read, split
@@ -109,52 +106,6 @@ def test_a_model_trained_without_protected_features_still_takes_them_and_does_no
     assert [feature.name for feature in excluding.features] == [feature.name for feature in credit.features]
     assert predictions(excluding, others) == predictions(excluding, records)
     assert predictions(artifact, others) != predictions(artifact, records)
-
-
-@given(
-    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=5),
-    size=st.integers(1, 300),
-    seed=st.integers(0, 2**31 - 1),
-)
-def test_a_sample_loses_no_class_and_is_the_same_for_the_same_seed(sizes: list[int], size: int, seed: int) -> None:
-    y = np.repeat(np.arange(float(len(sizes))), sizes)
-    rows = sample(y, size, seed)
-    assert rows.tolist() == sorted(set(rows.tolist()))
-    assert len(rows) >= min(size, len(y))
-    for code, number in enumerate(sizes):
-        assert np.sum(y[rows] == code) >= min(number, FEWEST_OF_A_CLASS, number)
-    assert rows.tolist() == sample(y, size, seed).tolist()
-
-
-def test_with_many_rows_trials_are_made_on_a_sample_and_the_best_few_repeated_on_all(credit, monkeypatch):
-    monkeypatch.setattr(candidates, "MANY_ROWS", 500)
-    monkeypatch.setattr(candidates, "SAMPLE", 300)
-    few = dataclasses.replace(credit, **FEW_FOLDS)
-    own = dataclasses.replace(credit.algorithms[0], search_space=None)
-    train = split(few, read(few, few.path), 42).train
-    told = []
-    plan = Plan(trials=5, jobs=1, progress=lambda algorithm, trials, total: told.append((len(trials), total)))
-    one = fit(few, own, train, plan)
-    sampled = [trial for trial in one.trials if trial.is_sampled]
-    finals = [trial for trial in one.trials if not trial.is_sampled]
-    assert len(sampled) >= 5
-    assert len(finals) in (3, 4)
-    assert sampled[0].parameters in [trial.parameters for trial in finals]  # LightGBM's own
-    assert sampled[0].parameters.items() <= own.model.get_params().items()
-    assert one.out_of_fold.shape == (1, len(train.y))
-    assert one.notes[0].startswith(f"{len(sampled)} trials were made on 300 of {len(train.y)} rows in two folds, and")
-    assert told == [(number, 5) for number in range(len(one.trials) + 1)]
-    assert (
-        max(finals, key=lambda trial: trial.cross_validation.score).parameters.items() <= one.model.get_params().items()
-    )
-
-
-def test_a_sample_of_all_rows_is_called_so(credit, monkeypatch):
-    monkeypatch.setattr(candidates, "MANY_ROWS", 500)
-    few = dataclasses.replace(credit, **FEW_FOLDS)
-    own = dataclasses.replace(credit.algorithms[0], search_space=None)
-    one = fit(few, own, split(few, read(few, few.path), 42).train, Plan(trials=2, jobs=1))
-    assert " trials were made on all rows in two folds, and the " in one.notes[0]
 
 
 def test_when_the_time_is_over_a_search_ends_with_what_it_has(credit, monkeypatch):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from operator import methodcaller
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -54,11 +55,15 @@ class Predictor:
         Where the artifacts are.
     default_use_case : str, optional
         What `latest` and `champion` mean: see `Resolver`.
+    compiled_trees : Path, optional
+        Where machine code of models' trees is kept: see `Resolver`.
     """
 
-    def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
+    def __init__(
+        self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
+    ) -> None:
         self.registry = registry
-        self.resolver = Resolver(registry, default_use_case)
+        self.resolver = Resolver(registry, default_use_case, compiled_trees)
 
     # which models there are
 

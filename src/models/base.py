@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -143,6 +144,22 @@ class Model(Estimator, ABC):
         """
         self.check_is_fitted()
         raise NotExplainableError(type(self).__name__, "its raw score is not a sum over the columns")
+
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        """Predict faster from now on, where the predictions stay equal to the last bit.
+
+        Parameters
+        ----------
+        name : str
+            What the log calls the model.
+        folder : Path, optional
+            Where machine code of models may be made and kept; only this user may write to it.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
 
     def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
         """The ranges that its parameters are searched in where an algorithm declares none.

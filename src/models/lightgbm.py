@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from tabserve.aliases import Matrix, Metric, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns, check_described
+from tabserve.models import faster
 from tabserve.models.base import (
     Classifier,
     CrossValidation,
@@ -230,6 +232,9 @@ class LgbModel(Model):
         return np.asarray(
             booster.predict(data[0][fold[1]], num_iteration=rounds, num_threads=booster.params["num_threads"])
         )
+
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        self._booster = faster.speed_up(self._booster, self.text_, name, folder)
 
     @cached_property
     def _booster(self) -> Booster:

@@ -35,3 +35,21 @@ def wait(seconds: float, began: Path) -> None:
     new.write_text(str(os.getpid()))
     new.rename(began)
     time.sleep(seconds)
+
+
+def slow_square(number: int, seconds: float) -> tuple[int, int]:
+    """The square, and the process."""
+    time.sleep(seconds)
+    return number * number, os.getpid()
+
+
+def end_unless(told: Path) -> str:
+    """End the process, but not a second time."""
+    if told.exists():
+        return "done"
+    told.touch()
+    os._exit(1)
+
+
+def reveal(value: str) -> None:
+    raise ValueError(f"{value} is no number")

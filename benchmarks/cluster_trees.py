@@ -1,4 +1,6 @@
-"""Whether LightGBM should train one model on several workers: `OMP_WAIT_POLICY=passive python -m benchmarks.cluster_trees`.
+"""Whether LightGBM should train one model on several workers.
+
+Run as `OMP_WAIT_POLICY=passive python -m benchmarks.cluster_trees`.
 
 A million rows of 20 columns are learnt with the same parameters by one process, with one thread and with two, and by
 LightGBM's own distributed training (`lightgbm.dask`) on two Dask workers with one thread each, on this machine. Printed

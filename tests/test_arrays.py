@@ -4,11 +4,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tabserve.columns.arrays import cell_array, python_cells
+from tabserve.columns.dates import Date
 
 KINDS = (
     st.none(),
@@ -45,3 +47,17 @@ def test_floats_are_read_as_in_workbooks(cell: float, back: Any) -> None:
 def test_dates_are_dates_and_times_are_times() -> None:
     cells = [date(2024, 2, 29), datetime(2024, 2, 29, 12), Decimal("1.50")]
     assert python_cells(cell_array(cells)) == cells
+
+
+def test_nanoseconds_are_cut_off() -> None:
+    cells = pa.array([-1, None, 1_500], pa.timestamp("ns"))
+    assert python_cells(cells) == [datetime(1969, 12, 31, 23, 59, 59, 999_999), None, datetime(1970, 1, 1, 0, 0, 0, 1)]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.date64()])
+def test_a_moment_that_python_cannot_hold_is_a_text(kind: pa.DataType) -> None:
+    first, empty, out_of_range = python_cells(pa.array([0, None, 2**62], pa.int64()).cast(kind))
+    assert isinstance(first, date)
+    assert empty is None
+    assert isinstance(out_of_range, str)
+    assert Date(name="x").encode_cells(pa.array([0, 2**62], pa.int64()).cast(kind))[1].tolist() == [False, True]

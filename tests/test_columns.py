@@ -240,6 +240,10 @@ def test_a_typed_cell_is_read_by_the_declared_kind(name: str, cell: Any, value: 
     assert (read, type(read)) == (value, type(value))
 
 
+def test_a_typed_date_does_not_depend_on_how_texts_write_dates() -> None:
+    assert Date(name="x", format="%Y-%d-%m").from_cell(datetime.date(2024, 3, 4)) == "2024-03-04"
+
+
 def test_a_truth_value_of_a_sheet_finds_the_category_that_spells_it() -> None:
     assert Category(name="x", values=("True", "False")).from_cell(True) == "True"
     assert Category(name="x", values=("FALSE", "TRUE")).from_cell(True) == "TRUE"

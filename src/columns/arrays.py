@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tabserve.aliases import Mask, Vector
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -113,7 +115,7 @@ def python_cells(array: "pa.Array") -> list[Any]:
         codes, offsets = union_places(array)
         return [children[code][place] for code, place in zip(codes.tolist(), offsets.tolist(), strict=True)]
     read = _reader(kind)
-    cells: list[Any] = array.to_pylist()
+    cells = _python_values(array)
     return cells if read is None else [None if cell is None else read(cell) for cell in cells]
 
 
@@ -145,6 +147,42 @@ def distinct_cells(array: "pa.Array") -> tuple[list[Any], npt.NDArray[np.int64]]
     return [*python_cells(array.dictionary), None], dictionary_places(array)
 
 
+def read_flat(array: "pa.Array", read: Callable[["pa.Array"], tuple[Vector, Mask]]) -> tuple[Vector, Mask]:
+    """What a function reads in an array, once for each entry of a dictionary and child by child of a union.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        n_cells raw cells of any type that is not nested.
+    read : callable
+        From an array that is not empty and no union, dictionary or array of views, to a number for each of its cells,
+        and which cells it can read.
+
+    Returns
+    -------
+    numbers : ndarray of float64, shape (n_cells,)
+    is_read : ndarray of bool, shape (n_cells,)
+    """
+    import pyarrow as pa
+
+    array = without_views(array)
+    if pa.types.is_dictionary(array.type):
+        numbers, is_read = read_flat(array.dictionary, read)
+        places = dictionary_places(array)
+        return np.append(numbers, 0.0)[places], np.append(is_read, False)[places]
+    if len(array) and not pa.types.is_union(array.type):
+        return read(array)
+    numbers, is_read = np.zeros(len(array)), np.zeros(len(array), np.bool_)
+    if len(array):
+        codes, offsets = union_places(array)
+        for code in range(array.type.num_fields):
+            is_in_child = codes == code
+            of_child, is_read_there = read_flat(array.field(code), read)
+            numbers[is_in_child] = of_child[offsets[is_in_child]]
+            is_read[is_in_child] = is_read_there[offsets[is_in_child]]
+    return numbers, is_read
+
+
 def dictionary_places(array: "pa.DictionaryArray") -> npt.NDArray[np.int64]:
     """Which entry of the dictionary each of n_cells cells is; an empty one is that after the last."""
     places = stored(array.indices).astype(np.int64)
@@ -160,11 +198,11 @@ def stored(array: "pa.Array") -> npt.NDArray[Any]:
     return np.frombuffer(numbers, array.type.to_pandas_dtype())[array.offset : array.offset + len(array)]
 
 
-def given_in(array: "pa.Array") -> npt.NDArray[np.bool_]:
+def given_in(array: "pa.Array") -> Mask:
     """Which cells of an array are not empty."""
     if not array.null_count:
         return np.ones(len(array), np.bool_)
-    is_given: npt.NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    is_given: Mask = array.is_valid().to_numpy(zero_copy_only=False)
     return is_given
 
 
@@ -173,6 +211,24 @@ def without_views(array: "pa.Array") -> "pa.Array":
     import pyarrow as pa
 
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+
+
+def with_distinct_texts(array: "pa.Array") -> "pa.Array":
+    """An array; one of texts as a dictionary of them."""
+    import pyarrow as pa
+
+    array = without_views(array)
+    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+    return array.dictionary_encode() if is_text else array
+
+
+def cells_at(array: "pa.Array", places: npt.NDArray[np.int64]) -> "pa.Array":
+    """The cells at some places; not as a dictionary, which may hold many others."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        return without_views(array.dictionary).take(array.indices.take(pa.array(places)))
+    return without_views(array).take(pa.array(places))
 
 
 def _distinct_of_union(array: "pa.UnionArray") -> tuple[list[Any], npt.NDArray[np.int64]]:
@@ -218,6 +274,28 @@ def union_places(array: "pa.UnionArray") -> tuple[npt.NDArray[np.int8], npt.NDAr
     return np.frombuffer(codes, np.int8)[of_slice], np.frombuffer(offsets, np.int32)[of_slice]
 
 
+def _python_values(array: "pa.Array") -> list[Any]:
+    """As Arrow gives them; a date or a time that Python cannot hold is a text, which says so."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
+        microseconds = pa.array(stored(array.view(pa.int64())) // 1000, pa.int64(), mask=~given_in(array))
+        array = microseconds.cast(pa.timestamp("us", array.type.tz))
+    try:
+        values: list[Any] = array.to_pylist()
+        return values
+    except OverflowError:
+        return [_value_or_text(array[place : place + 1]) for place in range(len(array))]
+
+
+def _value_or_text(array: "pa.Array") -> Any:
+    """The value of an array's only cell."""
+    try:
+        return array[0].as_py()
+    except OverflowError:
+        return f"{array.type} {array.view('int64' if array.type.bit_width == 64 else 'int32')[0]}"
+
+
 def _reader(kind: "pa.DataType") -> Callable[[Any], Any] | None:
     """What makes a cell of a value that Arrow gives; None where it is one."""
     import pyarrow as pa
@@ -227,8 +305,6 @@ def _reader(kind: "pa.DataType") -> Callable[[Any], Any] | None:
         return _from_json
     if types.is_floating(kind):
         return _number
-    if types.is_timestamp(kind):
-        return _moment
     return str if types.is_time(kind) or types.is_duration(kind) else None
 
 
@@ -236,11 +312,6 @@ def _number(value: float) -> float | int | None:
     if math.isnan(value):
         return None
     return int(value) if value.is_integer() and abs(value) <= EXACT else value
-
-
-def _moment(value: Any) -> datetime:
-    moment: datetime = value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
-    return moment
 
 
 def _from_json(text: bytes) -> Any:

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tabserve.aliases import Mask, Vector
-from tabserve.columns.dates import EPOCH, MILLISECONDS
 
+EPOCH = date(1970, 1, 1).toordinal()
+MILLISECONDS = 86_400_000  # of a day; a float64 of days holds them exactly enough in any year
 _FIRST, _LAST = date.min.toordinal() - EPOCH, date.max.toordinal() - EPOCH
 
 Whole = npt.NDArray[np.int64]
@@ -16,7 +17,22 @@ Whole = npt.NDArray[np.int64]
 def days_of(codes: Vector) -> tuple[Whole, Mask]:
     """Days since 1970 of n encoded dates or times, and which of them are in the years 1 to 9999; NaN is 1970."""
     days = _milliseconds(codes) // MILLISECONDS
-    return days, (days >= _FIRST) & (days <= _LAST)
+    return days, is_in_range(days)
+
+
+def is_in_range(days: Whole) -> Mask:
+    """Which of n days since 1970 are in the years 1 to 9999, which are those that Python knows."""
+    return (days >= _FIRST) & (days <= _LAST)
+
+
+def day_of(years: Whole, months: Whole, days: Whole) -> Whole:
+    """Days since 1970 of n dates."""
+    return _first_day((years - 1970) * 12 + months - 1, "M") + days - 1
+
+
+def days_in_month(years: Whole, months: Whole) -> Whole:
+    """How many days each of n months has."""
+    return day_of(years, months + 1, np.ones_like(years)) - day_of(years, months, np.ones_like(years))
 
 
 def minutes_of(codes: Vector) -> Whole:

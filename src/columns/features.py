@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tabserve.aliases import Mask, Vector
-from tabserve.columns.arrays import EXACT, distinct_cells, take_cells, without_views
+from tabserve.columns.arrays import EXACT, cells_at, distinct_cells, take_cells
 from tabserve.columns.cells import cell_text
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.columns.numerals import Notation, notation_advice
@@ -383,7 +383,7 @@ class Feature(Column):
         """Codes of cells, of which some are done, with those of the others, each distinct one read by itself."""
         others = np.flatnonzero(~is_done)
         if len(others):
-            for done, read in zip(codes, Feature.encode_cells(self, _take(array, others), decimal), strict=True):
+            for done, read in zip(codes, Feature.encode_cells(self, cells_at(array, others), decimal), strict=True):
                 done[others] = read
         return codes
 
@@ -423,12 +423,6 @@ class Feature(Column):
     def _remark(self) -> str:
         """What people must know about the values, beside description and schema."""
         return ""
-
-
-def _take(array: "pa.Array", places: npt.NDArray[np.int64]) -> "pa.Array":
-    import pyarrow as pa
-
-    return without_views(array).take(pa.array(places))
 
 
 def _as_words(name: str) -> str:
@@ -722,7 +716,7 @@ class Number(Feature):
 
         numbers, is_plain = self._plain_numbers(array, decimal)
         others = np.flatnonzero(~is_plain)
-        values, places = self._distinct(_take(array, others), decimal)
+        values, places = self._distinct(cells_at(array, others), decimal)
         if not all(value is None or (type(value) in (int, float) and abs(value) <= EXACT) for value in values):
             return super().typed_array(array, decimal)
         numbers = numbers.copy()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tabserve.aliases import Mask, Vector
-from tabserve.columns.arrays import EXACT, dictionary_places, given_in, stored, union_places, without_views
+from tabserve.columns.arrays import EXACT, given_in, read_flat, stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,37 +51,17 @@ def plain_numbers(array: "pa.Array", decimal: str = "") -> tuple[Vector, Mask]:
     """
     import pyarrow as pa
 
-    array = without_views(array)
-    kind, types = array.type, pa.types
-    if not len(array):
-        return _none_of(array)
-    if types.is_union(kind):
-        return _of_union(array, decimal)
-    if types.is_dictionary(kind):
-        return _of_dictionary(array, decimal)
-    if types.is_integer(kind) or types.is_floating(kind):
-        return _of_numbers(array)
-    if types.is_decimal128(kind) and 0 <= kind.scale <= _EXACT_SCALE:
-        return _of_decimals(array)
-    is_text = types.is_string(kind) or types.is_large_string(kind)
-    return _of_texts(array, decimal) if is_text and decimal else _none_of(array)
+    types = pa.types
 
+    def read(flat: "pa.Array") -> tuple[Vector, Mask]:
+        if types.is_integer(flat.type) or types.is_floating(flat.type):
+            return _of_numbers(flat)
+        if types.is_decimal128(flat.type) and 0 <= flat.type.scale <= _EXACT_SCALE:
+            return _of_decimals(flat)
+        is_text = types.is_string(flat.type) or types.is_large_string(flat.type)
+        return _of_texts(flat, decimal) if is_text and decimal else (np.zeros(len(flat)), np.zeros(len(flat), np.bool_))
 
-def _of_union(array: "pa.UnionArray", decimal: str) -> tuple[Vector, Mask]:
-    numbers, is_plain = _none_of(array)
-    codes, offsets = union_places(array)
-    for code in range(array.type.num_fields):
-        is_in_child = codes == code
-        of_child, is_plain_there = plain_numbers(array.field(code), decimal)
-        numbers[is_in_child] = of_child[offsets[is_in_child]]
-        is_plain[is_in_child] = is_plain_there[offsets[is_in_child]]
-    return numbers, is_plain
-
-
-def _of_dictionary(array: "pa.DictionaryArray", decimal: str) -> tuple[Vector, Mask]:
-    of_distinct, is_plain = plain_numbers(array.dictionary, decimal)
-    places = dictionary_places(array)
-    return np.append(of_distinct, 0.0)[places], np.append(is_plain, False)[places]
+    return read_flat(array, read)
 
 
 def _of_numbers(array: "pa.Array") -> tuple[Vector, Mask]:
@@ -130,10 +110,6 @@ def _are_numerals(bounds: Bounds, text: bytes, decimal: str) -> Mask:
     are_numerals: Mask = (digits > 0) & (lengths <= _LONGEST) & (signs < 2)
     are_numerals[owners[(kinds == _OTHER) | ((kinds == _MINUS) & (places != bounds[owners]))]] = False
     return are_numerals
-
-
-def _none_of(array: "pa.Array") -> tuple[Vector, Mask]:
-    return np.zeros(len(array)), np.zeros(len(array), np.bool_)
 
 
 def stored_texts(array: "pa.Array") -> tuple[Bounds, bytes]:

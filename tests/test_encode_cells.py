@@ -24,7 +24,9 @@ from tabserve.pipeline import Pipeline
 from tabserve.transformers import MinMax, RecordEncoder
 from tests.records import EVERY_KIND, EXTRAS, JSON
 
-MARKERS = st.sampled_from([(), (), ("?",), ("-999",), ("NA", "-1", "0", "5."), ("9,5", "1.5", "1e3"), ("-",)])
+MARKERS = st.sampled_from(
+    [(), (), ("?",), ("-999",), ("NA", "-1", "0", "5."), ("9,5", "1.5", "1e3"), ("-",), ("2024-02-29", "29.02.2024")]
+)
 Ways = list[dict[str, Any]]
 NUMBERS: Ways = [
     *({}, {"low": -1, "high": 99.5}, {"low": 0.5, "high": 2**53}, {"high": 2**53 + 1}),
@@ -39,7 +41,7 @@ CATEGORIES: Ways = [
 ]
 DATES: Ways = [
     *({}, {"low": "2000-01-01", "high": "2024-12-31"}, {"format": "%d.%m.%Y"}),
-    {"format": "%d/%m/%y", "high": "2024-12-31"},
+    *({"format": "%d/%m/%y", "high": "2024-12-31"}, {"format": "%Y%m%d"}, {"format": "%Y-%d-%m"}),
 ]
 WAYS: dict[str, tuple[Ways, Any]] = {  # in which a kind may be declared, and a default
     "category": (CATEGORIES, None),
@@ -172,9 +174,9 @@ def test_cells_are_encoded_and_typed_as_one_by_one(feature: Feature, array: pa.A
 @pytest.mark.parametrize("kind", FEATURE_KINDS)
 def test_special_cells_are_encoded_and_typed_as_one_by_one(kind: str, decimal: str) -> None:
     for way in WAYS[kind][0]:
-        for markers in ((), ("-999", "?", "5.", "-"), ("9,5", "1.5", "1e3")):
+        for markers in ((), ("-999", "?", "5.", "-"), ("9,5", "1.5", "1e3", "2024-02-29", "29.02.2024")):
             feature = FEATURE_KINDS[kind](name="x", **way).with_markers(markers)
-            for cells in (NASTY, TYPED, [*NASTY, *TYPED]):
+            for cells in (NASTY, [*NASTY, *TYPED]):
                 assert_means_the_same(feature, cell_array(cells), decimal)
 
 

@@ -25,6 +25,8 @@ _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?
 _DATETIME = re.compile(rf"{_DATE.pattern}[Tt ]{_TIME}", re.ASCII)
 _MIDNIGHT = re.compile(rf"({_DATE.pattern})[Tt ]00:00(:00(\.0{{1,9}})?)?(Z|\+00:00)?", re.ASCII)
 _OTHER_FORMAT = re.compile(r"[0-9]{1,4}[./ -][0-9A-Za-z]{1,9}[./ -][0-9]{1,4}.{0,20}", re.ASCII)
+_FEWEST_DIGITS = 8  # of a plain date, which no marker with fewer can be
+_ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S")
 _SAMPLE = datetime(2013, 11, 25, 0, 0)
 
 
@@ -156,9 +158,9 @@ class Moment(Feature):
 
     def _plain_moments(self, array: "pa.Array") -> tuple[Vector, Mask]:
         """Dates and times that are the values of cells, and which cells hold one."""
-        if any(map(_DATE.match, self.markers)):
+        if any(sum(map(str.isdigit, marker)) >= _FEWEST_DIGITS for marker in self.markers):
             return np.zeros(len(array)), np.zeros(len(array), np.bool_)
-        return plain_moments(array, as_days=self._is_day, with_texts=not self.format)
+        return plain_moments(array, (self.format,) if self.format else _ISO_FORMATS, as_days=self._is_day)
 
     @abstractmethod
     def _in_iso(self, value: datetime) -> str:

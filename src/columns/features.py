@@ -13,9 +13,9 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -529,21 +529,29 @@ class Category(Feature):
         return ""
 
     def _parse(self, text: str, decimal: str) -> Any:
-        if text in self.values:
+        if text in self._known:
             return text
-        if (whole := _WHOLE.fullmatch(text)) and whole[1] in self.values:
+        if (whole := _WHOLE.fullmatch(text)) and whole[1] in self._known:
             return whole[1]  # as pandas writes whole numbers of a column with gaps
         composed = unicodedata.normalize("NFC", text)
-        if composed in self.values:
+        if composed in self._known:
             return composed  # as other systems write letters with accents
         return self._with_zeros(text) if self.other else text
 
     def _with_zeros(self, text: str) -> str:
         """A code with the leading zeros that spreadsheets lose, where all known codes have one width."""
         padded = text.zfill(self._width) if text.isdecimal() and text.isascii() else text
-        return padded if padded in self.values else text
+        return padded if padded in self._known else text
 
-    @property
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was declared, without what was made of it for speed: a model's bytes do not depend on its use."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @cached_property
     def _width(self) -> int:
         """The width of the values when all are digits, some with a leading zero, and of one width; otherwise 0."""
         widths = {len(value) if value.isdecimal() else 0 for value in self.values}
@@ -556,7 +564,7 @@ class Category(Feature):
             spellings += [known for known in self.values if known.casefold() == str(value).casefold()]
         elif isinstance(value, int | float):
             spellings.append(_short(value) + ".0")
-        return next((text for text in spellings if text in self.values), self._parse(spellings[0], "."))
+        return next((text for text in spellings if text in self._known), self._parse(spellings[0], "."))
 
     def _names_value(self, marker: str) -> bool:
         return marker in self.values

@@ -4,6 +4,8 @@ Plain is what Arrow keeps as a date or as a time in UTC or without an offset, an
 2024-03-31T14:30:00. Whatever else a cell may hold is left to `Feature.from_cell`.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,24 +21,22 @@ if TYPE_CHECKING:
 
 _A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MICROSECONDS = 10**6
-_LENGTHS = (10, 19)  # of a date, and of one with a time
-_DIGITS = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18])
-_MARKS = {4: b"-", 7: b"-", 10: b"T ", 13: b":", 16: b":"}
-_ENDS = [4, 6, 8, 10, 12]  # of year, month, day, hours and minutes among the digits
+_WIDTHS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
+_OF_FIXED_WIDTH = re.compile("(%[YmdHMS]|[^%])+", re.ASCII)
 _POWERS = np.array([1000, 100, 10, 1])
 
 
-def plain_moments(array: "pa.Array", *, as_days: bool, with_texts: bool) -> tuple[Vector, Mask]:
+def plain_moments(array: "pa.Array", formats: Sequence[str], *, as_days: bool) -> tuple[Vector, Mask]:
     """The plain dates and times of an array.
 
     Parameters
     ----------
     array : pyarrow.Array
         n_cells raw cells.
+    formats : sequence of str
+        How texts may write them, as for `datetime.strptime`; plain are those that fill a format with leading zeros.
     as_days : bool
         Whether a time of a day other than midnight is not plain.
-    with_texts : bool
-        Whether texts may be read here.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def plain_moments(array: "pa.Array", *, as_days: bool, with_texts: bool) -> tupl
     """
 
     def read(flat: "pa.Array") -> tuple[Vector, Mask]:
-        days, seconds, microseconds, is_plain = _parts(flat, with_texts=with_texts)
+        days, seconds, microseconds, is_plain = _parts(flat, formats)
         is_plain &= given_in(flat) & is_in_range(days)
         if as_days:
             is_plain &= (seconds == 0) & (microseconds == 0)
@@ -56,7 +56,7 @@ def plain_moments(array: "pa.Array", *, as_days: bool, with_texts: bool) -> tupl
     return read_flat(array, read)
 
 
-def _parts(array: "pa.Array", *, with_texts: bool) -> tuple[Whole, Whole, Whole, Mask]:
+def _parts(array: "pa.Array", formats: Sequence[str]) -> tuple[Whole, Whole, Whole, Mask]:
     """Days since 1970, seconds since midnight, microseconds of the second; and where there are any."""
     import pyarrow as pa
 
@@ -68,33 +68,51 @@ def _parts(array: "pa.Array", *, with_texts: bool) -> tuple[Whole, Whole, Whole,
         a_second = _A_SECOND[kind.unit]
         seconds, rest = np.divmod(stored(array.view(pa.int64())), a_second)
         return *np.divmod(seconds, 86_400), rest * _MICROSECONDS // a_second, np.ones(len(array), np.bool_)
-    if with_texts and (types.is_string(kind) or types.is_large_string(kind)):
-        return _of_texts(array)
+    if types.is_string(kind) or types.is_large_string(kind):
+        return _of_texts(array, formats)
     return none, none, none, np.zeros(len(array), np.bool_)
 
 
-def _of_texts(array: "pa.Array") -> tuple[Whole, Whole, Whole, Mask]:
+def _of_texts(array: "pa.Array", formats: Sequence[str]) -> tuple[Whole, Whole, Whole, Mask]:
     bounds, text = stored_texts(array)
-    lengths = np.diff(bounds)
+    letters = np.frombuffer(text, np.uint8)
     days, seconds = np.zeros((2, len(array)), np.int64)
     is_plain = np.zeros(len(array), np.bool_)
-    for length in _LENGTHS:
-        places = np.flatnonzero(lengths == length)
-        letters = np.frombuffer(text, np.uint8)[bounds[places][:, None] + np.arange(length)]
-        days[places], seconds[places], is_plain[places] = _of_letters(letters)
+    for fields, marks, width in filter(None, map(_layout, formats)):
+        places = np.flatnonzero((np.diff(bounds) == width) & ~is_plain)
+        of_texts = letters[bounds[places][:, None] + np.arange(width)]
+        days[places], seconds[places], is_plain[places] = _of_letters(of_texts, fields, marks)
     return days, seconds, np.zeros_like(days), is_plain
 
 
-def _of_letters(letters: npt.NDArray[np.uint8]) -> tuple[Whole, Whole, Mask]:
-    """Days, seconds and whether they are any, of texts as letters, shape (n_texts, 10) or (n_texts, 19)."""
-    digits = letters[:, [place for place in _DIGITS if place < letters.shape[1]]] - np.uint8(ord("0"))
-    parts = [part @ _POWERS[-part.shape[1] :] for part in np.split(digits, _ENDS, axis=1) if part.shape[1]]
-    year, month, day, *time = parts
-    is_plain: Mask = np.all(digits <= 9, axis=1)  # what is below "0" wraps around
-    for place, marks in _MARKS.items():
-        if place < letters.shape[1]:
-            is_plain &= np.isin(letters[:, place], np.frombuffer(marks, np.uint8))
+def _layout(format_: str) -> tuple[dict[str, slice], dict[int, int], int] | None:
+    """Where the digits of each field are in a text of a format, which letters are between them, and how many it has."""
+    if not (_OF_FIXED_WIDTH.fullmatch(format_) and format_.isascii()):
+        return None
+    fields, marks, place = {}, {}, 0
+    for field, mark in re.findall("%(.)|(.)", format_, re.DOTALL):
+        if mark:
+            marks[place] = ord(mark)
+        else:
+            fields[field] = slice(place, place + _WIDTHS[field])
+        place += _WIDTHS.get(field, 1)
+    return fields, marks, place
+
+
+def _of_letters(
+    letters: npt.NDArray[np.uint8], fields: Mapping[str, slice], marks: Mapping[int, int]
+) -> tuple[Whole, Whole, Mask]:
+    """Days, seconds and whether they are any, of texts as letters, shape (n_texts, width)."""
+    digits = letters - np.uint8(ord("0"))  # what is below "0" wraps around
+    of_fields = {field: digits[:, place] for field, place in fields.items()}
+    is_plain = np.ones(len(letters), np.bool_)
+    for of_field in of_fields.values():
+        is_plain &= np.all(of_field <= 9, axis=1)
+    for place, mark in marks.items():
+        is_plain &= letters[:, place] == mark
+    absent = np.zeros(len(letters), np.int64)
+    numbers = {field: of_field @ _POWERS[-of_field.shape[1] :] for field, of_field in of_fields.items()}
+    year, month, day, hours, minutes, seconds = (numbers.get(field, absent) for field in _WIDTHS)
     is_plain &= (month >= 1) & (month <= 12) & (day >= 1) & (day <= days_in_month(year, month))
-    hours, minutes, seconds = time or np.zeros((3, len(letters)), np.int64)
     is_plain &= (hours <= 23) & (minutes <= 59) & (seconds <= 59)
     return day_of(year, month, day), hours * 3600 + minutes * 60 + seconds, is_plain

@@ -82,8 +82,12 @@ def _of_decimals(array: "pa.Decimal128Array") -> tuple[Vector, Mask]:
 def _of_texts(array: "pa.Array", decimal: str) -> tuple[Vector, Mask]:
     """Arrow rounds correctly, but also reads what is no number here, and fails at the rest: it gets numerals only."""
     import pyarrow as pa
+    import pyarrow.compute
 
     bounds, text = stored_texts(array)
+    if b" " in text:
+        array = pyarrow.compute.ascii_trim_whitespace(array)  # and any number that is left is one for Python
+        bounds, text = stored_texts(array)
     is_plain = given_in(array) & _are_numerals(bounds, text, decimal)
     given = None if is_plain.all() else pa.py_buffer(np.packbits(is_plain, bitorder="little"))
     text = text.replace(decimal.encode(), b".")
@@ -104,7 +108,7 @@ def _are_numerals(bounds: Bounds, text: bytes, decimal: str) -> Mask:
     if not places.size:
         return (lengths > 0) & (lengths <= _LONGEST)
     kinds = kinds[places]
-    owners = np.searchsorted(bounds[1:], places, side="right")
+    owners = np.repeat(np.arange(len(lengths)), lengths)[places]
     signs = np.bincount(owners[kinds == _SIGN], minlength=len(lengths))
     digits = lengths - np.bincount(owners, minlength=len(lengths))
     are_numerals: Mask = (digits > 0) & (lengths <= _LONGEST) & (signs < 2)

@@ -145,7 +145,7 @@ class BayesianSearch:
         trials: list[Trial] = []
         notes: list[str] = []
 
-        def chosen(place: int) -> tuple[Mapping[str, float], Mapping[str, Any]]:
+        def chosen(place: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             """The point of a trial, and its parameters."""
             point = points[place] if place < len(points) else optimizer.suggest()
             if not place and self.start is not None:

@@ -4,7 +4,8 @@ Of many rows, all trials are made on a ninth, the best third of them on a third,
 successive halving (Jamieson and Talwalkar 2016), with rows as the budget.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -115,7 +116,7 @@ def search(
     def progress(trials: Sequence[Trial]) -> None:
         plan.progress(algorithm, trials, total)
 
-    def judge_on(rows: Rows) -> Judge:
+    def judge_on(rows: Rows) -> AbstractContextManager[Judge]:
         return _judge(_objective(use_case, algorithm, X, train, columns, plan, rows), plan, len(X))
 
     progress([])
@@ -125,7 +126,8 @@ def search(
         progress(found.trials)
         return found
     few, *more = [*(sample(train.y, size, plan.seed) for size in sample_sizes(len(X), total)), None]
-    found = _bayesian_search(algorithm, space, total, plan, len(X)).run(judge_on(few), progress)
+    with judge_on(few) as judge:
+        found = _bayesian_search(algorithm, space, total, plan, len(X)).run(judge, progress)
     return _narrowed(found, few, more, judge_on, progress, len(X))
 
 
@@ -158,12 +160,14 @@ def _objective(
     return Objective(use_case.task, algorithm.model, X, train.y, train.weights, folds, columns, plan.jobs)
 
 
-def _judge(objective: Objective, plan: Plan, n_rows: int) -> Judge:
+@contextmanager
+def _judge(objective: Objective, plan: Plan, n_rows: int) -> Iterator[Judge]:
     """What makes trials: here, all CPUs one after the other; else a CPU for each."""
     if plan.executor is None or n_rows <= MANY_ROWS:
-        return partial(map, objective)
-    shared = plan.executor.share(replace(objective, jobs=1))
-    return partial(plan.executor.map, partial(_judged, shared))
+        yield partial(map, objective)
+        return
+    with plan.executor.share(replace(objective, jobs=1)) as shared:
+        yield partial(plan.executor.map, partial(_judged, shared))
 
 
 def _judged(shared: Shared[Objective], parameters: Mapping[str, Any]) -> CrossValidation:
@@ -194,7 +198,7 @@ def _narrowed(
     found: Found,
     few: Rows,
     more: Sequence[Rows],
-    judge_on: Callable[[Rows], Judge],
+    judge_on: Callable[[Rows], AbstractContextManager[Judge]],
     progress: Callable[[Sequence[Trial]], None],
     n_rows: int,
 ) -> Found:
@@ -208,9 +212,10 @@ def _narrowed(
         points = _most_promising(latest, FINALISTS if is_last else max(FINALISTS, len(latest) // GROWTH))
         latest = []
         try:
-            for point, result in zip(points, judge_on(rows)(points), strict=True):
-                latest.append(Trial(point, result, is_sampled=not is_last))
-                progress([*trials, *latest])
+            with judge_on(rows) as judge:
+                for point, result in zip(points, judge(points), strict=True):
+                    latest.append(Trial(point, result, is_sampled=not is_last))
+                    progress([*trials, *latest])
         except KeyboardInterrupt:
             raise InterruptedTrainingError(len(trials) + len(latest), len(trials) + len(points)) from None
         trials += latest

@@ -204,6 +204,14 @@ def test_encoders_can_be_pickled_and_keep_their_codes(feature: Feature) -> None:
     np.testing.assert_equal(pickle.loads(pickle.dumps(feature.encoder()))(value), feature.encoder()(value))
 
 
+def test_the_bytes_of_a_category_do_not_depend_on_what_it_has_read() -> None:
+    feature = Category(name="x", values=("01", "02"), other="else")
+    before = pickle.dumps(feature)
+    assert (feature.from_cell(1), feature.from_cell("2")) == ("01", "02")
+    assert pickle.dumps(feature) == before
+    assert pickle.loads(before) == feature
+
+
 # typed cells
 
 

@@ -1,5 +1,6 @@
 """Pipeline: from records to the matrix that a model is fitted on."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -49,6 +50,10 @@ class Pipeline(Estimator):
         """Raise `NotFittedError` unless all parts are fitted."""
         for part in (self.encoder, *self.transformers):
             part.check_is_fitted()
+
+    def with_markers(self, markers: Sequence[str]) -> "Pipeline":
+        """The fitted pipeline, in whose cells more texts mean a missing value; see `Feature.with_markers`."""
+        return Pipeline(self.encoder.with_markers(markers).fit(), self.transformers)
 
     def fit(self, X: Records, y: Vector | None = None) -> Self:
         """Fit all parts on records and, for transformers that need them, targets."""

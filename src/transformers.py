@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -12,10 +12,11 @@ from tabserve.aliases import Matrix, Places, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.derived import DerivedColumn
-from tabserve.columns.features import Category, Column, Feature, Integer
+from tabserve.columns.features import Category, Codes, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
+from tabserve.tables.kept import ColumnRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,6 +187,11 @@ class RecordEncoder(Encoder):
         counts = [MatrixColumn(text, bucket=bucket) for text in texts for bucket in range(text.buckets)]
         return (*map(MatrixColumn, self.columns), *counts)
 
+    def with_markers(self, markers: Sequence[str]) -> "RecordEncoder":
+        """The encoder, unfitted, in whose cells more texts mean a missing value; see `Feature.with_markers`."""
+        features, extras = (tuple(one.with_markers(markers) for one in some) for some in (self.features, self.extras))
+        return RecordEncoder(features, self.derived, extras)
+
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups from the declaration; `X` is ignored."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
@@ -200,7 +206,7 @@ class RecordEncoder(Encoder):
 
         Parameters
         ----------
-        X : list of dict, or DataFrame
+        X : list of dict, ColumnRecords, or DataFrame
             n_rows records.
 
         Returns
@@ -213,6 +219,8 @@ class RecordEncoder(Encoder):
             With the positions of all records that cannot be encoded.
         """
         self.check_is_fitted()
+        if isinstance(X, ColumnRecords):
+            return _all_valid(*X.encoded_by(self))
         encoders = self.encoders_
         width = len(encoders)
         extras = self.extras_
@@ -263,23 +271,59 @@ class RecordEncoder(Encoder):
         """
         import pyarrow as pa
 
-        self.check_is_fitted()
         absent = dict.fromkeys((feature.name for feature in self.features), pa.nulls(cells.num_rows))
         given = {**absent, **dict(zip(cells.schema.names, cells.columns, strict=True))}
-        matrix = np.empty((cells.num_rows, len(self.matrix_columns)))
-        faulty = np.zeros(cells.num_rows, np.bool_)
+        return self._by_columns(
+            cells.num_rows,
+            [extra for extra in self.extras if extra.name in given],
+            lambda feature: feature.encode_cells(given[feature.name], decimal),
+            lambda text: text.count_cells(given[text.name], decimal),
+        )
+
+    def transform_values(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> tuple[Matrix, Places]:
+        """Encode columns of values: what `transform` gives for the records that they make, and as `transform_cells`.
+
+        Parameters
+        ----------
+        columns : mapping
+            The n_rows values, of any type, of each column by its name.
+        n_rows : int
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_matrix_columns)
+        faulty : ndarray of int
+        """
+        empty = [None] * n_rows
+        return self._by_columns(
+            n_rows,
+            [extra for extra in self.extras if extra.name in columns],
+            lambda feature: feature.encode_values(columns.get(feature.name, empty)),
+            lambda text: text.count_values(columns.get(text.name, empty)),
+        )
+
+    def _by_columns(
+        self,
+        n_rows: int,
+        extras: Sequence[Feature],
+        codes_of: Callable[[Feature], Codes],
+        counts_of: Callable[[Text], Matrix],
+    ) -> tuple[Matrix, Places]:
+        """The matrix and the rows at fault, from functions that encode one column each."""
+        self.check_is_fitted()
+        matrix = np.empty((n_rows, len(self.matrix_columns)))
+        faulty = np.zeros(n_rows, np.bool_)
         for place, feature in enumerate(self.features):
-            matrix[:, place], is_at_fault = feature.encode_cells(given[feature.name], decimal)
+            matrix[:, place], is_at_fault = codes_of(feature)
             faulty |= is_at_fault
-        for extra in self.extras:
-            if extra.name in given:
-                faulty |= extra.encode_cells(given[extra.name], decimal)[1]
+        for extra in extras:
+            faulty |= codes_of(extra)[1]
         for place, column in enumerate(self.derived, len(self.features)):
             matrix[:, place], is_at_fault = column.compute(matrix, self.features)
             faulty |= is_at_fault
         place = len(self.columns)
         for text in (feature for feature in self.features if isinstance(feature, Text)):
-            matrix[:, place : place + text.buckets] = text.count_cells(given[text.name], decimal)
+            matrix[:, place : place + text.buckets] = counts_of(text)
             place += text.buckets
         matrix[faulty] = np.nan
         return matrix, np.flatnonzero(faulty)
@@ -291,6 +335,13 @@ class RecordEncoder(Encoder):
         if any(extra.problem(record[name]) for name, extra in self.extras_.items() if name in record):
             raise ValueError
         return {name: value for name, value in record.items() if name not in self.extras_}
+
+
+def _all_valid(matrix: Matrix, faulty: Places) -> Matrix:
+    """A matrix without faulty rows; else InvalidRecordsError."""
+    if len(faulty):
+        raise InvalidRecordsError(faulty.tolist())
+    return matrix
 
 
 def _records(X: Records) -> Sequence[Record]:

@@ -111,7 +111,7 @@ def check(url: str, hold_out: Path) -> None:
             started = time.perf_counter()
             one_by_one += scores_of(client.call("POST", f"/output/{model_id}", record))
             seconds.append(time.perf_counter() - started)
-        batch = scores_of(client.call("POST", f"/outputs/{model_id}", table.records))
+        batch = scores_of(client.call("POST", f"/outputs/{model_id}", [*table.records]))
 
     found = use_case.task.metric(y, np.array(one_by_one))
     latency = ", ".join(f"p{p} {np.percentile(seconds, p) * 1000:.2f} ms" for p in PERCENTILES)

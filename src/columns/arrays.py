@@ -7,9 +7,11 @@ kept as JSON in a binary array. pyarrow is imported when the first table comes: 
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,30 @@ if TYPE_CHECKING:
 
 EXACT = 2**53  # whole numbers up to it are exact as floats
 _INT64 = range(-(2**63), 2**63)
+
+
+@cache
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas with its first array, 54 MB in every worker that reads a table.
+
+    Where pandas is asked for, as by `to_pandas`, pyarrow imports it all the same.
+    """
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([])
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """Finds every module but pandas where the others find it."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ImportError
 
 
 def cell_array(cells: Sequence[Any]) -> "pa.Array":

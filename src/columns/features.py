@@ -13,6 +13,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from functools import cached_property, partial
@@ -321,8 +322,10 @@ class Feature(Column):
             Which values have a problem.
         """
         encode = self.encoder()
-        codes = np.full(len(values), math.nan)
         faulty = np.zeros(len(values), np.bool_)
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            return np.fromiter(map(encode, values), np.float64, len(values)), faulty
+        codes = np.full(len(values), math.nan)
         for place, value in enumerate(values):
             try:
                 codes[place] = encode(value)

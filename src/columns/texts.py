@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -73,8 +73,12 @@ class Text(Feature):
     def count_cells(self, array: "pa.Array", decimal: str = ".") -> Matrix:
         """What `counter` gives for the values of n_cells raw cells; a cell at fault counts as a missing one."""
         values, places = self._distinct(array, decimal)
+        return self.count_values(values)[places]
+
+    def count_values(self, values: Sequence[Any]) -> Matrix:
+        """What `counter` gives for n_values values of any type; one at fault counts as a missing one."""
         _, faulty = self.encode_values(values)
-        return self.counter()(None if bad else value for value, bad in zip(values, faulty, strict=True))[places]
+        return self.counter()(None if bad else value for value, bad in zip(values, faulty, strict=True))
 
     def _in_short(self, value: Any) -> str:
         return f"{value:.0f} characters"

@@ -455,6 +455,8 @@ class Registry:
         except (Exception, SystemExit) as error:  # unpickling may raise whatever the pickled classes' modules raise
             reason = f"its pickles cannot be loaded ({type(error).__name__})"
             raise BrokenArtifactError(model_id, reason) from error
+        if markers := manifest.declaration.get("markers"):
+            pipeline = pipeline.with_markers(markers)
         return Artifact(manifest, pipeline, target, model, task, decision)
 
     def verify(self, model_id: str) -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 10_000  # in a batch that is made of rows
+TEXT = 2_000_000  # characters in such a batch, about: an array of them takes them once more
+SHORT = 32  # bytes that a cell of a column takes on average, unless it holds long texts
 
 
 class Batch(NamedTuple):
@@ -53,7 +55,7 @@ def in_batches(place: str, rows: Iterable[Row], width: int, *, typed: bool) -> I
         When a row is longer or shorter than the header; the error names this row and all such rows after it.
     """
     rows = iter(rows)
-    while some := [*itertools.islice(rows, ROWS)]:
+    while some := next_rows(rows):
         yield batch_of(place, some, rows, width, typed=typed)
 
 
@@ -73,6 +75,30 @@ def batch_of(place: str, rows: Sequence[Row], further: Iterator[Row], width: int
 def column_names(width: int) -> list[str]:
     """What the columns of a batch are called: by their places."""
     return [*map(str, range(width))]
+
+
+def with_long_texts_once(cells: "pa.RecordBatch") -> tuple["pa.RecordBatch", int]:
+    """The same cells, and how many bytes the columns of long texts take, in which each text is kept once."""
+    import pyarrow as pa
+
+    arrays, size = [], 0
+    for array in cells.columns:
+        if array.nbytes > SHORT * len(array):
+            array = array.dictionary_encode() if pa.types.is_string(array.type) else array
+            size += array.nbytes
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, cells.schema.names), size
+
+
+def next_rows(rows: Iterator[Row]) -> list[Row]:
+    """The rows of the next batch: few where their texts are long."""
+    chunk, left = [], TEXT
+    for row in itertools.islice(rows, ROWS):
+        chunk.append(row)
+        left -= sum(len(cell) for cell in row[1] if type(cell) is str)
+        if left < 0:
+            break
+    return chunk
 
 
 def has_wrong_width(cells: Sequence[Any], width: int, expected: int, *, typed: bool) -> bool:

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, UnsupportedFileError
-from tabserve.tables.batch import ROWS, Batch, batch_of
+from tabserve.tables.batch import Batch, batch_of, next_rows
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
 from tabserve.tables.plain_csv import MAX_COLUMNS, MAX_ROW_TEXT, SEPARATORS, plain_cells
 
@@ -131,7 +130,7 @@ class CsvText:
                 yield Batch(self._lines.skip(cells.num_rows), cells)
                 continue
             self._text.seek(begin)
-            rows = [*itertools.islice(self.rows(), ROWS)]
+            rows = next_rows(self.rows())
             if not rows:
                 return
             yield batch_of(place, rows, self.rows(), width, typed=False)

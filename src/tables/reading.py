@@ -1,18 +1,23 @@
 """Reading: a table below its header, a batch of rows at a time; columns have their declared names."""
 
+import itertools
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tabserve.columns.arrays import python_cells
+from tabserve.columns.arrays import python_cells, without_pandas
 from tabserve.columns.features import Feature, Number
 from tabserve.errors import Fault, InvalidTableError, TooManyRowsError
 from tabserve.tables.batch import Batch
 from tabserve.tables.checking import ODD_CELLS
 from tabserve.tables.dialect import DECIMALS, NOT_SURE, Decimals
 from tabserve.tables.finding import Found, Known
+from tabserve.tables.kept import CellColumn, CellRecords, Cells
 from tabserve.tables.limits import Deadline
+from tabserve.tables.table import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,13 +34,13 @@ class Reading:
         Where it stands.
     known : Known
         The columns that it may have.
-    markers : sequence of str
+    markers : sequence of str, optional
         Texts that mean a missing value in every column.
-    dialect : mapping
+    dialect : mapping, optional
         What is declared about a text file.
     max_rows : int, optional
         The most rows.
-    deadline : Deadline
+    deadline : Deadline, optional
 
     Attributes
     ----------
@@ -54,19 +59,21 @@ class Reading:
         self,
         found: Found,
         known: Known,
-        markers: Sequence[str],
-        dialect: Mapping[str, str],
-        max_rows: int | None,
-        deadline: Deadline,
+        markers: Sequence[str] = (),
+        dialect: Mapping[str, str] = MappingProxyType({}),
+        max_rows: int | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
+        without_pandas()
         by_name = {column.name: column.with_markers(markers) for column in known.columns}
         self.place = found.sheet.place
+        self._known = known
         self.columns = [name for name in found.header.columns if name is not None]
         self.features = [by_name[name] for name in self.columns]
         self._read_as = found.sheet.read_as
         self._decimal = dialect.get("decimal")
         self._odd = [(feature, texts) for feature in self.features if (texts := _odd_texts(feature))]
-        batches = self._with_decimal(self._named(found, max_rows, deadline))
+        batches = self._with_decimal(self._named(found, max_rows, deadline or Deadline(None)))
         if self._read_as.get("encoding") == NOT_SURE and "encoding" not in dialect:
             batches = self._of_sure_encoding(batches)
         self.batches = self._without_odd_cells(batches)
@@ -82,6 +89,23 @@ class Reading:
         separator = self._read_as.get("separator")
         decimal = self._decimal or {None: None, ";": ","}.get(separator, ".")
         return {**self._read_as, **({"decimal": decimal} if decimal else {})}
+
+    def table(self, batches: Sequence[Batch]) -> Table:
+        """Batches that were given, as a table; columns that were taken out of them are left out."""
+        cells = Cells([batch.cells for batch in batches], self.decimal)
+        kept = cells.batches[0].schema.names if batches else self.columns
+        features = {feature.name: feature for feature in self.features if feature.name in kept}
+        target, extras = self._known.target.name, [extra.name for extra in self._known.extras if extra.name in features]
+        inputs = [feature for name, feature in features.items() if name not in (target, *extras)]
+        return Table(
+            self.place,
+            self.columns,
+            CellRecords(inputs, cells),
+            CellColumn(features[target], cells) if target in features else None,
+            array("Q", itertools.chain.from_iterable(batch.rows for batch in batches)),
+            {name: CellColumn(features[name], cells) for name in extras},
+            self.read_as,
+        )
 
     def _named(self, found: Found, max_rows: int | None, deadline: Deadline) -> Iterator[Batch]:
         """The batches, with the columns' names; an error when there are too many rows or no time is left."""

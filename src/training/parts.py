@@ -15,6 +15,7 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
 from tabserve.registry.manifest import Source, Split
 from tabserve.tables.database import is_database, open_database
+from tabserve.tables.kept import column_of
 from tabserve.tables.reader import read_training_rows, read_training_table
 from tabserve.tables.table import Table
 from tabserve.training.hold_out import sides_of
@@ -150,9 +151,11 @@ def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missin
         When the database or its query cannot be read.
     """
     found, digest = _read_table(use_case, path, sheet, drop=drop_missing_target)
-    table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
-    table[use_case.target.feature.name] = found.target
-    extras = pd.DataFrame(found.extras, columns=[extra.name for extra in use_case.extras], index=table.index)
+    names = [feature.name for feature in use_case.features]
+    columns = {name: [*column_of(found.records, name)] for name in names}
+    table = pd.DataFrame({**columns, use_case.target.feature.name: [*(found.target or ())]})
+    values = {name: [*values] for name, values in found.extras.items()}
+    extras = pd.DataFrame(values, columns=[extra.name for extra in use_case.extras], index=table.index)
     return Data(table, extras, Source(digest, len(table), found.dropped))
 
 

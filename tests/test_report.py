@@ -392,6 +392,18 @@ def test_permutation_importance_is_measured_where_the_metric_is_defined(subject,
     assert np.isfinite(permutation_importance(subject).values).all()
 
 
+def test_a_report_says_how_many_rows_of_the_hold_out_importances_were_measured_on(subject, monkeypatch):
+    every = len(subject.test.y)
+    for most, said in ((100, True), (every, False)):
+        monkeypatch.setattr(measures, "FEWEST_SHUFFLED", most)
+        monkeypatch.setattr(measures, "PREDICTED", 1)
+        monkeypatch.setattr(measures, "EXPLAINED", most - 1 if said else most)
+        text = rendered(subject).plain
+        assert (f"Measured on 100 of the {every} rows of the hold-out, drawn at random." in text) is said
+        assert (f"Measured on 99 of the {every} rows of the hold-out, drawn at random." in text) is said
+        assert ("Measured on" in text) is said
+
+
 def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):
     class OnlyInstalment(LogisticRegression):
         def predict(self, X):

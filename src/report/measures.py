@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,14 @@ class Importance:
     values : ndarray, shape (n_columns,)
     errors : ndarray, shape (n_columns,), optional
         Standard deviation of the values between repeats.
+    rows : int, optional
+        How many rows of the hold-out it was measured on.
     """
 
     columns: Sequence[Column]
     values: Vector
     errors: Vector | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def permutation_importance(subject: Subject) -> Importance:
         return [before - metric(y, repeat) for repeat in np.split(predictions, REPEATS)]
 
     found = np.array([falls(place) for place in range(len(use_case.features))])
-    return _ranked(use_case.features, found.mean(axis=1), found.std(axis=1))
+    return replace(_ranked(use_case.features, found.mean(axis=1), found.std(axis=1)), rows=len(rows))
 
 
 def own_importance(subject: Subject) -> tuple[str, Importance] | None:
@@ -127,13 +130,13 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     if parts.ndim == 3:
         by_column = pipeline.by_origin(parts[..., :-1].reshape(-1, parts.shape[-1] - 1))
         directions = dict.fromkeys((column.name for column in subject.use_case.columns), "")
-        return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
+        return replace(_ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), rows=len(rows)), directions
     by_column = pipeline.by_origin(parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
         for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=False)
     }
-    return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
+    return replace(_ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), rows=len(rows)), directions
 
 
 def learning_curve(subject: Subject) -> list[Point]:

@@ -66,7 +66,7 @@ def score(
     Exit status: 0 when every row has an answer, 1 when something failed, 3 when --partial left rows without one.
     """
     settings = Settings.from_environment()
-    artifact = Resolver(settings.open_registry(), settings.default_use_case).resolve(model)
+    artifact = Resolver(settings.open_registry(), settings.default_use_case, settings.compiled_trees).resolve(model)
     options = Options(columns, reasons, chunk, partial)
     check_columns(artifact, options)
     work = plan(

@@ -148,11 +148,13 @@ def score(item: Item, watch: Watch | None = None) -> Scored:
 
 @lru_cache(2)
 def load(registry: str, model_id: str) -> Artifact:
-    """A model, verified and loaded once in each process; the environment holds its key."""
+    """A model, verified, loaded and sped up once in each process; the environment holds its key."""
     from tabserve.registry.registry import Registry
 
     settings = RegistrySettings.from_environment()
-    return Registry(parse_location(registry), settings.model_signing_key, settings.model_cache).load(model_id)
+    artifact = Registry(parse_location(registry), settings.model_signing_key, settings.model_cache).load(model_id)
+    artifact.speed_up(settings.compiled_trees)
+    return artifact
 
 
 def begin(item: Item) -> None:

@@ -1,0 +1,168 @@
+"""What `make scale` writes: growth with rows, targets, limits, and what is beyond."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from benchmarks.report import table
+
+Curve = dict[int, dict[str, float]]  # by number of rows: CPU seconds and peak MB
+AIM = 1.1  # the largest exponent of time
+BEYOND = 100_000_000  # rows, on paper
+MEMORY = 16  # GB of the machine on paper
+CONSTANT = 50  # MB a million rows: below, memory does not grow with rows
+# target: (its steps, with those that are left out of the count, and µs a row)
+TARGETS: Mapping[str, tuple[str, str, float]] = {
+    "CSV upload, answered as JSON, without the trees": ("upload CSV: LightGBM", "trees: LightGBM", 3),
+    "CSV upload, answered as JSON": ("upload CSV: LightGBM", "", 8),
+    "XLSX: read, check, encode": ("read XLSX, check, encode", "", 25),
+    "XLSX upload, answered as JSON": ("upload XLSX: LightGBM", "", 25),
+    "Parquet to Parquet, LightGBM": ("score Parquet to Parquet: LightGBM", "", 7),
+    "Parquet to Parquet, interpreted trees": ("score Parquet to Parquet: interpreted", "", 7),
+    "Parquet to Parquet, compiled trees": ("score Parquet to Parquet: compiled", "", 2),
+}
+PEERS = ("pandas and Booster.predict", "polars and Booster.predict")
+PATHS = (  # what is worked out for BEYOND rows
+    "score Parquet to Parquet: LightGBM",
+    "score Parquet to Parquet: compiled",
+    "score CSV to CSV: interpreted",
+    *PEERS,
+    "training: read, split, encode",
+    "training: one trial",
+    "training: final fit, 100 trees",
+)
+
+
+def exponent(curve: Curve, name: str) -> float | None:
+    """The exponent of growth with rows, by least squares on logarithms; None for fewer than two sizes."""
+    if len(curve) < 2:
+        return None
+    values = [max(one[name], 1e-6) for one in curve.values()]
+    return float(np.polyfit(np.log(list(curve)), np.log(values), 1)[0])
+
+
+def line(curve: Curve, name: str) -> tuple[float, float]:
+    """What a value is without rows, and what each row adds, from the smallest and the largest size."""
+    (fewest, low), (most, high) = min(curve.items()), max(curve.items())
+    slope = (high[name] - low[name]) / (most - fewest) if most > fewest else 0.0
+    return low[name] - slope * fewest, slope
+
+
+def beyond(curve: Curve, rows: int) -> tuple[float, float]:
+    """CPU seconds and peak MB at more rows than were measured: by the exponent, at least 1, and on a line."""
+    most = max(curve)
+    seconds = curve[most]["cpu"] * (rows / most) ** max(exponent(curve, "cpu") or 1.0, 1.0)
+    start, slope = line(curve, "peak")
+    return seconds, max(start + slope * rows, curve[most]["peak"]) if slope * 1e6 >= CONSTANT else curve[most]["peak"]
+
+
+def micros(curve: Curve) -> float:
+    """µs a row at the largest size."""
+    most = max(curve)
+    return curve[most]["cpu"] / most * 1e6
+
+
+def document(curves: Mapping[str, Curve], environment: Mapping[str, str], sizes: Sequence[int], rounds: int) -> str:
+    """Write up all measurements as Markdown.
+
+    Parameters
+    ----------
+    curves : mapping
+        CPU seconds and peak MB of each step, by rows.
+    environment : mapping
+        What was measured, and where.
+    sizes : sequence of int
+        Rows of the tables, ascending.
+    rounds : int
+        Measurements that each figure is the median of.
+    """
+    measured = {step: curve for step, curve in curves.items() if curve}
+    return "\n\n".join(
+        [
+            "# Scale",
+            f"Written by `make scale` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, medians of {rounds} round(s). Each "
+            "figure comes from a process of its own on one core: CPU seconds, its child's included, after the same work was "
+            "done on 1,000 rows; and the process's peak memory, Python and libraries (60 to 250 MB) included. The "
+            "tables are random rows of the credit declaration.",
+            table(("what", "value"), environment.items()).rstrip(),
+            "## Time",
+            "CPU seconds. The exponent is that of rows, by least squares on logarithms; at most 1.1 is the aim. A "
+            "fixed cost, such as the start of the child that reads workbooks, makes it smaller.",
+            _growth(measured, sizes, "cpu", 2),
+            "## Memory",
+            "Peak MB.",
+            _growth(measured, sizes, "peak", 0),
+            "## Targets",
+            "At the largest size that was measured.",
+            _targets(measured),
+            "## What breaks beyond",
+            _limits(measured),
+            f"## {BEYOND:,} rows, on paper",
+            "An estimate from the lines above, not a measurement: CPU by the measured exponent (at least 1) from the "
+            f"largest size, memory on a line. A machine has {MEMORY} GB. Scoring is shared among cores and machines "
+            "where the table stands in files, which are scored side by side.",
+            _estimate(measured),
+        ]
+    )
+
+
+def _growth(curves: Mapping[str, Curve], sizes: Sequence[int], name: str, digits: int) -> str:
+    last = "µs a row" if name == "cpu" else "MB a million rows more"
+    header = ("step", *(f"{rows:,} rows" for rows in sizes), last, "exponent")
+    rows = []
+    for step, curve in curves.items():
+        each = [f"{curve[size][name]:,.{digits}f}" if size in curve else "" for size in sizes]
+        growth = exponent(curve, name)
+        more = micros(curve) if name == "cpu" else line(curve, name)[1] * 1e6
+        rows.append((step, *each, f"{more:,.2f}" if name == "cpu" else f"{more:,.0f}", _exponent(growth, name)))
+    return table(header, rows).rstrip()
+
+
+def _exponent(growth: float | None, name: str) -> str:
+    if growth is None:
+        return ""
+    return f"**{growth:.2f}**" if name == "cpu" and growth > AIM else f"{growth:.2f}"
+
+
+def _targets(curves: Mapping[str, Curve]) -> str:
+    rows = []
+    for what, (step, without, aim) in TARGETS.items():
+        if step in curves and (not without or without in curves):
+            found = micros(curves[step]) - (micros(curves[without]) if without else 0)
+            most = max(curves[step])
+            verdict = "reached" if found <= aim else "missed"
+            rows.append((what, f"{most:,}", f"{aim:g}", f"{found:.2f}", f"{curves[step][most]['peak']:.0f}", verdict))
+    for peer in PEERS:
+        if peer in curves:
+            most = max(curves[peer])
+            rows.append((peer, f"{most:,}", "", f"{micros(curves[peer]):.2f}", f"{curves[peer][most]['peak']:.0f}", ""))
+    return table(("what", "rows", "aim, µs a row", "measured", "peak MB", ""), rows).rstrip()
+
+
+def _limits(curves: Mapping[str, Curve]) -> str:
+    lines = [
+        "- A sheet of a workbook holds 1,048,576 rows; the service answers at most `MAX_ROWS` in one table.",
+    ]
+    growing = []
+    for step, curve in curves.items():
+        start, slope = line(curve, "peak")
+        if slope * 1e6 >= CONSTANT and len(curve) > 1:
+            rows = int((MEMORY * 1000 - start) / slope)
+            growing.append((step, f"{float(f'{rows:.2g}'):,.0f}"))
+    constant = ", ".join(step for step, curve in curves.items() if step not in dict(growing) and len(curve) > 1)
+    lines.append(f"- Memory does not grow, by less than {CONSTANT} MB a million rows: {constant or 'nothing'}.")
+    lines.append(f"- Memory grows with rows in these; {MEMORY} GB are full at about:")
+    return "\n".join(lines) + "\n\n" + table(("step", "rows"), growing).rstrip()
+
+
+def _estimate(curves: Mapping[str, Curve]) -> str:
+    rows = []
+    for step in PATHS:
+        if step in curves:
+            seconds, peak = beyond(curves[step], BEYOND)
+            fits = peak <= MEMORY * 1000
+            machines = f"{math.ceil(seconds / 3600)}" if fits and step.startswith("score") else ""
+            rows.append((step, f"{seconds / 3600:.2f}", f"{peak / 1000:,.1f}", "yes" if fits else "no", machines))
+    return table(("step", "CPU hours", "peak GB in one piece", f"fits {MEMORY} GB", "cores for one hour"), rows)

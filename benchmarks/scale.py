@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -45,13 +45,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {FOLDER: folder, "MODEL_REGISTRY": str(Path(folder, "models")), "OMP_NUM_THREADS": "1"}
         model = make(sizes)
-        curves = measure(sizes, options.rounds, options.limit)
-    load = f"load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}; {load}"
-    what = {"machine": machine, "model": model, **{package: version(package) for package in PACKAGES}}
-    text = document(curves, what, sizes, options.rounds)
-    options.output.write_text(text)
-    print(text)
+        for curves in measure(sizes, options.rounds, options.limit):
+            load = f"load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
+            machine = f"{os.cpu_count()} cores, Python {platform.python_version()}; {load}"
+            what = {"machine": machine, "model": model, **{package: version(package) for package in PACKAGES}}
+            options.output.write_text(document(curves, what, sizes, options.rounds))
 
 
 def make(sizes: Sequence[int]) -> str:
@@ -69,8 +67,8 @@ def make(sizes: Sequence[int]) -> str:
     return f"{text.count('Tree=')} trees, {len(artifact.encoder.matrix_columns)} columns"
 
 
-def measure(sizes: Sequence[int], rounds: int, limit: float) -> dict[str, Curve]:
-    """The medians of each step, for each size at which it could be measured."""
+def measure(sizes: Sequence[int], rounds: int, limit: float) -> Iterator[dict[str, Curve]]:
+    """The medians of each step so far, after each size, for each size at which it could be measured."""
     curves: dict[str, Curve] = {step: {} for step in STEPS}
     for rows in sizes:
         found: dict[str, list[Mapping[str, float]]] = {step: [] for step in STEPS}
@@ -82,7 +80,7 @@ def measure(sizes: Sequence[int], rounds: int, limit: float) -> dict[str, Curve]
         for step, figures in found.items():
             if figures:
                 curves[step][rows] = {name: statistics.median(one[name] for one in figures) for name in figures[0]}
-    return curves
+        yield curves
 
 
 def expected(curve: Curve, rows: int) -> float:

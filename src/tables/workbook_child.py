@@ -203,7 +203,7 @@ def _open_columnar(file: IO[bytes], magic: bytes, unpacked: float) -> tuple[Any,
     if magic == b"PAR1":
         from pyarrow.parquet import ParquetFile
 
-        source = ParquetFile(file, memory_map=False, pre_buffer=False)
+        source = ParquetFile(file, memory_map=False, pre_buffer=False, buffer_size=_CHUNK)
         groups = (source.metadata.row_group(number) for number in range(source.num_row_groups))
         if sum(group.total_byte_size for group in groups) > unpacked:
             raise LimitError(f"unpacks to more than {int(unpacked) // 10**6:,} MB")

@@ -1,6 +1,7 @@
 """Model: what every algorithm looks like to the rest of the project."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,12 +74,15 @@ class Model(Estimator, ABC):
         Parameters that `cross_validate` chooses itself, so that no search can.
     limits : mapping of (float, float)
         Between what its parameters make sense: no search goes beyond.
+    most_rows : int
+        Of more rows a training gives it a sample: all would take too long, or change nothing that is seen.
     """
 
     smallest_target: ClassVar[float] = -math.inf
     keeps_monotone: ClassVar[bool] = False
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
     limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType({})
+    most_rows: ClassVar[int] = sys.maxsize
 
     @abstractmethod
     def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:

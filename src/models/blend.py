@@ -15,7 +15,7 @@ from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.models import faster
 from tabserve.models.base import Fold, of_rows
 from tabserve.models.lightgbm import LgbClassifier
-from tabserve.models.linear import MonotoneLogisticRegression, expit
+from tabserve.models.linear import MOST_ROWS, MonotoneLogisticRegression, expit, some_of_each_class
 from tabserve.models.native import Booster, open_booster, without_objective
 from tabserve.transformers import OTHERS, OneHot, Standardize
 
@@ -102,11 +102,14 @@ class Line:
 
     @classmethod
     def fit(cls, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
-        """Fit it to a (n_rows, n_columns) matrix and the classes 0 and 1."""
+        """Fit it to a (n_rows, n_columns) matrix and the classes 0 and 1; of very many rows, to some of each class."""
+        rows = some_of_each_class(y, MOST_ROWS)
+        strength = C * len(y) / len(rows)  # the penalty is weighed against a sum over the rows
+        X, y, weights = (X, y, weights) if len(rows) == len(y) else (X[rows], y[rows], of_rows(weights, rows))
         encoder = OneHot().fit(X, None, columns or (MatrixColumn(_ANY_NUMBER),) * X.shape[1])
         encoded = encoder.transform(X)
         scaler = Standardize().fit(encoded, None, encoder.columns_)
-        model = MonotoneLogisticRegression(C).fit(scaler.transform(encoded), y, scaler.columns_, weights)
+        model = MonotoneLogisticRegression(strength).fit(scaler.transform(encoded), y, scaler.columns_, weights)
         means, coefficients = scaler.mean_.tolist(), (model.coef_[0] / scaler.scale_).tolist()
         by_place: dict[int, dict[float, tuple[float, float]]] = {}
         slopes = []

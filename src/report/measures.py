@@ -147,13 +147,13 @@ def learning_curve(subject: Subject) -> list[Point]:
     """
     from sklearn.base import clone
 
-    use_case, y, weights = subject.use_case, subject.train.y, subject.train.weights
-    folds = folds_of(use_case, subject.train, subject.manifest.seed)
+    use_case, y, weights = subject.use_case, subject.fitted.y, subject.fitted.weights
+    folds = folds_of(use_case, subject.fitted, subject.manifest.seed)
     judged_so_far = np.cumsum([len(judged) for _, judged in folds])
     # as few as judge by JUDGED rows, of the first repeat
     folds = folds[: 1 + int(np.searchsorted(judged_so_far, min(JUDGED, len(y))))]
     X, columns, metric = subject.train_matrix, subject.candidate.pipeline.columns_, use_case.task.metric
-    out_of_fold = subject.candidate.out_of_fold[0]
+    out_of_fold = subject.candidate.out_of_fold_of(subject.train)[0]
     whole = len(folds[0][0])
     points = []
     for size in (round(whole * share) for share in SHARES if whole * share <= LARGEST_FIT):

@@ -248,7 +248,7 @@ def without_protected(use_case: UseCase, one: Measured, parts: Parts, plan: Plan
 
 def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: Plan) -> Metrics:
     """The headline metric without the protected columns, if the candidate has them, and else with them."""
-    task, train, test = use_case.task, parts.train, parts.test
+    task, train, test = use_case.task, candidate.fitted_on(parts.train), parts.test
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
     X = pipeline.fit_transform_encoded(train.X)
     folds, columns, weights = folds_of(use_case, train, plan.seed), pipeline.columns_, train.weights

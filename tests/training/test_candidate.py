@@ -9,8 +9,10 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 
 from tabserve.models.lightgbm import LgbRegressor
+from tabserve.models.linear import LogisticRegression
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
+from tabserve.training import candidate as candidates
 from tabserve.training.candidate import fit
 from tabserve.training.folds import folds_of
 from tabserve.training.hold_out import hashes, held_out
@@ -144,3 +146,33 @@ def test_with_one_split_only_the_rows_that_judge_count_in_metrics_threshold_and_
     assert outcome.manifest.trials[0].score == found["roc_auc"]
     assert outcome.manifest.thresholds["cost"].cross_validation["expected_cost"] == found["expected_cost"]
     assert outcome.report.is_file()
+
+
+def test_a_model_that_takes_few_rows_is_fitted_and_judged_on_a_sample(credit, empty, monkeypatch):
+    monkeypatch.setattr(LogisticRegression, "most_rows", 300)
+    few = dataclasses.replace(credit, gates=(), **FEW_FOLDS)
+    parts = split(few, read(few, few.path), 42)
+    candidate = fit(few, few.baseline, parts.train, Plan(trials=1, jobs=1))
+    some = candidate.fitted_on(parts.train)
+    assert len(some.y) == 300
+    assert np.isfinite(candidate.out_of_fold).sum(axis=1).tolist() == [300] * len(candidate.out_of_fold)
+    assert candidate.decision == few.task.decide(some.y, candidate.out_of_fold_of(parts.train))
+    assert candidate.notes == [
+        f"logistic takes 300 of the {len(parts.train.y)} rows: more would take long and hardly change it."
+    ]
+    again = candidate.refit(some)
+    assert again.model.coef_.tolist() == candidate.model.coef_.tolist()
+    outcomes = run_training(few, empty, few.path, Plan(trials=1, jobs=1), ["lightgbm"]).outcomes
+    compared = outcomes[0].manifest.comparison["logistic"]["cross_validation"]
+    assert compared["roc_auc"] == pytest.approx(
+        np.mean([roc_auc_score(some.y, repeat) for repeat in candidate.out_of_fold_of(parts.train)])
+    )
+
+
+def test_many_rows_are_predicted_in_parts_as_all_at_once(credit, monkeypatch):
+    train = split(credit, read(credit, credit.path), 42).train
+    candidate = fit(dataclasses.replace(credit, **FEW_FOLDS), credit.baseline, train, Plan(trials=1, jobs=1))
+    whole = candidate.predict(train)
+    monkeypatch.setattr(candidates, "AT_ONCE", 100)
+    assert candidate.predict(train).tolist() == whole.tolist()
+    assert candidate.predict(train.take(slice(0))).shape == (0,)

@@ -234,7 +234,7 @@ def test_the_image_holds_what_serves_and_nothing_else(image: str) -> None:
     assert which == ""
     training = docker("run", "--rm", image, "sh", "-c", "ls .venv/lib/python*/site-packages").stdout.split()
     assert {"flask", "s3fs", "sklearn", "pandas", "psycopg", "sqlalchemy", "uvloop"} <= set(training)
-    of_training = {"matplotlib", "bayes_opt", "fairlearn", "rich", "tomlkit", "pip"}
+    of_training = {"matplotlib", "bayes_opt", "rich", "tomlkit", "pip"}
     assert not of_training & set(training)
 
 

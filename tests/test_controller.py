@@ -1246,3 +1246,42 @@ def test_a_body_of_unknown_length_is_not_cut_off_at_the_limit(narrow: FlaskClien
         options = {"input_stream": io.BytesIO(content + end), "headers": {"Transfer-Encoding": "chunked"}}
         answer = narrow.post("/predict", **options, environ_overrides={"wsgi.input_terminated": True})
         assert answer.status_code == status, answer.text
+
+
+# columns
+
+
+def by_columns(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"columns": {name: [record[name] for record in records] for name in records[0]}}
+
+
+@pytest.mark.parametrize("path", LIST_ROUTES)
+def test_columns_are_answered_as_the_list_of_their_rows(service: FlaskClient, records: Any, path: str) -> None:
+    wrong = [{**records[0], "age": 300}, *records[1:20], {**records[20], "purpose": []}]
+    for body in (records[:20], wrong):
+        for query in ("", "?partial=true"):
+            answer, expected = (service.post(f"{path}{query}", json=one) for one in (by_columns(body), body))
+            assert (answer.status_code, answer.json) == (expected.status_code, expected.json)
+
+
+def test_columns_with_outcomes_are_measured_where_outcomes_may_be(service: FlaskClient, labelled: Any) -> None:
+    body = by_columns(labelled[:50])
+    answer = service.post("/outputs/credit", json=body)
+    assert answer.json == service.post("/outputs/credit", json=labelled[:50]).json
+    assert 0.5 < answer.json["auc_score"] <= 1
+    refused = service.post("/output/credit", json=body)
+    assert_problem(refused, 422)
+    assert refused.json["errors"] == {"default": ["Unknown field."]}
+
+
+def test_columns_can_be_explained_and_faults_in_their_form_are_told(service: FlaskClient, records: Any) -> None:
+    body = by_columns(records[:3])
+    assert service.post("/explain/credit", json=body).json == service.post("/explain/credit", json=records[:3]).json
+    uneven = {"columns": {**body["columns"], "age": [35]}}
+    refused = service.post("/output/credit", json=uneven)
+    assert_problem(refused, 400)
+    assert "equally long" in refused.json["detail"]
+    del body["columns"]["age"]
+    missing = service.post("/output/credit", json=body)
+    assert_problem(missing, 422)
+    assert missing.json["errors"] == {"age": ["Missing data for required field."]}

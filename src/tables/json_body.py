@@ -61,14 +61,15 @@ def parse(content: bytes, max_rows: int, fields: int) -> Any:
 
 def as_list(body: Any, most: int) -> Sequence[Record]:
     """Return the body as a list of records, or as columns of them, neither empty nor too long."""
-    is_list = type(body) is list and all(type(record) is dict for record in body)
-    if not is_list and not isinstance(body, ColumnRecords):
+    is_list = isinstance(body, list) and all(type(record) is dict for record in body)
+    if not (is_list or isinstance(body, ColumnRecords)):
         raise InvalidBodyError("The body must be a list of JSON objects; /output takes a single object too.")
     if not len(body):
         raise NothingToPredictError
     if len(body) > most:
         raise TooManyRowsError(most)
-    return body
+    records: Sequence[Record] = body
+    return records
 
 
 def as_columns(columns: Any, features: Iterable[Feature], others: Iterable[Feature]) -> ValueRecords:

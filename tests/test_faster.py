@@ -17,12 +17,13 @@ from tabserve.models import faster
 from tabserve.models.base import Model
 from tabserve.models.blend import BlendClassifier
 from tabserve.models.faster import TRIED_ROWS, FasterBooster, rows_to_try, speed_up
-from tabserve.models.lightgbm import LgbClassifier, LgbRegressor
+from tabserve.models.lightgbm import LgbClassifier, LgbModel, LgbRegressor
 from tabserve.models.log_target import LogTarget
 from tabserve.models.native import open_booster
 from tabserve.predict import make_prediction
 from tabserve.registry.registry import Registry
 from tabserve.resolver import Resolver
+from tabserve.scoring.item import load
 
 NAME = "credit-lgb-20260101T000000Z-0a0a0a0a"
 
@@ -315,3 +316,15 @@ def test_a_model_that_a_name_means_and_is_predicted_otherwise_is_named_in_the_lo
     assert [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING] == [
         f"{model_id}: its trees are predicted by LightGBM, not by lignum: it predicts other numbers"
     ]
+
+
+def test_tables_are_scored_by_a_model_that_is_sped_up(
+    registry: Registry, private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPILED_TREES", str(private))
+    load.cache_clear()
+    model = load(str(registry.location), registry.latest("credit", "lightgbm")).model
+    load.cache_clear()
+    assert isinstance(model, LgbModel)
+    assert isinstance(model._booster, FasterBooster)
+    assert compiled_file(private).suffix == ".so"

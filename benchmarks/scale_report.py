@@ -84,8 +84,9 @@ def document(curves: Mapping[str, Curve], environment: Mapping[str, str], sizes:
             "# Scale",
             f"Written by `make scale` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, medians of {rounds} round(s). Each "
             "figure comes from a process of its own on one core: CPU seconds, its child's included, after the "
-            "same work was done on 1,000 rows; and the process's peak memory, Python and libraries (60 to 250 MB) "
-            "included. The tables are random rows of the credit declaration.",
+            "same work was done on 1,000 rows; and the peak memory of the process, or of "
+            "its child if that has more, Python and libraries included. The tables are random "
+            "rows of the credit declaration.",
             table(("what", "value"), environment.items()).rstrip(),
             "## Time",
             "CPU seconds. The exponent is that of rows, by least squares on logarithms; at most 1.1 is the aim. A "

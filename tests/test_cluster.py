@@ -1,23 +1,36 @@
 """Clusters: a real scheduler and real workers on this machine, which lose workers while they work."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv
 
+from tabserve.declaration.declaration import Algorithm
+from tabserve.declaration.use_case import UseCase
 from tabserve.errors import ClusterAwayError, DifferentVersionsError, LostWorkerError, TooFewRowsError
 from tabserve.executors import Pool, open_executor
+from tabserve.registry.registry import Registry
+from tabserve.training import search
+from tabserve.training.candidate import fit
+from tabserve.training.parts import read, split
+from tabserve.training.plan import Plan
+from tabserve.tuning import Trial
 from tests import executor_work
 from tests.conftest import ROOT, free_port
+from tests.training.helpers import FEW_FOLDS
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 cluster_module = pytest.importorskip("tabserve.executors.cluster")
@@ -171,6 +184,71 @@ def test_an_interrupt_cancels_what_has_not_begun(cluster: Cluster, tmp_path: Pat
     with open_executor(cluster.spec, 1) as pool:  # goes on with other work
         assert pool.submit(executor_work.square, 3).result() == 9
     assert len(list(tmp_path.iterdir())) < 5
+
+
+def write_loans(path: Path, records: Sequence[Mapping[str, Any]], times: int) -> None:
+    table = pa.Table.from_pylist(list(records))
+    path.parent.mkdir(exist_ok=True)
+    csv.write_csv(pa.concat_tables([table] * times), path)
+
+
+def test_every_row_is_scored_once_though_a_worker_is_lost(
+    cluster: Cluster, trained: Registry, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    names = [f"{number}.csv" for number in range(6)]
+    for number, name in enumerate(names):
+        write_loans(tmp_path / "in" / name, records[number:], 60)
+
+    def scoring(destination: str, executor: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [DASK.with_name("tabserve"), "score", "credit", "in", destination, "--executor", executor],
+            env={**os.environ, "MODEL_REGISTRY": str(trained.location)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    with scoring("here", "threads") as process:
+        expected = json.loads(process.communicate(timeout=120)[0])
+    with scoring("there", cluster.spec) as process:
+        while not list((tmp_path / "there").glob("*.csv")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        cluster.kill_a_worker()
+        assert len(list((tmp_path / "there").glob("*.csv"))) < len(names) - 1, "too late"
+        found = json.loads(process.communicate(timeout=120)[0])
+    assert process.returncode == 0
+    assert (found["rows"], found["refused"]) == (expected["rows"], 0)
+    assert sorted(one["output"] for one in found["files"]) == [f"there/{name}" for name in names]
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [".tabserve", *names]
+    for name in names:
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_the_model_is_the_same_though_a_worker_is_lost_while_tuning(
+    cluster: Cluster, pool: Pool, credit: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MANY_ROWS", 500)
+    monkeypatch.setattr(search, "SMALLEST_SAMPLE", 60)
+    few = replace(credit, **FEW_FOLDS)
+    algorithm = replace(credit.algorithms[0], search_space=None)
+    train = split(few, read(few, few.path), 42).train
+    here = fit(few, algorithm, train, Plan(trials=8, jobs=1))
+    before = cluster.pids()
+    killed = []
+
+    def progress(algorithm: Algorithm, trials: Sequence[Trial], total: int) -> None:
+        if len(trials) in (1, 6) and len(trials) > len(killed):
+            killed.append(cluster.kill_a_worker())
+
+    there = fit(few, algorithm, train, Plan(trials=8, jobs=1, executor=pool, progress=progress))
+    assert killed
+    assert cluster.pids() != before
+    assert [trial.parameters for trial in there.trials] == [trial.parameters for trial in here.trials]
+    assert [trial.cross_validation.score for trial in there.trials] == [
+        trial.cross_validation.score for trial in here.trials
+    ]
+    assert there.model.text_ == here.model.text_
 
 
 def test_without_a_scheduler_it_is_said_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

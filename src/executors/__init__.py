@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from tabserve.errors import LostWorkerError, MissingExtraError, UnknownExecutorError
 from tabserve.executors.pool import Pool, Shared
 
-__all__ = ["PROCESSES", "THREADS", "Pool", "Shared", "check_spec", "open_executor"]
+__all__ = ["PROCESSES", "THREADS", "Pool", "Shared", "check_spec", "is_cluster", "open_executor"]
 
 THREADS, PROCESSES, CLUSTER = "threads", "processes", "dask:"
 _HOST = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)"
@@ -30,6 +30,11 @@ def check_spec(spec: str) -> str:
     if not _SPEC.fullmatch(spec):
         raise UnknownExecutorError
     return spec
+
+
+def is_cluster(spec: str) -> bool:
+    """Whether an executor works on other machines, which see other files."""
+    return spec.startswith(CLUSTER)
 
 
 @contextmanager
@@ -73,7 +78,7 @@ def open_executor(spec: str, jobs: int) -> Iterator[Pool]:
 
 
 def _opened(spec: str, jobs: int) -> Pool:
-    if spec.startswith(CLUSTER):
+    if is_cluster(spec):
         if find_spec("distributed") is None:
             raise MissingExtraError("cluster", ["distributed"])
         from tabserve.executors.cluster import Cluster

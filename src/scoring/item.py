@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tabserve.errors import Fault, RefusedRowsError, ScoringError, TabserveError
+from tabserve.errors import Fault, RefusedRowsError, ScoringError, TabserveError, UnknownModelError
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.stores import parse_location
 from tabserve.scoring.answering import Answering, Options
@@ -152,7 +152,13 @@ def load(registry: str, model_id: str) -> Artifact:
     from tabserve.registry.registry import Registry
 
     settings = RegistrySettings.from_environment()
-    artifact = Registry(parse_location(registry), settings.model_signing_key, settings.model_cache).load(model_id)
+    try:
+        artifact = Registry(parse_location(registry), settings.model_signing_key, settings.model_cache).load(model_id)
+    except UnknownModelError:  # it was there when the run began
+        raise ScoringError(
+            f"{model_id} is not in the model registry as this worker sees it: MODEL_REGISTRY must be a bucket, or a "
+            "folder that all machines share."
+        ) from None
     artifact.speed_up(settings.compiled_trees)
     return artifact
 

@@ -1,15 +1,16 @@
 """Running: the items of a plan, one file each, in threads, processes or on a cluster."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from tabserve.errors import ScoringError, TabserveError
-from tabserve.executors import THREADS, open_executor
+from tabserve.executors import THREADS, is_cluster, open_executor
 from tabserve.scoring.item import Item, Scored, Watch, score
 from tabserve.scoring.planning import Plan
 from tabserve.scoring.storage import in_words, storage_of
@@ -100,7 +101,8 @@ def run(
     if plan.items:
         with _held(plan), open_executor(executor, min(jobs, len(plan.items))) as pool:
             work = partial(score, watch=watch) if executor == THREADS else score
-            _work(summary, {pool.submit(work, item): item for item in plan.items}, report)
+            there = _anywhere if is_cluster(executor) else lambda item: item
+            _work(summary, {pool.submit(work, there(item)): item for item in plan.items}, report)
     summary.seconds = time.monotonic() - began
     return summary
 
@@ -120,6 +122,21 @@ def _held(plan: Plan) -> Iterator[None]:
         yield
 
 
+def _anywhere(item: Item) -> Item:
+    """The item with paths that mean the same in another folder and on another machine."""
+    return replace(
+        item,
+        source=_absolute(item.source),
+        output=_absolute(item.output),
+        record=_absolute(item.record),
+        registry=_absolute(item.registry),
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - links stay
+
+
 def _work(summary: Summary, items: dict["Future[Scored]", Item], report: Callable[[Scored], None]) -> None:
     waiting = set(items)
     while waiting:
@@ -135,5 +152,6 @@ def _work(summary: Summary, items: dict["Future[Scored]", Item], report: Callabl
                 for other in waiting:
                     other.cancel()
             else:
+                scored = replace(scored, source=items[future].source, output=items[future].output)
                 summary.files.append(scored)
                 report(scored)

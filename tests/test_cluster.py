@@ -193,11 +193,11 @@ def write_loans(path: Path, records: Sequence[Mapping[str, Any]], times: int) ->
 
 
 def test_every_row_is_scored_once_though_a_worker_is_lost(
-    cluster: Cluster, trained: Registry, records: list[dict[str, Any]], tmp_path: Path
+    cluster: Cluster, pool: Pool, trained: Registry, records: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     names = [f"{number}.csv" for number in range(6)]
     for number, name in enumerate(names):
-        write_loans(tmp_path / "in" / name, records[number:], 60)
+        write_loans(tmp_path / "in" / name, records[number:], 30)
 
     def scoring(destination: str, executor: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -210,11 +210,12 @@ def test_every_row_is_scored_once_though_a_worker_is_lost(
 
     with scoring("here", "threads") as process:
         expected = json.loads(process.communicate(timeout=120)[0])
+    victim = min(cluster.pids())
     with scoring("there", cluster.spec) as process:
         while not list((tmp_path / "there").glob("*.csv")):
             assert process.poll() is None
             time.sleep(0.02)
-        cluster.kill_a_worker()
+        os.kill(victim, signal.SIGKILL)
         assert len(list((tmp_path / "there").glob("*.csv"))) < len(names) - 1, "too late"
         found = json.loads(process.communicate(timeout=120)[0])
     assert process.returncode == 0

@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tabserve import errors
+from tabserve.cli.commands import tabserve
 from tabserve.click_types import ExecutorSpec
 from tabserve.errors import Fault, InvalidTableError, LostWorkerError, TooFewRowsError, UnknownExecutorError
 from tabserve.executors import PROCESSES, THREADS, Pool, check_spec, open_executor
@@ -137,6 +139,13 @@ def test_what_names_none(spec: str) -> None:
         ExecutorSpec().convert(spec, None, None)
     with pytest.raises(UnknownExecutorError), open_executor(spec, 1):
         raise AssertionError("nothing is opened")
+
+
+@pytest.mark.parametrize("command", [["train", "credit"], ["score", "credit", "in.csv", "out.csv"]])
+def test_commands_take_only_names_of_executors(command: list[str]) -> None:
+    result = CliRunner().invoke(tabserve, [*command, "--executor", "spark"])
+    assert result.exit_code == 2
+    assert "it is threads, processes, or a Dask scheduler" in result.output.replace("\n", " ")
 
 
 def test_a_cluster_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

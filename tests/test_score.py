@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 from pyarrow import feather
 
 from tabserve.cli.commands import tabserve
+from tabserve.errors import ScoringError
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
+from tabserve.scoring.item import load
 from tabserve.tables.limits import Deadline
 from tabserve.tables.workbook import open_workbook
 from tests.artifacts import copy_of
@@ -437,6 +439,11 @@ def test_a_query_of_a_database_is_scored(run, records, artifact):
         "what a query gives may have changed"
         in run("credit", "sqlite:///loans.db", "scores.parquet", "--query", "loans").stderr
     )
+
+
+def test_a_worker_that_does_not_see_the_model_says_so(artifact, tmp_path):
+    with pytest.raises(ScoringError, match=f"{artifact.model_id} is not in the model registry as this worker sees it"):
+        load(str(tmp_path / "empty"), artifact.model_id)
 
 
 @pytest.mark.parametrize("name", ["credit", "bikes"])

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -111,15 +111,18 @@ def run(
 def _held(plan: Plan) -> Iterator[None]:
     """The destination, for this run alone, without what dead runs left there."""
     storage = storage_of(plan.lock)
+    written = [path for item in plan.items for path in (item.output, item.errors, item.record)]
     with ExitStack() as stack:
         try:
             stack.enter_context(storage.hold(plan.lock))
-            storage.sweep([path for item in plan.items for path in (item.output, item.errors, item.record)])
+            storage.sweep(written)
         except TabserveError:
             raise
         except Exception as error:
             raise ScoringError(f"The destination cannot be written to ({in_words(error)}).") from error
         yield
+        with suppress(Exception):  # the scores are there
+            storage.sweep(written)  # of workers that were lost
 
 
 def _anywhere(item: Item) -> Item:

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from tabserve.scoring.item import load
 from tabserve.tables.limits import Deadline
 from tabserve.tables.workbook import open_workbook
 from tests.artifacts import copy_of
+from tests.conftest import ROOT
 
 Run = Callable[..., Result]
 
@@ -343,14 +346,16 @@ def test_a_file_that_changes_while_it_is_read_is_not_scored(run, records, monkey
 
 def test_a_parquet_file_that_is_cut_while_it_is_read_is_not_scored(run, records, monkeypatch):
     pq.write_table(pa.Table.from_pylist(records), "a.parquet")
-    from tabserve.scoring import item
+    from tabserve.scoring.storage import Folders
 
-    def cut(file: Any) -> Any:
-        content = Path("a.parquet").read_bytes()
-        Path("a.parquet").write_bytes(content[:-2000])
-        return {}
+    open_whole = Folders.open
 
-    monkeypatch.setattr(item, "own_types", cut)
+    def open_and_cut(self: Folders, path: str) -> Any:
+        file = open_whole(self, path)
+        os.truncate(path, Path(path).stat().st_size - 2000)
+        return file
+
+    monkeypatch.setattr(Folders, "open", open_and_cut)
     result = run("credit", "a.parquet", "out/")
     assert result.exit_code == 1
     assert "a.parquet changed while it was read" in result.stderr
@@ -385,6 +390,20 @@ def test_two_runs_do_not_write_to_one_destination(run, records):
         assert result.exit_code == 1
         assert f"Another run writes to this destination (process {os.getpid()} on" in result.stderr
     assert run("credit", "a.csv", "out/").exit_code == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_soon_and_leaves_no_part_of_a_file(run, records):
+    write_csv("a.csv", records * 1000)
+    process = scoring("credit", "a.csv", "out/", "--chunk", "1000")
+    while not any(name.startswith(".a.csv.part-") for name in (names("out") if Path("out").exists() else ())):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "Interrupted."
+    assert names("out") == [".tabserve"]
 
 
 @pytest.mark.slow
@@ -456,3 +475,87 @@ def test_all_tasks_are_scored_like_the_service(run, trained, name):
     assert [{key: row[key] for key in answers} for row in read_any("b.jsonl")] == [
         dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)
     ]
+
+
+def test_scores_go_into_a_table_of_a_database_once(run, records, artifact):
+    import sqlite3
+
+    write_csv("in/a.csv", records[:30])
+    write_csv("in/b.csv", [*records[30:49], {**records[0], "age": "old"}])
+    arguments = ("credit", "in", "sqlite:///scores.db", "--table", "scores", "--partial")
+    result = run(*arguments)
+    assert result.exit_code == 3, result.output
+    base = sqlite3.connect("scores.db")
+    rows = base.execute("select age, probability from scores order by rowid").fetchall()
+    assert rows[:49] == [
+        (record["age"], probability)
+        for record, probability in zip(records[:49], expected(artifact, records[:49])["probability"], strict=True)
+    ]
+    assert rows[49:] == [(None, None)]
+    assert base.execute("select row, column from scores_errors").fetchall() == [(21, "age")]
+    base.close()
+    write_csv("in/c.csv", records[:5])
+    again = summary(run(*arguments))
+    assert [one["skipped"] for one in again["files"]] == [True, True, False]
+    write_csv("in/a.csv", records[:3])
+    assert "was made of in/a.csv before that changed: name another table" in run(*arguments).stderr
+    base = sqlite3.connect("scores.db")
+    assert base.execute("select count(*) from scores").fetchone() == (55,)
+    base.close()
+
+
+def test_a_source_at_fault_leaves_nothing_in_a_table(run, records):
+    import sqlite3
+
+    write_csv("a.csv", [*records, {**records[0], "age": "old"}])
+    result = run("credit", "a.csv", "sqlite:///scores.db", "--table", "scores", "--chunk", "100")
+    assert result.exit_code == 1
+    base = sqlite3.connect("scores.db")
+    assert [name for (name,) in base.execute("select name from sqlite_master where type = 'table'")] == [
+        "scores_sources",
+        "scores_errors",
+    ]
+    assert base.execute("select count(*) from scores_sources").fetchone() == (0,)
+    base.execute("create table mine (age)")
+    base.commit()
+    base.close()
+    for arguments, problem in (
+        (("sqlite:///scores.db", "--table", "mine"), "The table mine exists, and this command did not write it"),
+        (("sqlite:///scores.db",), "--table names the table to write"),
+        (("out", "--table", "scores"), "--table names the table to write"),
+        (("sqlite:///scores.db", "--table", "scores", "--overwrite"), "--overwrite replaces files only"),
+        (("postgresql://127.0.0.1:1/x", "--table", "scores"), "The table scores cannot be written"),
+        (("mysql://host/x", "--table", "scores"), "Databases of this kind cannot be"),
+    ):
+        result = run("credit", "a.csv", *arguments)
+        assert result.exit_code == 1
+        assert problem in result.stderr
+
+
+def test_the_documents_examples_do_what_they_say(run, records):
+    import sqlite3
+
+    text = (ROOT / "docs" / "scoring.md").read_text()
+    (block,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    write_csv("loans.csv", records[:20])
+    pq.write_table(pa.Table.from_pylist(records[:20]), "loans.parquet")
+    for month in ("2023-12", "2024-01", "2024-02"):
+        write_csv(f"monthly/{month}.csv", records[:20])
+    with sqlite3.connect("loans.db") as base:
+        base.execute(f"create table loans ({', '.join(records[0])})")
+        marks = ", ".join("?" * len(records[0]))
+        base.executemany(f"insert into loans values ({marks})", [[*record.values()] for record in records[:20]])
+    base.close()
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    for command in commands:
+        assert command[:2] == ["tabserve", "score"]
+        result = run(*command[2:])
+        assert result.exit_code == 0, result.output
+    assert names("scores") == [".tabserve", "2023-12.csv", "2024-01.csv", "2024-02.csv"]
+    assert names("some") == [".tabserve", "2024-01.csv", "2024-02.csv"]
+    assert [*read_csv("some/2024-01.csv")[0]] == ["result", "probability"]
+    assert "reason_3" in read_csv("why.csv")[0]
+    assert len(commands) == 7
+    (shown,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert [*json.loads(shown)] == [*summary(result)]
+    assert [*json.loads(shown)["files"][0]] == [*summary(result)["files"][0]]

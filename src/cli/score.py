@@ -37,6 +37,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--columns", callback=_names, metavar="NAME,...", help="Columns to write.  [default: all]")
 @click.option("--reasons", type=click.IntRange(0, 20), default=0, help="Columns with what speaks most for the result.")
 @click.option("--query", default="", metavar="SQL|TABLE", help="What to read of a database.")
+@click.option("--table", default="", metavar="NAME", help="Table to write, where DESTINATION is a database.")
 @click.option("--overwrite", is_flag=True, help="Replace scores that are there, instead of keeping or refusing them.")
 @click.option("--chunk", type=click.IntRange(1, 10_000_000), default=65_536, help="Rows that are written at a time.")
 @click.option("--executor", type=ExecutorSpec(), default=THREADS, help="threads, processes, or dask:tcp://host:port.")
@@ -49,6 +50,7 @@ def score(
     columns: tuple[str, ...],
     reasons: int,
     query: str,
+    table: str,
     overwrite: bool,
     chunk: int,
     executor: str,
@@ -58,7 +60,8 @@ def score(
 
     MODEL is a model_id, a use case for its champion, or `latest`; it is resolved once, and answers every row.
     SOURCE is a file, a pattern such as 'loans-*.csv', a folder, s3://bucket/prefix, or a database with --query.
-    DESTINATION is a file for one source, or a folder or s3://bucket/prefix, where each source gets a file of its name.
+    DESTINATION is a file for one source, or a folder or s3://bucket/prefix, where each source gets a file of its name,
+    or a database with --table.
 
     A file of scores appears when it is complete. Run the command again after a failure: what is done is kept, the rest
     is scored. The last line of standard output is a summary in JSON.
@@ -76,6 +79,7 @@ def score(
         str(settings.model_registry),
         options,
         query,
+        table,
         overwrite=overwrite,
     )
     progress = Progress(work)

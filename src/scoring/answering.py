@@ -16,7 +16,6 @@ from tabserve.registry.artifact import Artifact
 from tabserve.tables.batch import Batch
 from tabserve.tables.checking import field_problems
 from tabserve.tables.reading import Reading
-from tabserve.transformers import RecordEncoder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,6 +83,8 @@ class Answering:
         declaration.
     refuse : callable
         Is given the faults of each batch that has any.
+    dictionaries : bool
+        Whether texts that come as dictionaries stay so, whatever their type in the schema.
 
     Attributes
     ----------
@@ -98,14 +99,16 @@ class Answering:
         options: Options,
         kept: Mapping[str, "pa.DataType"],
         refuse: Callable[[Sequence[Fault]], None],
+        *,
+        dictionaries: bool = False,
     ) -> None:
         self._artifact = artifact
         self._reading = reading
         self._options = options
         self._kept = kept
         self._refuse = refuse
+        self._dictionaries = dictionaries
         self._features = {feature.name: feature for feature in reading.features}
-        self._encoder = _with_markers(artifact.encoder, self._features)
         outcome = self._features.get(artifact.target.feature.name)
         self._outcome = outcome and replace(outcome, missing=True)  # it may still be open
         self.rows = self.refused = 0
@@ -127,24 +130,22 @@ class Answering:
 
     def tables(self) -> Iterator["pa.Table"]:
         """The answered rows, in the order in which they were read."""
-        import pyarrow as pa
-
         waiting: list[pa.Table] = []
         for batch in self._reading.batches:
             waiting.append(self._answered(batch))
             if sum(map(len, waiting)) >= self._options.chunk:
-                whole = pa.concat_tables(waiting).combine_chunks()
+                whole = _joined(waiting)
                 full = len(whole) - len(whole) % self._options.chunk
                 yield from (whole.slice(at, self._options.chunk) for at in range(0, full, self._options.chunk))
-                waiting = [whole.slice(full)]
+                waiting = [whole.slice(full)] if full < len(whole) else []
         if any(map(len, waiting)):
-            yield pa.concat_tables(waiting).combine_chunks()
+            yield _joined(waiting)
 
     def _answered(self, batch: Batch) -> "pa.Table":
         import pyarrow as pa
 
         decimal = self._reading.decimal
-        encoded, faulty = self._encoder.transform_cells(batch.cells, decimal)
+        encoded, faulty = self._artifact.encoder.transform_cells(batch.cells, decimal)
         faulty = self._with_odd_outcomes(batch, faulty)
         self.rows += len(encoded)
         self.refused += len(faulty)
@@ -160,7 +161,7 @@ class Answering:
             else:
                 answer = pa.array(answers[field.name], field.type, from_pandas=True)
                 columns.append(answer if places is None else answer.take(places))
-        return pa.Table.from_arrays(columns, schema=self.schema)
+        return pa.Table.from_arrays(columns, names=self.schema.names)
 
     def _with_odd_outcomes(self, batch: Batch, faulty: Any) -> Any:
         """The rows at fault, those among them whose outcome is not allowed."""
@@ -176,7 +177,7 @@ class Answering:
             return dict.fromkeys(answer_columns(artifact, self._options), ())
         matrix = artifact.pipeline.transform_encoded(encoded)
         predictions = artifact.model.predict(matrix)
-        answers = dict(artifact.task.as_table(artifact.task.answer(predictions, artifact.decision)))
+        answers = dict(artifact.task.table_arrays(predictions, artifact.decision))
         if self._options.reasons:
             texts = reason_texts(artifact, encoded, matrix, predictions, self._options.reasons)
             answers |= {f"{REASON}{place}": column for place, column in enumerate(texts, 1)}
@@ -184,8 +185,12 @@ class Answering:
 
     def _passed(self, field: "pa.Field", cells: "pa.Array") -> "pa.Array":
         """An input column as it is written."""
+        import pyarrow as pa
+
         if field.name not in self._kept:
             cells = self._features[field.name].typed_array(cells, self._reading.decimal)
+        elif self._dictionaries and pa.types.is_dictionary(cells.type):
+            return cells
         return as_type(cells, field.type)
 
     def _faults(self, batch: Batch, faulty: Sequence[int]) -> Iterator[Fault]:
@@ -208,10 +213,10 @@ class Answering:
                 yield Fault(name, " ".join(problems), batch.rows[position])
 
 
-def _with_markers(encoder: RecordEncoder, features: Mapping[str, Feature]) -> RecordEncoder:
-    """An encoder that reads the texts which mean a missing value as such."""
-    marked = [[features.get(one.name, one) for one in some] for some in (encoder.features, encoder.extras)]
-    return RecordEncoder(tuple(marked[0]), encoder.derived, tuple(marked[1])).fit()
+def _joined(tables: "Sequence[pa.Table]") -> "pa.Table":
+    import pyarrow as pa
+
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
 
 
 def _can_take(cells: "pa.RecordBatch") -> bool:

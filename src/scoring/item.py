@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from tabserve.errors import Fault, RefusedRowsError, ScoringError, TabserveError
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.stores import parse_location
 from tabserve.scoring.answering import Answering, Options
-from tabserve.scoring.reading import is_query, kept_types, open_table, own_types
+from tabserve.scoring.database import open_writer
+from tabserve.scoring.reading import is_query, open_table
 from tabserve.scoring.storage import Draft, in_words, storage_of
 from tabserve.scoring.writing import pieces, written_as
 from tabserve.settings import RegistrySettings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT = ".tabserve"  # the folder beside scores that says what they were made of
+_SDK = ("botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec")  # whose errors are those of a bucket
 ERRORS = ".errors.csv"  # what the name of a file with faults ends with
 
 
@@ -37,15 +39,17 @@ class Item:
     query : str
         What to read of a database.
     output : str
-        The path of the file to write.
+        The path of the file to write, or the address of a database.
     record : str
-        The path of the file that says what the output was made of.
+        The path of the file that says what the output was made of; empty for a database.
     model_id : str
     registry : str
         Where the model is.
     options : Options
     run : str
         Tells this run from others.
+    table : str
+        The table to write in a database.
     """
 
     source: str
@@ -57,11 +61,22 @@ class Item:
     registry: str
     options: Options
     run: str
+    table: str = ""
 
     @property
     def errors(self) -> str:
         """The path of the file with faults."""
         return f"{self.output}{ERRORS}"
+
+    @property
+    def place(self) -> str:
+        """What people call the output."""
+        return f"{self.output}, table {self.table}" if self.table else self.output
+
+    @property
+    def key(self) -> str:
+        """The source as it is known to all runs."""
+        return self.source if is_query(self.source) else storage_of(self.source).resolved(self.source)
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -101,7 +116,7 @@ Watch = Callable[[str, int, float], None]  # is told of a source, the rows that 
 
 
 def score(item: Item, watch: Watch | None = None) -> Scored:
-    """Score a table into a file, which appears when it is complete.
+    """Score a table into a file, or a table of a database: its scores appear when they are complete.
 
     Parameters
     ----------
@@ -123,27 +138,77 @@ def score(item: Item, watch: Watch | None = None) -> Scored:
         As the reader raises them.
     """
     began = time.monotonic()
-    artifact = load(item.registry, item.model_id)
     with _told_of(item), ExitStack() as stack:
-        with _writing(item.output):
-            begin(item)
-        source = stack.enter_context(_Source(item))
-        own = own_types(source.file)
-        reading = stack.enter_context(open_table(artifact, item.source, item.query, source.file))
-        draft = stack.enter_context(_draft(item.output))
-        faults = stack.enter_context(_Faults(item, reading.place))
-        answering = Answering(artifact, reading, item.options, kept_types(reading, own, item.output), faults.add)
-        tables = _watched(answering, source, watch)
-        for piece in pieces(answering.schema, tables, written_as(item.output, reading.read_as)):
-            _write(draft, piece, item.output)
-        source.check()
-        written = _publish(item, draft, faults)
-        scored = Scored(
-            item.source, item.output, answering.rows, answering.refused, written, round(time.monotonic() - began, 3)
-        )
-        with _writing(item.record):
-            keep(item, scored)
-    return scored
+        write = _into_table if item.table else _into_file
+        answering, size = write(item, stack, watch)
+    return Scored(
+        source=item.source,
+        output=item.place,
+        rows=answering.rows,
+        refused=answering.refused,
+        bytes=size,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _into_file(item: Item, stack: ExitStack, watch: Watch | None) -> tuple[Answering, int]:
+    """Write a file and what belongs to it; what was answered, and the size of the file."""
+    with _writing(item.output):
+        begin(item)
+    faults = stack.enter_context(_Faults(item))
+    work = _open(item, stack, faults.add, watch)
+    draft = stack.enter_context(_draft(item.output))
+    for piece in pieces(work.answering.schema, work.tables(), work.written):
+        _write(draft, piece, item.output)
+    work.source.check()
+    size = _publish(item, draft, faults)
+    with _writing(item.record):
+        keep(item, work.answering.rows, work.answering.refused, size)
+    return work.answering, size
+
+
+def _into_table(item: Item, stack: ExitStack, watch: Watch | None) -> tuple[Answering, int]:
+    """Write the rows of a table of a database; what was answered, and no size."""
+    writer = stack.enter_context(open_writer(item.output, item.table, item.key))
+    writer.begin(json.dumps(item.origin))
+
+    def refuse(faults: Sequence[Fault]) -> None:
+        _check_partial(item, faults)
+        writer.refuse(faults)
+
+    work = _open(item, stack, refuse, watch)
+    writer.write(work.answering.schema, work.tables())
+    work.source.check()
+    writer.end(work.answering.rows, work.answering.refused)
+    return work.answering, 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A table that is being answered: its source, and how it is written."""
+
+    source: "_Source"
+    answering: Answering
+    written: Mapping[str, str]
+    watch: Watch | None
+
+    def tables(self) -> "Iterator[pa.Table]":
+        for table in self.answering.tables():
+            if self.watch:
+                self.watch(self.source.name, self.answering.rows, self.source.share())
+            yield table
+
+
+def _open(item: Item, stack: ExitStack, refuse: Callable[[Sequence[Fault]], None], watch: Watch | None) -> _Work:
+    """Start reading and answering."""
+    artifact = load(item.registry, item.model_id)
+    source = stack.enter_context(_Source(item))
+    opened = stack.enter_context(open_table(artifact, item.source, item.query, source.file))
+    written = {"format": "database"} if item.table else written_as(item.output, opened.reading.read_as)
+    as_dictionaries = written["format"] == "parquet"
+    kept = {} if item.table else opened.kept(item.output)
+    answering = Answering(artifact, opened.reading, item.options, kept, refuse, dictionaries=as_dictionaries)
+    return _Work(source, answering, written, watch)
 
 
 @lru_cache(2)
@@ -168,10 +233,10 @@ def begin(item: Item) -> None:
     storage_of(item.record).write(item.record, json.dumps({"run": item.run, **item.origin}).encode())
 
 
-def keep(item: Item, scored: Scored) -> None:
+def keep(item: Item, rows: int, refused: int, size: int) -> None:
     """Note that the output is complete."""
-    content = {"run": item.run, **item.origin, "done": asdict(scored)}
-    storage_of(item.record).write(item.record, json.dumps(content).encode())
+    done = {"rows": rows, "refused": refused, "bytes": size}
+    storage_of(item.record).write(item.record, json.dumps({"run": item.run, **item.origin, "done": done}).encode())
 
 
 def kept(path: str) -> Mapping[str, Any] | None:
@@ -220,9 +285,8 @@ class _Source:
 class _Faults:
     """The file with what is wrong with the rows that have no answer; it is there when there are any."""
 
-    def __init__(self, item: Item, place: str) -> None:
+    def __init__(self, item: Item) -> None:
         self._item = item
-        self._place = place
         self._draft: Draft | None = None
 
     def __enter__(self) -> "_Faults":
@@ -235,8 +299,7 @@ class _Faults:
     def add(self, faults: Sequence[Fault]) -> None:
         from tabserve.tables.writer import csv_pieces
 
-        if not self._item.options.partial:
-            raise RefusedRowsError(self._place, faults, len(faults))
+        _check_partial(self._item, faults)
         columns: dict[str, list[Any]] = {
             "row": [fault.row for fault in faults],
             "column": [fault.column for fault in faults],
@@ -259,6 +322,11 @@ class _Faults:
             self._draft.publish()
         else:
             storage_of(self._item.errors).remove(self._item.errors)
+
+
+def _check_partial(item: Item, faults: Sequence[Fault]) -> None:
+    if not item.options.partial:
+        raise RefusedRowsError(item.source, faults, len(faults))
 
 
 def _draft(path: str) -> Draft:
@@ -302,13 +370,6 @@ def _told_of(item: Item) -> Iterator[None]:
     except TabserveError:
         raise
     except Exception as error:
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (OSError, ValueError)) and type(error).__module__.partition(".")[0] not in _SDK:
             raise
         raise ScoringError(f"{item.source} cannot be read ({in_words(error)}).") from error
-
-
-def _watched(answering: Answering, source: _Source, watch: Watch | None) -> "Iterator[pa.Table]":
-    for table in answering.tables():
-        if watch:
-            watch(source.name, answering.rows, source.share())
-        yield table

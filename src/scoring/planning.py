@@ -1,5 +1,6 @@
 """Planning: from what was named on the command line to the items to score, before anything is written."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 from tabserve.errors import ScoringError
 from tabserve.scoring.answering import Options
+from tabserve.scoring.database import written_sources
 from tabserve.scoring.item import KEPT, Item, Scored, kept
 from tabserve.scoring.reading import is_query
 from tabserve.scoring.storage import BUCKETS, WILD, matching, root_of, storage_of, tables_within
@@ -44,7 +46,7 @@ class Plan:
     done : list of Scored
         What an earlier run has written.
     lock : str
-        The path that no other run may hold meanwhile.
+        The path that no other run may hold meanwhile; empty for a database, which sees to that itself.
     """
 
     items: Sequence[Item]
@@ -98,6 +100,7 @@ def plan(
     registry: str,
     options: Options,
     query: str = "",
+    table: str = "",
     *,
     overwrite: bool = False,
 ) -> Plan:
@@ -115,8 +118,10 @@ def plan(
     options : Options
     query : str
         What to read of a database.
+    table : str
+        The table to write, where the destination is the address of a database.
     overwrite : bool
-        Whether scores that are there are replaced.
+        Whether files of scores that are there are replaced.
 
     Returns
     -------
@@ -128,30 +133,63 @@ def plan(
         When two tables would be written to one file, a source would be overwritten, the destination is in a folder
         that is read, or it holds something else.
     """
+    if is_query(destination) != bool(table):
+        raise ScoringError("--table names the table to write: a destination such as sqlite:///scores.db needs it.")
+    if is_query(destination) and overwrite:
+        raise ScoringError("--overwrite replaces files only: name another table.")
+    run = uuid4().hex
+
+    def item(one: Found, output: str, record: str) -> Item:
+        is_read_by_query = is_query(one.source)
+        return Item(
+            source=one.source,
+            version="" if is_read_by_query else storage_of(one.source).version(one.source) or "",
+            query=query if is_read_by_query else "",
+            output=output,
+            record=record,
+            model_id=model_id,
+            registry=registry,
+            options=options,
+            run=run,
+            table=table,
+        )
+
+    if table:
+        return _into_table([item(one, destination, "") for one in tables])
     is_file = format_of(destination) is not None and not destination.endswith("/") and not _is_folder(destination)
     if is_file and len(tables) > 1:
         raise ScoringError(f"{destination} is one file, and there are {len(tables)} tables: name a folder.")
     folder = destination.rpartition("/")[0] or "." if is_file else destination.rstrip("/")
     names = [PurePosixPath(destination).name] if is_file else [_written(one.name) for one in tables]
     _check_names(tables, names, folder)
-    run = uuid4().hex
     items = [
-        Item(
-            source=one.source,
-            version="" if is_query(one.source) else storage_of(one.source).version(one.source) or "",
-            query=query if is_query(one.source) else "",
-            output=f"{folder}/{name}",
-            record=f"{folder}/{KEPT}/{name}.json",
-            model_id=model_id,
-            registry=registry,
-            options=options,
-            run=run,
-        )
-        for one, name in zip(tables, names, strict=True)
+        item(one, f"{folder}/{name}", f"{folder}/{KEPT}/{name}.json") for one, name in zip(tables, names, strict=True)
     ]
     done = {} if overwrite else {item.output: earlier for item in items if (earlier := _earlier(item))}
     lock = f"{folder}/{KEPT}/{names[0] if is_file else ''}.lock"
     return Plan([item for item in items if item.output not in done], [*done.values()], lock)
+
+
+def _into_table(items: Sequence[Item]) -> Plan:
+    """What is still to be written into a table.
+
+    Raises
+    ------
+    ScoringError
+        When a source was written and has changed, or by another model or with other options.
+    """
+    written = written_sources(items[0].output, items[0].table)
+    done = {}
+    for item in items:
+        if item.key not in written:
+            continue
+        origin, rows, refused = written[item.key]
+        if why := _difference(item, json.loads(origin)):
+            raise ScoringError(f"{item.place} {why}: name another table.")
+        if is_query(item.source):
+            raise ScoringError(f"{item.place} has what a query gave, which may have changed: name another table.")
+        done[item.key] = Scored(item.source, item.place, rows, refused, 0, 0.0, skipped=True)
+    return Plan([item for item in items if item.key not in done], [*done.values()], "")
 
 
 def _is_folder(path: str) -> bool:
@@ -201,18 +239,17 @@ def _earlier(item: Item) -> Scored | None:
         return None
     if "done" not in found or size is None:
         return None
-    done = Scored(**{**found["done"], "skipped": True})
-    if why := _difference(item, found, done, size):
+    done = Scored(item.source, item.output, **found["done"], seconds=0.0, skipped=True)
+    why = "was changed after it was written" if size != done.bytes else _difference(item, found)
+    if why:
         raise ScoringError(f"{item.output} {why}: name another destination, or use --overwrite.")
     if is_query(item.source):
         raise ScoringError(f"{item.output} exists, and what a query gives may have changed: use --overwrite.")
     return None if done.refused and not item.options.partial else done
 
 
-def _difference(item: Item, found: Mapping[str, Any], done: Scored, size: int) -> str:
+def _difference(item: Item, found: Mapping[str, Any]) -> str:
     """Why scores that are there are not those that would be written."""
-    if size != done.bytes:
-        return "was changed after it was written"
     if found.get("model_id") != item.model_id:
         return f"holds the scores of another model, {found.get('model_id')}"
     if found.get("source") != item.version:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -9,12 +10,14 @@ from tabserve.predictor import dialect_of
 from tabserve.registry.artifact import Artifact
 from tabserve.scoring.storage import BUCKETS
 from tabserve.scoring.writing import format_of
+from tabserve.tables.arrow_files import open_arrow
 from tabserve.tables.database import is_database, open_database
 from tabserve.tables.finding import Known, find_table
 from tabserve.tables.formats import FEATHER, PARQUET, kind_of
 from tabserve.tables.limits import Deadline
 from tabserve.tables.reader import open_batches
 from tabserve.tables.reading import Reading
+from tabserve.tables.source import Sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,43 +28,31 @@ def is_query(source: str) -> bool:
     return is_database(source) and not source.startswith(BUCKETS)
 
 
-def own_types(file: BinaryIO | None) -> "Mapping[str, pa.DataType]":
-    """The types of the columns of a Parquet or Feather file, by name, and none of others; it is rewound."""
-    kind = file and kind_of(file)
-    if file is None or kind not in (PARQUET, FEATHER):
-        return {}
-    import pyarrow as pa
-    from pyarrow import ipc
-    from pyarrow.parquet import read_schema
+@dataclass(frozen=True)
+class Opened:
+    """A table that is being read.
 
-    try:
-        schema = read_schema(file) if kind == PARQUET else ipc.open_file(file).schema
-    except pa.ArrowException:
-        return {}  # the reader says what is wrong
-    finally:
-        file.seek(0)
-    return {field.name: _plain(field.type) for field in schema}
+    Parameters
+    ----------
+    reading : Reading
+    types : mapping of pyarrow.DataType
+        The types of the columns of a Parquet or Feather file, by their declared names; empty for others.
+    """
 
+    reading: Reading
+    types: "Mapping[str, pa.DataType]"
 
-def _plain(kind: "pa.DataType") -> "pa.DataType":
-    """A type without its dictionary."""
-    import pyarrow as pa
+    def kept(self, output: str) -> "Mapping[str, pa.DataType]":
+        """The types of the columns whose cells are written as they were read: all from CSV to CSV, and from Parquet."""
+        import pyarrow as pa
 
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def kept_types(reading: Reading, own: "Mapping[str, pa.DataType]", output: str) -> "Mapping[str, pa.DataType]":
-    """The types of the columns whose cells are written as they were read: all from CSV to CSV, and from Parquet."""
-    import pyarrow as pa
-
-    if reading.read_as.get("format") == "csv" and format_of(output) == "csv":
-        return dict.fromkeys(reading.columns, pa.string())
-    same_places = len(own) == len(reading.columns)  # though the header may be spelled in another way
-    return dict(zip(reading.columns, own.values(), strict=True)) if same_places else {}
+        if self.reading.read_as.get("format") == "csv" and format_of(output) == "csv":
+            return dict.fromkeys(self.reading.columns, pa.string())
+        return self.types
 
 
 @contextmanager
-def open_table(artifact: Artifact, source: str, query: str, file: BinaryIO | None) -> Iterator[Reading]:
+def open_table(artifact: Artifact, source: str, query: str, file: BinaryIO | None) -> Iterator[Opened]:
     """Start reading a table with a model's columns.
 
     Parameters
@@ -77,7 +68,7 @@ def open_table(artifact: Artifact, source: str, query: str, file: BinaryIO | Non
 
     Yields
     ------
-    Reading
+    Opened
 
     Raises
     ------
@@ -86,11 +77,27 @@ def open_table(artifact: Artifact, source: str, query: str, file: BinaryIO | Non
     """
     target, extras = artifact.target.feature, artifact.declared.extras
     markers = artifact.manifest.declaration.get("markers", ())
+    known = Known(artifact.features, target, extras)
+    name = PurePosixPath(source).name
+
+    def below_header(sheet: Sheet) -> Reading:
+        return Reading(find_table([sheet], known, {}, own=True), known, markers, {}, None, Deadline(None))
+
     if file is None:
         with open_database(source, query, Path()) as rows:
-            known = Known(artifact.features, target, extras)
-            yield Reading(find_table([rows.sheet], known, {}), known, markers, {}, None, Deadline(None))
-        return
-    name = PurePosixPath(source).name
-    with open_batches(file, name, artifact.features, target, extras, markers, dialect_of(artifact, file)) as reading:
-        yield reading
+            yield Opened(below_header(rows.sheet), {})
+    elif (kind := kind_of(file)) in (PARQUET, FEATHER):
+        with open_arrow(file, name, kind) as (sheet, schema):
+            reading = below_header(sheet)
+            yield Opened(reading, dict(zip(reading.columns, map(_plain, schema.types), strict=True)))
+    else:
+        dialect = dialect_of(artifact, file)
+        with open_batches(file, name, artifact.features, target, extras, markers, dialect) as reading:
+            yield Opened(reading, {})
+
+
+def _plain(kind: "pa.DataType") -> "pa.DataType":
+    """A type without its dictionary."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import Any
 
 from tabserve.errors import ScoringError, TabserveError
@@ -99,17 +100,35 @@ def run(
     began = time.monotonic()
     summary = Summary(model_id, [*plan.done])
     if plan.items:
-        with _held(plan), open_executor(executor, min(jobs, len(plan.items))) as pool:
-            work = partial(score, watch=watch) if executor == THREADS else score
+        if plan.items[0].table and is_cluster(executor):
+            raise ScoringError("A table of a database is written by this machine alone: leave out --executor.")
+        most = 1 if plan.items[0].table else len(plan.items)  # a table is written by one transaction after the other
+        with _held(plan), open_executor(executor, min(jobs, most)) as pool:
+            is_over = Event()
+            work = partial(score, watch=partial(_watch, is_over, watch)) if executor == THREADS else score
             there = _anywhere if is_cluster(executor) else lambda item: item
-            _work(summary, {pool.submit(work, there(item)): item for item in plan.items}, report)
+            try:
+                _work(summary, {pool.submit(work, there(item)): item for item in plan.items}, report)
+            finally:
+                is_over.set()
     summary.seconds = time.monotonic() - began
     return summary
+
+
+def _watch(is_over: Event, watch: Watch | None, source: str, rows: int, share: float) -> None:
+    """Pass on how far a source is; after Ctrl-C, end its thread."""
+    if is_over.is_set():
+        raise ScoringError(f"{source} was not scored: the run was interrupted.")
+    if watch:
+        watch(source, rows, share)
 
 
 @contextmanager
 def _held(plan: Plan) -> Iterator[None]:
     """The destination, for this run alone, without what dead runs left there."""
+    if not plan.lock:
+        yield
+        return
     storage = storage_of(plan.lock)
     written = [path for item in plan.items for path in (item.output, item.errors, item.record)]
     with ExitStack() as stack:
@@ -155,6 +174,6 @@ def _work(summary: Summary, items: dict["Future[Scored]", Item], report: Callabl
                 for other in waiting:
                     other.cancel()
             else:
-                scored = replace(scored, source=items[future].source, output=items[future].output)
+                scored = replace(scored, source=items[future].source, output=items[future].place)
                 summary.files.append(scored)
                 report(scored)

@@ -284,7 +284,11 @@ class Buckets(Storage):
         self._files.retries = _ATTEMPTS
 
     def within(self, folder: str) -> list[str]:
-        return sorted(f"{BUCKETS}{path}" for path in self._files.find(folder))
+        try:
+            with _reached(folder):
+                return sorted(f"{BUCKETS}{path}" for path in self._files.find(folder))
+        except FileNotFoundError:  # no such bucket
+            return []
 
     def version(self, path: str) -> str | None:
         found = self._info(path)
@@ -296,25 +300,28 @@ class Buckets(Storage):
 
     def _info(self, path: str) -> Any:
         try:
-            found = self._files.info(path)
+            with _reached(path):
+                found = self._files.info(path)
         except FileNotFoundError:
             return None
         return found if found["type"] == "file" and found.get("ETag") else None
 
     def open(self, path: str) -> BinaryIO:
-        return cast(BinaryIO, self._files.open(path, "rb", block_size=_BLOCK))
+        with _reached(path):
+            return cast(BinaryIO, self._files.open(path, "rb", block_size=_BLOCK))
 
     def draft(self, path: str) -> Draft:
         return _Upload(self._files.open(path, "wb", block_size=_BLOCK, autocommit=False))
 
     def remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _reached(path):
             self._files.rm_file(path)
 
     def sweep(self, paths: Collection[str]) -> None:
         for bucket in {path.removeprefix(BUCKETS).partition("/")[0] for path in paths}:
             ours = {path.removeprefix(f"{BUCKETS}{bucket}/") for path in paths}
             shared = "/".join(_shared([key.split("/") for key in ours]))
+            # one page of a thousand: what is left is found by a later run
             listed = self._files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=shared)
             for upload in listed.get("Uploads", ()):
                 if upload["Key"] in ours:
@@ -376,6 +383,17 @@ class _Upload(Draft):
             self._upload.closed = True  # it would send the rest when it is forgotten
 
 
+@contextmanager
+def _reached(path: str) -> Iterator[None]:
+    """Turn whatever the SDK raises into a sentence; a file that is not there is not an error of the bucket."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except Exception as error:
+        raise ScoringError(f"{path} cannot be reached ({in_words(error)}).") from error
+
+
 def _shared(paths: Sequence[Sequence[str]]) -> list[str]:
     """The folders that all paths begin with."""
     return [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
@@ -406,7 +424,7 @@ def in_words(error: Exception) -> str:
     """Why a file cannot be read or written, in a few words without a path."""
     if isinstance(error, OSError) and error.errno in _REASONS:
         return _REASONS[error.errno]
-    code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")  # of S3, such as SlowDown
+    code = (getattr(error.__cause__, "response", None) or {}).get("Error", {}).get("Code")  # of S3, such as SlowDown
     return code or getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -1,8 +1,9 @@
 """Writing: tables that come one after the other as the bytes of a file, in constant memory."""
 
+import base64
 import codecs
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def pieces(schema: "pa.Schema", tables: Iterator["pa.Table"], written: Mapping[s
     Parameters
     ----------
     schema : pyarrow.Schema
-        That of each table.
+        That of each table; in one for Parquet, texts may be dictionaries.
     tables : iterator of pyarrow.Table
     written : mapping
         From `written_as`.
@@ -85,21 +86,27 @@ def pieces(schema: "pa.Schema", tables: Iterator["pa.Table"], written: Mapping[s
     return written_like(written, _row_by_row(schema, _few_enough(tables) if kind == "xlsx" else tables))
 
 
-def _parquet(schema: "pa.Schema", tables: Iterable["pa.Table"]) -> Iterator[bytes]:
+def _parquet(schema: "pa.Schema", tables: Iterator["pa.Table"]) -> Iterator[bytes]:
+    """Parquet that declares the schema, although texts may come, and are written faster, as dictionaries."""
+    import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    return _arrow(tables, lambda sink: ParquetWriter(sink, schema))
+    first = next(tables, schema.empty_table())
+    sink = Pieces()
+    few = [field.name for field in schema if not pa.types.is_floating(field.type)]  # may be worth a dictionary
+    with ParquetWriter(sink, first.schema, store_schema=False, use_dictionary=few) as writer:
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(schema.serialize()).decode()})
+        for table in itertools.chain([first], tables):
+            writer.write_table(table, row_group_size=max(len(table), 1))
+            yield sink.taken()
+    yield sink.taken()
 
 
 def _feather(schema: "pa.Schema", tables: Iterable["pa.Table"]) -> Iterator[bytes]:
     from pyarrow import ipc
 
-    return _arrow(tables, lambda sink: ipc.new_file(sink, schema, options=ipc.IpcWriteOptions(compression="lz4")))
-
-
-def _arrow(tables: Iterable["pa.Table"], open_writer: Callable[[Pieces], Any]) -> Iterator[bytes]:
     sink = Pieces()
-    with open_writer(sink) as writer:
+    with ipc.new_file(sink, schema, options=ipc.IpcWriteOptions(compression="lz4")) as writer:
         for table in tables:
             writer.write_table(table)
             yield sink.taken()

@@ -331,6 +331,22 @@ class Task(ABC):
         """
         return answer
 
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        """What `as_table` gives for the answer to many rows, without a Python object for each where that is possible.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        mapping of ndarray or sequence
+            The n_rows values of each of `table_columns`.
+        """
+        return self.as_table(self.answer(predictions, decision))
+
     # words
 
     def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:

@@ -245,6 +245,11 @@ class Binary(ClassTask):
         words = [None if result is None else self.outcomes[result] for result in answer["result"]]
         return {"result": answer["result"], "outcome": words, "probability": answer["probability"]}
 
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        results = decision.decide(predictions).astype(np.int64)
+        words = np.array(self.outcomes, dtype=np.object_)[results]
+        return {"result": results, "outcome": words, "probability": predictions}
+
     @property
     def answer_parts(self) -> tuple[AnswerPart, ...]:
         return (

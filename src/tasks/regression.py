@@ -1,5 +1,6 @@
 """A number: the prediction is the answer, and nothing is decided."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -112,3 +113,6 @@ class Regression(Task):
     def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
         """The values as `result`."""
         return {"result": predictions.tolist()}
+
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        return {"result": predictions}

@@ -5,7 +5,6 @@ before the clock starts; its work is done once on few rows, so that nothing is c
 """
 
 import io
-import itertools
 import json
 import logging
 import os
@@ -80,8 +79,13 @@ def read_and_encode(kind: str, rows: int) -> Work:
 
 def matrix_of(model: Artifact, rows: int) -> "np.ndarray":
     """The matrix of a table of so many rows, at most CHUNK of them."""
-    few = itertools.islice(batches(model, path_of(rows, "parquet")), 8)
-    return np.concatenate([model.pipeline.transform_cells(cells)[0] for cells in few])[:CHUNK]
+    matrices, found = [], 0
+    for cells in batches(model, path_of(rows, "parquet")):
+        matrices.append(model.pipeline.transform_cells(cells)[0])
+        found += len(matrices[-1])
+        if found >= CHUNK:
+            break
+    return np.concatenate(matrices)[:CHUNK]
 
 
 def predict(rows: int) -> Work:

@@ -225,7 +225,7 @@ def test_one_size_has_no_exponent() -> None:
 
 
 def test_a_fixed_cost_and_what_each_row_adds_are_told_apart() -> None:
-    assert line(curve(n1000=101, n100000=200, n11000=111), "peak") == pytest.approx((100, 0.001))
+    assert line(curve(n10=9, n100000=200, n11000=111), "peak") == pytest.approx((100, 0.001))
 
 
 def test_what_is_beyond_follows_from_the_exponent_and_from_the_line() -> None:

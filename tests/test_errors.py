@@ -43,6 +43,9 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.LostWorkerError,
     tabserve.errors.InterruptedTrainingError,
     tabserve.errors.DatabaseError,
+    tabserve.errors.ScoringError,
+    tabserve.errors.BusyDestinationError,
+    tabserve.errors.RefusedRowsError,
     tabserve.errors.DraftError,
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
     tabserve.errors.UnsavedError,

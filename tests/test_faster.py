@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +26,7 @@ from tabserve.predict import make_prediction
 from tabserve.registry.registry import Registry
 from tabserve.resolver import Resolver
 from tabserve.scoring.item import load
+from tests.conftest import ROOT
 
 NAME = "credit-lgb-20260101T000000Z-0a0a0a0a"
 
@@ -328,3 +331,15 @@ def test_tables_are_scored_by_a_model_that_is_sped_up(
     assert isinstance(model, LgbModel)
     assert isinstance(model._booster, FasterBooster)
     assert compiled_file(private).suffix == ".so"
+
+
+def test_a_process_that_ends_with_faster_trees_says_nothing(tmp_path: Path) -> None:
+    model = tmp_path / "model.txt"
+    model.write_text(LgbRegressor(num_rounds=2).fit(np.arange(100.0).reshape(-1, 1), np.arange(100.0)).text_)
+    code = (
+        "import sys, pathlib; from tabserve.models import faster, native; "
+        "text = pathlib.Path(sys.argv[1]).read_text(); "
+        "kept = faster.speed_up(native.open_booster(text), text, 'a model'); print(type(kept).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("FasterBooster\n", "")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tabserve.columns.arrays import python_cells
 from tabserve.errors import TabserveError
-from tabserve.tables import lines
+from tabserve.tables import batch, lines
 from tabserve.tables.batch import Batch, in_batches
 from tabserve.tables.limits import Deadline
 from tabserve.tables.lines import CsvText, open_csv
@@ -117,7 +117,7 @@ def test_a_piece_with_an_odd_line_is_read_as_row_by_row(before: bytes, odd: byte
 
 @given(files(), st.sampled_from([",", ";", "\t"]), st.integers(1, 40))
 def test_batches_are_those_of_the_rows(text: str, separator: str, piece: int) -> None:
-    with patch.object(lines, "PIECE", piece), patch.object(lines, "ROWS", 2):
+    with patch.object(lines, "PIECE", piece), patch.object(batch, "ROWS", 2):
         content = text.encode()
         assert fast(content, separator=separator) == slow(content, separator=separator)
 
@@ -125,7 +125,7 @@ def test_batches_are_those_of_the_rows(text: str, separator: str, piece: int) ->
 @given(files(), st.sampled_from(ENCODINGS))
 def test_text_of_any_encoding_is_read_in_pieces(text: str, encoding: str) -> None:
     content = text.encode(encoding, "replace")
-    with patch.object(lines, "PIECE", 10), patch.object(lines, "ROWS", 2):
+    with patch.object(lines, "PIECE", 10), patch.object(batch, "ROWS", 2):
         assert fast(content, encoding=encoding) == slow(content, encoding=encoding)
 
 

@@ -5,6 +5,7 @@ the last bit on rows made from the model itself, which needs no data. A single r
 interpreter lock away for it, which beside a busy thread costs ten times what the faster trees gain.
 """
 
+import atexit
 import hashlib
 import importlib.util
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -89,18 +91,34 @@ class FasterBooster:
         self._trees = trees
         self._n_features = n_features
         self._threads = threads
+        _LOADED.add(self)
+
+    def release(self) -> None:
+        """Leave all predictions to LightGBM."""
+        self._trees = None
 
     def predict(self, matrix: Matrix) -> Predictions:
         """Predictions of a matrix: see `Booster`."""
+        trees = self._trees
         is_other_shape = len(matrix) < 2 or matrix.shape[1:] != (self._n_features,)  # LightGBM refuses a wrong one
-        if is_other_shape or (matrix > _LARGEST).any():
+        if trees is None or is_other_shape or (matrix > _LARGEST).any():
             return self._exact.predict(matrix)
-        predictions: Predictions = self._trees.predict(matrix, n_jobs=self._threads)
+        predictions: Predictions = trees.predict(matrix, n_jobs=self._threads)
         return predictions
 
     def contributions(self, matrix: Matrix) -> Predictions:
         """What each feature contributes to the raw scores of a matrix: see `Booster`."""
         return self._exact.contributions(matrix)
+
+
+_LOADED: WeakSet[FasterBooster] = WeakSet()
+
+
+@atexit.register
+def _release_all() -> None:
+    """Free what lignum holds before the interpreter ends, or it prints what is left on standard error."""
+    for booster in [*_LOADED]:
+        booster.release()
 
 
 def rows_to_try(text: str) -> Matrix:

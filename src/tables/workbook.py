@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.columns.arrays import cell_array
+from tabserve.columns.arrays import cell_array, without_pandas
 from tabserve.errors import FileLimitError, NoMemoryError, UnsupportedFileError
 from tabserve.tables import workbook_child
 from tabserve.tables.batch import Batch, column_names
@@ -278,6 +278,7 @@ def arrow_batch(number: int, cells: "pa.RecordBatch") -> Batch:
     import pyarrow as pa
     import pyarrow.compute
 
+    without_pandas()
     numbers = range(number, number + len(cells))
     is_blank = np.ones(len(cells), np.bool_)
     for column in cells.columns:

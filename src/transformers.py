@@ -19,6 +19,7 @@ from tabserve.errors import InvalidRecordsError, InvalidTargetError
 from tabserve.tables.kept import ColumnRecords
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 OTHERS = -1.0  # the level of a column that rare values of a category share; no code is negative
@@ -221,12 +222,14 @@ class RecordEncoder(Encoder):
         self.check_is_fitted()
         if isinstance(X, ColumnRecords):
             return _all_valid(*X.encoded_by(self))
+        if not isinstance(X, list) and hasattr(X, "iloc"):
+            return _all_valid(*self._transform_table(X))
         encoders = self.encoders_
         width = len(encoders)
         extras = self.extras_
         rows: list[list[float]] = []
         faulty: list[int] = []
-        records = _records(X)
+        records = cast("Sequence[Record]", X)
         for position, record in enumerate(records):
             try:
                 if extras and not extras.keys().isdisjoint(record.keys()):
@@ -302,6 +305,27 @@ class RecordEncoder(Encoder):
             lambda text: text.count_values(columns.get(text.name, empty)),
         )
 
+    def _transform_table(self, table: "pd.DataFrame") -> tuple[Matrix, Places]:
+        """The matrix of a table, of which each distinct value is encoded once, and the rows at fault."""
+        known = {feature.name for feature in (*self.features, *self.extras)}
+        if not known.issuperset(table.columns):
+            return np.full((len(table), len(self.matrix_columns)), math.nan), np.arange(len(table))
+
+        def distinct(name: str) -> tuple[list[Any], Places]:
+            return _distinct(table[name]) if name in table else ([None], np.zeros(len(table), np.int64))
+
+        def codes_of(feature: Feature) -> Codes:
+            values, places = distinct(feature.name)
+            codes, faulty = feature.encode_values(values)
+            return codes[places], faulty[places]
+
+        def counts_of(text: Text) -> Matrix:
+            values, places = distinct(text.name)
+            return text.count_values(values)[places]
+
+        extras = [extra for extra in self.extras if extra.name in table]
+        return self._by_columns(len(table), extras, codes_of, counts_of)
+
     def _by_columns(
         self,
         n_rows: int,
@@ -344,12 +368,12 @@ def _all_valid(matrix: Matrix, faulty: Places) -> Matrix:
     return matrix
 
 
-def _records(X: Records) -> Sequence[Record]:
-    if isinstance(X, list) or not hasattr(X, "astype"):
-        return cast("Sequence[Record]", X)
-    # pandas turns missing values into NaN, and a column of integers with a gap into floats
-    cells = X.astype(object)
-    return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
+def _distinct(column: "pd.Series[Any]") -> tuple[list[Any], Places]:
+    """The distinct values of a column, None among them, and which of them each row has."""
+    if column.dtype == object:  # where 1 and True are not to be one value
+        return column.where(column.notna(), None).tolist(), np.arange(len(column))
+    places, values = column.factorize()  # the place of a missing value is -1, that of the last one
+    return [*values.tolist(), None], places
 
 
 class Drop(Transformer):

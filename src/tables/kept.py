@@ -138,6 +138,11 @@ class CellColumn(Kept):
         """The raw cells, part by part."""
         return (batch[self.feature.name] for batch in self.cells.batches)
 
+    @property
+    def typed_arrays(self) -> "Iterator[pa.Array]":
+        """The values as arrays, part by part; see `Feature.typed_array`."""
+        return (self.feature.typed_array(array, self.cells.decimal) for array in self.arrays)
+
     def take(self, places: slice | Sequence[int]) -> "CellColumn":
         """Some of the values, by ascending places or as a slice without a step."""
         return CellColumn(self.feature, self.cells.take(places))

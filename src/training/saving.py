@@ -120,8 +120,14 @@ def _files(candidate: Candidate, parts: Parts, report: bytes, seed: int) -> dict
 def as_parquet(table: pd.DataFrame, seed: int) -> bytes:
     """A Parquet file with a table's rows, at most `MOST_KEPT` of them, in their order; a missing value is null."""
     kept = table.iloc[sample(len(table), MOST_KEPT, seed)]
-    columns = {str(name): [None if pd.isna(value) else value for value in kept[name].tolist()] for name in kept}
+    columns = {str(name): _values(kept[name]) for name in kept}
     return b"".join(parquet_pieces(columns))
+
+
+def _values(column: "pd.Series[Any]") -> list[Any]:
+    """The values of a column; None for a missing one."""
+    values = column.astype(object)
+    return values.where(values.notna(), None).tolist()
 
 
 def pickled(thing: Any) -> bytes:

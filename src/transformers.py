@@ -223,7 +223,7 @@ class RecordEncoder(Encoder):
         if isinstance(X, ColumnRecords):
             return _all_valid(*X.encoded_by(self))
         if not isinstance(X, list) and hasattr(X, "iloc"):
-            return _all_valid(*self._transform_table(X))
+            return _all_valid(*self._transform_table(cast("pd.DataFrame", X)))
         encoders = self.encoders_
         width = len(encoders)
         extras = self.extras_

@@ -92,7 +92,7 @@ def test_a_champion_does_without_the_columns_that_it_does_not_know(credit, regis
 
 
 def test_a_champion_is_seen_on_the_rows_that_it_takes(credit, registry, hold_out):
-    newer = hold_out.table.copy()
+    newer = hold_out.table.astype({"housing": "str"})
     newer.loc[::3, "housing"] = "a houseboat"
     champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=newer), 42, split_of(credit))
     known = np.arange(len(newer)) % 3 > 0
@@ -119,7 +119,7 @@ def test_a_champion_whose_labels_were_renamed_is_compared_with(credit, registry,
 
 @pytest.mark.parametrize("spoil", ["few rows", "one outcome", "a column"])
 def test_a_champion_that_takes_too_little_is_not_compared_with(credit, registry, hold_out, caplog, spoil):
-    table = hold_out.table.copy()
+    table = hold_out.table.astype({"housing": "str"})
     if spoil == "few rows":
         table.loc[: 0.6 * len(table), "housing"] = "a houseboat"
     elif spoil == "one outcome":

@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench bench-score stress accuracy tables scale integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables scale integration lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -100,10 +100,6 @@ docker-test:  ## build the images and test them: `make test` inside, then the co
 bench: setup  ## measure speed and memory; writes benchmarks/RESULTS.md (needs wrk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.run
-
-bench-score: setup  ## measure tabserve score beside pandas and polars, on 1,000,000 rows
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
-	$(BIN)/python -m benchmarks.score
 
 stress: setup  ## measure what slow, broken and too many clients do to a service; writes benchmarks/STRESS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt

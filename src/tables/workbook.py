@@ -245,18 +245,22 @@ def _batch(line: dict[str, Any], content: bytes) -> Batch:
     """The batch that a piece of columns is; `ValueError` when it is incomplete."""
     import pyarrow as pa
 
-    if len(content) != line["bytes"]:
+    if len(content) != line["bytes"] or line.get("rows", 0) < 0:
         raise ValueError
     if "arrow" in line:
         return arrow_batch(line["arrow"], _checked(content))
     count, kinds = line["rows"], line["columns"]
     numbers = np.frombuffer(content, np.int64, count)
     start, columns = numbers.nbytes, []
-    sizes = [np.dtype(_TYPES[kind]).itemsize * count for kind in kinds]
-    distinct = iter(json.loads(content[start + sum(sizes) :], object_hook=_dated))
-    for kind, size in zip(kinds, sizes, strict=True):
+    end = start + sum(np.dtype(_TYPES[kind]).itemsize for kind in kinds if kind != "empty") * count
+    distinct = iter(json.loads(content[end:], object_hook=_dated))
+    empty = pa.nulls(count, pa.string())
+    for kind in kinds:
+        if kind == "empty":
+            columns.append(empty)
+            continue
         values = np.frombuffer(content, _TYPES[kind], count, start)
-        start += size
+        start += values.nbytes
         columns.append(pa.array(values, from_pandas=True) if kind == "floats" else _coded(values, next(distinct)))
     return Batch(numbers.tolist(), pa.RecordBatch.from_arrays(columns, column_names(len(columns))))
 

@@ -8,11 +8,11 @@ limits for everything that these do not foresee.
 A line `{"sheet": name, "format": ...}` begins each sheet that has data; lines for its first rows follow: the row's
 number, its cells up to the last filled one, and how many these are. `{"heads": true}` ends them. If there is only one
 sheet, the rest of its rows follow as pieces of columns: a line `{"rows": count, "columns": [...], "bytes": size}`, and
-so many bytes. They are the row numbers and the columns, one after the other: `"floats"`, in which NaN is an empty cell,
-or `"cells"`, codes of distinct cells, null among them; the distinct cells of each of these columns are the JSON at the
-end. Of Parquet and Feather, a piece is `{"arrow": number of its first row, "bytes": size}` and an Arrow IPC stream.
-Dates are `{"date": text}` or `{"datetime": text}`. The last line is `{"end": true}`, `{"limit": "..."}` or
-`{"problem": "..."}`; a file that is not a workbook ends in an exception.
+so many bytes. They are the row numbers and the columns that are not `"empty"`, one after the other: `"floats"`, in
+which NaN is an empty cell, or `"cells"`, codes of distinct cells, null among them; the distinct cells of each of these
+columns are the JSON at the end. Of Parquet and Feather, a piece is `{"arrow": number of its first row, "bytes": size}`
+and an Arrow IPC stream. Dates are `{"date": text}` or `{"datetime": text}`. The last line is `{"end": true}`,
+`{"limit": "..."}` or `{"problem": "..."}`; a file that is not a workbook ends in an exception.
 """
 
 import array
@@ -395,6 +395,9 @@ def _piece(rows: list[RawRow]) -> Piece:
     kinds, contents, distinct = [], [numbers.tobytes()], []
     longest = 0
     for column in columns:
+        if column.count("") == len(column):
+            kinds.append("empty")
+            continue
         if (floats := _floats(column)) is not None:
             kinds.append("floats")
             contents.append(floats)

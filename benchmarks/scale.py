@@ -51,6 +51,7 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {FOLDER: folder, "MODEL_REGISTRY": str(Path(folder, "models")), "OMP_NUM_THREADS": "1"}
+        os.environ["DATABASE_URL"] = f"sqlite:///{Path(folder, 'jobs.db')}"
         model = make(sizes)
         for curves in measure(sizes, options.rounds, options.limit):
             load = f"load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"

@@ -49,8 +49,8 @@ def batches(model: Artifact, path: Path) -> "Iterator[pa.RecordBatch]":
     """A table's rows of raw cells, as scoring reads them."""
     from tabserve.scoring.reading import open_table
 
-    with path.open("rb") as file, open_table(model, path.name, "", file) as reading:
-        for batch in reading.batches:
+    with path.open("rb") as file, open_table(model, path.name, "", file) as opened:
+        for batch in opened.reading.batches:
             yield batch.cells
 
 
@@ -101,8 +101,10 @@ def write(kind: str, rows: int) -> Work:
     from tabserve.scoring.writing import pieces, written_as
 
     model, path = artifact(), path_of(rows, "parquet")
-    with path.open("rb") as file, open_table(model, path.name, "", file) as reading:
-        answering = Answering(model, reading, Options(), {}, lambda faults: None)
+    with path.open("rb") as file, open_table(model, path.name, "", file) as opened:
+        kept = opened.kept(f"written.{kind}")
+        as_dictionaries = kind == "parquet"
+        answering = Answering(model, opened.reading, Options(), kept, lambda faults: None, dictionaries=as_dictionaries)
         schema, table = answering.schema, next(answering.tables())
 
     def work() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from benchmarks.clients import Address, Clients, Connection, Crowd, LostError, Tally, percentile, request, whole_answer
 from benchmarks.scale_data import USE_CASE, write
 from benchmarks.scale_report import Curve, beyond, document, exponent, line
-from benchmarks.scale_steps import STEPS
+from benchmarks.scale_steps import FOLDER, STEPS
 from benchmarks.stress_report import summary
+from tabserve.registry.registry import Registry
 from tabserve.tables.reader import read_training_table
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -264,3 +265,22 @@ def test_the_tables_are_the_same_again_and_the_declaration_allows_them(kind: str
     assert len(table.records) == 300
     assert table.records == other.records
     assert set(table.target or ()) == {1, 2}
+
+
+@pytest.fixture(scope="module")
+def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of 500 rows."""
+    folder = tmp_path_factory.mktemp("scale")
+    for kind in ("csv", "parquet", "xlsx"):
+        write(folder / f"500.{kind}", 500)
+    return folder
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if "polars" not in step])  # which is for `make scale` alone
+def test_every_step_can_be_measured(
+    step: str, few_rows: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(few_rows))
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
+    STEPS[step](500)()

@@ -2,8 +2,7 @@
 
 import click
 
-from tabserve.errors import InvalidUseCaseError, UnknownExecutorError, UnknownUseCaseError
-from tabserve.executors import check_spec
+from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
 
 
 class UseCaseName(click.ParamType[str]):
@@ -20,15 +19,3 @@ class UseCaseName(click.ParamType[str]):
             self.fail(str(error), param, ctx)
         except InvalidUseCaseError as error:
             raise click.ClickException(str(error)) from None
-
-
-class ExecutorSpec(click.ParamType[str]):
-    """Where work is done: see `tabserve.executors`."""
-
-    name = "executor"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return check_spec(value)
-        except UnknownExecutorError as error:
-            self.fail(str(error), param, ctx)

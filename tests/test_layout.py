@@ -29,7 +29,7 @@ LAYERS = (
     ("train_pipeline",),
     ("report", "draft"),
     ("training",),
-    ("jobs", "scoring"),
+    ("jobs",),
     ("predictor", "resolver"),
     ("predict", "explain"),
     ("settings", "click_types"),
@@ -48,7 +48,6 @@ LAYERS = (
     ("tables",),
     ("columns", "registry.model_id"),
     ("base",),
-    ("executors",),
     ("errors", "aliases", "log", "datasets", ""),
 )
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -44,12 +44,7 @@ class Subject:
     @cached_property
     def train_matrix(self) -> Matrix:
         """What the model was fitted on."""
-        return self.candidate.pipeline.transform_encoded(self.fitted.X)
-
-    @cached_property
-    def fitted(self) -> "Part":
-        """The rows of the training part that the model was fitted on."""
-        return self.candidate.fitted_on(self.train)
+        return self.candidate.pipeline.transform_encoded(self.train.X)
 
     def features_of(self, part: "Part") -> "pd.DataFrame":
         """A part's table without its target column."""

@@ -1,1 +1,0 @@
-"""Scoring: the rows of files, buckets and databases, answered offline by one model."""

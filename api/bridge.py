@@ -61,41 +61,50 @@ class Bridge:
         BusyError
             When bodies take too much memory already, or the request waited too long. Nothing was sent.
         """
-        pieces: list[bytes] = []
         try:
-            if self._is_wanted(scope):
-                await self._collect(receive, begun, pieces)
-            await self._answer(scope, b"".join(pieces), send)
+            body = await self._collect(receive, begun) if self._is_wanted(scope) else b""
         except GoneError:
-            pass
+            return
+        size = len(body)
+        answer = _Answer(self._app, environ_of(scope, body))
+        del body  # else it would be kept until the whole answer is sent
+        try:
+            await self._send(answer, scope, size, send)
         finally:
-            self._room += sum(map(len, pieces))
+            self._room += size
 
     def _is_wanted(self, scope: Scope) -> bool:
         """Whether the body matters: Flask refuses too long ones by their length, and those of nobody by the head."""
         is_refused = self._needs_user and not header_of(scope, b"authorization")
         return not is_refused and int(header_of(scope, b"content-length") or 0) <= self._longest
 
-    async def _collect(self, receive: Receive, begun: Message | None, pieces: list[bytes]) -> None:
-        """Receive the body, or of one that is too long, enough to know that."""
-        size, is_whole = 0, False
-        while not is_whole and size <= self._longest:
-            message, begun = begun or await receive(), None
-            if message["type"] == "http.disconnect":
-                raise GoneError
-            piece = message.get("body", b"")
-            if len(piece) > self._room and size + len(piece) > SMALL:
-                raise BusyError
-            self._room -= len(piece)
-            pieces.append(piece)
-            size += len(piece)
-            is_whole = not message.get("more_body", False)
+    async def _collect(self, receive: Receive, begun: Message | None) -> bytes:
+        """Receive the body, or of one that is too long, enough to know that.
 
-    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
-        lane = lane_of(scope, len(body))
+        It is in memory once: pieces that are joined would be there beside the whole.
+        """
+        body, is_whole = io.BytesIO(), False
+        try:
+            while not is_whole and body.tell() <= self._longest:
+                message, begun = begun or await receive(), None
+                if message["type"] == "http.disconnect":
+                    raise GoneError
+                self._take(message.get("body", b""), body)
+                is_whole = not message.get("more_body", False)
+        except BaseException:
+            self._room += body.tell()
+            raise
+        return body.getvalue()
+
+    def _take(self, piece: bytes, body: io.BytesIO) -> None:
+        if len(piece) > self._room and body.tell() + len(piece) > SMALL:
+            raise BusyError
+        self._room -= body.write(piece)
+
+    async def _send(self, answer: "_Answer", scope: Scope, size: int, send: Send) -> None:
+        """Let a thread answer a request with a body of some size, and send it."""
+        lane = lane_of(scope, size)
         is_patient = scope["method"] == "POST" and scope["path"].startswith("/jobs/")  # it is only stored
-        answer = _Answer(self._app, environ_of(scope, body))
-        del body
         try:
             piece = await self._pool.run(lane, answer.begin, waits=not is_patient)
             await send(answer.head)
@@ -104,11 +113,27 @@ class Bridge:
                 piece = await self._pool.run(lane, answer.more, waits=False)
             await send({"type": "http.response.body", "body": piece})
         except BusyError:
-            answer.is_over = True  # it was not begun: closing it would wait for the turn that it did not get
+            answer.give_up()  # it was not begun: closing it would wait for the turn that it did not get
             raise
         finally:
             if not answer.is_over:
                 await self._pool.run(lane, answer.close, waits=False)
+
+
+class _Body(io.BytesIO):
+    """A body whose memory is free once it was read: a form's file is in a file of its own by then."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._left = len(content)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self._left -= len(content)
+        if not self._left:
+            self.seek(0)
+            self.truncate()
+        return content
 
 
 class _Answer:
@@ -143,6 +168,11 @@ class _Answer:
                     return b"".join(pieces)
             self.close()
         return b"".join(pieces)
+
+    def give_up(self) -> None:
+        """Free the body of a request that is not answered; the error that refuses it holds the answer for a while."""
+        self.is_over = True
+        self._environ = {}
 
     def close(self) -> None:
         """Free what the answer holds."""
@@ -192,7 +222,7 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
         "REMOTE_ADDR": (scope.get("client") or ("",))[0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],
-        "wsgi.input": io.BytesIO(body),
+        "wsgi.input": _Body(body),
         "wsgi.input_terminated": True,  # it ends with the body, whoever said how long that is
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,

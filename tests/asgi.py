@@ -46,6 +46,7 @@ async def answer(
 ) -> Answer:
     """Ask, sending the body in one or several pieces; a last piece of None stands for a client that leaves."""
     pieces: list[bytes | None] = [body] if isinstance(body, bytes) else list(body)
+    del body  # an error of the application would keep it
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     if knows_length:
         length = sum(len(piece or b"") for piece in pieces)

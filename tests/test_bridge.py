@@ -1,7 +1,9 @@
 """From ASGI to Flask: bodies are collected within bounds, answers are sent as they are made."""
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -146,6 +148,40 @@ def test_who_is_refused_is_told_so_while_all_threads_are_busy() -> None:
         asyncio.run(asyncio.wait_for(test(), 60))
     finally:
         service.may_go_on.set()
+
+
+def test_the_bodies_of_refused_requests_take_no_memory_afterwards() -> None:
+    service = Service()
+    service.may_go_on.clear()
+
+    async def test() -> None:
+        bridge = Bridge(service, Pool(1, 0.05))  # type: ignore[arg-type]
+        busy = asyncio.ensure_future(answer(bridge, "GET", "/models"))
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(4):
+            with pytest.raises(BusyError):
+                await answer(bridge, "POST", "/output/credit", [b"x" * LARGE, b"x" * LARGE])
+        assert tracemalloc.get_traced_memory()[0] - before < LARGE
+        service.may_go_on.set()
+        assert (await busy).status == 200
+
+    gc.disable()  # a body in a cycle of references would take memory until the next collection
+    tracemalloc.start()
+    try:
+        asyncio.run(asyncio.wait_for(test(), 60))
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+        service.may_go_on.set()
+
+
+def test_a_body_that_was_read_takes_no_memory_while_its_answer_is_made() -> None:
+    body: Any = environ_of(scope_of("POST", "/outputs_upload/credit"), b"x" * LARGE)["wsgi.input"]
+    assert len(body.read(LARGE // 2)) == LARGE // 2
+    assert body.getbuffer().nbytes == LARGE
+    assert len(body.read(LARGE)) == LARGE // 2
+    assert body.getbuffer().nbytes == 0
+    assert body.read() == b""
 
 
 def test_a_table_that_has_been_sent_waits_to_become_a_job_and_who_only_asks_how_far_it_is_does_not() -> None:

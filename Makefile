@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables scale integration lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -111,13 +111,19 @@ accuracy: setup  ## measure how good tuning is on the credit data; writes benchm
 tables: setup  ## take real tables from draft to answers; writes benchmarks/TABLES.md (an hour)
 	$(BIN)/python -m benchmarks.tables $(TABLES)
 
+ROWS = 10000,100000,1000000
+ROUNDS = 1
+scale: setup  ## measure how time and memory grow with rows; writes benchmarks/SCALE.md (an hour; minutes with ROWS=1000,10000)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.scale --rows $(ROWS) --rounds $(ROUNDS)
+
 integration: setup  ## check a running service against the latest model's hold-out
 	$(BIN)/python -m tests.integration
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-strip-extras
 lock: setup  ## update the pinned requirements, all to the same versions
 	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
-	for part in "" -train -s3; do \
+	for part in "" -train -s3 -cluster -trees; do \
 		$(LOCK) --upgrade --constraint requirements-dev.txt requirements$$part.in --output-file requirements$$part.txt || exit 1; \
 	done
 	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt

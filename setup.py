@@ -36,6 +36,6 @@ setup(
         "tabserve.report": ["*.html"],
     },
     install_requires=requirements("requirements.in"),
-    extras_require={"train": requirements("requirements-train.in"), "s3": requirements("requirements-s3.in")},
+    extras_require={extra: requirements(f"requirements-{extra}.in") for extra in ("train", "s3", "cluster", "trees")},
     entry_points={"console_scripts": ["tabserve=tabserve.cli:main"]},
 )

@@ -55,7 +55,9 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
     app.extensions["settings"] = settings
-    app.extensions["predictor"] = Predictor(settings.open_registry(), settings.default_use_case)
+    app.extensions["predictor"] = Predictor(
+        settings.open_registry(), settings.default_use_case, settings.compiled_trees
+    )
     counts = limits.Counts(settings.rate_limit_storage)
     auth.init_app(app, settings, counts)
     limits.init_app(app, settings, auth.client, counts)

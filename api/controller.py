@@ -230,7 +230,7 @@ def outputs(model_id: str) -> Response:
     content = read_body(settings.max_content_length)
     with _at_once(settings):
         if content:
-            body = predictor.read_body(artifact, content, settings.rows_at_once)
+            body = predictor.read_body(artifact, content, settings.rows_at_once, with_outcomes=True)
             table = predictor.table_of(artifact, as_list(body, settings.rows_at_once))
         else:
             table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits(settings))

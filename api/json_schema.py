@@ -6,6 +6,7 @@ from typing import Any
 
 from tabserve.columns.features import Feature
 from tabserve.registry.artifact import Declared
+from tabserve.tables.json_body import COLUMNS
 from tabserve.tasks.base import AnswerPart, Task
 
 
@@ -22,6 +23,23 @@ def record_schema(declared: Declared, *, labelled: bool = False) -> dict[str, An
         "additionalProperties": False,
     }
     return schema if labelled else {**schema, "examples": [dict(declared.example)]}
+
+
+def columns_schema(record: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Records of a schema by columns, as lists of at most `most` values that are equally long."""
+    properties = {
+        name: {"type": "array", "items": schema, "minItems": 1, "maxItems": most}
+        for name, schema in record["properties"].items()
+    }
+    columns = {"type": "object", "properties": properties, "required": record["required"]}
+    return {
+        "type": "object",
+        "title": f"{record['title']}, by columns",
+        "description": "Equally long lists of values: each has the value of the first record, then that of the second",
+        "properties": {COLUMNS: {**columns, "additionalProperties": False}},
+        "required": [COLUMNS],
+        "additionalProperties": False,
+    }
 
 
 def query_parameter(feature: Feature, example: Any) -> dict[str, Any]:

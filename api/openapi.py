@@ -21,6 +21,7 @@ from tabserve.api.json_schema import (
     answer_columns,
     answer_result,
     answer_scores,
+    columns_schema,
     record_schema,
 )
 from tabserve.api.schemas import MODEL_ID_PATTERN
@@ -30,6 +31,7 @@ from tabserve.registry.artifact import Declared
 from tabserve.resolver import ALIASES
 from tabserve.settings import Settings
 from tabserve.tables.formats import ENDINGS
+from tabserve.tables.json_body import COLUMNS
 from tabserve.tasks.base import Task
 
 DESCRIPTION = """\
@@ -181,11 +183,17 @@ def _bodies(use_cases: Mapping[str, Declared], default: str, settings: Settings)
     def many(record: dict[str, Any], most: int = settings.rows_at_once) -> dict[str, Any]:
         return {"type": "array", "items": record, "minItems": 1, "maxItems": most}
 
+    def by_columns(name: str, most: int = settings.rows_at_once, *, labelled: bool = False) -> list[dict[str, Any]]:
+        record = record_schema(use_cases[name], labelled=labelled) if name in use_cases else {"properties": [COLUMNS]}
+        return [] if COLUMNS in record["properties"] else [columns_schema(record, most)]
+
     # a list holds records of one use case
-    one_or_many = {name: [record, many(record)] for name, record in records.items()}
-    explained = {
-        name: [record, many(record, min(MOST_EXPLAINED, settings.rows_at_once))] for name, record in records.items()
-    }
+    one_or_many = {name: [record, many(record), *by_columns(name)] for name, record in records.items()}
+    few = min(MOST_EXPLAINED, settings.rows_at_once)
+    explained = [schema for name, one in records.items() for schema in (one, many(one, few), *by_columns(name, few))]
+    lists_or_columns = [
+        schema for name, one in labelled.items() for schema in (many(one), *by_columns(name, labelled=True))
+    ]
     any_one_or_many = [schema for pair in one_or_many.values() for schema in pair]
     files = {
         "multipart/form-data": {
@@ -193,14 +201,19 @@ def _bodies(use_cases: Mapping[str, Declared], default: str, settings: Settings)
             "encoding": {"fileupload": {"contentType": FILE_TYPES}},
         }
     }
-    of_jobs = [schema for record in labelled.values() for schema in (record, many(record, settings.max_rows))]
+    most = settings.max_rows
+    of_jobs = [
+        schema
+        for name, one in labelled.items()
+        for schema in (one, many(one, most), *by_columns(name, most, labelled=True))
+    ]
     return {
         "/predict": _json_body(
             one_or_many.get(default, any_one_or_many), {name: examples[name] for name in examples if name == default}
         ),
         "/output/{model_id}": _json_body(any_one_or_many, examples),
-        "/explain/{model_id}": _json_body([schema for pair in explained.values() for schema in pair], examples),
-        "/outputs/{model_id}": {**_json_body([many(record) for record in labelled.values()], lists), "required": False},
+        "/explain/{model_id}": _json_body(explained, examples),
+        "/outputs/{model_id}": {**_json_body(lists_or_columns, lists), "required": False},
         "/outputs_upload/{model_id}": {"required": True, "content": files},
         "/jobs/{name}": {"required": False, "content": {**_json_body(of_jobs, lists)["content"], **files}},
     }

@@ -107,6 +107,18 @@ class GateSchema(AnswerSchema):
     accepted = String(metadata={"description": "The reason for which a person accepted a model that did not pass"})
 
 
+class KeptSchema(AnswerSchema):
+    """How much of the hold-out is kept with a model."""
+
+    rows = Integer(required=True, metadata={"description": "How many rows the kept file has"})
+    of = Integer(required=True, metadata={"description": "How many rows were held out"})
+    score = Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The main metric of the kept rows; null where it is undefined"},
+    )
+
+
 class ModelSchema(AnswerSchema):
     """What a model is, how it was made and how good it is."""
 
@@ -133,6 +145,7 @@ class ModelSchema(AnswerSchema):
             "chronological"
         },
     )
+    hold_out = Nested(KeptSchema, required=True)
     baseline = String(required=True, metadata={"description": "The algorithm that the gates compare with"})
     comparison = Dict(
         keys=String(),

@@ -28,7 +28,7 @@ from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_intervals
-from tabserve.evaluation.metrics import roc_auc
+from tabserve.evaluation.metrics import Ranking, roc_auc
 from tabserve.models.base import Fold, Model
 from tabserve.models.lightgbm import LgbClassifier
 from tabserve.training.candidate import Candidate, fit_each
@@ -106,7 +106,9 @@ def main() -> None:
 def held_out(candidate: Candidate, test: Part, seed: int) -> str:
     """AUC on the hold-out with its interval."""
     predicted = candidate.predict(test)
-    low, high = bootstrap_intervals(test.y, predicted, lambda y, of: {"roc_auc": roc_auc(y, of)}, seed)["roc_auc"]
+    ranking = Ranking(test.y, predicted)
+    intervals = bootstrap_intervals(lambda counts: {"roc_auc": ranking.tally(counts).roc_auc()}, len(test.y), seed)
+    low, high = intervals["roc_auc"]
     return f"{roc_auc(test.y, predicted):.4f} ({low:.4f} to {high:.4f})"
 
 

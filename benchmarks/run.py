@@ -128,7 +128,7 @@ def prepare(folder: Path) -> Materials:
     (folder / "model.txt").write_text(text)
     joblib.dump(with_trees(artifact, TREES), folder / "model.pkl")
 
-    records = read_training_table(USE_CASE.path, USE_CASE.features, USE_CASE.target.feature).records
+    records = [*read_training_table(USE_CASE.path, USE_CASE.features, USE_CASE.target.feature).records]
     different = list({orjson.dumps(record): record for record in records}.values())[:RECORDS]
     batches: dict[int, Any] = {1: [[record] for record in different]}
     for rows in LISTS:

@@ -90,7 +90,7 @@ def allow_connections() -> None:
 
 def large_file() -> bytes:
     """The credit data as CSV, repeated to 100,000 rows."""
-    records = read_training_table(USE_CASE.path, USE_CASE.features, USE_CASE.target.feature).records
+    records = [*read_training_table(USE_CASE.path, USE_CASE.features, USE_CASE.target.feature).records]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(records[0]))
     writer.writeheader()

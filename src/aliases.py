@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Vector: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]  # a row or a cell is meant, or is not
+Places: TypeAlias = npt.NDArray[np.int64]  # positions of rows
 Weights: TypeAlias = Vector | None  # how much each row counts; None: all the same
 Predictions: TypeAlias = npt.NDArray[
     np.float64

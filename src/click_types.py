@@ -2,7 +2,8 @@
 
 import click
 
-from tabserve.errors import InvalidUseCaseError, UnknownUseCaseError
+from tabserve.errors import InvalidUseCaseError, UnknownExecutorError, UnknownUseCaseError
+from tabserve.executors import check_spec
 
 
 class UseCaseName(click.ParamType[str]):
@@ -19,3 +20,15 @@ class UseCaseName(click.ParamType[str]):
             self.fail(str(error), param, ctx)
         except InvalidUseCaseError as error:
             raise click.ClickException(str(error)) from None
+
+
+class ExecutorSpec(click.ParamType[str]):
+    """Where work is done: see `tabserve.executors`."""
+
+    name = "executor"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_spec(value)
+        except UnknownExecutorError as error:
+            self.fail(str(error), param, ctx)

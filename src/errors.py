@@ -4,6 +4,7 @@ No message holds a path, a secret or a client's record, because `api` passes the
 The one exception is `InvalidTableError`: its full text quotes the invalid values of a data scientist's own file.
 """
 
+import copyreg
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,13 @@ def in_short(words: Sequence[str]) -> str:
 
 
 class TabserveError(Exception):
-    """Base of all errors that this project raises on purpose."""
+    """Base of all errors that this project raises on purpose.
+
+    All can be pickled, whatever their constructors take: they come from processes and other machines, too.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class NotFittedError(TabserveError):
@@ -304,6 +311,43 @@ class InvalidTableError(TabserveError):
         return problems
 
 
+class ScoringError(TabserveError):
+    """A table cannot be scored, or its scores cannot be kept; one sentence says what to do."""
+
+
+class BusyDestinationError(ScoringError):
+    """Another run writes to the same destination.
+
+    Parameters
+    ----------
+    holder : str
+        Its process and machine.
+    """
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"Another run writes to this destination ({holder}): wait until it is over.")
+
+
+class RefusedRowsError(ScoringError):
+    """Rows of a table cannot be scored. No value is repeated: this may be logged.
+
+    Parameters
+    ----------
+    place : str
+        The table.
+    faults : sequence of Fault
+        What is wrong with the first of them.
+    count : int
+        How many faults were found.
+    """
+
+    def __init__(self, place: str, faults: Sequence[Fault], count: int) -> None:
+        shown = [f"  row {fault.row}, column '{fault.column}': {fault.problem}" for fault in faults[:FIRST_FAULTS]]
+        more = [f"  ... and {count - len(shown)} more"] if count > len(shown) else []
+        heading = f"{place}: {count} fault(s). Correct them, or leave such rows without an answer by --partial."
+        super().__init__("\n".join([heading, *shown, *more]))
+
+
 class UnknownModelError(TabserveError):
     """No artifact, alias or use case has that name."""
 
@@ -409,6 +453,56 @@ class MissingExtraError(TabserveError):
 
     def __init__(self, extra: str, missing: Sequence[str]) -> None:
         super().__init__(f"Libraries are missing ({', '.join(missing)}): pip install 'tabserve[{extra}]'")
+
+
+class UnknownExecutorError(TabserveError):
+    """Nothing of that name can do the work."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such executor: it is threads, processes, or a Dask scheduler such as dask:tcp://host:8786."
+        )
+
+
+class ClusterAwayError(TabserveError):
+    """The cluster cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        A few words, without an address.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The cluster cannot be used: {reason}.")
+
+
+class DifferentVersionsError(TabserveError):
+    """A worker of the cluster could give other results than this machine.
+
+    Parameters
+    ----------
+    name : str
+        A package, or Python.
+    found, wanted : str
+        Its version there, if it is there, and here.
+    """
+
+    def __init__(self, name: str, found: str | None, wanted: str) -> None:
+        super().__init__(
+            f"A worker of the cluster has {f'{name} {found}' if found else f'no {name}'}, and this machine has {name} "
+            f"{wanted}: install the same on both, so that the same results come."
+        )
+
+
+class LostWorkerError(TabserveError):
+    """Processes or workers that did the work ended unexpectedly."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What worked on this ended unexpectedly, perhaps for lack of memory: give the workers more of it, or let "
+            "fewer work at once."
+        )
 
 
 class UnknownJobError(TabserveError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Record, Vector
+from tabserve.aliases import Matrix, Predictions, Record, Vector
 from tabserve.errors import NothingToPredictError
 from tabserve.registry.artifact import Artifact
 
@@ -107,6 +107,51 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
             results, explained.predictions.tolist(), encoded, contributions, explained.signs.tolist(), strict=True
         )
     ]
+
+
+def reason_texts(
+    artifact: Artifact, encoded: Matrix, matrix: Matrix, predictions: Predictions, most: int
+) -> list[list[str | None]]:
+    """What speaks most for the results of many rows: the texts of their `Explanation.reasons`, by rank.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        The model that predicted.
+    encoded : ndarray, shape (n_rows, n_encoded_columns)
+        The rows as its encoder gives them.
+    matrix : ndarray, shape (n_rows, n_model_columns)
+        The same as the model gets them.
+    predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        What the model predicted.
+    most : int
+        How many reasons a row has at most.
+
+    Returns
+    -------
+    list of list
+        `most` columns of n_rows texts, the strongest reasons first; None where a row has fewer.
+
+    Raises
+    ------
+    NotExplainableError
+        As for `explain`.
+    """
+    explained = artifact.task.explained(predictions, artifact.model.contributions(matrix), artifact.decision)
+    parts = _by_column(artifact, explained.contributions)
+    least = ROUNDING * np.abs(parts).sum(axis=1)
+    for_result = parts[:, :-1] * explained.signs[:, np.newaxis]
+    ranked = np.argsort(-for_result, axis=1, kind="stable")[:, :most]
+    columns: list[list[str | None]] = [[None] * len(encoded) for _ in range(most)]
+    for rank, chosen in enumerate(ranked.T):
+        strong = np.take_along_axis(for_result, chosen[:, np.newaxis], axis=1)[:, 0] > least
+        for place in np.unique(chosen[strong]):
+            rows = np.flatnonzero(strong & (chosen == place))
+            codes, which = np.unique(encoded[rows, place], return_inverse=True)
+            texts = [artifact.encoder.columns[place].in_words(code) for code in codes.tolist()]
+            for row, code in zip(rows.tolist(), which.tolist(), strict=True):
+                columns[rank][row] = texts[code]
+    return columns
 
 
 def _explanation(

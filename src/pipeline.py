@@ -1,13 +1,17 @@
 """Pipeline: from records to the matrix that a model is fitted on."""
 
-from typing import Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Records, Vector
+from tabserve.aliases import Matrix, Places, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.transformers import RecordEncoder, Transformer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Pipeline(Estimator):
@@ -47,6 +51,10 @@ class Pipeline(Estimator):
         for part in (self.encoder, *self.transformers):
             part.check_is_fitted()
 
+    def with_markers(self, markers: Sequence[str]) -> "Pipeline":
+        """The fitted pipeline, in whose cells more texts mean a missing value; see `Feature.with_markers`."""
+        return Pipeline(self.encoder.with_markers(markers).fit(), self.transformers)
+
     def fit(self, X: Records, y: Vector | None = None) -> Self:
         """Fit all parts on records and, for transformers that need them, targets."""
         self.fit_transform(X, y)
@@ -61,6 +69,28 @@ class Pipeline(Estimator):
             With the positions of all records that cannot be encoded.
         """
         return self.transform_encoded(self.encoder.transform(X))
+
+    def transform_cells(self, cells: "pa.RecordBatch", decimal: str = ".") -> tuple[Matrix, Places]:
+        """Transform rows of raw cells by all parts.
+
+        Parameters
+        ----------
+        cells : pyarrow.RecordBatch
+            n_rows rows, as for `RecordEncoder.transform_cells`.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_model_columns)
+            NaN in the rows at fault.
+        faulty : ndarray of int
+            The positions, ascending, of the rows that cannot be encoded.
+        """
+        encoded, faulty = self.encoder.transform_cells(cells, decimal)
+        matrix = self.transform_encoded(encoded)
+        matrix[faulty] = np.nan  # transformers replace missing values
+        return matrix, faulty
 
     def fit_transform(self, X: Records, y: Vector | None = None) -> Matrix:
         """`fit`, then `transform` the same records."""

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tabserve.aliases import Predictions, Record
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.registry.artifact import Artifact
+from tabserve.tables.kept import faulty_places, taken
 
 
 class Prediction(NamedTuple):
@@ -59,8 +61,7 @@ def make_prediction(
     """
     if not records:
         raise NothingToPredictError
-    check = artifact.target.feature.problem
-    faulty = [position for position, value in enumerate(target or ()) if value is not None and check(value)]
+    faulty = [] if target is None else faulty_places(target, replace(artifact.target.feature, missing=True))
     try:
         matrix = artifact.pipeline.transform(records)
     except InvalidRecordsError as error:
@@ -80,7 +81,7 @@ def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Seque
     if not good:
         nothing = {part.name: [None] * len(records) for part in artifact.task.answer_parts}
         return Prediction(nothing, np.empty(0), good, faulty)
-    predictions = artifact.model.predict(artifact.pipeline.transform([records[position] for position in good]))
+    predictions = artifact.model.predict(artifact.pipeline.transform(taken(records, good)))
     columns = artifact.task.answer(predictions, artifact.decision)
     spread = {name: _spread(column, good, len(records)) for name, column in columns.items()}
     return Prediction(spread, predictions, good, faulty)
@@ -123,7 +124,7 @@ def measure(artifact: Artifact, prediction: Prediction, target: Sequence[Any]) -
     InvalidTargetError
         When the outcome of a predicted record is not allowed.
     """
-    outcomes = [target[row] for row in prediction.good]
+    outcomes = [*taken(target, prediction.good)]
     known = [place for place, outcome in enumerate(outcomes) if outcome is not None]
     if not known:
         return None

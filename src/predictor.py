@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from operator import methodcaller
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -33,7 +33,8 @@ from tabserve.resolver import Readiness, Resolver
 from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, row_problems
 from tabserve.tables.dialect import NOT_SURE, find_encoding
 from tabserve.tables.formats import TEXT, kind_of
-from tabserve.tables.json_body import parse
+from tabserve.tables.json_body import COLUMNS, as_columns, parse
+from tabserve.tables.kept import ValueRecords, column_of, has_key, taken
 from tabserve.tables.limits import Deadline
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
@@ -54,11 +55,15 @@ class Predictor:
         Where the artifacts are.
     default_use_case : str, optional
         What `latest` and `champion` mean: see `Resolver`.
+    compiled_trees : Path, optional
+        Where machine code of models' trees is kept: see `Resolver`.
     """
 
-    def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
+    def __init__(
+        self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
+    ) -> None:
         self.registry = registry
-        self.resolver = Resolver(registry, default_use_case)
+        self.resolver = Resolver(registry, default_use_case, compiled_trees)
 
     # which models there are
 
@@ -154,15 +159,36 @@ class Predictor:
     def table_of(self, artifact: Artifact, records: Sequence[Record]) -> Table:
         """Records as a table; outcomes, where any record has one, become its target."""
         name = artifact.target.feature.name
-        if not any(name in record for record in records):
+        if not has_key(records, name):
             return Table.of(records)
+        if isinstance(records, ValueRecords):
+            return Table.of(records.without(name), records.column(name))
         features = [{key: value for key, value in record.items() if key != name} for record in records]
         return Table.of(features, [record.get(name) for record in records])
 
-    def read_body(self, artifact: Artifact, content: bytes, max_rows: int) -> Any:
-        """Read the JSON of a record or a list for a model: see `tables.json_body.parse`."""
+    def read_body(self, artifact: Artifact, content: bytes, max_rows: int, *, with_outcomes: bool = False) -> Any:
+        """Read the JSON of a record, a list or columns for a model: see `tables.json_body.parse`.
+
+        Parameters
+        ----------
+        artifact : Artifact
+            Where one of its columns is called "columns", a body with only that key is a record.
+        content : bytes
+        max_rows : int
+        with_outcomes : bool
+            Whether columns may hold the target's.
+
+        Returns
+        -------
+        dict, list or ColumnRecords
+        """
         declared = artifact.declared
-        return parse(content, max_rows, len(declared.features) + len(declared.extras) + 1)
+        others = [*declared.extras, *([declared.target.feature] if with_outcomes else [])]
+        body = parse(content, max_rows, len(declared.features) + len(declared.extras) + 1)
+        is_named = any(one.name == COLUMNS for one in (*declared.features, *declared.extras, declared.target.feature))
+        if type(body) is dict and body.keys() == {COLUMNS} and not is_named:
+            return as_columns(body[COLUMNS], declared.features, others)
+        return body
 
     def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, deadline: Deadline) -> Table:
         """Read a file with a model's columns: see `tables.reader.read_table`."""
@@ -173,8 +199,7 @@ class Predictor:
             artifact.features,
             target,
             extras=artifact.declared.extras,
-            markers=artifact.manifest.declaration.get("markers", ()),
-            dialect=_dialect(artifact, stream),
+            dialect=dialect_of(artifact, stream),
             max_rows=max_rows,
             deadline=deadline,
         )
@@ -199,11 +224,9 @@ class Predictor:
         FileLimitError
             When no time is left.
         """
-        try:
-            table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, deadline)
-        except TooManyRowsError:
-            message = f"The hold-out has more than {max_rows} rows: send some as a list."
-            raise TooManyRowsError(max_rows, message) from None
+        if artifact.manifest.hold_out.rows > max_rows:  # known before anything is read
+            raise TooManyRowsError(max_rows, f"The hold-out has more than {max_rows} rows: send some as a list.")
+        table = self.read_table(artifact, io.BytesIO(content), "The hold-out", max_rows, deadline)
         return replace(table, read_as={})  # no client sent it
 
     def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> "TablePrediction":
@@ -316,7 +339,7 @@ class TablePrediction:
         table, target = self.table, self.artifact.target.feature.name
         booleans = {one.name: one for one in self.artifact.features if isinstance(one, Boolean)}
         columns: dict[str, Iterable[Any]] = {
-            name: table.extras[name] if name in table.extras else map(methodcaller("get", name), table.records)
+            name: table.extras[name] if name in table.extras else column_of(table.records, name)
             for name in table.columns
         }
         columns |= {name: map(booleans[name].word, columns[name]) for name in columns.keys() & booleans.keys()}
@@ -328,11 +351,11 @@ class TablePrediction:
             columns[target] = table.target
         columns |= self.artifact.task.as_table(self.prediction.columns)
         if self.prediction.faulty:
-            columns["errors"] = _texts(self.artifact, table, frozenset(self.prediction.faulty))
+            columns["errors"] = _texts(self.artifact, table, self.prediction.faulty)
         return columns
 
 
-def _dialect(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
+def dialect_of(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
     """The declared encoding for a text that is not UTF-8; the rest is found out, because clients have other files."""
     encoding = artifact.manifest.declaration.get("dialect", {}).get("encoding")
     if not encoding or kind_of(stream) != TEXT:
@@ -344,7 +367,7 @@ def _dialect(artifact: Artifact, stream: BinaryIO) -> Mapping[str, str]:
 def with_columns(artifact: Artifact, table: Table) -> Table:
     """The records of a list as a table with the declared columns that any of them has."""
     declared = (*artifact.features, *artifact.declared.extras)
-    return replace(table, columns=[one.name for one in declared if any(one.name in record for record in table.records)])
+    return replace(table, columns=[one.name for one in declared if has_key(table.records, one.name)])
 
 
 def ids_of(
@@ -369,15 +392,16 @@ def ids_of(
     found = {}
     for extra in artifact.declared.extras:
         if isinstance(extra, Id):
-            values = extras[extra.name] if extra.name in extras else [record.get(extra.name) for record in records]
+            values = list(extras[extra.name] if extra.name in extras else column_of(records, extra.name))
             if any(value is not None for value in values):
-                found[extra.name] = list(values)
+                found[extra.name] = values
     return found
 
 
 def _row_problems(artifact: Artifact, table: Table, positions: Sequence[int]) -> dict[str, Any]:
-    first = {table.rows[position]: _record(artifact, table, position) for position in positions[:MOST_ROWS]}
-    return row_problems(_columns(artifact, table), first, len(positions), artifact.declared.extras)
+    first = positions[:MOST_ROWS]
+    records = dict(zip(taken(table.rows, first), _records(artifact, table, first), strict=True))
+    return row_problems(_columns(artifact, table), records, len(positions), artifact.declared.extras)
 
 
 def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
@@ -386,10 +410,13 @@ def _columns(artifact: Artifact, table: Table) -> tuple[Feature, ...]:
     return (*artifact.features, *target)
 
 
-def _record(artifact: Artifact, table: Table, position: int) -> Record:
-    """A record, with its outcome when the table has outcomes."""
-    record = table.records[position]
-    return record if table.target is None else {**record, artifact.target.feature.name: table.target[position]}
+def _records(artifact: Artifact, table: Table, positions: Sequence[int]) -> Iterator[Record]:
+    """Some of the records, with their outcomes when the table has outcomes."""
+    records = iter(taken(table.records, positions))
+    if table.target is None:
+        return records
+    outcomes = zip(records, taken(table.target, positions), strict=True)
+    return ({**record, artifact.target.feature.name: outcome} for record, outcome in outcomes)
 
 
 def _dated(value: Any) -> Any:
@@ -402,12 +429,15 @@ def _dated(value: Any) -> Any:
     return value
 
 
-def _texts(artifact: Artifact, table: Table, faulty: Collection[int]) -> Iterator[str]:
+def _texts(artifact: Artifact, table: Table, faulty: Sequence[int]) -> Iterator[str]:
     """One text for each row that says what is wrong with it, made only when needed."""
-    columns = _columns(artifact, table)
-    for position in range(len(table.records)):
-        record = _record(artifact, table, position)
-        yield _in_words(field_problems(columns, record, artifact.declared.extras)) if position in faulty else ""
+    columns, extras = _columns(artifact, table), artifact.declared.extras
+    last = -1
+    for position, record in zip(faulty, _records(artifact, table, faulty), strict=True):
+        yield from [""] * (position - last - 1)
+        yield _in_words(field_problems(columns, record, extras))
+        last = position
+    yield from [""] * (len(table.records) - last - 1)
 
 
 def _in_words(problems: FieldProblems) -> str:

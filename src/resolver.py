@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tabserve.errors import (
     BrokenArtifactError,
@@ -120,10 +121,15 @@ class Resolver:
     default_use_case : str, optional
         What `latest` and `champion` mean. By default, the only use case in the registry, or `credit` if there are
         several.
+    compiled_trees : Path, optional
+        Where machine code of models' trees is kept: see `Model.speed_up`.
     """
 
-    def __init__(self, registry: Registry, default_use_case: str | None = None) -> None:
+    def __init__(
+        self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
+    ) -> None:
         self.registry = registry
+        self._compiled_trees = compiled_trees
         self._default = default_use_case
         self._held: _Held | None = None
         self._resolved: dict[str, _Resolved] = {}
@@ -379,7 +385,7 @@ class Resolver:
             raise BrokenArtifactError(model_id, refusal.reason)
         try:
             artifact = self.registry.load(model_id)
-            _warm_up(artifact)
+            _warm_up(artifact, self._compiled_trees)
         except BrokenArtifactError as error:
             self._refused[model_id] = _Refusal(error.reason, version, time.monotonic() + REFUSED_FOR)
             raise
@@ -415,8 +421,9 @@ class _Models:
         return list(self._models)
 
 
-def _warm_up(artifact: Artifact) -> None:
+def _warm_up(artifact: Artifact, compiled_trees: Path | None) -> None:
     try:
+        artifact.speed_up(compiled_trees)
         make_prediction(artifact, [artifact.declared.example])
     except Exception as error:
         raise BrokenArtifactError(artifact.model_id, "it cannot answer its own example") from error

@@ -173,6 +173,14 @@ class RegistrySettings:
         _key,
     )
 
+    compiled_trees: Path | None = _setting(
+        None,
+        "Folder where models' trees are kept as machine code, made by the system's C compiler when a model is first "
+        "loaded; with the extra `trees`. Nobody else may write to it. None: trees are interpreted.",
+        "a path to a folder",
+        parse_folder,
+    )
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Settings from environment variables, with defaults for those that are not set.

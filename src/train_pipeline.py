@@ -11,6 +11,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(sys.path[0]).parent)
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import click
 import joblib
 
 from tabserve import __version__, log
-from tabserve.click_types import UseCaseName
+from tabserve.click_types import ExecutorSpec, UseCaseName
 from tabserve.declaration.discovery import get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import TabserveError
+from tabserve.executors import open_executor
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import Registry
 from tabserve.report import render_report
@@ -135,6 +137,11 @@ def _render_reports(
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Folds to work on at once.  [default: the CPUs granted]")
 @click.option(
+    "--executor",
+    type=ExecutorSpec(),
+    help="Make the trials of large tables in threads, processes, or on dask:tcp://host:port.  [default: one at a time]",
+)
+@click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     help="Begin no trial of an algorithm after so many minutes; the first is always made.  [default: no limit]",
@@ -157,6 +164,7 @@ def main(
     trials: int,
     seed: int,
     jobs: int | None,
+    executor: str | None,
     minutes: float | None,
     algorithms: Sequence[str],
     exclude_protected: bool,
@@ -178,11 +186,14 @@ def main(
         console = Console()
         use_case = get_use_case(use_case_name or option or DEFAULT_USE_CASE)
         registry = RegistrySettings.from_environment().open_registry()
-        with progress_bars(console) as progress:
+        jobs = jobs or joblib.cpu_count()
+        opened = open_executor(executor, jobs) if executor else nullcontext()
+        with opened as pool, progress_bars(console) as progress:
             plan = Plan(
                 trials=trials,
                 seed=seed,
-                jobs=jobs or joblib.cpu_count(),
+                jobs=jobs,
+                executor=pool,
                 exclude_protected=exclude_protected,
                 minutes=minutes,
                 sheet=sheet,

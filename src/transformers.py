@@ -2,20 +2,25 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Record, Records, Vector
+from tabserve.aliases import Matrix, Places, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.derived import DerivedColumn
-from tabserve.columns.features import Category, Column, Feature, Integer
+from tabserve.columns.features import Category, Codes, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
+from tabserve.tables.kept import ColumnRecords
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 OTHERS = -1.0  # the level of a column that rare values of a category share; no code is negative
 MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
@@ -183,6 +188,11 @@ class RecordEncoder(Encoder):
         counts = [MatrixColumn(text, bucket=bucket) for text in texts for bucket in range(text.buckets)]
         return (*map(MatrixColumn, self.columns), *counts)
 
+    def with_markers(self, markers: Sequence[str]) -> "RecordEncoder":
+        """The encoder, unfitted, in whose cells more texts mean a missing value; see `Feature.with_markers`."""
+        features, extras = (tuple(one.with_markers(markers) for one in some) for some in (self.features, self.extras))
+        return RecordEncoder(features, self.derived, extras)
+
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Build the look-ups from the declaration; `X` is ignored."""
         self.encoders_ = [(feature.name, feature.encoder()) for feature in self.features]
@@ -197,7 +207,7 @@ class RecordEncoder(Encoder):
 
         Parameters
         ----------
-        X : list of dict, or DataFrame
+        X : list of dict, ColumnRecords, or DataFrame
             n_rows records.
 
         Returns
@@ -210,12 +220,16 @@ class RecordEncoder(Encoder):
             With the positions of all records that cannot be encoded.
         """
         self.check_is_fitted()
+        if isinstance(X, ColumnRecords):
+            return _all_valid(*X.encoded_by(self))
+        if not isinstance(X, list) and hasattr(X, "iloc"):
+            return _all_valid(*self._transform_table(cast("pd.DataFrame", X)))
         encoders = self.encoders_
         width = len(encoders)
         extras = self.extras_
         rows: list[list[float]] = []
         faulty: list[int] = []
-        records = _records(X)
+        records = cast("Sequence[Record]", X)
         for position, record in enumerate(records):
             try:
                 if extras and not extras.keys().isdisjoint(record.keys()):
@@ -240,6 +254,104 @@ class RecordEncoder(Encoder):
         counts = [count([record.get(name) for record in records]) for name, count in self.counters_]
         return np.hstack([matrix, *counts])
 
+    def transform_cells(self, cells: "pa.RecordBatch", decimal: str = ".") -> tuple[Matrix, Places]:
+        """Encode rows of raw cells: what `transform` gives for the records of what `Feature.from_cell` reads in them.
+
+        Parameters
+        ----------
+        cells : pyarrow.RecordBatch
+            n_rows rows, whose columns have the features' names. A feature without a column is missing in all rows; a
+            column that is neither a feature nor an extra is ignored.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_matrix_columns)
+            NaN in the rows at fault.
+        faulty : ndarray of int
+            The positions, ascending, of the rows that cannot be encoded.
+        """
+        import pyarrow as pa
+
+        absent = dict.fromkeys((feature.name for feature in self.features), pa.nulls(cells.num_rows))
+        given = {**absent, **dict(zip(cells.schema.names, cells.columns, strict=True))}
+        return self._by_columns(
+            cells.num_rows,
+            [extra for extra in self.extras if extra.name in given],
+            lambda feature: feature.encode_cells(given[feature.name], decimal),
+            lambda text: text.count_cells(given[text.name], decimal),
+        )
+
+    def transform_values(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> tuple[Matrix, Places]:
+        """Encode columns of values: what `transform` gives for the records that they make, and as `transform_cells`.
+
+        Parameters
+        ----------
+        columns : mapping
+            The n_rows values, of any type, of each column by its name.
+        n_rows : int
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_matrix_columns)
+        faulty : ndarray of int
+        """
+        empty = [None] * n_rows
+        return self._by_columns(
+            n_rows,
+            [extra for extra in self.extras if extra.name in columns],
+            lambda feature: feature.encode_values(columns.get(feature.name, empty)),
+            lambda text: text.count_values(columns.get(text.name, empty)),
+        )
+
+    def _transform_table(self, table: "pd.DataFrame") -> tuple[Matrix, Places]:
+        """The matrix of a table, of which each distinct value is encoded once, and the rows at fault."""
+        known = {feature.name for feature in (*self.features, *self.extras)}
+        if not known.issuperset(table.columns):
+            return np.full((len(table), len(self.matrix_columns)), math.nan), np.arange(len(table))
+
+        def distinct(name: str) -> tuple[list[Any], Places]:
+            return _distinct(table[name]) if name in table else ([None], np.zeros(len(table), np.int64))
+
+        def codes_of(feature: Feature) -> Codes:
+            values, places = distinct(feature.name)
+            codes, faulty = feature.encode_values(values)
+            return codes[places], faulty[places]
+
+        def counts_of(text: Text) -> Matrix:
+            values, places = distinct(text.name)
+            return text.count_values(values)[places]
+
+        extras = [extra for extra in self.extras if extra.name in table]
+        return self._by_columns(len(table), extras, codes_of, counts_of)
+
+    def _by_columns(
+        self,
+        n_rows: int,
+        extras: Sequence[Feature],
+        codes_of: Callable[[Feature], Codes],
+        counts_of: Callable[[Text], Matrix],
+    ) -> tuple[Matrix, Places]:
+        """The matrix and the rows at fault, from functions that encode one column each."""
+        self.check_is_fitted()
+        matrix = np.empty((n_rows, len(self.matrix_columns)))
+        faulty = np.zeros(n_rows, np.bool_)
+        for place, feature in enumerate(self.features):
+            matrix[:, place], is_at_fault = codes_of(feature)
+            faulty |= is_at_fault
+        for extra in extras:
+            faulty |= codes_of(extra)[1]
+        for place, column in enumerate(self.derived, len(self.features)):
+            matrix[:, place], is_at_fault = column.compute(matrix, self.features)
+            faulty |= is_at_fault
+        place = len(self.columns)
+        for text in (feature for feature in self.features if isinstance(feature, Text)):
+            matrix[:, place : place + text.buckets] = counts_of(text)
+            place += text.buckets
+        matrix[faulty] = np.nan
+        return matrix, np.flatnonzero(faulty)
+
     def _without_extras(self, record: Record) -> Record:
         """A record without what no model sees, which must be valid too."""
         if len(record) > len(self.encoders_) + len(self.extras_):
@@ -249,12 +361,19 @@ class RecordEncoder(Encoder):
         return {name: value for name, value in record.items() if name not in self.extras_}
 
 
-def _records(X: Records) -> Sequence[Record]:
-    if isinstance(X, list) or not hasattr(X, "astype"):
-        return cast("Sequence[Record]", X)
-    # pandas turns missing values into NaN, and a column of integers with a gap into floats
-    cells = X.astype(object)
-    return cast("Sequence[Record]", cells.where(cells.notna(), None).to_dict("records"))
+def _all_valid(matrix: Matrix, faulty: Places) -> Matrix:
+    """A matrix without faulty rows; else InvalidRecordsError."""
+    if len(faulty):
+        raise InvalidRecordsError(faulty.tolist())
+    return matrix
+
+
+def _distinct(column: "pd.Series[Any]") -> tuple[list[Any], Places]:
+    """The distinct values of a column, None among them, and which of them each row has."""
+    if column.dtype == object:  # where 1 and True are not to be one value
+        return column.where(column.notna(), None).tolist(), np.arange(len(column))
+    places, values = column.factorize()  # the place of a missing value is -1, that of the last one
+    return [*values.tolist(), None], places
 
 
 class Drop(Transformer):

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tabserve.errors import InterruptedTrainingError
 from tabserve.models.base import CrossValidation
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WIDENED_TRIALS = 0.25  # of the trials, more for each time that ranges are widened
 MOST_WIDENINGS = 2
 EXPLORING, EXPLOITING = 2.576, 1.0  # standard deviations that an unknown point is given the benefit of
+
+# cross-validates models with the given parameters, in their order
+Judge: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], Iterable[CrossValidation]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ class BayesianSearch:
         many dimensions, and their corners are far from everything.
     seconds : float, optional
         After this time no trial is begun, except for the first.
+    batch : int
+        How many points are chosen before any of them is judged. The surrogate model takes those without a score for
+        mean ones.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class BayesianSearch:
         limits: Mapping[str, tuple[float, float]] = MappingProxyType({}),
         adapts: bool = False,
         seconds: float | None = None,
+        batch: int = 1,
     ) -> None:
         self.search_space = search_space
         self.initial_points = initial_points
@@ -100,18 +107,19 @@ class BayesianSearch:
         self.limits = limits
         self.adapts = adapts
         self.seconds = seconds
+        self.batch = batch
 
     def run(
         self,
-        objective: Callable[[Mapping[str, Any]], CrossValidation],
+        judge: Judge,
         progress: Callable[[Sequence[Trial]], None] = lambda trials: None,
     ) -> Found:
         """Search for the parameters with the highest score.
 
         Parameters
         ----------
-        objective : callable
-            Cross-validates a model with the given parameters.
+        judge : callable
+            Cross-validates models with the given parameters, a batch at a time, and gives the results in that order.
         progress : callable
             Called after each trial, with all trials so far.
 
@@ -128,22 +136,33 @@ class BayesianSearch:
         ends = time.monotonic() + (math.inf if self.seconds is None else self.seconds)
         space = dict(self.search_space)
         units = {name: one.width if self.adapts and one.width else 1.0 for name, one in space.items()}
-        optimizer = _optimizer(_scaled(space, units), EXPLOITING if self.adapts else EXPLORING, self.seed)
+        optimizer = _optimizer(
+            _scaled(space, units), EXPLOITING if self.adapts else EXPLORING, self.seed, self.batch > 1
+        )
         points = optimizer.random_sample(self.initial_points)
         if self.start is not None:
             points[0] = {name: one.position(self.start[name]) / units[name] for name, one in space.items()}
         trials: list[Trial] = []
         notes: list[str] = []
 
+        def chosen(place: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            """The point of a trial, and its parameters."""
+            point = points[place] if place < len(points) else optimizer.suggest()
+            if not place and self.start is not None:
+                return point, dict(self.start)
+            return point, {name: one.value(float(point[name]) * units[name]) for name, one in space.items()}
+
         def make_trials(most: int) -> None:
-            while len(trials) < most and (not trials or time.monotonic() < ends):
-                point = points[len(trials)] if len(trials) < len(points) else optimizer.suggest()
-                parameters = {name: one.value(float(point[name]) * units[name]) for name, one in space.items()}
-                if not trials and self.start is not None:
-                    parameters = dict(self.start)
-                trials.append(Trial(parameters, objective(parameters)))
-                optimizer.register(params=point, target=trials[-1].cross_validation.score)
-                progress(trials)
+            while len(trials) < most:
+                end = min(len(trials) + self.batch, self.initial_points if len(trials) < self.initial_points else most)
+                batch = [chosen(place) for place in range(len(trials), end)]
+                results = judge([parameters for _, parameters in batch])
+                for (point, parameters), result in zip(batch, results, strict=False):
+                    trials.append(Trial(parameters, result))
+                    optimizer.register(params=point, target=result.score)
+                    progress(trials)
+                    if time.monotonic() >= ends:  # those of the batch that are not begun are not asked for
+                        return
 
         try:
             make_trials(total)
@@ -188,13 +207,17 @@ def _scaled(space: Mapping[str, Dimension], units: Mapping[str, float]) -> dict[
     return {name: (one.bounds[0] / units[name], one.bounds[1] / units[name]) for name, one in space.items()}
 
 
-def _optimizer(bounds: dict[str, tuple[float, float]], kappa: float, seed: int) -> "BayesianOptimization":
+def _optimizer(
+    bounds: dict[str, tuple[float, float]], kappa: float, seed: int, in_batches: bool
+) -> "BayesianOptimization":
     from bayes_opt import BayesianOptimization
+    from bayes_opt.acquisition import ConstantLiar
 
+    acquisition = _thrifty_acquisition(kappa)
     optimizer = BayesianOptimization(
         f=None,
         pbounds=bounds,
-        acquisition_function=_thrifty_acquisition(kappa),
+        acquisition_function=ConstantLiar(acquisition, "mean") if in_batches else acquisition,
         random_state=seed,
         allow_duplicate_points=True,
         verbose=0,
@@ -211,7 +234,7 @@ def _thrifty_acquisition(kappa: float) -> "AcquisitionFunction":
         """The library's own, with a tenth of its search for the next point, which took longer than the trials."""
 
         def suggest(self, *args: Any, **kwargs: Any) -> Any:
-            return super().suggest(*args, **{"n_random": 2000, "n_smart": 2, **kwargs})
+            return super().suggest(*args, **{**kwargs, "n_random": 2000, "n_smart": 2})
 
     return ThriftyUpperConfidenceBound(kappa=kappa)
 

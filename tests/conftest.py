@@ -129,7 +129,7 @@ def record(credit: UseCase) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def records(credit: UseCase) -> list[dict[str, Any]]:
     """The thousand records of the real data, without their outcome."""
-    return read_training_table(credit.path, credit.features, credit.target.feature).records
+    return [*read_training_table(credit.path, credit.features, credit.target.feature).records]
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.clients import Address, Clients, Connection, Crowd, LostError, Tally, percentile, request, whole_answer
+from benchmarks.scale_data import USE_CASE, write
+from benchmarks.scale_report import Curve, beyond, document, exponent, line
+from benchmarks.scale_steps import FOLDER, STEPS
 from benchmarks.stress_report import summary
+from tabserve.registry.registry import Registry
+from tabserve.tables.reader import read_training_table
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 GOODBYE = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -202,3 +208,79 @@ def test_a_summary_has_medians_but_the_slowest_probe_and_all_losses():
         "crowd_ready_ms": 90.0,
         "lost_400": 3,
     }
+
+
+def curve(**values: float) -> Curve:
+    """CPU seconds, equal to peak MB, by rows."""
+    return {int(rows[1:]): {"cpu": value, "peak": value} for rows, value in values.items()}
+
+
+@given(st.floats(0.2, 2), st.floats(1e-6, 10))
+def test_the_exponent_of_a_power_is_found(power: float, factor: float) -> None:
+    sizes = {f"n{rows}": factor * rows**power for rows in (10_000, 100_000, 1_000_000)}
+    assert exponent(curve(**sizes), "cpu") == pytest.approx(power)
+
+
+def test_one_size_has_no_exponent() -> None:
+    assert exponent(curve(n10=1), "cpu") is None
+
+
+def test_a_fixed_cost_and_what_each_row_adds_are_told_apart() -> None:
+    assert line(curve(n10=9, n100000=200, n11000=111), "peak") == pytest.approx((100, 0.001))
+
+
+def test_what_is_beyond_follows_from_the_exponent_and_from_the_line() -> None:
+    linear = curve(n1000=1, n10000=10)
+    assert beyond(linear, 1_000_000) == pytest.approx((1000, 1000))
+    quadratic = curve(n1000=1, n10000=100)
+    assert beyond(quadratic, 100_000)[0] == pytest.approx(10_000)
+    faster_than_rows = curve(n1000=10, n10000=11)  # a fixed cost: rows still take their time
+    assert beyond(faster_than_rows, 100_000)[0] == pytest.approx(110)
+
+
+def test_memory_that_hardly_grows_counts_as_constant() -> None:
+    assert beyond({1000: {"cpu": 1, "peak": 200}, 1_000_000: {"cpu": 1, "peak": 240}}, 10**8)[1] == 240
+
+
+def test_the_report_says_what_was_measured_and_what_was_not() -> None:
+    curves = {step: curve(n10000=0.1, n1000000=20) for step in STEPS} | {
+        "read XLSX": curve(n10000=0.3),
+        "trees: compiled": {},
+    }
+    text = document(curves, {"machine": "2 cores; load average 12.5"}, [10_000, 1_000_000], 1)
+    assert "| read CSV | 0.10 | 20.00 | 20.00 | **1.15** |" in text
+    assert "| read XLSX | 0.30 |  | 30.00 |  |" in text
+    assert "trees: compiled" not in text
+    assert "| machine | 2 cores; load average 12.5 |" in text
+    assert "| Parquet to Parquet, LightGBM | 1,000,000 | 7 | 20.00 | 20 | missed |" in text
+    assert "| CSV upload, answered as JSON, without the trees | 1,000,000 | 3 | 0.00 | 20 | reached |" in text
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "xlsx"])
+def test_the_tables_are_the_same_again_and_the_declaration_allows_them(kind: str, tmp_path: Path) -> None:
+    first, second = (tmp_path / f"{place}.{kind}" for place in range(2))
+    for path in (first, second):
+        write(path, 300)
+    table, other = (read_training_table(path, USE_CASE.features, USE_CASE.target.feature) for path in (first, second))
+    assert len(table.records) == 300
+    assert table.records == other.records
+    assert set(table.target or ()) == {1, 2}
+
+
+@pytest.fixture(scope="module")
+def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of 500 rows."""
+    folder = tmp_path_factory.mktemp("scale")
+    for kind in ("csv", "parquet", "xlsx"):
+        write(folder / f"500.{kind}", 500)
+    return folder
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if "polars" not in step])  # which is for `make scale` alone
+def test_every_step_can_be_measured(
+    step: str, few_rows: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(few_rows))
+    monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
+    STEPS[step](500)()

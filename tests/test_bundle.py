@@ -117,7 +117,7 @@ def test_it_holds_nothing_else(made: zipfile.ZipFile) -> None:
     assert not top & {"tests", "docs", "benchmarks", "deploy", "dist", "Makefile", "requirements-dev.txt"}
     assert {name for name in top if name.startswith(".")} <= {".ebextensions", ".platform"}
     assert not [name for name in names if "/." in name or "__pycache__" in name]
-    assert not [name for name in names if name.endswith(("train.csv", "test.csv"))]
+    assert not [name for name in names if name.endswith(("train.parquet", "test.parquet"))]
     assert not [name for name in names if "1234567890" in name or "rejected" in name]  # a report, half an artifact
 
 
@@ -128,15 +128,17 @@ def test_it_holds_the_hold_outs_when_it_is_asked_for_and_its_image_will_too(
     assert done.returncode == 0, done.stderr
     made = zipfile.ZipFile(tmp_path / "bundle.zip")
     whole = [path.parent.name for path in models.glob("*/manifest.json")]
-    assert {f"models/{name}/test.csv" for name in whole} <= set(made.namelist())
-    assert not [name for name in made.namelist() if name.endswith("train.csv")]
+    assert {f"models/{name}/test.parquet" for name in whole} <= set(made.namelist())
+    assert not [name for name in made.namelist() if name.endswith("train.parquet")]
     assert "ARG HOLD_OUT=true" in made.read("Dockerfile").decode().splitlines()
 
 
 def test_models_without_their_hold_outs_are_bundled_unless_these_are_asked_for(
     origin: Path, models: Path, tmp_path: Path
 ) -> None:
-    without = shutil.copytree(models, tmp_path / "models", ignore=shutil.ignore_patterns("test.csv", "train.csv"))
+    without = shutil.copytree(
+        models, tmp_path / "models", ignore=shutil.ignore_patterns("test.parquet", "train.parquet")
+    )
     assert run(origin, "--models", without, "--output", tmp_path / "bundle.zip").returncode == 0
     refused = run(origin, "--models", without, "--output", tmp_path / "bundle.zip", "--hold-out")
     assert refused.returncode == 1

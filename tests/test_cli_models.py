@@ -124,7 +124,7 @@ def test_copy_takes_the_hold_out_along_unless_told_otherwise(
 ):
     result = run("copy", *option, str(tmp_path / "other"), *([model_id] if by_name else []))
     assert result.exit_code == 0
-    assert (tmp_path / "other" / model_id / "test.csv").exists() == copied
+    assert (tmp_path / "other" / model_id / "test.parquet").exists() == copied
     assert run("copy", "--hold-out=perhaps", str(tmp_path / "third")).exit_code == 2
 
 
@@ -194,7 +194,7 @@ def test_verify_refuses_a_champion_that_cannot_be_read(run, registry, model_id):
     assert "its name cannot be read" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.pkl", "report.html", "test.csv"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.pkl", "report.html", "test.parquet"])
 @pytest.mark.parametrize("harm", [change_byte, Path.unlink])
 def test_a_damaged_copy_is_copied_again(run, registry, model_id, tmp_path, name, harm):
     registry.promote(model_id)
@@ -211,11 +211,11 @@ def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, 
     other = tmp_path / "other"
     run("copy", str(other), model_id)
     result = run("copy", "--hold-out=false", str(other), model_id)
-    assert not (other / model_id / "test.csv").exists()
+    assert not (other / model_id / "test.parquet").exists()
     assert result.stdout == (
-        f"{model_id}: the earlier copy of its hold-out, test.csv, was deleted.\n{model_id} is there already.\n"
+        f"{model_id}: the earlier copy of its hold-out, test.parquet, was deleted.\n{model_id} is there already.\n"
     )
-    assert (registry.location / model_id / "test.csv").exists()
+    assert (registry.location / model_id / "test.parquet").exists()
     assert "deleted" not in run("copy", "--hold-out=false", str(other), model_id).stdout
 
 
@@ -312,19 +312,19 @@ def test_verify_checks_all_models_and_says_so(run, registry, model_id):
 
 def test_verify_names_the_refused_ones_with_reasons_and_exits_with_1(run, registry, model_id):
     changed, foreign = copy_of(registry), copy_of(registry)
-    change_byte(registry.location / changed / "test.csv")
+    change_byte(registry.location / changed / "test.parquet")
     edit_manifest(registry, foreign, libraries={"scikit-learn": "0.1", "lightgbm": "0.1"})
     result = run("verify")
     assert result.exit_code == 1
     assert result.stdout == f"{model_id} is whole.\n"
-    assert f"{changed} is refused: its file test.csv is not the one that training wrote." in result.stderr
+    assert f"{changed} is refused: its file test.parquet is not the one that training wrote." in result.stderr
     assert f"{foreign} is refused: it was written with" in result.stderr
     assert "2 model(s) refused" in result.stderr
 
 
 def test_verify_takes_a_model_without_its_hold_out_for_whole(run, registry, model_id):
-    (registry.location / model_id / "test.csv").unlink()
-    (registry.location / model_id / "train.csv").unlink()
+    (registry.location / model_id / "test.parquet").unlink()
+    (registry.location / model_id / "train.parquet").unlink()
     assert run("verify").stdout == f"{model_id} is whole.\n"
 
 

@@ -1,17 +1,23 @@
-"""Parquet and Feather files: what is read of them, and what is refused."""
+"""Parquet and Feather files, and Arrow IPC streams: what is read of them, and what is refused."""
 
 import io
+import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tabserve.columns.arrays import EXACT, python_cells
 from tabserve.errors import FileLimitError, UnsupportedFileError
+from tabserve.tables import workbook, workbook_child
 from tabserve.tables.limits import Deadline
 from tabserve.tables.workbook import open_workbook
 
@@ -28,13 +34,99 @@ def feather(table: pa.Table) -> bytes:
     return stream.getvalue()
 
 
-def rows_of(content: bytes) -> list[Any]:
-    with open_workbook(io.BytesIO(content), "a", Deadline(60)) as sheets:
+def stream(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def rows_of(content: bytes, seconds: float | None = 60) -> list[Any]:
+    with open_workbook(io.BytesIO(content), "a", Deadline(seconds)) as sheets:
         (sheet,) = sheets
-        return [row[:2] for row in sheet.rows]
+        return [[number, [*cells]] for number, cells, _ in sheet.rows]
 
 
-BOTH = pytest.mark.parametrize("write", [parquet, feather])
+def batches_of(content: bytes, seconds: float | None) -> list[Any]:
+    """The rows below the names, without those that are read one by one for the header."""
+    with open_workbook(io.BytesIO(content), "a", Deadline(seconds)) as sheets:
+        (sheet,) = sheets
+        _, _, width = next(sheet.rows)
+        found = [*sheet.batches(width)]
+    columns = [[cell for batch in found for cell in python_cells(batch.cells.column(n))] for n in range(width)]
+    numbers = [number for batch in found for number in batch.rows]
+    return [[number, [*cells]] for number, cells in zip(numbers, zip(*columns, strict=True), strict=True)]
+
+
+def read_back(value: Any) -> Any:
+    """What is read of a value."""
+    if value is None or value != value or value == "":
+        return None
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+    return value if isinstance(value, (str, int, float, date)) else str(value)
+
+
+TYPES: dict[pa.DataType, Any] = {
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.float64(): st.floats(allow_infinity=False) | st.just(1e300),
+    pa.float32(): st.floats(width=32, allow_infinity=False),
+    pa.string(): st.text(max_size=3),
+    pa.large_string(): st.text(max_size=3),
+    pa.string_view(): st.text(max_size=3),
+    pa.dictionary(pa.int8(), pa.string()): st.sampled_from(["", "a", "b"]),
+    pa.bool_(): st.booleans(),
+    pa.date32(): st.dates(),
+    pa.timestamp("us"): st.datetimes(),
+    pa.timestamp("ms", "UTC"): st.datetimes(timezones=st.just(UTC)),
+    pa.time64("us"): st.times(),
+    pa.duration("us"): st.timedeltas(timedelta(-900), timedelta(900)),
+    pa.decimal128(20, 8): st.decimals(-1000, 1000, places=8),
+    pa.null(): st.none(),
+}
+
+
+@st.composite
+def tables(draw: Callable[..., Any]) -> pa.Table:
+    rows = draw(st.integers(0, 12))
+    kinds = draw(st.lists(st.sampled_from([*TYPES]), min_size=1, max_size=4))
+    columns = [pa.array(draw(st.lists(st.none() | TYPES[kind], min_size=rows, max_size=rows)), kind) for kind in kinds]
+    return pa.table(columns, [f"c{place}" for place in range(len(kinds))])
+
+
+@given(tables(), st.sampled_from([parquet, feather, stream]), st.integers(1, 5))
+def test_batches_hold_what_rows_do(table: pa.Table, write: Callable[[pa.Table], bytes], head: int) -> None:
+    content = write(table)
+    rows = [[read_back(value) for value in row] for row in zip(*(c.to_pylist() for c in table.columns), strict=True)]
+    expected = [[number, row] for number, row in enumerate(rows, 1) if any(cell is not None for cell in row)]
+    with patch.object(workbook, "HEADER_ROWS", head), patch.object(workbook_child, "_ARROW_PIECE", 6):
+        found = batches_of(content, None)
+        one_by_one = rows_of(content, None)[1:]
+    assert [[number, [None if cell == "" else cell for cell in cells]] for number, cells in found] == expected
+    assert [[number, cells + [None] * (len(table.columns) - len(cells))] for number, cells in one_by_one] == expected
+
+
+@pytest.mark.parametrize("write", [parquet, feather, stream])
+def test_the_child_gives_the_same_batches(write: Callable[[pa.Table], bytes]) -> None:
+    names = pa.array(["a", "", None, "b"] * 500).dictionary_encode()
+    ids = pa.array([f"text {n}" for n in range(2_000)])
+    numbers = pa.array([1.5, None, None, 2.0] * 500)
+    content = write(pa.table({"number": numbers, "name": names, "id": pa.array([None] * 2_000, pa.string())}))
+    assert batches_of(content, 60) == batches_of(content, None)
+    assert len(batches_of(content, 60)) == 1_000
+    content = write(pa.table({"number": numbers, "id": ids}))
+    assert batches_of(content, 60) == batches_of(content, None)
+
+
+def test_a_row_of_too_much_text_is_refused() -> None:
+    content = parquet(pa.table({f"c{n}": ["a" * 32_000] for n in range(63)}))
+    for seconds in (60, None):
+        with pytest.raises(FileLimitError, match="characters in a row"):
+            rows_of(content, seconds)
+
+
+BOTH = pytest.mark.parametrize("write", [parquet, feather, stream])
 
 
 @BOTH

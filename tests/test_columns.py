@@ -204,6 +204,14 @@ def test_encoders_can_be_pickled_and_keep_their_codes(feature: Feature) -> None:
     np.testing.assert_equal(pickle.loads(pickle.dumps(feature.encoder()))(value), feature.encoder()(value))
 
 
+def test_the_bytes_of_a_category_do_not_depend_on_what_it_has_read() -> None:
+    feature = Category(name="x", values=("01", "02"), other="else")
+    before = pickle.dumps(feature)
+    assert (feature.from_cell(1), feature.from_cell("2")) == ("01", "02")
+    assert pickle.dumps(feature) == before
+    assert pickle.loads(before) == feature
+
+
 # typed cells
 
 
@@ -238,6 +246,10 @@ def test_encoders_can_be_pickled_and_keep_their_codes(feature: Feature) -> None:
 def test_a_typed_cell_is_read_by_the_declared_kind(name: str, cell: Any, value: Any) -> None:
     read = EXAMPLES[name][0].from_cell(cell)
     assert (read, type(read)) == (value, type(value))
+
+
+def test_a_typed_date_does_not_depend_on_how_texts_write_dates() -> None:
+    assert Date(name="x", format="%Y-%d-%m").from_cell(datetime.date(2024, 3, 4)) == "2024-03-04"
 
 
 def test_a_truth_value_of_a_sheet_finds_the_category_that_spells_it() -> None:

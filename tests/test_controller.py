@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pandas as pd
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -676,12 +677,12 @@ def test_without_a_body_the_hold_out_of_the_training_is_answered(
 ) -> None:
     answer = service.post("/outputs/credit")
     assert answer.status_code == 200
-    hold_out = list(csv.DictReader((trained.location / artifact.model_id / "test.csv").read_text().splitlines()))
+    hold_out = pd.read_parquet(trained.location / artifact.model_id / "test.parquet")
     assert len(answer.json["result"]) == len(hold_out)
     assert len(hold_out) == pytest.approx(300, abs=30)
     assert answer.json["auc_score"] == artifact.manifest.metrics["hold_out"]["roc_auc"]
     assert answer.json["auc_score"] == pytest.approx(
-        roc_auc_score([row["default"] == "2" for row in hold_out], answer.json["probability"])
+        roc_auc_score(hold_out["default"] == 2, answer.json["probability"])
     )
 
 
@@ -1036,7 +1037,7 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
     registry: Registry, client: FlaskClient, record: dict[str, Any]
 ) -> None:
     model_id = registry.latest("credit")
-    (registry.location / model_id / "test.csv").unlink()
+    (registry.location / model_id / "test.parquet").unlink()
     assert client.get("/ready/credit").status_code == 200
     answer = client.post("/outputs/credit")
     assert_problem(answer, 404)
@@ -1046,7 +1047,7 @@ def test_a_hold_out_that_goes_missing_leaves_other_answers_unharmed(
 
 @pytest.mark.parametrize(
     ("name", "method", "path"),
-    [("test.csv", "POST", "/outputs/credit"), ("report.html", "GET", "/models/credit/report")],
+    [("test.parquet", "POST", "/outputs/credit"), ("report.html", "GET", "/models/credit/report")],
 )
 @pytest.mark.parametrize("loaded_before", [True, False])
 def test_a_file_that_was_changed_is_never_given_out(
@@ -1245,3 +1246,42 @@ def test_a_body_of_unknown_length_is_not_cut_off_at_the_limit(narrow: FlaskClien
         options = {"input_stream": io.BytesIO(content + end), "headers": {"Transfer-Encoding": "chunked"}}
         answer = narrow.post("/predict", **options, environ_overrides={"wsgi.input_terminated": True})
         assert answer.status_code == status, answer.text
+
+
+# columns
+
+
+def by_columns(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"columns": {name: [record[name] for record in records] for name in records[0]}}
+
+
+@pytest.mark.parametrize("path", LIST_ROUTES)
+def test_columns_are_answered_as_the_list_of_their_rows(service: FlaskClient, records: Any, path: str) -> None:
+    wrong = [{**records[0], "age": 300}, *records[1:20], {**records[20], "purpose": []}]
+    for body in (records[:20], wrong):
+        for query in ("", "?partial=true"):
+            answer, expected = (service.post(f"{path}{query}", json=one) for one in (by_columns(body), body))
+            assert (answer.status_code, answer.json) == (expected.status_code, expected.json)
+
+
+def test_columns_with_outcomes_are_measured_where_outcomes_may_be(service: FlaskClient, labelled: Any) -> None:
+    body = by_columns(labelled[:50])
+    answer = service.post("/outputs/credit", json=body)
+    assert answer.json == service.post("/outputs/credit", json=labelled[:50]).json
+    assert 0.5 < answer.json["auc_score"] <= 1
+    refused = service.post("/output/credit", json=body)
+    assert_problem(refused, 422)
+    assert refused.json["errors"] == {"default": ["Unknown field."]}
+
+
+def test_columns_can_be_explained_and_faults_in_their_form_are_told(service: FlaskClient, records: Any) -> None:
+    body = by_columns(records[:3])
+    assert service.post("/explain/credit", json=body).json == service.post("/explain/credit", json=records[:3]).json
+    uneven = {"columns": {**body["columns"], "age": [35]}}
+    refused = service.post("/output/credit", json=uneven)
+    assert_problem(refused, 400)
+    assert "equally long" in refused.json["detail"]
+    del body["columns"]["age"]
+    missing = service.post("/output/credit", json=body)
+    assert_problem(missing, 422)
+    assert missing.json["errors"] == {"age": ["Missing data for required field."]}

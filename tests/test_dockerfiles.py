@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import distributed
 import pytest
 import yaml
 
-from tabserve.settings import Settings
+from tabserve.settings import RegistrySettings, Settings
 from tests.conftest import ROOT
 
 SERVICE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-DOCKERFILES = ["Dockerfile", "Dockerfile.test", "deploy/compose/Dockerfile", "deploy/compose/database/Dockerfile"]
+ON_THE_BASE = [f"deploy/compose/{name}Dockerfile" for name in ("", "database/", "bucket/")]
+ON_THE_SERVICE = ["Dockerfile.test", "deploy/compose/cluster/Dockerfile"]
+DOCKERFILES = ["Dockerfile", *ON_THE_SERVICE, *ON_THE_BASE]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SCALE, CLUSTER = ("replica", "proxy", "database"), ("scheduler", "worker", "client", "bucket")
+SAME = ("image", "environment", "volumes", "user", "networks")
 LOCKED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
 
@@ -46,8 +51,10 @@ def test_there_is_one_base_by_version() -> None:
     names = {stage[2] for stage in stages if stage}
     bases = {stage[1] for stage in stages if stage} - names
     assert bases == {"python:3.13-slim-trixie"}
-    for name in DOCKERFILES[2:]:
+    for name in ON_THE_BASE:
         assert set(instructions("FROM", (ROOT / name).read_text())) == bases
+    for name in ON_THE_SERVICE:
+        assert {stage.split()[0] for stage in instructions("FROM", (ROOT / name).read_text())} == {"$IMAGE"}
     assert "training" in names
     assert stages[-1]
     assert stages[-1][2] is None  # what is built without a target: the service
@@ -93,8 +100,9 @@ def test_the_dockerfile_copies_what_there_is() -> None:
 
 def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     services = COMPOSE["services"]
-    for name in ("api", "replica", "proxy", "database"):
-        service = services[name]
+    for name, service in services.items():
+        if name == "tests":
+            continue
         assert {key: service[key] for key in LOCKED} == LOCKED
         assert service["tmpfs"].partition(":")[0] == "/tmp"
         assert service["mem_limit"]
@@ -103,7 +111,8 @@ def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     assert services["api"]["cpus"] == 1
     assert "profiles" not in services["api"]
     profiles = {name: service["profiles"] for name, service in services.items() if name != "api"}
-    assert profiles == {"tests": ["tests"], "replica": ["scale"], "proxy": ["scale"], "database": ["scale"]}
+    scale, cluster = {key: ["scale"] for key in SCALE}, {key: ["cluster"] for key in CLUSTER}
+    assert profiles == {"tests": ["tests"], **scale, **cluster}
 
 
 def test_jobs_do_not_fill_the_services_memory() -> None:
@@ -148,3 +157,48 @@ def test_those_in_front_leave_the_service_its_time_and_its_limits() -> None:
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", nginx)
     assert int(megabytes) * 1024**2 > Settings().max_content_length
     assert int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s")) > Settings().graceful_timeout
+
+
+def test_nobody_but_the_cluster_is_in_its_network_and_no_port_is_published() -> None:
+    services = COMPOSE["services"]
+    assert [name for name, service in services.items() if "cluster" in service.get("networks", [])] == [*CLUSTER]
+    for name in CLUSTER:
+        assert services[name]["networks"] == ["cluster"]
+        assert "ports" not in services[name]
+
+
+def test_all_of_the_cluster_see_the_same_models_and_tables() -> None:
+    first, *others = [COMPOSE["services"][name] for name in CLUSTER[:3]]
+    settings = {setting.name.upper() for setting in fields(RegistrySettings)}
+    assert {name for name in first["environment"] if not name.startswith("AWS_")} <= settings
+    for other in others:
+        assert {key: other[key] for key in SAME} == {key: first[key] for key in SAME}
+    bucket = COMPOSE["services"]["bucket"]["environment"]["BUCKET"]
+    assert f"s3://{bucket}/" in first["environment"]["MODEL_REGISTRY"]
+
+
+def test_a_client_begins_when_there_are_workers_and_these_when_there_is_a_scheduler() -> None:
+    services = COMPOSE["services"]
+    is_healthy = {"condition": "service_healthy"}
+    assert services["client"]["depends_on"] == {"worker": is_healthy}
+    assert services["worker"]["depends_on"] == {"scheduler": is_healthy, "bucket": is_healthy}
+    assert services["worker"]["deploy"] == {"replicas": 2}
+    assert "tcp://scheduler:8786" in services["worker"]["command"]
+
+
+def test_dasks_configuration_is_one_and_logs_nothing_of_what_tasks_do() -> None:
+    configuration = yaml.safe_load((ROOT / "deploy" / "dask.yaml").read_text(encoding="utf-8"))
+    (formatter,) = configuration["logging"]["formatters"].values()
+    assert formatter["()"] == "tabserve.log.OneLine"
+    assert set(configuration["logging"]["handlers"]) == set(configuration["logging"]["root"]["handlers"])
+    worker = configuration["distributed"]["worker"]["memory"]
+    assert (worker["target"], worker["spill"]) == (False, False), "nothing is written to a worker's disk"
+    known = yaml.safe_load((Path(distributed.__file__).parent / "distributed.yaml").read_text(encoding="utf-8"))
+    assert keys(configuration["distributed"]) <= keys(known["distributed"])
+
+
+def keys(node: Any, path: str = "") -> set[str]:
+    """The places of a configuration's values."""
+    if not isinstance(node, dict):
+        return {path}
+    return set().union(*(keys(inner, f"{path}/{name}") for name, inner in node.items()))

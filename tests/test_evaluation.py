@@ -29,9 +29,9 @@ from tabserve.evaluation.metrics import (
     CROSS_VALIDATION,
     HOLD_OUT,
     TRAIN,
+    Counts,
     Metrics,
-    average_precision,
-    kolmogorov_smirnov,
+    Ranking,
     r2,
     roc_auc,
 )
@@ -41,6 +41,15 @@ from tabserve.tasks.regression import AsPredicted, Regression
 
 TASK = Binary(CostMatrix(missed=5, false_alarm=1))
 Rows = tuple[np.ndarray, np.ndarray]
+
+
+def average_precision(y: Vector, scores: Vector) -> float:
+    return Ranking(y, scores).tally().average_precision()
+
+
+def kolmogorov_smirnov(y: Vector, scores: Vector) -> float:
+    return Ranking(y, scores).tally().kolmogorov_smirnov()
+
 
 some_score = st.sampled_from([0.0, 0.25, 0.5, np.nextafter(0.5, 1), 0.75, 1.0, 5e-324]) | st.floats(0, 1)  # ties
 
@@ -187,18 +196,56 @@ def example() -> Rows:
 
 def interval(y: np.ndarray, scores: np.ndarray, metric: Metric, seed: int, samples: int = 2000) -> tuple[float, float]:
     """The interval of one metric."""
-    return bootstrap_intervals(y, scores, lambda y, scores: {"it": metric(y, scores)}, seed, samples)["it"]
+    return bootstrap_intervals(by_counts(lambda *rows: {"it": metric(*rows)}, y, scores), len(y), seed, samples)["it"]
+
+
+def by_counts(function: Callable[[Vector, Vector], Any], y: Vector, scores: Vector) -> Callable[[Counts], Any]:
+    """A function of rows as one of how often each counts: the slow way, with a row for each time."""
+    return lambda counts: function(
+        *(rows if counts is None else np.repeat(rows, counts, axis=0) for rows in (y, scores))
+    )
+
+
+def difference(
+    y: Vector, scores: Vector, others: Vector, metric: Metric, seed: int, samples: int = 2000
+) -> tuple[float, float, float]:
+    """The difference of one metric, with its interval."""
+    scorers = (by_counts(metric, y, one) for one in (scores, others))
+    return bootstrap_difference(*scorers, len(y), seed, samples)
+
+
+@settings(deadline=None)
+@given(rows=rows, threshold=st.floats(0, 1), data=st.data())
+def test_rows_that_count_several_times_or_not_at_all_are_as_good_as_repeated_ones(
+    rows: Rows, threshold: float, data: st.DataObject
+) -> None:
+    y, scores = rows
+    times = st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y)).filter(any)
+    counts, decision = np.array(data.draw(times)), Threshold(threshold)
+    slow = by_counts(lambda *rows: TASK.metrics(*rows, decision), y, scores)(counts)
+    assert TASK.measure(y, scores, decision)(counts) == pytest.approx(slow, rel=1e-14, nan_ok=True)
+    assert TASK.scorer(y, scores)(counts) == pytest.approx(slow["roc_auc"], rel=0, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=rows_of_both_classes, seed=st.integers(0, 9))
+def test_the_intervals_are_those_of_drawn_rows(rows: Rows, seed: int) -> None:
+    y, scores = rows
+    generator, decision = np.random.default_rng(seed), Threshold(0.5)
+    samples = [generator.integers(0, len(y), len(y)) for _ in range(40)]
+    found = [TASK.metrics(y[drawn], scores[drawn], decision) for drawn in samples]
+    ends = {name: np.nanquantile([one[name] for one in found], [0.025, 0.975]) for name in TASK.metric_names}
+    intervals = bootstrap_intervals(TASK.measure(y, scores, decision), len(y), seed, samples=40)
+    assert intervals == {name: pytest.approx(tuple(pair), rel=1e-14) for name, pair in ends.items()}
 
 
 def test_every_metric_has_a_bootstrap_interval_that_covers_it(example: Rows) -> None:
     y, scores = example[0], 1 / (1 + np.exp(-example[1]))
 
-    def measure(y: np.ndarray, scores: np.ndarray) -> Metrics:
-        return TASK.metrics(y, scores, Threshold(0.6))
-
-    intervals = bootstrap_intervals(y, scores, measure, seed=1, samples=300)
-    assert intervals.keys() == measure(y, scores).keys()
-    for name, value in measure(y, scores).items():
+    measure = TASK.measure(y, scores, Threshold(0.6))
+    intervals = bootstrap_intervals(measure, len(y), seed=1, samples=300)
+    assert intervals.keys() == measure(None).keys()
+    for name, value in measure(None).items():
         low, high = intervals[name]
         assert low < value < high, name
 
@@ -217,7 +264,7 @@ def test_a_bootstrap_interval_depends_on_its_seed_only(example: Rows) -> None:
 
 def test_a_bootstrap_interval_is_the_same_whatever_else_is_measured(example: Rows) -> None:
     y, scores = example[0], 1 / (1 + np.exp(-example[1]))
-    together = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, Threshold(0.5)), seed=1, samples=100)
+    together = bootstrap_intervals(TASK.measure(y, scores, Threshold(0.5)), len(y), seed=1, samples=100)
     assert together["roc_auc"] == interval(y, scores, roc_auc, seed=1, samples=100)
     assert together["ks"] == interval(y, scores, kolmogorov_smirnov, seed=1, samples=100)
 
@@ -235,7 +282,7 @@ def test_samples_of_equal_targets_are_left_out() -> None:
 
 def test_a_sample_is_left_out_only_for_the_metrics_that_it_leaves_undefined() -> None:
     y, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.1, 0.1])
-    intervals = bootstrap_intervals(y, scores, lambda y, s: TASK.metrics(y, s, Threshold(0.95)), seed=0, samples=200)
+    intervals = bootstrap_intervals(TASK.measure(y, scores, Threshold(0.95)), len(y), seed=0, samples=200)
     assert intervals["roc_auc"] == (1, 1)
     assert intervals["accuracy"][1] == 1  # of the samples in which all are 0
 
@@ -252,18 +299,19 @@ def test_a_difference_is_what_one_metric_has_more_than_the_other(
 ) -> None:
     y, _ = example
     better, worse = rivals
-    difference, low, high = bootstrap_difference(y, better, worse, roc_auc, seed=1, samples=300)
-    assert difference == roc_auc(y, better) - roc_auc(y, worse) > 0
-    assert 0 < low < difference < high
-    turned = bootstrap_difference(y, worse, better, roc_auc, seed=1, samples=300)
-    assert turned == pytest.approx((-difference, -high, -low))
+    value, low, high = difference(y, better, worse, roc_auc, seed=1, samples=300)
+    assert value == roc_auc(y, better) - roc_auc(y, worse) > 0
+    assert 0 < low < value < high
+    assert bootstrap_difference(TASK.scorer(y, better), TASK.scorer(y, worse), len(y), 1, 300) == (value, low, high)
+    turned = difference(y, worse, better, roc_auc, seed=1, samples=300)
+    assert turned == pytest.approx((-value, -high, -low))
 
 
 def test_a_paired_difference_is_surer_than_that_of_two_intervals(
     example: Rows, rivals: tuple[np.ndarray, np.ndarray]
 ) -> None:
     y, _ = example
-    _, low, high = bootstrap_difference(y, *rivals, roc_auc, seed=1, samples=300)
+    _, low, high = difference(y, *rivals, roc_auc, seed=1, samples=300)
     widths = [float(np.ptp(interval(y, scores, roc_auc, seed=1, samples=300))) for scores in rivals]
     assert high - low < 0.6 * np.hypot(*widths)  # how wide that of two independent samples would be
     assert high - low < min(widths)
@@ -272,7 +320,7 @@ def test_a_paired_difference_is_surer_than_that_of_two_intervals(
 def test_the_paired_interval_of_a_mean_s_difference_is_the_one_of_textbooks(example: Rows) -> None:
     y, scores = example
     others = scores / 2
-    _, low, high = bootstrap_difference(y, scores, others, lambda y, scores: float(np.mean(scores)), seed=1)
+    _, low, high = difference(y, scores, others, lambda y, scores: float(np.mean(scores)), seed=1)
     error = np.std(scores - others) / np.sqrt(80)
     assert low == pytest.approx(np.mean(scores - others) - 1.96 * error, abs=0.2 * error)
     assert high == pytest.approx(np.mean(scores - others) + 1.96 * error, abs=0.2 * error)
@@ -282,12 +330,12 @@ def test_the_paired_interval_of_a_mean_s_difference_is_the_one_of_textbooks(exam
 @given(rows=rows_of_both_classes, seed=st.integers(0, 9))
 def test_equal_scores_do_not_differ_at_all(rows: Rows, seed: int) -> None:
     y, scores = rows
-    assert bootstrap_difference(y, scores, scores.copy(), roc_auc, seed, samples=60) == (0, 0, 0)
+    assert difference(y, scores, scores.copy(), roc_auc, seed, samples=60) == (0, 0, 0)
 
 
 def test_samples_in_which_a_difference_is_undefined_are_left_out() -> None:
     y, right = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.3])
-    assert bootstrap_difference(y, right, -right, roc_auc, seed=0, samples=100) == (1, 1, 1)
+    assert difference(y, right, -right, roc_auc, seed=0, samples=100) == (1, 1, 1)
 
 
 def metrics(train: float, out_of_fold: float, hold_out: float) -> dict[str, Metrics]:
@@ -490,6 +538,20 @@ def test_the_metrics_of_numbers_are_scikit_learn_s(rows: Rows) -> None:
 
 
 @settings(deadline=None)
+@given(rows=numbers, data=st.data())
+def test_numbers_that_count_several_times_or_not_at_all_are_as_good_as_repeated_ones(
+    rows: Rows, data: st.DataObject
+) -> None:
+    times = st.lists(st.integers(0, 3), min_size=len(rows[0]), max_size=len(rows[0])).filter(any)
+    counts = np.array(data.draw(times))
+    slow = by_counts(lambda *rows: NUMBERS.metrics(*rows, AsPredicted()), *rows)(counts)
+    found = NUMBERS.measure(*rows, AsPredicted())(counts)
+    assert np.isnan(found["r2"]) == np.isnan(slow["r2"])
+    assert found == pytest.approx(slow, rel=1e-9, abs=1e-9, nan_ok=True)
+    assert NUMBERS.scorer(*rows)(counts) == pytest.approx(found["r2"], rel=0, nan_ok=True)
+
+
+@settings(deadline=None)
 @given(rows=varied_numbers)
 def test_right_scores_explain_all_of_the_variance_and_the_mean_none(rows: Rows) -> None:
     y, _ = rows
@@ -572,12 +634,12 @@ def test_as_many_rows_of_numbers_as_are_needed_are_enough() -> None:
 def test_fewer_samples_are_drawn_of_many_rows() -> None:
     drawn = []
 
-    def measure(y: Vector, predictions: Vector) -> dict[str, float]:
-        drawn.append(len(y))
-        return {"mean": float(np.mean(predictions))}
+    def measure(counts: Counts) -> Metrics:
+        assert counts is not None
+        drawn.append(counts.sum())
+        return {"mean": float(np.average(np.arange(50_000.0), weights=counts))}
 
-    y = np.zeros(50_000)
-    low, high = bootstrap_intervals(y, np.arange(50_000.0), measure, seed=1)["mean"]
-    assert len(drawn) == 400
+    low, high = bootstrap_intervals(measure, 50_000, seed=1)["mean"]
+    assert drawn == [50_000] * 400
     assert low < 24_999.5 < high
     assert high - low == pytest.approx(2 * 1.96 * 50_000 / np.sqrt(12 * 50_000), rel=0.15)

@@ -326,7 +326,7 @@ def test_a_count_is_explained_by_what_raised_it_and_what_lowered_it(
     trained: Registry, bikes: UseCase, name: str
 ) -> None:
     model = bikes_models(trained)[f"bikes-{name}"]
-    hours = read_training_table(bikes.path, bikes.features, bikes.target.feature).records[::100]
+    hours = [*read_training_table(bikes.path, bikes.features, bikes.target.feature).records][::100]
     for explanation, score in zip(explain(model, hours), make_prediction(model, hours).predictions, strict=True):
         assert explanation.score == score
         assert list(explanation.contributions) == [*HOUR, "year", "season", "weekend"]

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow  # the files alone take a quarter of a minute to m
 
 HEADER = ("hour", "weekday", "month", "weather")
 ROW = (8, "Monday", "March", "Clear")
-MEGABYTES = 100  # by which a process may grow
+MEGABYTES = 180  # by which a process may grow: pyarrow takes 50 of them with the first table
+CHILDREN = 250  # megabytes of the largest child so far
 SECONDS = 10  # of CPU time, for one file
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 TYPES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -185,7 +186,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a cell over many lines": (LIMIT, lambda: csv('"' + "a\n" * 8_000_000)),
     "one line": (LIMIT, lambda: csv("a" * 16_000_000, header=False)),
     "one line with a wide letter": (LIMIT, lambda: csv(WIDE + "a" * 16_000_000)),
-    "cells with a wide letter": (LIMIT, lambda: csv("".join(f"{WIDE}{'a' * 100_000}{n},b,c,d\n" for n in range(150)))),
+    "cells with a wide letter": ("read", lambda: csv("".join(f"{WIDE}{'a' * 100_000}{n},b,c,d\n" for n in range(150)))),
     "blank lines": (LIMIT, lambda: csv("\n" * 1_100_000)),
     "lines of separators": (LIMIT, lambda: csv(",,,\n" * 1_100_000)),
     "rows of another width": (TABLE, lambda: csv("1,2,3\n" * 99_999)),
@@ -193,7 +194,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "separators of all kinds": (TABLE, lambda: csv(("a;b,c|d\t" * 4_000 + "\n") * 500, header=False)),
     "one line of UTF-16": (LIMIT, lambda: ("a" * 8_000_000).encode("utf-16")),
     "lines of quotes": (LIMIT, lambda: csv('"\n' * 8_000_000)),
-    "numbers that may be thousands": (ROWS, lambda: csv("1.234;x\n" * 1_000_000).replace(b",", b";")),
+    "numbers that may be thousands": (TABLE, lambda: csv("1.234;x\n" * 1_000_000).replace(b",", b";")),
     # JSON lines
     "a deep object": (LIMIT, lambda: b'{"a":' * 3_000_000),
     "lists in objects": (TABLE, lambda: (b'{"hour":[' + b"[]," * 330_000 + b"[]]}\n") * 16),
@@ -235,7 +236,7 @@ def test_a_hostile_file_is_refused_in_little_time_and_memory(
     assert outcome == HOSTILE[name][0]
     assert seconds < SECONDS
     assert own < MEGABYTES
-    assert child < 2.5 * MEGABYTES  # the largest total so far, not its growth
+    assert child < CHILDREN
 
 
 def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_little_time_and_memory(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_little_time_and_
     assert len({outcome for outcome, *_ in outcomes[:40]}) > 1
     assert max(seconds for _, seconds, _, _ in outcomes) < SECONDS
     assert outcomes[-1][2] < MEGABYTES
-    assert outcomes[-1][3] < 2.5 * MEGABYTES
+    assert outcomes[-1][3] < CHILDREN
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:

@@ -63,7 +63,7 @@ def test_a_service_that_answers_as_trained_passes(server: Server, trained: Regis
 
 def test_a_regression_passes_too(server: Server, trained: Registry) -> None:
     model_id = trained.latest("bikes")
-    result = run(server.url, trained, "--test-csv", str(trained.location / model_id / "test.csv"))
+    result = run(server.url, trained, "--hold-out", str(trained.location / model_id / "test.parquet"))
     assert result.exit_code == 0, result.output
     assert f"r2        {trained.manifest(model_id).metrics['hold_out']['r2']:.4f}" in result.output
 
@@ -97,7 +97,7 @@ def test_a_batch_that_disagrees_with_its_rows_fails(server: Server, trained: Reg
 def test_an_auc_below_the_manifests_fails(server: Server, trained: Registry, above: float, exit_code: int) -> None:
     def alter(path: str, answer: Any) -> Any:
         if path.startswith("/models/"):
-            answer["metrics"]["hold_out"]["roc_auc"] += above
+            answer["hold_out"]["score"] += above
         return answer
 
     with altered(server, alter) as url:
@@ -116,5 +116,5 @@ def test_what_cannot_be_checked_is_said_in_one_line(server: Server, trained: Reg
     without = run(server.url, kept_out)
     assert (without.exit_code, len(without.output.splitlines())) == (1, 1)
     assert "hold-out of this model is not stored here" in without.output
-    stray = shutil.copy(trained.location / trained.latest("credit") / "test.csv", tmp_path)
-    assert "must lie in its artifact's folder" in run(server.url, trained, "--test-csv", str(stray)).output
+    stray = shutil.copy(trained.location / trained.latest("credit") / "test.parquet", tmp_path)
+    assert "must lie in its artifact's folder" in run(server.url, trained, "--hold-out", str(stray)).output

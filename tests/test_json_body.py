@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tabserve.columns.features import Integer
 from tabserve.errors import (
     FileLimitError,
     InvalidBodyError,
@@ -16,7 +17,7 @@ from tabserve.errors import (
     NothingToPredictError,
     TooManyRowsError,
 )
-from tabserve.tables.json_body import as_list, parse
+from tabserve.tables.json_body import COLUMNS, as_columns, as_list, parse
 from tests.conftest import ROOT
 
 VALUES = st.recursive(
@@ -132,3 +133,66 @@ def test_a_list_is_of_objects_and_neither_empty_nor_too_long() -> None:
     for body in ({}, "x", None, [1], [{}, []]):
         with pytest.raises(InvalidBodyError):
             as_list(body, 2)
+
+
+# columns
+
+AGE, YEAR, OUTCOME = Integer(name="age", high=120), Integer(name="year", missing=True), Integer(name="default")
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=5))
+def test_columns_are_the_records_that_they_make(rows: list[tuple[Any, Any]]) -> None:
+    columns = {"age": [age for age, _ in rows], "year": [year for _, year in rows]}
+    try:
+        content = json.dumps({COLUMNS: columns}, **JSON).encode()
+    except UnicodeEncodeError:
+        return
+    body = parse(content, 100, 50)
+    assert [*as_list(as_columns(body[COLUMNS], [AGE, YEAR], []), 5)] == [{"age": a, "year": y} for a, y in rows]
+
+
+@pytest.mark.parametrize("columns", [[], None, {"age": 1}, {"age": {"0": 1}}, {"age": [1], "year": None}])
+def test_columns_are_lists(columns: Any) -> None:
+    with pytest.raises(InvalidBodyError, match="an object with a list of values for each column"):
+        as_columns(columns, [AGE, YEAR], [])
+
+
+def test_columns_are_equally_long_not_empty_and_not_too_long() -> None:
+    with pytest.raises(InvalidBodyError, match="equally long: of values, 'age' has 2 and 'year' has 1"):
+        as_columns({"age": [1, 2], "year": [1]}, [AGE, YEAR], [])
+    for empty in (as_columns({"age": []}, [AGE], []), as_columns({}, [YEAR], [])):
+        with pytest.raises(NothingToPredictError):
+            as_list(empty, 5)
+    with pytest.raises(TooManyRowsError):
+        as_list(as_columns({"age": [1] * 6}, [AGE], []), 5)
+
+
+def test_columns_that_are_missing_or_not_known_are_named() -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        as_columns({"year": [1], "colour": ["red"], "x" * 99: [1]}, [AGE, YEAR], [OUTCOME])
+    assert caught.value.by_field == {
+        "age": ["Missing data for required field."],
+        "colour": ["Unknown field."],
+        "x" * 64: ["Unknown field."],
+    }
+    assert len(as_columns({"age": [1], "default": [1]}, [AGE, YEAR], [OUTCOME])) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"columns":{"age":[1],"age":[2]}}', b'{"columns": {"a": ["x:y"], "age": [], "age": []}}']
+)
+def test_a_column_that_is_given_twice_is_named(content: bytes) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        parse(content, 100, 50)
+    assert caught.value.by_field == {"age": ["Given more than once."]}
+
+
+def test_columns_are_bounded_before_they_are_built() -> None:
+    values = b",".join([b"1"] * 4_000)
+    assert len(parse(b'{"columns":{"age":[%s]}}' % values, 4_000, 1)[COLUMNS]["age"]) == 4_000
+    many = b",".join(b'"k%d" :[]' % number for number in range(4_000))
+    for content in (b'{"columns":{"age":[%s]}}' % values, b'{ "columns": {%s}}' % many):
+        with pytest.raises(FileLimitError):
+            parse(content, 10, 1)
+    with pytest.raises(FileLimitError, match="more keys"):
+        parse(b'{ "columns": {%s}}' % many, 2_000, 50)

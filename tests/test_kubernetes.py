@@ -191,7 +191,9 @@ def test_the_validation_sees_a_field_by_a_wrong_name(production: Manifests) -> N
 
 
 def test_so_does_that_of_custom_resources(envoy: Manifests, traefik: Manifests) -> None:
-    custom = [document for document in (*envoy.documents, *traefik.documents) if kind(document) in CUSTOM]
+    cluster = build(OVERLAYS / "cluster")
+    documents = (*envoy.documents, *traefik.documents, *cluster.documents)
+    custom = [document for document in documents if kind(document) in CUSTOM]
     assert {kind(document) for document in custom} == set(CUSTOM) - {"$defs"}
     for document in custom:
         with pytest.raises(jsonschema.ValidationError):

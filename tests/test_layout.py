@@ -29,7 +29,7 @@ LAYERS = (
     ("train_pipeline",),
     ("report", "draft"),
     ("training",),
-    ("jobs",),
+    ("jobs", "scoring"),
     ("predictor", "resolver"),
     ("predict", "explain"),
     ("settings", "click_types"),
@@ -48,6 +48,7 @@ LAYERS = (
     ("tables",),
     ("columns", "registry.model_id"),
     ("base",),
+    ("executors",),
     ("errors", "aliases", "log", "datasets", ""),
 )
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from tabserve.errors import FileLimitError, InvalidTableError, UnsupportedFileError
 from tabserve.tables import lines
 from tabserve.tables.limits import Deadline
-from tabserve.tables.lines import csv_rows, json_rows
+from tabserve.tables.lines import json_rows, open_csv
 
 
 def rows_of(content: bytes, seconds: float | None = None) -> list[tuple[int, list[str], int]]:
-    return [(number, list(cells), width) for number, cells, width in csv_rows(io.BytesIO(content), Deadline(seconds))]
+    with open_csv(io.BytesIO(content), Deadline(seconds)) as text:
+        return [(number, list(cells), width) for number, cells, width in text.rows()]
 
 
 def test_rows_are_counted_by_the_lines_on_which_they_begin() -> None:
@@ -72,10 +73,11 @@ def test_limits_are_those_of_one_row() -> None:
 
 
 def test_a_row_is_read_before_what_follows_it_is_looked_at() -> None:
-    rows = csv_rows(io.BytesIO(b"a,b\n" + b"x" * 100_000 + b"\xff"), Deadline(None))
-    assert next(rows) == (1, ["a", "b"], 2)
-    with pytest.raises(UnsupportedFileError, match="neither CSV"):
-        next(rows)
+    with open_csv(io.BytesIO(b"a,b\n" + b"x" * 100_000 + b"\xff"), Deadline(None)) as text:
+        rows = text.rows()
+        assert next(rows) == (1, ["a", "b"], 2)
+        with pytest.raises(UnsupportedFileError, match="neither CSV"):
+            next(rows)
 
 
 def test_a_time_that_is_over_is_seen_while_reading() -> None:
@@ -85,7 +87,8 @@ def test_a_time_that_is_over_is_seen_while_reading() -> None:
 
 def test_the_stream_stays_its_owner_s() -> None:
     stream = io.BytesIO(b"a\n")
-    list(csv_rows(stream, Deadline(None)))
+    with open_csv(stream, Deadline(None)) as text:
+        assert len([*text.rows()]) == 1
     assert not stream.closed
 
 

@@ -33,7 +33,7 @@ from tabserve.columns.features import Category, Integer, Number, OrderedCategory
 from tabserve.columns.matrix import Columns, MatrixColumn
 from tabserve.errors import NotExplainableError, NotFittedError
 from tabserve.evaluation.metrics import r2, roc_auc, roc_auc_ovr
-from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
+from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor, on_cpus
 from tabserve.models.blend import SHARE, BlendClassifier, C, Line
 from tabserve.models.lightgbm import (
     MAX_ROUNDS,
@@ -339,6 +339,19 @@ def test_cross_validation_fits_with_the_weights_of_each_folds_rows(prototype: Mo
     np.testing.assert_array_equal(result.out_of_fold[-1, judged], expected)
 
 
+@every_model
+def test_rows_that_no_fold_judges_have_no_prediction(prototype: Model) -> None:
+    for number in (1, 4):  # of six folds, three in a repeat
+        result = prototype.cross_validate(
+            X, targets_of(prototype), FOLDS[:number], metric_of(prototype), columns=COLUMNS
+        )
+        fitted_on, judged = FOLDS[number - 1]
+        assert np.isnan(result.out_of_fold[-1, fitted_on]).all()
+        assert np.isfinite(result.out_of_fold[-1, judged]).all()
+        assert len(result.out_of_fold) == number // 3 + 1
+        assert np.isfinite(result.out_of_fold[:-1]).all()
+
+
 def upwards(predictions: np.ndarray) -> float:
     """The mean prediction; of several classes, the mean probability of the last."""
     return float(predictions.reshape(len(predictions), -1)[:, -1].mean())
@@ -479,9 +492,76 @@ def test_cross_validation_chooses_the_number_of_rounds_with_the_smallest_mean_lo
     assert loss(rounds) < min(loss(rounds + step) for step in (-2, -1, 1, 20))
 
 
-def test_cross_validation_refuses_folds_that_do_not_make_up_whole_repeats() -> None:
-    with pytest.raises(ValueError, match="reshape"):
-        MODELS[1].cross_validate(X, y, FOLDS[:2], roc_auc)
+every_lightgbm_model = pytest.mark.parametrize(
+    "prototype", [model for model in MODELS if isinstance(model, LgbModel)], ids=lambda model: type(model).__name__
+)
+
+
+def trees(booster: lightgbm.Booster) -> str:
+    """Its text without its parameters."""
+    return str(booster.model_to_string()).partition("\nparameters:")[0]
+
+
+@every_lightgbm_model
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_of_many_rows_the_folds_share_their_bins_and_nothing_else(
+    prototype: LgbModel, is_weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabserve.models.lightgbm, "MANY", 100)
+    targets, metric = targets_of(prototype), metric_of(prototype)
+    weights = generator.random(200) + 0.5 if is_weighted else None
+    model = clone(prototype).set_params(max_bin=15, min_data_in_leaf=5)
+    result = model.cross_validate(X, targets, FOLDS, metric, 2, COLUMNS, weights)
+    for number, (rows, judged) in enumerate(FOLDS):
+        booster = grown_on_bins_of_all(model, targets, weights, rows, result.parameters["num_rounds"])
+        expected = booster.predict(X[judged], raw_score=isinstance(model, BlendClassifier))
+        if isinstance(model, BlendClassifier):
+            line = Line.fit(X[rows], targets[rows], COLUMNS, None if weights is None else weights[rows])
+            expected = expit((1 - SHARE) * expected + SHARE * line.sums(X[judged]))
+        np.testing.assert_array_equal(result.out_of_fold[number // 3, judged], expected)
+
+
+def grown_on_bins_of_all(
+    model: LgbModel, targets: Vector, weights: Weights, rows: np.ndarray, rounds: int
+) -> lightgbm.Booster:
+    """Trees of some rows, which are copied, in bins whose ends come from all rows."""
+    parameters = model._parameters(X, targets, COLUMNS, threads=1)
+    whole = lightgbm.Dataset(X, targets, categorical_feature=[3], params=parameters)
+    some = lightgbm.Dataset(
+        X[rows], targets[rows], whole, None if weights is None else weights[rows], params=parameters
+    )
+    return lightgbm.train(parameters, some, rounds)
+
+
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_trees_of_a_part_of_a_dataset_are_those_of_its_rows_alone(is_weighted: bool) -> None:
+    model = LgbClassifier(num_rounds=30, min_data_in_leaf=5, max_bin=15, bagging_fraction=0.7)
+    weights = generator.random(200) + 0.5 if is_weighted else None
+    parameters = model._parameters(X, y, COLUMNS, threads=1)
+    rows = FOLDS[0][0]
+    whole = lightgbm.Dataset(X, y, weight=weights, categorical_feature=[3], params=parameters)
+    part = lightgbm.train(parameters, whole.subset(rows.tolist(), parameters), 30)
+    alone = grown_on_bins_of_all(model, y, weights, rows, 30)
+    assert trees(part) == trees(alone)
+
+
+@every_lightgbm_model
+def test_trees_are_the_same_with_any_number_of_threads(prototype: LgbModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabserve.models.lightgbm, "MANY", 1000)
+    rows = np.random.default_rng(1).integers(0, len(X), 3000)
+    noisy = X[rows] + np.column_stack([np.random.default_rng(2).normal(size=(3000, 3)), np.zeros(3000)])
+    targets, weights = targets_of(prototype)[rows], np.random.default_rng(3).random(3000)
+    model = clone(prototype).set_params(num_leaves=31, feature_fraction_bynode=0.7, learning_rate=0.3)
+    texts, validations = [], []
+    for number in (1, 2, 4):
+        with on_cpus(number):
+            texts.append(clone(model).fit(noisy, targets, COLUMNS, weights).text_)
+        fold = [(np.arange(1000, 3000), np.arange(1000))]
+        validations.append(model.cross_validate(noisy, targets, fold, metric_of(model), number, COLUMNS, weights))
+    assert texts[0] == texts[1] == texts[2]
+    assert len({(one.score, one.parameters["num_rounds"]) for one in validations}) == 1
+    for one in validations[1:]:
+        np.testing.assert_array_equal(one.out_of_fold, validations[0].out_of_fold)
 
 
 def test_the_number_of_trees_is_the_number_of_rounds() -> None:
@@ -699,15 +779,16 @@ def test_a_ridge_regression_takes_more_rows_than_it_copies_at_once_and_constant_
     np.testing.assert_allclose(model.predict(many[:5]), (3 * many[:, 0] - 2 + many[:, 1])[:5], rtol=1e-6)
 
 
-def test_a_logistic_regression_of_many_rows_is_fitted_on_some_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_of_a_blend_of_many_rows_is_fitted_on_some_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     many = random.normal(size=(6000, 3))
-    rare = np.minimum((random.random(6000) < 1 / (1 + np.exp(1 - 2 * many[:, 0]))) + 2.0 * (np.arange(6000) == 5), 2)
-    whole = MultinomialRegression().fit(many, rare).predict(many)
-    monkeypatch.setattr("tabserve.models.linear.MOST_ROWS", 3000)
-    some = MultinomialRegression().fit(many, rare).predict(many)
-    assert some.shape == (6000, 3)
-    assert 0 < np.abs(some - whole).max() < 0.1
+    rare = (np.arange(6000) == 5).astype(float)
+    labels = np.where(random.random(6000) < 0.5, rare, (random.random(6000) < 1 / (1 + np.exp(3 - 2 * many[:, 0]))))
+    whole = Line.fit(many, labels).sums(many)
+    monkeypatch.setattr("tabserve.models.blend.MOST_ROWS", 3000)
+    some = Line.fit(many, labels).sums(many)
+    assert 0 < np.abs(some - whole).max() < 0.5
+    assert np.isfinite(Line.fit(many, rare).sums(many)).all()
 
 
 @given(raw=arrays(np.float64, 7, elements=st.floats(-1e4, 1e4)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given, settings
@@ -31,12 +32,12 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import LESS_IS_BETTER, SmallestMetric
-from tabserve.evaluation.metrics import class_metrics, confusion
+from tabserve.evaluation.metrics import Confusion, class_metrics
 from tabserve.explain import explain
 from tabserve.models.linear import LogisticRegression
 from tabserve.predict import make_prediction, measure
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.registry import REPORT, TEST_TABLE, Registry
+from tabserve.registry.registry import REPORT, Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 from tabserve.tables.writer import csv_pieces, write_csv
@@ -106,11 +107,24 @@ def test_means_leave_out_classes_without_rows(rows: Rows) -> None:
 
 
 @settings(deadline=None)
+@given(rows=rows(), data=st.data())
+def test_rows_that_count_several_times_or_not_at_all_are_as_good_as_repeated_ones(
+    rows: Rows, data: st.DataObject
+) -> None:
+    y, probabilities = rows
+    times = st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y)).filter(any)
+    counts = np.array(data.draw(times))
+    repeated = (np.repeat(one, counts, axis=0) for one in rows)
+    found = TASK.measure(y, probabilities, MostProbable())(counts)
+    assert found == pytest.approx(TASK.metrics(*repeated, MostProbable()), rel=1e-14, nan_ok=True)
+
+
+@settings(deadline=None)
 @given(rows=rows(all_classes=True))
 def test_the_confusion_matrix_and_what_is_told_of_each_class_are_scikit_learn_s(rows: Rows) -> None:
     y, probabilities = rows
     results = np.argmax(probabilities, axis=1)
-    counts = confusion(y, results, 3)
+    counts = Confusion(y, results, 3).table()
     np.testing.assert_array_equal(counts, sklearn_metrics.confusion_matrix(y, results, labels=[0, 1, 2]))
     found = class_metrics(counts)
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
@@ -343,12 +357,9 @@ def client(registry: Registry) -> FlaskClient:
 @pytest.fixture(scope="module")
 def hold_out(registry: Registry) -> list[dict[str, Any]]:
     """The records that were held out, with their outcome."""
-    content = registry.read(latest := registry.latest("wine"), TEST_TABLE, registry.manifest(latest)).decode()
-    as_number = {"magnesium": int}
-    return [
-        {name: cell if name == "cultivar" else as_number.get(name, float)(cell) for name, cell in row.items()}
-        for row in csv.DictReader(io.StringIO(content))
-    ]
+    content = registry.hold_out(latest := registry.latest("wine"), registry.manifest(latest))
+    rows: list[dict[str, Any]] = pd.read_parquet(io.BytesIO(content)).to_dict("records")
+    return rows
 
 
 def unlabelled(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -314,5 +314,6 @@ def test_the_outcome_is_documented_where_it_may_be_sent(document: dict[str, Any]
 def test_the_most_rows_of_a_request_are_documented(trained: Registry) -> None:
     app = create_app(Settings(model_registry=trained.location, auth_required=False, max_rows=7))
     body = document_of(app)["paths"]["/predict"]["post"]["requestBody"]
-    _, many = body["content"]["application/json"]["schema"]["anyOf"]
-    assert (many["minItems"], many["maxItems"]) == (1, 7)
+    _, many, columns = body["content"]["application/json"]["schema"]["anyOf"]
+    of_one = columns["properties"]["columns"]["properties"]["age"]
+    assert (many["minItems"], many["maxItems"]) == (of_one["minItems"], of_one["maxItems"]) == (1, 7)

@@ -156,8 +156,8 @@ def test_the_metric_of_one_class_or_of_no_record_is_none(artifact, credit, recor
 
 
 def test_the_loaded_model_scores_the_hold_out_as_its_manifest_says(artifact, trained, credit):
-    content = trained.read(artifact.model_id, "test.csv", artifact.manifest)
-    table = read_table(io.BytesIO(content), "test.csv", credit.features, credit.target.feature)
+    content = trained.read(artifact.model_id, "test.parquet", artifact.manifest)
+    table = read_table(io.BytesIO(content), "test.parquet", credit.features, credit.target.feature)
     prediction = make_prediction(artifact, table.records, target=table.target)
     auc = measure(artifact, prediction, table.target)
     assert auc == artifact.manifest.metrics["hold_out"]["roc_auc"]
@@ -230,8 +230,8 @@ def test_a_number_that_is_no_count_is_a_fault_of_its_record(regressor, bikes, ou
 
 
 def test_a_loaded_regressor_scores_the_hold_out_as_its_manifest_says(regressor, trained, bikes):
-    content = trained.read(regressor.model_id, "test.csv", regressor.manifest)
-    table = read_table(io.BytesIO(content), "test.csv", bikes.features, bikes.target.feature)
+    content = trained.read(regressor.model_id, "test.parquet", regressor.manifest)
+    table = read_table(io.BytesIO(content), "test.parquet", bikes.features, bikes.target.feature)
     prediction = make_prediction(regressor, table.records, target=table.target)
     value = measure(regressor, prediction, table.target)
     assert value == pytest.approx(regressor.manifest.metrics["hold_out"]["r2"], abs=1e-12)

@@ -123,8 +123,8 @@ def test_a_hold_out_that_is_too_long_says_what_to_do_and_one_that_is_away_is_mis
 ) -> None:
     model = predictor.resolve("credit")
     with pytest.raises(TooManyRowsError, match="more than 3 rows: send some as a list"):
-        predictor.read_hold_out(model, predictor.hold_out(model), 3, Deadline(60))
-    (registry.location / model.model_id / "test.csv").unlink()
+        predictor.read_hold_out(model, b"this is not read", 3, Deadline(60))
+    (registry.location / model.model_id / "test.parquet").unlink()
     with pytest.raises(NoHoldOutError):
         Predictor(registry, "credit").hold_out(model)
 

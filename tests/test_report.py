@@ -22,7 +22,7 @@ from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import LinearRegression
-from tabserve.registry.manifest import ChampionComparison, Manifest, Tried
+from tabserve.registry.manifest import ChampionComparison, Kept, Manifest, Tried
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.report import measures, render_report
 from tabserve.report.measures import (
@@ -113,6 +113,8 @@ def subject_of(use_case: UseCase, algorithm: Algorithm, path: Path | None = None
     (one,) = measure(use_case, [candidate], parts, plan).values()
     manifest = Manifest(
         **provenance(use_case, algorithm, 10**6, parts.source, plan.seed, parts.split),
+        threads=1,
+        hold_out=Kept(len(parts.test.y), len(parts.test.y), one.metrics["hold_out"][use_case.task.headline]),
         headline=use_case.task.headline,
         parameters=candidate.model.get_params(),
         trials=(Tried({}, 0.5),),
@@ -388,6 +390,18 @@ def test_permutation_importance_is_measured_where_the_metric_is_defined(subject,
     monkeypatch.setattr(measures, "FEWEST_SHUFFLED", 1)
     monkeypatch.setattr(measures, "PREDICTED", 1)  # a single row holds one class
     assert np.isfinite(permutation_importance(subject).values).all()
+
+
+def test_a_report_says_how_many_rows_of_the_hold_out_importances_were_measured_on(subject, monkeypatch):
+    every = len(subject.test.y)
+    for most, said in ((100, True), (every, False)):
+        monkeypatch.setattr(measures, "FEWEST_SHUFFLED", most)
+        monkeypatch.setattr(measures, "PREDICTED", 1)
+        monkeypatch.setattr(measures, "EXPLAINED", most - 1 if said else most)
+        text = rendered(subject).plain
+        assert (f"Measured on 100 of the {every} rows of the hold-out, drawn at random." in text) is said
+        assert (f"Measured on 99 of the {every} rows of the hold-out, drawn at random." in text) is said
+        assert ("Measured on" in text) is said
 
 
 def test_a_derived_column_moves_with_the_feature_that_it_comes_from(credit):

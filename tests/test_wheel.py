@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 UV = (sys.executable, "-m", "uv", "--offline", "--quiet")  # an environment of the tests need not have pip
 PYTHON = ("--python", sys.executable)
 # what the extra `train` brings
-EXTRA = ("bayes_opt", "fairlearn", "matplotlib", "rich", "tomlkit")
+EXTRA = ("bayes_opt", "matplotlib", "rich", "tomlkit")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Workbooks: the child process that reads them, and how it ends."""
 
 import io
+import itertools
 import json
+import math
 import os
 import signal
 import socket
@@ -14,13 +16,18 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import Workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from tabserve.errors import FileLimitError, NoMemoryError, TabserveError, UnsupportedFileError
+from tabserve.errors import FileLimitError, InvalidTableError, NoMemoryError, TabserveError, UnsupportedFileError
 from tabserve.tables import workbook as workbooks
+from tabserve.tables import workbook_child
+from tabserve.tables.batched import BatchedRows
 from tabserve.tables.limits import NOT_A_TABLE, Deadline
 from tabserve.tables.workbook import open_workbook
 from tests.conftest import ROOT, children_of, wait_until
@@ -172,24 +179,27 @@ def test_a_child_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_file(
 
 
 def test_a_child_whose_rows_nobody_wants_is_ended(child: Any) -> None:
-    lines = '{"sheet": "a", "format": "xlsx"}\\n{"heads": true}'
-    child(f"print('{lines}', flush=True)\nwhile True: print('[1, [1], 1]')")
+    lines = '{"sheet": "a", "format": "xlsx"}\\n[1, [1], 1]\\n{"heads": true}'
+    piece = '{"rows": 1, "columns": ["floats"], "bytes": 18}'
+    child(f"print('{lines}', flush=True)\nwhile True: print('{piece}\\n' + chr(0) * 16 + '[]', end='')")
     with open_workbook(io.BytesIO(b"PK"), "a", Deadline(None)) as sheets:
-        assert next(next(sheets).rows) == [1, [1], 1]
+        rows = next(sheets).rows
+        assert next(rows) == [1, [1], 1]
+        assert next(rows) == (0, [0], 1)
         assert children()
     assert not children()
 
 
 @pytest.mark.parametrize("put_aside", [1, 300, 10**6])
 def test_rows_come_in_their_order_however_many_are_put_aside(monkeypatch: pytest.MonkeyPatch, put_aside: int) -> None:
-    monkeypatch.setattr(workbooks, "_AT_ONCE", 60)
+    monkeypatch.setattr(workbooks, "_AT_ONCE", 1)
     monkeypatch.setattr(workbooks, "_ASIDE", put_aside)
     rows = rows_of(workbook(*([number, f"text {number}"] for number in range(200))))
     assert [cells[0] for _, cells, _ in rows] == list(range(200))
 
 
 def test_the_child_is_gone_before_rows_that_were_put_aside_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbooks, "_AT_ONCE", 60)
+    monkeypatch.setattr(workbooks, "_AT_ONCE", 1)
     with open_workbook(workbook(*([number] for number in range(200))), "a", Deadline(None)) as sheets:
         rows = next(sheets).rows
         for _ in range(100):
@@ -580,3 +590,75 @@ def test_an_open_document_that_is_encrypted_as_a_whole_has_a_password() -> None:
         archive.writestr("encrypted-package", b"\x17" * 100)
     with pytest.raises(UnsupportedFileError, match="password"):
         sheets_of(stream)
+
+
+CELLS = st.one_of(
+    st.just(""),
+    st.sampled_from([1.0, 0.0, -2.5, 1e300, math.inf, math.nan, True, False, 7, "a", "\u00e4\n", "1"]),
+    st.floats(),
+    st.dates(),
+    st.datetimes(),
+    st.times(),
+    st.timedeltas(),
+    st.text(max_size=3),
+)
+COLUMNS = st.one_of(
+    st.lists(st.sampled_from([1.0, 2.5, ""])), st.lists(st.sampled_from(["a", "b", ""])), st.lists(CELLS)
+)
+
+
+@given(st.lists(COLUMNS, min_size=1, max_size=4), st.integers(1, 5))
+def test_pieces_of_columns_hold_what_rows_do(columns: list[list[Any]], piece: int) -> None:
+    table = [*itertools.zip_longest(*columns, fillvalue="")]
+    rows = [(2 * number, [*row]) for number, row in enumerate(table, 1) if any(cell != "" for cell in row)]
+    expected = [workbook_child._row(number, [*map(workbook_child._cell, row)]) for number, row in rows]
+    with patch.object(workbook_child, "_PIECE", piece * len(columns)):
+        pieces = [*workbook_child._pieces(iter(rows))]
+    batches = [workbooks._batch(line, content) for line, content in pieces]
+    found = [*BatchedRows("f", [], iter(batches)).rows()]
+    decoded = json.loads(json.dumps(expected), object_hook=workbooks._dated)
+    assert [[*row] for row in found] == decoded
+    assert [[*map(type, cells)] for _, cells, _ in found] == [[*map(type, cells)] for _, cells, _ in decoded]
+    fitted = [*BatchedRows("f", [], iter(batches)).batches(len(columns))]
+    assert all(batch.cells.num_columns == len(columns) for batch in fitted)
+
+
+def test_a_long_text_in_a_piece_divides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook_child, "MAX_PIECE", 100)
+    rows = [(number, [f"{number}" * 50, 1.0]) for number in range(1, 9)]
+    pieces = [*workbook_child._pieces(iter(rows))]
+    assert len(pieces) == 8
+    assert [number for line, content in pieces for number in workbooks._batch(line, content).rows] == [*range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"rows": 1, "columns": ["floats"], "bytes": 17},
+        {"rows": 9, "columns": ["floats"], "bytes": 18},
+        {"rows": -1, "columns": ["floats"], "bytes": 18},
+        {"rows": 1, "columns": ["cells"], "bytes": 18},
+        {"rows": 1, "columns": ["other"], "bytes": 18},
+        {"rows": 1, "columns": 5, "bytes": 18},
+        {"arrow": 1, "bytes": 18},
+        {"bytes": 10**12},
+        {"bytes": -1},
+        {"bytes": "a"},
+    ],
+)
+def test_a_piece_that_is_broken_is_an_error_of_its_file(child: Any, line: dict[str, Any]) -> None:
+    head = '{"sheet": "a", "format": "xlsx"}\\n[1, [1], 1]\\n{"heads": true}\\n'
+    child(f"print('{head}{json.dumps(line)}\\n' + chr(0) * 16 + '[]', end='')")
+    with pytest.raises(UnsupportedFileError, match="neither CSV"):
+        rows_of(io.BytesIO(b"PK"), 30)
+
+
+def test_a_row_that_is_longer_than_the_header_is_told_from_batches() -> None:
+    rows = [["a", "b"], *[[number, "x"] for number in range(60)], [1, 2, 3], [1], [1, 2, None, 4]]
+    with open_workbook(workbook(*rows), "a.xlsx", Deadline(None)) as sheets:
+        sheet = next(sheets)
+        next(sheet.rows)
+        with pytest.raises(InvalidTableError) as caught:
+            [*sheet.batches(2)]
+    assert "row 62: The row has 3 cells and the header 2." in str(caught.value)
+    assert "row 64: The row has 4 cells and the header 2." in str(caught.value)

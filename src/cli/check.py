@@ -93,6 +93,12 @@ def _about_parts(use_case: "UseCase", parts: "Parts") -> str:
     splits, repeats = use_case.folds_of(len(parts.train.y))
     option = " --drop-missing-target" if parts.source.dropped else ""
     return (
-        f"{len(parts.train.y):,} rows to train on, {len(parts.test.y):,} held out; cross-validation in {splits} folds, "
-        f"{repeats} time{'' if repeats == 1 else 's'}. Ready: tabserve train {use_case.name}{option}"
+        f"{len(parts.train.y):,} rows to train on, {len(parts.test.y):,} held out; {_in_words(splits, repeats)}. "
+        f"Ready: tabserve train {use_case.name}{option}"
     )
+
+
+def _in_words(splits: int, repeats: int) -> str:
+    if splits == 1:
+        return "a quarter of the former judges the trials"
+    return f"cross-validation in {splits} folds, {repeats} time{'' if repeats == 1 else 's'}"

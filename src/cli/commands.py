@@ -22,6 +22,7 @@ for _command in (
     Lazy("init", "tabserve.cli.init:init", "Draft a declaration from a table."),
     Lazy("check", "tabserve.cli.check:check", "Check a declaration and its data."),
     Lazy("train", "tabserve.train_pipeline:main", "Train models on a table."),
+    Lazy("score", "tabserve.cli.score:score", "Score files, buckets and databases offline."),
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
     Lazy("worker", "tabserve.cli.worker:worker", "Answer large tables, beside the service."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),

@@ -258,12 +258,12 @@ def verify(registry: Registry, model_ids: tuple[str, ...], is_json: bool) -> Non
 @models.command()
 @click.argument("destination", type=_location)
 @click.argument("model_ids", nargs=-1)
-@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether to copy test.csv.")
+@click.option("--hold-out", type=bool, default=True, show_default=True, help="Whether to copy test.parquet.")
 @click.pass_obj
 def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], hold_out: bool) -> None:
     """Copy models to a folder or a bucket.
 
-    DESTINATION is a folder or s3://bucket/prefix; train.csv is never copied. By default, the models that answer are
+    DESTINATION is a folder or s3://bucket/prefix; train.parquet is never copied. By default, the models that answer are
     copied: the champion of each use case, which is also champion there, and for each algorithm the newest model that
     can be loaded.
     """
@@ -273,7 +273,7 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
         is_taken_away = not hold_out and to.has_hold_out(model_id)
         is_new = registry.copy(model_id, to, hold_out=hold_out)
         if is_taken_away:
-            click.echo(f"{model_id}: the earlier copy of its hold-out, test.csv, was deleted.")
+            click.echo(f"{model_id}: the earlier copy of its hold-out, test.parquet, was deleted.")
         click.echo(f"{model_id} was copied." if is_new else f"{model_id} is there already.")
 
     if model_ids:

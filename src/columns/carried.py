@@ -2,9 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tabserve.columns.features import LONGEST_VALUE, Encoder, Feature, has_halves
+import numpy as np
+
+from tabserve.aliases import Mask, Vector
+from tabserve.columns.arrays import given_in, read_flat, stored
+from tabserve.columns.features import LONGEST_VALUE, Codes, Encoder, Feature, has_halves
+from tabserve.columns.plain import stored_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LARGEST_ID = 2**63 - 1
 
@@ -47,6 +55,12 @@ class Id(Feature):
             return int(value)  # workbooks keep all numbers as floats
         return value if type(value) is int else super()._from_cell(value)
 
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        if not self.optional:
+            return super().encode_cells(array, decimal)
+        codes, is_valid = read_flat(array, _valid_ids)
+        return self._encode_others(array, decimal, (codes, np.zeros(len(array), np.bool_)), is_valid)
+
     def _json_schema(self) -> dict[str, Any]:
         return {
             "type": ["string", "integer"],
@@ -86,9 +100,25 @@ class Ignored(Feature):
     def _from_cell(self, value: Any) -> Any:
         return value if isinstance(value, int | float) else super()._from_cell(value)
 
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        return np.full(len(array), math.nan), np.zeros(len(array), np.bool_)
+
     def _json_schema(self) -> dict[str, Any]:
         return {}
 
 
 def _anything(value: Any) -> float:
     return math.nan
+
+
+def _valid_ids(array: "pa.Array") -> tuple[Vector, Mask]:
+    """NaN for each cell, and which cells are surely ids; in UTF-8 no text has more characters than bytes."""
+    import pyarrow as pa
+
+    are_valid = np.zeros(len(array), np.bool_)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        bounds, _ = stored_texts(array)
+        are_valid = given_in(array) & (np.diff(bounds) <= LONGEST_VALUE)
+    elif pa.types.is_signed_integer(array.type):
+        are_valid = given_in(array) & (stored(array) >= -LARGEST_ID)
+    return np.full(len(array), math.nan), are_valid

@@ -6,18 +6,27 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tabserve.columns.features import Encoder, Feature, encode_optional
+import numpy as np
+
+from tabserve.aliases import Mask, Vector
+from tabserve.columns.arrays import with_distinct_texts
+from tabserve.columns.calendar import EPOCH, MILLISECONDS
+from tabserve.columns.features import Codes, Encoder, Feature, encode_optional
+from tabserve.columns.moments import plain_moments
 from tabserve.errors import InvalidUseCaseError
 
-EPOCH = date(1970, 1, 1).toordinal()
-MILLISECONDS = 86_400_000  # of a day; a float64 of days holds them exactly enough in any year
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 _DATETIME = re.compile(rf"{_DATE.pattern}[Tt ]{_TIME}", re.ASCII)
 _MIDNIGHT = re.compile(rf"({_DATE.pattern})[Tt ]00:00(:00(\.0{{1,9}})?)?(Z|\+00:00)?", re.ASCII)
 _OTHER_FORMAT = re.compile(r"[0-9]{1,4}[./ -][0-9A-Za-z]{1,9}[./ -][0-9]{1,4}.{0,20}", re.ASCII)
+_FEWEST_DIGITS = 8  # of a plain date, which no marker with fewer can be
+_ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S")
 _SAMPLE = datetime(2013, 11, 25, 0, 0)
 
 
@@ -55,6 +64,7 @@ class Moment(Feature):
 
     _example: ClassVar[str]
     _noun: ClassVar[str]
+    _is_day: ClassVar[bool] = False  # whether its values have no time
 
     low: str = ""
     high: str = ""
@@ -137,7 +147,20 @@ class Moment(Feature):
     def _from_cell(self, value: Any) -> Any:
         if isinstance(value, datetime):
             return self._in_iso(value)
-        return super()._from_cell(value)
+        return self._from_iso(value.isoformat()) if isinstance(value, date) else super()._from_cell(value)
+
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        array = with_distinct_texts(array)
+        days, is_plain = self._plain_moments(array)
+        low, high = self._bounds
+        is_valid = (low <= days) & (days <= high)
+        return self._encode_others(array, decimal, (np.where(is_valid, days, math.nan), ~is_valid), is_plain)
+
+    def _plain_moments(self, array: "pa.Array") -> tuple[Vector, Mask]:
+        """Dates and times that are the values of cells, and which cells hold one."""
+        if any(sum(map(str.isdigit, marker)) >= _FEWEST_DIGITS for marker in self.markers):
+            return np.zeros(len(array)), np.zeros(len(array), np.bool_)
+        return plain_moments(array, (self.format,) if self.format else _ISO_FORMATS, as_days=self._is_day)
 
     @abstractmethod
     def _in_iso(self, value: datetime) -> str:
@@ -158,6 +181,7 @@ class Date(Moment):
     kind = "date"
     _example = "2024-03-31"
     _noun = "a date"
+    _is_day = True
 
     @staticmethod
     def _days(value: Any) -> float:

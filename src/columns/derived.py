@@ -8,8 +8,13 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from tabserve.aliases import Mask, Matrix, Vector
+from tabserve.columns.calendar import days_of, minutes_of, part_of_days, years_between
 from tabserve.columns.dates import Datetime, Moment, date_of, time_of
-from tabserve.columns.features import Category, Column, Feature, Number
+from tabserve.columns.features import Category, Codes, Column, Feature, Number
 from tabserve.columns.kinds import fits
 from tabserve.errors import InvalidUseCaseError
 
@@ -43,6 +48,29 @@ class DerivedColumn(Column):
     @abstractmethod
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         """A picklable function from an encoded row, in the features' order, to the column's number."""
+
+    @abstractmethod
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        """The column's numbers for many rows: those that `computer` gives row by row.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (n_rows, n_columns)
+            Encoded rows, which begin with the features in their order.
+        features : sequence of Feature
+
+        Returns
+        -------
+        codes : ndarray of float64, shape (n_rows,)
+            NaN for a row at fault.
+        faulty : ndarray of bool, shape (n_rows,)
+            Rows for which `computer` raises a ValueError.
+        """
+
+    def _sources(self, matrix: Matrix, features: Sequence[Feature]) -> list[Vector]:
+        """The columns of a matrix that it comes from."""
+        position = _positions(features)
+        return [matrix[:, position[name]] for name in self.sources]
 
     def declaration(self) -> dict[str, Any]:
         """The column as plain data."""
@@ -88,6 +116,11 @@ class Quotient(DerivedColumn):
         position = _positions(features)
         return partial(_divide, position[self.numerator], position[self.denominator])
 
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        numerators, denominators = self._sources(matrix, features)
+        with np.errstate(all="ignore"):  # as Python divides
+            return _sound(numerators / denominators)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping(DerivedColumn):
@@ -122,10 +155,19 @@ class Grouping(DerivedColumn):
 
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         position = _positions(features)[self.category]
-        encode = features[position].encoder()
+        return partial(_look_up, self._codes(features[position]), position)
+
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        (of_values,) = self._sources(matrix, features)
+        codes = self._codes(features[_positions(features)[self.category]])
+        groups = np.array([*(codes[code] for code in sorted(codes)), math.nan])  # by code; a missing one has none
+        return _sound(groups[np.where(np.isnan(of_values), len(codes), of_values).astype(np.int64)])
+
+    def _codes(self, category: Feature) -> dict[float, float]:
+        """The group of each of the category's codes."""
+        encode = category.encoder()
         groups = enumerate(self.groups.values())
-        codes = {encode(value): float(code) for code, values in groups for value in values}
-        return partial(_look_up, codes, position)
+        return {encode(value): float(code) for code, values in groups for value in values}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +221,15 @@ class DatePart(DerivedColumn):
     def computer(self, features: Sequence[Feature]) -> Callable[[Sequence[float]], float]:
         return partial(_part, self.part, _positions(features)[self.date])
 
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        (codes,) = self._sources(matrix, features)
+        if self.part in _PARTS_OF_TIMES:
+            minutes = minutes_of(codes)
+            numbers = minutes // 60 if self.part == "hour" else minutes % 60
+            return _sound(np.where(np.isnan(codes), math.nan, numbers))
+        days, are_dates = days_of(codes)
+        return _where_dates(are_dates, part_of_days(self.part, days), codes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Between(DerivedColumn):
@@ -219,6 +270,10 @@ class DaysBetween(_Between):
         position = _positions(features)
         return partial(_days_between, position[self.start], position[self.end])
 
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        start, end = self._sources(matrix, features)
+        return _sound(end - start)
+
 
 @dataclass(frozen=True, kw_only=True)
 class YearsBetween(_Between):
@@ -233,6 +288,11 @@ class YearsBetween(_Between):
         position = _positions(features)
         return partial(_years_between, position[self.start], position[self.end])
 
+    def compute(self, matrix: Matrix, features: Sequence[Feature]) -> Codes:
+        start, end = self._sources(matrix, features)
+        (first, is_first), (last, is_last) = days_of(start), days_of(end)
+        return _where_dates(is_first & is_last, years_between(first, last), start + end)
+
 
 def _number_of(text: str) -> Any:
     """The number that a text stands for; the text itself when it is none."""
@@ -246,8 +306,19 @@ def _positions(features: Sequence[Feature]) -> dict[str, int]:
     return {feature.name: position for position, feature in enumerate(features)}
 
 
+def _sound(codes: Vector) -> Codes:
+    """Codes of rows of which none is at fault."""
+    return codes, np.zeros(len(codes), np.bool_)
+
+
+def _where_dates(are_dates: Mask, numbers: npt.NDArray[np.int64], sources: Vector) -> Codes:
+    """Numbers of dates: NaN where a source is missing, and at fault where one is no date that Python knows."""
+    is_missing = np.isnan(sources)
+    return np.where(are_dates & ~is_missing, numbers, math.nan), ~are_dates & ~is_missing
+
+
 def _divide(numerator: int, denominator: int, row: Sequence[float]) -> float:
-    return row[numerator] / row[denominator]
+    return row[numerator] / float(row[denominator])  # whole numbers above 2**53 are rounded first, as in a matrix
 
 
 def _look_up(codes: Mapping[float, float], position: int, row: Sequence[float]) -> float:

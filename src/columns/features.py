@@ -12,17 +12,27 @@ import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from string import Formatter
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
+from tabserve.aliases import Mask, Vector
+from tabserve.columns.arrays import EXACT, cells_at, distinct_cells, take_cells
 from tabserve.columns.cells import cell_text
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.columns.numerals import Notation, notation_advice
+from tabserve.columns.plain import plain_numbers
 from tabserve.errors import InvalidUseCaseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # names in answers beside those of the record: no column may have one
 RESERVED_NAMES = frozenset(
@@ -42,6 +52,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no a
 _WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
 
 Encoder: TypeAlias = Callable[[Any], float]
+Codes: TypeAlias = tuple[Vector, Mask]  # the numbers of values, and which values are at fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +306,90 @@ class Feature(Column):
         """The value of a typed cell that is neither a text nor missing."""
         return self._parse(cell_text(value), ".")
 
+    def encode_values(self, values: Sequence[Any]) -> Codes:
+        """The numbers of values.
+
+        Parameters
+        ----------
+        values : sequence
+            n_values of any type, because clients may send any; None is a missing one.
+
+        Returns
+        -------
+        codes : ndarray of float64, shape (n_values,)
+            What `encoder` gives; NaN for a value at fault.
+        faulty : ndarray of bool, shape (n_values,)
+            Which values have a problem.
+        """
+        encode = self.encoder()
+        faulty = np.zeros(len(values), np.bool_)
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            return np.fromiter(map(encode, values), np.float64, len(values)), faulty
+        codes = np.full(len(values), math.nan)
+        for place, value in enumerate(values):
+            try:
+                codes[place] = encode(value)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                faulty[place] = True
+        return codes, faulty
+
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        """The numbers of a column's cells, as of what `from_cell` gives for each.
+
+        Parameters
+        ----------
+        array : pyarrow.Array
+            n_cells raw cells: of texts, of values, or of several kinds.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        codes : ndarray of float64, shape (n_cells,)
+            NaN for a cell at fault.
+        faulty : ndarray of bool, shape (n_cells,)
+            Which cells hold a value with a problem.
+        """
+        values, places = self._distinct(array, decimal)
+        codes, faulty = self.encode_values(values)
+        return codes[places], faulty[places] if faulty.any() else np.zeros(len(places), np.bool_)
+
+    def typed_cells(self, array: "pa.Array", decimal: str = ".") -> list[Any]:
+        """What `from_cell` gives for each of a column's n_cells raw cells."""
+        values, places = self._distinct(array, decimal)
+        return [values[place] for place in places.tolist()]
+
+    def typed_array(self, array: "pa.Array", decimal: str = ".") -> "pa.Array":
+        """The values of a column's cells, as `cell_array` keeps them.
+
+        Parameters
+        ----------
+        array : pyarrow.Array
+            n_cells raw cells.
+        decimal : str
+            The decimal sign of numbers that are kept as text.
+
+        Returns
+        -------
+        pyarrow.Array
+            What `typed_cells` gives, of one type where all cells are values of the column: whole numbers int64, others
+            float64, truth values bool, and texts a dictionary of strings.
+        """
+        return take_cells(*self._distinct(array, decimal))
+
+    def _distinct(self, array: "pa.Array", decimal: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
+        """The values of the distinct cells of a column, and which of them each cell has."""
+        cells, places = distinct_cells(array)
+        return [self.from_cell(cell, decimal) for cell in cells], places
+
+    def _encode_others(self, array: "pa.Array", decimal: str, codes: Codes, is_done: Mask) -> Codes:
+        """Codes of cells, of which some are done, with those of the others, each distinct one read by itself."""
+        others = np.flatnonzero(~is_done)
+        if len(others):
+            for done, read in zip(codes, Feature.encode_cells(self, cells_at(array, others), decimal), strict=True):
+                done[others] = read
+        return codes
+
     def with_markers(self, markers: Iterable[str]) -> Self:
         """The feature with more texts that mean a missing value, except those that are values of it."""
         more = (marker for marker in markers if marker not in self.markers and not self._names_value(marker))
@@ -437,21 +532,29 @@ class Category(Feature):
         return ""
 
     def _parse(self, text: str, decimal: str) -> Any:
-        if text in self.values:
+        if text in self._known:
             return text
-        if (whole := _WHOLE.fullmatch(text)) and whole[1] in self.values:
+        if (whole := _WHOLE.fullmatch(text)) and whole[1] in self._known:
             return whole[1]  # as pandas writes whole numbers of a column with gaps
         composed = unicodedata.normalize("NFC", text)
-        if composed in self.values:
+        if composed in self._known:
             return composed  # as other systems write letters with accents
         return self._with_zeros(text) if self.other else text
 
     def _with_zeros(self, text: str) -> str:
         """A code with the leading zeros that spreadsheets lose, where all known codes have one width."""
         padded = text.zfill(self._width) if text.isdecimal() and text.isascii() else text
-        return padded if padded in self.values else text
+        return padded if padded in self._known else text
 
-    @property
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was declared, without what was made of it for speed: a model's bytes do not depend on its use."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @cached_property
     def _width(self) -> int:
         """The width of the values when all are digits, some with a leading zero, and of one width; otherwise 0."""
         widths = {len(value) if value.isdecimal() else 0 for value in self.values}
@@ -464,7 +567,7 @@ class Category(Feature):
             spellings += [known for known in self.values if known.casefold() == str(value).casefold()]
         elif isinstance(value, int | float):
             spellings.append(_short(value) + ".0")
-        return next((text for text in spellings if text in self.values), self._parse(spellings[0], "."))
+        return next((text for text in spellings if text in self._known), self._parse(spellings[0], "."))
 
     def _names_value(self, marker: str) -> bool:
         return marker in self.values
@@ -565,6 +668,7 @@ class Number(Feature):
 
     kind = "number"
     _problem_of_kind: ClassVar[str] = "Not a valid number."
+    _takes_whole: ClassVar[bool] = False  # whether all its values are whole numbers
 
     low: float = -LARGEST_NUMBER
     high: float = LARGEST_NUMBER
@@ -597,6 +701,40 @@ class Number(Feature):
         if (kind is int or kind is float) and low <= value <= high:
             return value  # type: ignore[no-any-return]
         raise ValueError
+
+    def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
+        numbers, is_plain = self._plain_numbers(array, decimal)
+        return self._encode_others(array, decimal, self._encode_numbers(numbers), is_plain)
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        """What `encode_values` gives for floats."""
+        is_valid = (self.low <= numbers) & (numbers <= self.high)
+        return np.where(is_valid, numbers, math.nan), ~is_valid
+
+    def _plain_numbers(self, array: "pa.Array", decimal: str) -> tuple[Vector, Mask]:
+        """Numbers that are the values of cells however they are written, and which cells hold one."""
+        signs = f"0123456789-{decimal}"
+        is_in_unit = bool(self.unit) and not self.unit.casefold().strip(signs)
+        is_in_marker = decimal == "," and any(decimal in marker for marker in self.markers)
+        numbers, is_plain = plain_numbers(array, "" if is_in_unit or is_in_marker else decimal)
+        for marker in self.markers:
+            if (marked := Notation().number(marker)) is not None:
+                is_plain &= numbers != marked
+        return numbers, is_plain
+
+    def typed_array(self, array: "pa.Array", decimal: str = ".") -> "pa.Array":
+        import pyarrow as pa
+
+        numbers, is_plain = self._plain_numbers(array, decimal)
+        others = np.flatnonzero(~is_plain)
+        values, places = self._distinct(cells_at(array, others), decimal)
+        if not all(value is None or (type(value) in (int, float) and abs(value) <= EXACT) for value in values):
+            return super().typed_array(array, decimal)
+        numbers = numbers.copy()
+        numbers[others] = np.array([math.nan if value is None else value for value in values], np.float64)[places]
+        typed = pa.array(numbers, from_pandas=True)
+        is_whole = self._takes_whole and bool(np.all((numbers == np.rint(numbers)) | np.isnan(numbers)))
+        return typed.cast(pa.int64()) if is_whole else typed
 
     def _in_short(self, value: Any) -> str:
         if self.percent:
@@ -645,6 +783,7 @@ class Integer(Number):
 
     kind = "integer"
     _problem_of_kind = "Not a valid integer."
+    _takes_whole = True
 
     @staticmethod
     def _encode(low: float, high: float, value: Any) -> float:
@@ -652,6 +791,12 @@ class Integer(Number):
         if (kind is int or (kind is float and value.is_integer())) and low <= value <= high:
             return value  # type: ignore[no-any-return]
         raise ValueError
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        codes, faulty = super()._encode_numbers(numbers)
+        faulty |= codes != np.rint(codes)
+        codes[faulty] = math.nan
+        return codes, faulty
 
     def _problem(self, value: Any) -> str | None:
         if type(value) is float and not value.is_integer():
@@ -682,6 +827,11 @@ class CyclicInteger(Integer):
     def _encode(low: float, high: float, value: Any) -> float:
         number = Integer._encode(low, high, value)
         return low if number == high else number
+
+    def _encode_numbers(self, numbers: Vector) -> Codes:
+        codes, faulty = super()._encode_numbers(numbers)
+        codes[codes == self.high] = self.low
+        return codes, faulty
 
 
 def encode_optional(encode: Encoder, default: float, value: Any) -> float:

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy as np
 from tabserve.aliases import Matrix
 from tabserve.columns.features import Encoder, Feature, encode_optional, has_halves
 from tabserve.errors import InvalidUseCaseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MOST_BUCKETS = 4096
 _WORD = re.compile(r"\w+")
@@ -66,6 +69,16 @@ class Text(Feature):
     def counter(self) -> Callable[[Iterable[Any]], Matrix]:
         """A picklable function from n_rows valid values to the counts in their buckets, shape (n_rows, buckets)."""
         return partial(_counts, self.buckets, self.default or "")
+
+    def count_cells(self, array: "pa.Array", decimal: str = ".") -> Matrix:
+        """What `counter` gives for the values of n_cells raw cells; a cell at fault counts as a missing one."""
+        values, places = self._distinct(array, decimal)
+        return self.count_values(values)[places]
+
+    def count_values(self, values: Sequence[Any]) -> Matrix:
+        """What `counter` gives for n_values values of any type; one at fault counts as a missing one."""
+        _, faulty = self.encode_values(values)
+        return self.counter()(None if bad else value for value, bad in zip(values, faulty, strict=True))
 
     def _in_short(self, value: Any) -> str:
         return f"{value:.0f} characters"

@@ -104,8 +104,8 @@ def _target(use_case: Declaration) -> Problems:
 
 
 def _folds(use_case: Declaration) -> Problems:
-    if use_case.splits < 0 or use_case.splits == 1 or use_case.repeats < 0:
-        sentence = "cross-validation needs two splits or more, and at least one repeat; 0 means by the number of rows."
+    if use_case.splits < 0 or use_case.repeats < 0:
+        sentence = "cross-validation needs at least one split and one repeat; 0 means by the number of rows."
         yield ("repeats" if use_case.repeats < 0 else "splits",), sentence
 
 

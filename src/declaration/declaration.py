@@ -119,7 +119,8 @@ class Declaration:
         A valid record; without one, training makes one from typical values.
     splits, repeats : int
         Folds of cross-validation, and how often the rows are assigned to folds. With few rows, both should be large,
-        because a single pass ranks trials by noise; with many rows, both may be small. 0: by the number of rows.
+        because a single pass ranks trials by noise; with many rows, both may be small. One split is one model, judged
+        by a quarter of the rows, whatever the repeats. 0: by the number of rows.
     groups : tuple of GroupBy
         Groups of people for whom decisions are compared.
     limits : tuple of str

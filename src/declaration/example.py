@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tabserve.columns.features import Category, Feature, Integer, Number
 from tabserve.declaration.use_case import UseCase
 
@@ -43,20 +45,13 @@ def typical_record(features: tuple[Feature, ...], table: "pd.DataFrame") -> dict
 
 
 def _typical(feature: Feature, column: "pd.Series[Any]") -> Any:
-    values = [value for value in column.astype(object) if value is not None and value == value]
-    if not values:
+    places, values = column.factorize()
+    if not len(values):
         return feature.default
     if isinstance(feature, Number):
         return _rounded(feature, float(column.dropna().astype(float).median()))
-    common = max(dict.fromkeys(values), key=_counts(values).__getitem__)
+    common = values.tolist()[int(np.bincount(places[places >= 0]).argmax())]
     return common if feature.problem(common) is None else None
-
-
-def _counts(values: list[Any]) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
 
 
 def _rounded(feature: Number, value: float) -> int | float:

@@ -1,4 +1,4 @@
-"""Groups: how a model's decisions treat groups of people, by fairlearn, which is imported when a model is trained."""
+"""Groups: how a model's decisions treat groups of people; tests compare the figures with fairlearn's."""
 
 import math
 from bisect import bisect_left
@@ -134,42 +134,36 @@ def compare_groups(y: Vector, probabilities: Vector, decisions: Vector, groups: 
     -------
     GroupComparison
     """
-    from fairlearn.metrics import MetricFrame, count, mean_prediction, selection_rate, true_positive_rate
-
-    by_decision = MetricFrame(
-        metrics={
-            "rows": count,
-            "share_of_1": lambda y, decisions: float(np.mean(y)),
-            "accuracy": lambda y, decisions: float(np.mean(y == decisions)),
-            "selection_rate": lambda y, decisions: selection_rate(y, decisions, pos_label=0),
-            # without outcomes 0 the rate is undefined, where fairlearn says 0
-            "opportunity": lambda y, decisions: (
-                true_positive_rate(y, decisions, pos_label=0) if np.any(y == 0) else math.nan
-            ),
-        },
-        y_true=y,
-        y_pred=decisions,
-        sensitive_features=list(groups),
-    )
-    by_score = MetricFrame(
-        metrics={
-            "mean_score": mean_prediction,
-            "roc_auc": lambda y, predictions: roc_auc(np.asarray(y), np.asarray(predictions)),
-        },
-        y_true=y,
-        y_pred=probabilities,
-        sensitive_features=list(groups),
-    )
-    is_comparison = len(by_decision.by_group) > 1
-    columns = {**by_decision.by_group.to_dict(), **by_score.by_group.to_dict()}
+    names, places = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    by_group = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places))[:-1])
+    values = {
+        str(name): _treatment(y[rows], probabilities[rows], decisions[rows])
+        for name, rows in zip(names, by_group, strict=True)
+    }
+    rates = [treatment["selection_rate"] for treatment in values.values()]
+    chances = [chance for treatment in values.values() if not math.isnan(chance := treatment["opportunity"])]
+    is_comparison = len(values) > 1
     return GroupComparison(
         values={
-            group: {metric: _number(values[group]) for metric, values in columns.items()}
-            for group in by_decision.by_group.index
+            name: {metric: _number(one) for metric, one in treatment.items()} for name, treatment in values.items()
         },
-        disparate_impact=_number(by_decision.ratio()["selection_rate"]) if is_comparison else None,
-        equal_opportunity_difference=_number(by_decision.difference()["opportunity"]) if is_comparison else None,
+        disparate_impact=min(rates) / max(rates) if is_comparison and max(rates) else None,
+        equal_opportunity_difference=max(chances) - min(chances) if is_comparison and chances else None,
     )
+
+
+def _treatment(y: Vector, probabilities: Vector, decisions: Vector) -> dict[str, float]:
+    """How a group is treated, as `GroupComparison.values` says; NaN where a figure is undefined."""
+    without_event = decisions[y == 0]
+    return {
+        "rows": len(y),
+        "share_of_1": float(np.mean(y)),
+        "accuracy": float(np.mean(y == decisions)),
+        "selection_rate": float(np.mean(decisions == 0)),
+        "opportunity": float(np.mean(without_event == 0)) if len(without_event) else math.nan,
+        "mean_score": float(np.mean(probabilities)),
+        "roc_auc": roc_auc(y, probabilities),
+    }
 
 
 def smallest_ratios(groups: Mapping[str, GroupComparison]) -> dict[str, float]:

@@ -154,7 +154,7 @@ class Runner:
         content = b"".join(heart.watching(self._store.read(job.id, BODY)))
         if job.kind == FILE:
             return predictor.read_table(artifact, io.BytesIO(content), "The file", most, deadline)
-        body = predictor.read_body(artifact, content, most)
+        body = predictor.read_body(artifact, content, most, with_outcomes=True)
         if type(body) is dict:
             predictor.predict(artifact, body)  # what is wrong with a single record is told by its fields
             body = [body]

@@ -1,10 +1,14 @@
 """Model: what every algorithm looks like to the rest of the project."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -19,6 +23,23 @@ from tabserve.search_space import Dimension
 
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
 
+_CPUS: ContextVar[int] = ContextVar("cpus", default=1)  # a new thread begins with the default
+
+
+@contextmanager
+def on_cpus(number: int) -> Iterator[None]:
+    """Let a model use so many CPUs where this thread fits one; by default one. The model is the same."""
+    token = _CPUS.set(number)
+    try:
+        yield
+    finally:
+        _CPUS.reset(token)
+
+
+def cpus() -> int:
+    """How many CPUs a model that is fitted may use."""
+    return _CPUS.get()
+
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -29,7 +50,8 @@ class CrossValidation:
     score : float
         Mean of the metric over all folds.
     out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
-        The prediction of each row by a model that did not see it, once for each repeat of the cross-validation.
+        The prediction of each row by a model that did not see it, once for each repeat of the cross-validation; NaN
+        for rows that no fold judges by.
     parameters : mapping
         What the cross-validation chose itself, such as a number of rounds; to be set before the final fit.
     """
@@ -52,12 +74,15 @@ class Model(Estimator, ABC):
         Parameters that `cross_validate` chooses itself, so that no search can.
     limits : mapping of (float, float)
         Between what its parameters make sense: no search goes beyond.
+    most_rows : int
+        Of more rows a training gives it a sample: all would take too long, or change nothing that is seen.
     """
 
     smallest_target: ClassVar[float] = -math.inf
     keeps_monotone: ClassVar[bool] = False
     chosen_by_cross_validation: ClassVar[frozenset[str]] = frozenset()
     limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType({})
+    most_rows: ClassVar[int] = sys.maxsize
 
     @abstractmethod
     def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
@@ -124,6 +149,22 @@ class Model(Estimator, ABC):
         self.check_is_fitted()
         raise NotExplainableError(type(self).__name__, "its raw score is not a sum over the columns")
 
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        """Predict faster from now on, where the predictions stay equal to the last bit.
+
+        Parameters
+        ----------
+        name : str
+            What the log calls the model.
+        folder : Path, optional
+            Where machine code of models may be made and kept; only this user may write to it.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
     def default_search_space(self, n_rows: int, n_columns: int) -> Mapping[str, Dimension]:
         """The ranges that its parameters are searched in where an algorithm declares none.
 
@@ -156,11 +197,12 @@ class Model(Estimator, ABC):
         X : ndarray, shape (n_rows, n_columns)
         y : ndarray, shape (n_rows,)
         folds : sequence of (ndarray, ndarray)
-            Row numbers to fit on and to judge by; the second parts of consecutive folds make up whole repeats.
+            Row numbers to fit on and to judge by. The second parts of consecutive folds make up repeats; only the last
+            repeat may lack folds.
         metric : callable
             Of targets and predictions; higher is better.
         jobs : int
-            How many folds to work on at once.
+            How many CPUs to use, for so many folds at once; a model may use those that are left.
         columns : sequence of MatrixColumn
             As for `fit`.
         weights : ndarray, shape (n_rows,), optional
@@ -235,7 +277,7 @@ def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: in
     Parameters
     ----------
     folds : sequence of (ndarray, ndarray)
-        Row numbers; the second parts of consecutive folds make up whole repeats.
+        Row numbers. The second parts of consecutive folds make up repeats; only the last repeat may lack folds.
     predictions : sequence of ndarray
         Each fold's, in the order of its second part.
     n_rows : int
@@ -244,9 +286,10 @@ def gather(folds: Sequence[Fold], predictions: Sequence[Predictions], n_rows: in
     Returns
     -------
     ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
+        NaN for rows that are in no second part.
     """
-    rows = np.concatenate([rows for _, rows in folds]).reshape(-1, n_rows)
+    rows = np.concatenate([rows for _, rows in folds])
     values = np.concatenate(list(predictions))
-    result = np.empty((*rows.shape, *values.shape[1:]))
-    result[np.arange(len(rows))[:, None], rows] = values.reshape(result.shape)
+    result = np.full((math.ceil(len(rows) / n_rows), n_rows, *values.shape[1:]), np.nan)
+    result[np.arange(len(rows)) // n_rows, rows] = values
     return result

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from tabserve.aliases import Matrix, Predictions, Vector, Weights
 from tabserve.columns.features import Number
 from tabserve.columns.matrix import Columns, MatrixColumn
+from tabserve.models import faster
 from tabserve.models.base import Fold, of_rows
-from tabserve.models.lightgbm import THREADS, LgbClassifier
-from tabserve.models.linear import MonotoneLogisticRegression, expit
+from tabserve.models.lightgbm import LgbClassifier
+from tabserve.models.linear import MOST_ROWS, MonotoneLogisticRegression, expit, some_of_each_class
 from tabserve.models.native import Booster, open_booster, without_objective
 from tabserve.transformers import OTHERS, OneHot, Standardize
 
@@ -63,8 +65,12 @@ class BlendClassifier(LgbClassifier):
         X, y, columns, weights = data
         rows, judged = fold
         line = Line.fit(X[rows], y[rows], columns, of_rows(weights, rows))
-        raw = booster.predict(X[judged], num_iteration=rounds, num_threads=THREADS, raw_score=True)
+        threads = booster.params["num_threads"]
+        raw = booster.predict(X[judged], num_iteration=rounds, num_threads=threads, raw_score=True)
         return _blended(np.asarray(raw), line.sums(X[judged]))
+
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        self._raw_booster = faster.speed_up(self._raw_booster, without_objective(self.text_), name, folder)
 
     @cached_property
     def _raw_booster(self) -> Booster:
@@ -96,11 +102,14 @@ class Line:
 
     @classmethod
     def fit(cls, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
-        """Fit it to a (n_rows, n_columns) matrix and the classes 0 and 1."""
+        """Fit it to a (n_rows, n_columns) matrix and the classes 0 and 1; of very many rows, to some of each class."""
+        rows = some_of_each_class(y, MOST_ROWS)
+        strength = C * len(y) / len(rows)  # the penalty is weighed against a sum over the rows
+        X, y, weights = (X, y, weights) if len(rows) == len(y) else (X[rows], y[rows], of_rows(weights, rows))
         encoder = OneHot().fit(X, None, columns or (MatrixColumn(_ANY_NUMBER),) * X.shape[1])
         encoded = encoder.transform(X)
         scaler = Standardize().fit(encoded, None, encoder.columns_)
-        model = MonotoneLogisticRegression(C).fit(scaler.transform(encoded), y, scaler.columns_, weights)
+        model = MonotoneLogisticRegression(strength).fit(scaler.transform(encoded), y, scaler.columns_, weights)
         means, coefficients = scaler.mean_.tolist(), (model.coef_[0] / scaler.scale_).tolist()
         by_place: dict[int, dict[float, tuple[float, float]]] = {}
         slopes = []

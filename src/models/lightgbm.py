@@ -1,10 +1,12 @@
 """LightGBM models."""
 
 import logging
+import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from tabserve.aliases import Matrix, Metric, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns, check_described
+from tabserve.models import faster
 from tabserve.models.base import (
     Classifier,
     CrossValidation,
@@ -19,6 +22,7 @@ from tabserve.models.base import (
     Model,
     MulticlassClassifier,
     Regressor,
+    cpus,
     gather,
     mean_metric,
     of_rows,
@@ -34,8 +38,11 @@ LARGE = 5_000  # rows, that can tell more bins apart
 MANY = 20_000  # rows, of which small or slow trees would need thousands of rounds
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
-THREADS = 1  # that a model is trained with: more would make models differ between machines
 
+
+# Read when LightGBM is loaded. Threads that wait would spin: where others use the CPUs, too, two threads took 10 to 30
+# times the CPU of one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +76,8 @@ class LgbModel(Model):
     num_rounds : int
         How many trees; cross-validation chooses it.
     seed : int
-        Seed of all random choices. With one thread and LightGBM's deterministic mode, equal data give equal models.
+        Seed of all random choices. In LightGBM's deterministic mode, equal data give equal models, whatever the number
+        of threads.
 
     Attributes
     ----------
@@ -134,10 +142,15 @@ class LgbModel(Model):
 
         Categories without an order are split by sets of their codes; the columns' `monotone` are constraints.
         """
-        booster = self._new_booster(X, y, columns, weights)
+        from lightgbm import Booster
+
+        threads = cpus() if len(X) > MANY else 1
+        parameters = self._parameters(X, y, columns, threads)
+        booster = Booster(parameters, _dataset(X, y, columns, weights, parameters))
         for _ in range(self.num_rounds):
             booster.update()
-        self.text_: str = booster.model_to_string()
+        # the trees are the same with any number of threads, and so is the text
+        self.text_: str = booster.model_to_string().replace(f"[num_threads: {threads}]", "[num_threads: 1]")
         self.__dict__.pop("_booster", None)
         return self
 
@@ -183,17 +196,21 @@ class LgbModel(Model):
 
         All folds have the same number of rounds, the one with the smallest mean loss, so that no fold is flattered by
         a number of its own.
+
+        Many rows are sorted into bins once, for all folds. The ends of the bins then come from all rows, those that
+        judge included, but from no target; they are the ends that the final model has.
         """
+        from lightgbm import Booster
+
+        threads = max(1, jobs // len(folds)) if len(X) > MANY else 1
+        parameters = self._parameters(X, y, columns, threads, self.stopping_metric)
+        divide = _divided if len(X) > MANY else _binned_apart
         boosters = []
-        for rows, judged in folds:
-            booster = self._new_booster(X[rows], y[rows], columns, of_rows(weights, rows), self.stopping_metric)
-            judges = booster.train_set.create_valid(
-                X[judged], y[judged], weight=of_rows(weights, judged), params=booster.params
-            )
-            booster.add_valid(judges, "valid")
-            boosters.append(booster)
+        for fitted, judges in divide(X, y, columns, weights, parameters, folds):
+            boosters.append(Booster(parameters, fitted))
+            boosters[-1].add_valid(judges, "valid")
         losses = np.empty((0, len(folds)))
-        with ThreadPoolExecutor(jobs, initializer=_silence_this_thread) as pool:
+        with ThreadPoolExecutor(jobs, initializer=partial(_silence_this_thread, threads)) as pool:
             while len(losses) < MAX_ROUNDS and len(losses) - _best_rounds(losses) < PATIENCE:
                 losses = np.vstack([losses, np.transpose(list(pool.map(_grow, boosters)))])
             rounds = _best_rounds(losses)
@@ -212,7 +229,12 @@ class LgbModel(Model):
         self, booster: "lightgbm.Booster", rounds: int, data: tuple[Matrix, Vector, Columns, Weights], fold: Fold
     ) -> Predictions:
         """Predict the second part of a fold by trees that were grown on its first; the data are what `fit` takes."""
-        return np.asarray(booster.predict(data[0][fold[1]], num_iteration=rounds, num_threads=THREADS))
+        return np.asarray(
+            booster.predict(data[0][fold[1]], num_iteration=rounds, num_threads=booster.params["num_threads"])
+        )
+
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        self._booster = faster.speed_up(self._booster, self.text_, name, folder)
 
     @cached_property
     def _booster(self) -> Booster:
@@ -221,28 +243,23 @@ class LgbModel(Model):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_booster"}
 
-    def _new_booster(
-        self, X: Matrix, y: Vector, columns: Columns, weights: Weights, metric: str = "none"
-    ) -> "lightgbm.Booster":
-        from lightgbm import Booster, Dataset
-
+    def _parameters(self, X: Matrix, y: Vector, columns: Columns, threads: int, metric: str = "none") -> dict[str, Any]:
+        """LightGBM's parameters. More threads than CPUs that are granted are slower than one."""
         if columns:
             check_described(X, columns)
-        nominal = [place for place, column in enumerate(columns) if column.is_nominal]
         directions = [column.monotone for column in columns]
         parameters = {name: value for name, value in self.get_params().items() if name not in _OWN_PARAMETERS}
-        parameters |= {
+        return parameters | {
             "objective": self.objective,
             "num_class": self._outputs(y),
             "metric": metric,
             "bagging_freq": 1,
             "monotone_constraints": directions if any(directions) else None,
-            "num_threads": THREADS,
+            "num_threads": threads,
             "deterministic": True,
             "force_row_wise": True,
             "verbosity": -1,
         }
-        return Booster(parameters, Dataset(X, y, weight=weights, categorical_feature=nominal, params=parameters))
 
     @abstractmethod
     def _outputs(self, y: Vector) -> int:
@@ -293,14 +310,43 @@ def _within(least: int, value: int, most: int) -> int:
     return min(max(value, least), most)
 
 
-def _silence_this_thread() -> None:
+def _dataset(
+    X: Matrix, y: Vector, columns: Columns, weights: Weights, parameters: Mapping[str, Any]
+) -> "lightgbm.Dataset":
+    from lightgbm import Dataset
+
+    nominal = [place for place, column in enumerate(columns) if column.is_nominal]
+    return Dataset(X, y, weight=weights, categorical_feature=nominal, params=dict(parameters))
+
+
+def _divided(
+    X: Matrix, y: Vector, columns: Columns, weights: Weights, parameters: Mapping[str, Any], folds: Sequence[Fold]
+) -> "Iterator[tuple[lightgbm.Dataset, lightgbm.Dataset]]":
+    """Both parts of each fold, of rows that are sorted into bins once."""
+    whole = _dataset(X, y, columns, weights, parameters)
+    for fold in folds:
+        fitted, judges = (whole.subset(rows.tolist(), dict(parameters)) for rows in fold)
+        yield fitted, judges
+
+
+def _binned_apart(
+    X: Matrix, y: Vector, columns: Columns, weights: Weights, parameters: Mapping[str, Any], folds: Sequence[Fold]
+) -> "Iterator[tuple[lightgbm.Dataset, lightgbm.Dataset]]":
+    """Both parts of each fold, with bins of the rows that are fitted on."""
+    for rows, judged in folds:
+        fitted = _dataset(X[rows], y[rows], columns, of_rows(weights, rows), parameters)
+        judges = fitted.create_valid(X[judged], y[judged], weight=of_rows(weights, judged), params=dict(parameters))
+        yield fitted, judges
+
+
+def _silence_this_thread(threads: int) -> None:
     """Make LightGBM, which keeps its verbosity for each thread and sets it when the thread makes something, silent.
 
     Its number of threads is kept for the process: left out here, it would be reset to all CPUs for every booster.
     """
     from lightgbm import Dataset
 
-    Dataset(np.zeros((2, 1)), params={"verbosity": -1, "num_threads": THREADS}).construct()
+    Dataset(np.zeros((2, 1)), params={"verbosity": -1, "num_threads": threads}).construct()
 
 
 def _grow(booster: "lightgbm.Booster") -> list[float]:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from tabserve.aliases import Matrix, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns
-from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor, of_rows
+from tabserve.models.base import Classifier, Model, MulticlassClassifier, Regressor
 
-MOST_ROWS = 50_000  # that a logistic model is fitted on: more cost time and change nothing that is seen
+MOST_ROWS = 50_000  # that a linear model is fitted on: more cost time and change nothing that is seen
 _BOUNDS = {0: (None, None), 1: (0, None), -1: (None, 0)}  # of a coefficient, by its column's direction
 CHUNK = 20_000  # rows of a matrix that are copied at once
 
@@ -96,20 +96,16 @@ class _LogisticModel(Model):
     intercept_ : ndarray, shape (1,) or (n_classes,)
     """
 
+    most_rows = MOST_ROWS
+
     def __init__(self, C: float = 1.0) -> None:
         self.C = C
 
     def fit(self, X: Matrix, y: Vector, columns: Columns = (), weights: Weights = None) -> Self:
-        """Fit coefficients to a (n_rows, n_columns) matrix and codes of classes, from 0 on.
-
-        Of more than 50,000 rows, as many are taken at random, from each class in its share.
-        """
+        """Fit coefficients to a (n_rows, n_columns) matrix and codes of classes, from 0 on."""
         from sklearn.linear_model import LogisticRegression as Estimator
 
-        rows = _some_of_each_class(y, MOST_ROWS)
-        # the penalty is weighed against a sum over the rows
-        estimator = Estimator(C=self.C * len(y) / len(rows), max_iter=1000)
-        estimator.fit(X[rows], y[rows], of_rows(weights, rows))
+        estimator = Estimator(C=self.C, max_iter=1000).fit(X, y, weights)
         self.coef_: Matrix = estimator.coef_
         self.intercept_: Vector = estimator.intercept_
         return self
@@ -120,7 +116,7 @@ class _LogisticModel(Model):
         return list(zip(self.coef_, self.intercept_, strict=True))
 
 
-def _some_of_each_class(y: Vector, most: int) -> npt.NDArray[np.intp]:
+def some_of_each_class(y: Vector, most: int) -> npt.NDArray[np.intp]:
     """Row numbers, ascending: all, or about `most` of them, with at least one of each class."""
     if len(y) <= most:
         return np.arange(len(y))
@@ -149,17 +145,13 @@ class MonotoneLogisticRegression(LogisticRegression):
         """Fit coefficients within bounds to a (n_rows, n_columns) matrix and the classes 0 and 1."""
         from scipy.optimize import minimize
 
-        rows = _some_of_each_class(y, MOST_ROWS)
-        counts = self.C * len(y) / len(rows) * np.ones(len(rows))
-        if weights is not None:
-            counts *= weights[rows]
-        some, labels = X[rows], y[rows]
+        counts = self.C * (np.ones(len(y)) if weights is None else weights)
 
         def loss(parameters: Vector) -> tuple[float, Vector]:
-            sums = some @ parameters[:-1] + parameters[-1]
-            slopes = counts * (expit(sums) - labels)
-            value = counts @ (np.logaddexp(0.0, sums) - labels * sums) + parameters[:-1] @ parameters[:-1] / 2
-            return float(value), np.append(some.T @ slopes + parameters[:-1], slopes.sum())
+            sums = X @ parameters[:-1] + parameters[-1]
+            slopes = counts * (expit(sums) - y)
+            value = counts @ (np.logaddexp(0.0, sums) - y * sums) + parameters[:-1] @ parameters[:-1] / 2
+            return float(value), np.append(X.T @ slopes + parameters[:-1], slopes.sum())
 
         directions = [column.monotone for column in columns] or [0] * X.shape[1]
         bounds = [_BOUNDS[direction] for direction in (*directions, 0)]
@@ -197,6 +189,8 @@ class Ridge(Regressor):
     coef_ : ndarray, shape (n_columns,)
     intercept_ : float
     """
+
+    most_rows = MOST_ROWS
 
     def __init__(self, alpha: float = 1.0, floor: float | None = None) -> None:
         self.alpha = alpha

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -59,6 +60,9 @@ class LogTarget(Regressor):
     def contributions(self, X: Matrix) -> Predictions:
         self.check_is_fitted()
         return self.model_.contributions(X)
+
+    def speed_up(self, name: str, folder: Path | None = None) -> None:
+        self.model_.speed_up(name, folder)
 
     def cross_validate(
         self,

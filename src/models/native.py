@@ -82,10 +82,15 @@ def open_booster(text: str, threads: int | None = None) -> Booster:
     """
     if "\nend of trees\n" not in text:
         raise ValueError("This is not a whole LightGBM model: its text ends before its trees do.")
-    granted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one for each level
-    threads = threads or (int(granted) if granted.isdecimal() else 1)
+    threads = threads or granted_threads()
     path = library_path()
     return PackageBooster(text, threads) if path is None else NativeBooster(_library(path), text, threads)
+
+
+def granted_threads() -> int:
+    """Threads that matrices of many rows may take: `OMP_NUM_THREADS`, else one."""
+    granted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one for each level
+    return int(granted) if granted.isdecimal() else 1
 
 
 def without_objective(text: str) -> str:

@@ -118,6 +118,8 @@ class SVR(ScikitRegressor):
         The smallest prediction there can be.
     """
 
+    most_rows = 20_000  # fitting takes time that grows with their square
+
     def __init__(self, C: float = 1.0, gamma: float = 1.0, epsilon: float = 0.1, floor: float | None = None) -> None:
         self.C = C
         self.gamma = gamma

@@ -52,6 +52,25 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """How much of the hold-out is kept with the model.
+
+    Parameters
+    ----------
+    rows : int
+        How many of its rows are in the model's file.
+    of : int
+        How many rows were held out.
+    score : float or None
+        The headline metric of the rows that are kept; None where it is undefined, as without rows of a rare class.
+    """
+
+    rows: int
+    of: int
+    score: float | None
+
+
+@dataclass(frozen=True)
 class DataWarning:
     """Something in the data, or in what a model makes of them, that a person should look at.
 
@@ -165,8 +184,10 @@ class Manifest:
         For split, folds and search.
     split : Split
         How the hold-out was split off.
+    hold_out : Kept
+        How many of the rows that were held out are kept with the model.
     threads : int
-        How many LightGBM trained with.
+        The most that LightGBM trained with; its trees would be the same with any number.
     declaration : mapping
         What was declared, with everything that training learnt or filled in, as plain data (`declaration/plain.py`).
     declaration_version : str
@@ -220,6 +241,7 @@ class Manifest:
     data: Source
     seed: int
     split: Split
+    hold_out: Kept
     threads: int
     declaration: Mapping[str, Any]
     declaration_version: str

@@ -39,8 +39,8 @@ from tabserve.registry.stores import (
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 3  # rises when older programs could not read new artifacts
-PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.csv", "test.csv"
+PROTOCOL = 4  # rises when older programs could not read new artifacts
+PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.parquet", "test.parquet"
 REPORT = "report.html"
 NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is complete without them
 PINNED_LIBRARIES = ("lightgbm", "scikit-learn")  # other versions may read a pickle differently
@@ -306,7 +306,7 @@ class Registry:
         return model_id
 
     def copy(self, model_id: str, to: "Registry", *, hold_out: bool = True) -> bool:
-        """Copy an artifact to another registry, without `train.csv`, which never leaves the machine that trained.
+        """Copy an artifact to another registry, without `train.parquet`, which never leaves the machine that trained.
 
         An existing copy is verified, and written again when it is refused or lacks a file.
 
@@ -317,7 +317,7 @@ class Registry:
         to : Registry
             The destination.
         hold_out : bool
-            Whether to copy `test.csv`, if it is here; otherwise an earlier copy of it is deleted.
+            Whether to copy `test.parquet`, if it is here; otherwise an earlier copy of it is deleted.
 
         Returns
         -------
@@ -346,7 +346,7 @@ class Registry:
     def _is_whole(self, model_id: str, names: Collection[str]) -> bool:
         """Whether the artifact exists, matches its manifest and has files with these names."""
         try:
-            self._files(model_id, self.manifest(model_id))
+            self._verify_files(model_id, self.manifest(model_id))
         except (BrokenArtifactError, UnknownModelError):
             return False
         return all(self._store.exists(f"{model_id}/{name}") for name in names)
@@ -455,6 +455,8 @@ class Registry:
         except (Exception, SystemExit) as error:  # unpickling may raise whatever the pickled classes' modules raise
             reason = f"its pickles cannot be loaded ({type(error).__name__})"
             raise BrokenArtifactError(model_id, reason) from error
+        if markers := manifest.declaration.get("markers"):
+            pipeline = pipeline.with_markers(markers)
         return Artifact(manifest, pipeline, target, model, task, decision)
 
     def verify(self, model_id: str) -> None:
@@ -467,14 +469,14 @@ class Registry:
         BrokenArtifactError
             When anything does not match the manifest.
         """
-        self._files(model_id, self.load(model_id).manifest)
+        self._verify_files(model_id, self.load(model_id).manifest)
 
     def version(self, model_id: str) -> object:
         """A value that changes when a file that `load` reads is written again; it is found without reading files."""
         return [self._store.version(f"{model_id}/{name}") for name in (MANIFEST, PIPELINE, MODEL)]
 
     def hold_out(self, model_id: str, manifest: Manifest) -> bytes:
-        """Read the rows that an artifact's training held out, `test.csv`.
+        """Read the rows that an artifact's training held out, `test.parquet`.
 
         Raises
         ------
@@ -495,9 +497,20 @@ class Registry:
         """All files of an artifact except its manifest, verified."""
         return {
             name: self.read(model_id, name, manifest)
-            for name in manifest.files
-            if name not in left_out and (name not in NOT_EVERYWHERE or self._store.exists(f"{model_id}/{name}"))
+            for name in self._names(model_id, manifest)
+            if name not in left_out
         }
+
+    def _verify_files(self, model_id: str, manifest: Manifest) -> None:
+        """Read the files of an artifact one after the other, and keep none of them."""
+        for name in self._names(model_id, manifest):
+            self.read(model_id, name, manifest)
+
+    def _names(self, model_id: str, manifest: Manifest) -> tuple[str, ...]:
+        """The files that an artifact must have, and those of the others that are here."""
+        return tuple(
+            name for name in manifest.files if name not in NOT_EVERYWHERE or self._store.exists(f"{model_id}/{name}")
+        )
 
     def read(self, model_id: str, name: str, manifest: Manifest) -> bytes:
         """Read one of an artifact's files.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tabserve.errors import NotExplainableError
 from tabserve.models.base import of_rows
 from tabserve.report.subject import Subject
 from tabserve.training.folds import folds_of
+from tabserve.training.parts import sample
 
 REPEATS = 3  # shuffles of a feature
 FEWEST_SHUFFLED = 300  # rows that the shuffles of a feature are measured on at least, if there are that many
@@ -34,11 +35,14 @@ class Importance:
     values : ndarray, shape (n_columns,)
     errors : ndarray, shape (n_columns,), optional
         Standard deviation of the values between repeats.
+    rows : int, optional
+        How many rows of the hold-out it was measured on.
     """
 
     columns: Sequence[Column]
     values: Vector
     errors: Vector | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,6 @@ class Point:
 
     rows: int
     score: float
-
-
-def sample(n_rows: int, most: int, seed: int) -> Any:
-    """Row numbers, ascending, drawn without replacement when there are more than `most`."""
-    if n_rows <= most:
-        return np.arange(n_rows)
-    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
 def permutation_importance(subject: Subject) -> Importance:
@@ -82,7 +79,7 @@ def permutation_importance(subject: Subject) -> Importance:
         return [before - metric(y, repeat) for repeat in np.split(predictions, REPEATS)]
 
     found = np.array([falls(place) for place in range(len(use_case.features))])
-    return _ranked(use_case.features, found.mean(axis=1), found.std(axis=1))
+    return replace(_ranked(use_case.features, found.mean(axis=1), found.std(axis=1)), rows=len(rows))
 
 
 def own_importance(subject: Subject) -> tuple[str, Importance] | None:
@@ -133,13 +130,13 @@ def contributions(subject: Subject) -> tuple[Importance, dict[str, str]] | None:
     if parts.ndim == 3:
         by_column = pipeline.by_origin(parts[..., :-1].reshape(-1, parts.shape[-1] - 1))
         directions = dict.fromkeys((column.name for column in subject.use_case.columns), "")
-        return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
+        return replace(_ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), rows=len(rows)), directions
     by_column = pipeline.by_origin(parts[:, :-1])
     directions = {
         column.name: _direction(column, codes, pushed)
         for column, codes, pushed in zip(subject.use_case.columns, encoded.T, by_column.T, strict=False)
     }
-    return _ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), directions
+    return replace(_ranked(subject.use_case.columns, np.abs(by_column).mean(axis=0)), rows=len(rows)), directions
 
 
 def learning_curve(subject: Subject) -> list[Point]:
@@ -150,13 +147,13 @@ def learning_curve(subject: Subject) -> list[Point]:
     """
     from sklearn.base import clone
 
-    use_case, y, weights = subject.use_case, subject.train.y, subject.train.weights
-    folds = folds_of(use_case, subject.train, subject.manifest.seed)
+    use_case, y, weights = subject.use_case, subject.fitted.y, subject.fitted.weights
+    folds = folds_of(use_case, subject.fitted, subject.manifest.seed)
     judged_so_far = np.cumsum([len(judged) for _, judged in folds])
     # as few as judge by JUDGED rows, of the first repeat
     folds = folds[: 1 + int(np.searchsorted(judged_so_far, min(JUDGED, len(y))))]
     X, columns, metric = subject.train_matrix, subject.candidate.pipeline.columns_, use_case.task.metric
-    out_of_fold = subject.candidate.out_of_fold[0]
+    out_of_fold = subject.candidate.out_of_fold_of(subject.train)[0]
     whole = len(folds[0][0])
     points = []
     for size in (round(whole * share) for share in SHARES if whole * share <= LARGEST_FIT):

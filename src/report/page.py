@@ -170,7 +170,7 @@ def _what_it_looks_at(subject: Subject, importance: Importance) -> Section:
         text.append("This kind of model has no importances of its own.")
     parts = contributions(subject)
     if parts:
-        charts.append(_contributions(*parts))
+        charts.append(_contributions(subject, *parts))
     else:
         text.append("Its predictions are not sums over the columns, so there are no contributions to show.")
     return Section("What it looks at", [" ".join(text)], charts)
@@ -195,7 +195,8 @@ def _permutation(subject: Subject, importance: Importance) -> Chart:
         svg,
         f"{name} on the hold-out falls most without {listed(falls)}.",
         f"How much {name} falls when a feature's values are shuffled among the rows; lines show how much that varies. "
-        "Features that tell the same story stand in for each other and seem less important than they are.",
+        "Features that tell the same story stand in for each other and seem less important than they are."
+        f"{_on_a_sample(subject, importance)}",
     )
 
 
@@ -211,7 +212,7 @@ def _own(measure: str, importance: Importance) -> Chart:
     )
 
 
-def _contributions(importance: Importance, directions: Mapping[str, str]) -> Chart:
+def _contributions(subject: Subject, importance: Importance, directions: Mapping[str, str]) -> Chart:
     shown = importance.columns[:SHOWN]
     labels = [f"{column.title} {directions[column.name]}".strip() for column in shown]
     up = [column.title for column in shown if directions[column.name] == "↑"][:3]
@@ -224,8 +225,16 @@ def _contributions(importance: Importance, directions: Mapping[str, str]) -> Cha
         figures.bars("contributions", labels, importance.values[:SHOWN], "mean size of the contribution"),
         " ".join(sentences),
         "How much each column moves the raw score of a row of the hold-out, on average. ↑: higher values push it up; "
-        "↓: they push it down; neither: it depends.",
+        f"↓: they push it down; neither: it depends.{_on_a_sample(subject, importance)}",
     )
+
+
+def _on_a_sample(subject: Subject, importance: Importance) -> str:
+    """On how many rows it was measured, as a sentence with a space before it; empty when on the whole hold-out."""
+    every = len(subject.test.y)
+    if importance.rows in (None, every):
+        return ""
+    return f" Measured on {importance.rows:,} of the {every:,} rows of the hold-out, drawn at random."
 
 
 def _comparison(subject: Subject) -> Section:

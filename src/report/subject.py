@@ -44,7 +44,12 @@ class Subject:
     @cached_property
     def train_matrix(self) -> Matrix:
         """What the model was fitted on."""
-        return self.candidate.pipeline.transform_encoded(self.train.X)
+        return self.candidate.pipeline.transform_encoded(self.fitted.X)
+
+    @cached_property
+    def fitted(self) -> "Part":
+        """The rows of the training part that the model was fitted on."""
+        return self.candidate.fitted_on(self.train)
 
     def features_of(self, part: "Part") -> "pd.DataFrame":
         """A part's table without its target column."""

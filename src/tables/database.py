@@ -75,23 +75,45 @@ def open_database(source: str, query: str, folder: Path) -> Iterator[DatabaseRow
 
     if not query:
         raise DatabaseError("A database needs a query: declare a select, or the name of a table.")
-    url = _url(source, folder)
-    limits = {} if url.drivername == "sqlite" else {"connect_timeout": CONNECT_TIME}
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=limits)
+    url = address_of(source, folder)
     try:
-        with engine.connect() as connection, closing(_run(connection, query)) as result:
+        with connected(url) as connection, closing(_run(connection, query)) as result:
             digest = hashlib.sha256()
             rows = _numbered(result, digest)
             yield DatabaseRows(Sheet("the query", rows, typed=True, read_as={"format": "database"}), digest)
     except sqlalchemy.exc.OperationalError as error:
         what = "reached" if error.statement is None else "read"
-        raise DatabaseError(f"The database cannot be {what}: {_reason(error, url)}.") from None
+        raise DatabaseError(f"The database cannot be {what}: {reason_of(error, url)}.") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise DatabaseError(f"The query cannot be run: {_reason(error, url)}.") from None
+        raise DatabaseError(f"The query cannot be run: {reason_of(error, url)}.") from None
 
 
-def _url(source: str, folder: Path) -> "URL":
-    """The address that SQLAlchemy takes, with the password from the environment."""
+@contextmanager
+def connected(url: "URL") -> "Iterator[Connection]":
+    """A connection of its own to a database; what SQLAlchemy raises shows no parameters."""
+    import sqlalchemy
+
+    limits = {} if url.drivername == "sqlite" else {"connect_timeout": CONNECT_TIME}
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=limits)
+    with engine.connect() as connection:
+        yield connection
+
+
+def address_of(source: str, folder: Path, *, is_written: bool = False) -> "URL":
+    """The address that SQLAlchemy takes, with the password from the environment.
+
+    Parameters
+    ----------
+    source, folder
+        As for `open_database`.
+    is_written : bool
+        Whether the database is written to: then the file of SQLite need not exist.
+
+    Raises
+    ------
+    DatabaseError
+        When the address is malformed, of another kind of database, or holds a password.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -102,7 +124,7 @@ def _url(source: str, folder: Path) -> "URL":
     if url.password is not None or "password" in url.query:
         raise DatabaseError(f"Do not declare the database's password: take it out, and set {PASSWORD} instead.")
     if url.drivername == "sqlite":
-        return _sqlite(url, folder)
+        return url.set(database=str(folder / (url.database or ""))) if is_written else _sqlite(url, folder)
     if url.drivername not in ("postgresql", "postgres"):
         raise DatabaseError(f"Databases of this kind cannot be read; the address is wrong: {_SUPPORTED}.")
     return url.set(drivername="postgresql+psycopg", password=os.environ.get(PASSWORD) or None)
@@ -158,7 +180,7 @@ def _cell(name: str, value: Any) -> Any:
     return str(value) if isinstance(value, (time, timedelta)) or type(value).__module__ == "uuid" else value
 
 
-def _reason(error: Exception, url: "URL") -> str:
+def reason_of(error: Exception, url: "URL") -> str:
     """What the database says, on one line and without the password."""
     said = str(getattr(error, "orig", None) or error).strip()
     lines = [line.strip() for line in said.splitlines() if line.strip()]

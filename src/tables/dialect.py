@@ -19,7 +19,8 @@ from tabserve.columns.numerals import GROUPING_MARKS
 from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
 from tabserve.tables.header import Header, find_header, spelling
 from tabserve.tables.limits import Row
-from tabserve.tables.lines import NOT_UTF8, SEPARATORS, Lines, text_of
+from tabserve.tables.lines import NOT_UTF8, Lines, text_of
+from tabserve.tables.plain_csv import SEPARATORS
 from tabserve.tables.source import HEADER_ROWS
 
 NOT_SURE = "cp1252"  # what a file that is not UTF-8 is taken for, though it could be in other encodings

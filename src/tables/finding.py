@@ -11,7 +11,8 @@ from tabserve.errors import MOST_WORDS, Fault, InvalidTableError, UnsupportedFil
 from tabserve.tables.dialect import NOT_SURE, find_separator
 from tabserve.tables.header import Header, find_header
 from tabserve.tables.limits import Row
-from tabserve.tables.lines import NOT_UTF8, SEPARATORS
+from tabserve.tables.lines import NOT_UTF8
+from tabserve.tables.plain_csv import SEPARATORS
 from tabserve.tables.source import HEADER_ROWS, Sheet
 
 RESERVED_PROBLEM = "The answer has a column of this name: rename yours, or send the original file."
@@ -93,11 +94,11 @@ def find_table(
         When there is no such table, when there are several, or when its columns are not the known ones.
     """
     found = choose(sheets, known.names, dialect, title)
-    rows = [*itertools.islice(found.sheet.rows, 1)]
+    rows = [*itertools.islice(found.sheet.rows, HEADER_ROWS)]
     is_whole = bool(rows) and rows[0][2] == len(found.header.names)
     if faults := _faults(found, known, own=own, is_whole=is_whole):
         raise InvalidTableError(found.sheet.place, faults)
-    return replace(found, sheet=replace(found.sheet, rows=itertools.chain(rows, found.sheet.rows)))
+    return replace(found, sheet=found.sheet.given_back(rows))
 
 
 def choose(
@@ -148,7 +149,7 @@ def _look(sheet: Sheet, names: Sequence[str], dialect: Mapping[str, str]) -> Fou
     if header is None:
         row, cells, _ = first[0] if first else (1, (), 0)
         header = Header(row, list(map(str, cells)), [None] * len(cells), 1)
-    return Found(replace(sheet, rows=itertools.chain(first[header.above :], sheet.rows)), header)
+    return Found(sheet.given_back(first[header.above :]), header)
 
 
 def _unpacked(sheet: Sheet, first: Sequence[Row], names: Sequence[str], dialect: Mapping[str, str]) -> Found | None:

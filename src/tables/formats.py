@@ -7,13 +7,14 @@ from tabserve.tables.limits import NOT_A_TABLE
 
 WORKBOOK, PARQUET, FEATHER, TEXT = "workbook", "parquet", "feather", "text"
 _TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
-ENDINGS = (*_TEXTS, ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet", ".feather", ".arrow")
+ENDINGS = (*_TEXTS, ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".arrows")
 _MAGIC = {
     b"PK\x03\x04": WORKBOOK,
     b"\xd0\xcf\x11\xe0": WORKBOOK,  # OLE: XLS, and XLSX with a password
     b"PAR1": PARQUET,
     b"PARE": PARQUET,  # encrypted
     b"ARROW1": FEATHER,
+    b"\xff\xff\xff\xff": FEATHER,  # a stream of the same
     b"FEA1": FEATHER,  # version 1
 }
 _LONGEST = max(map(len, _MAGIC))

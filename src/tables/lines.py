@@ -1,20 +1,21 @@
-"""Text files, read line by line: never more than one row is in memory. CSV with any separator, and JSON lines."""
+"""Text files, read line by line or in pieces of lines: CSV with any separator, and JSON lines."""
 
 import csv
 import io
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tabserve.errors import Fault, FileLimitError, InvalidTableError, UnsupportedFileError
+from tabserve.tables.batch import Batch, batch_of, next_rows
 from tabserve.tables.limits import NOT_A_TABLE, Deadline, Row
+from tabserve.tables.plain_csv import MAX_COLUMNS, MAX_ROW_TEXT, SEPARATORS, plain_cells
 
 NOT_UTF8 = f'{NOT_A_TABLE} Save a table as "CSV UTF-8" or as XLSX.'
-MAX_COLUMNS = 16_384  # as many as Excel writes
-MAX_ROW_TEXT = 1_000_000  # characters
 MAX_BLANK_ROWS = 1_048_576
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+PIECE = 1 << 20  # bytes or characters of text that are looked at together
+_PLACES = 1 << 63  # beyond it, a position in a text is more than the place of a byte
 
 
 @contextmanager
@@ -36,10 +37,11 @@ def text_of(stream: BinaryIO, encoding: str) -> Iterator[io.TextIOWrapper]:
         text.detach()
 
 
-def csv_rows(
+@contextmanager
+def open_csv(
     stream: BinaryIO, deadline: Deadline, encoding: str = "utf-8-sig", separator: str = ",", skipped: int = 0
-) -> Generator[Row]:
-    """The rows of a CSV file that are not blank.
+) -> Iterator["CsvText"]:
+    """Start reading a CSV file.
 
     Parameters
     ----------
@@ -51,39 +53,112 @@ def csv_rows(
         One character.
     skipped : int
         How many lines at the beginning are no rows.
-
-    Yields
-    ------
-    Row
-        With all cells, as texts. Its number is that of the line on which it begins.
-
-    Raises
-    ------
-    UnsupportedFileError
-        When the file has another encoding or is malformed.
-    FileLimitError
-        When it exceeds a limit.
     """
     with text_of(stream, encoding) as text:
-        lines = Lines(text, separator)
-        for _ in range(skipped):
-            next(lines, None)
-        blank, begin = 0, lines.begin_row()
+        yield CsvText(text, deadline, separator, skipped)
+
+
+class CsvText:
+    """The rows of a CSV file that are not blank, one by one and then as batches.
+
+    A piece of text that is plain is read by pyarrow; every other one row by row, which is slow and always right.
+
+    Parameters
+    ----------
+    text : text file
+    deadline, separator, skipped
+        As for `open_csv`.
+    """
+
+    def __init__(self, text: io.TextIOWrapper, deadline: Deadline, separator: str, skipped: int) -> None:
+        self._text = text
+        self._deadline = deadline
+        self._separator = separator
+        self._skipped = skipped
+        self._lines = Lines(text, separator)
+        self._blank = 0
+
+    def rows(self) -> Iterator[Row]:
+        """The rows that were not read yet.
+
+        Yields
+        ------
+        Row
+            With all cells, as texts. Its number is that of the line on which it begins.
+
+        Raises
+        ------
+        UnsupportedFileError
+            When the file has another encoding or is malformed.
+        FileLimitError
+            When it exceeds a limit.
+        """
+        lines, separator = self._lines, self._separator
+        self._skip()
+        begin = lines.begin_row()
         try:
             for cells in csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=separator != "\t"):
-                deadline.check()
+                self._deadline.check()
                 if any(map(str.strip, cells)):
                     yield begin, cells, len(cells)
-                elif (blank := blank + 1) > MAX_BLANK_ROWS:
-                    raise FileLimitError(f"The file has more than {MAX_BLANK_ROWS:,} blank lines: remove them.")
+                else:
+                    self._count_blank()
                 begin = lines.begin_row()
+        except UnicodeError:
+            raise UnsupportedFileError(NOT_UTF8) from None
         except csv.Error as error:
-            if "field limit" in str(error):
-                limit = csv.field_size_limit()
-                raise FileLimitError(f"A cell of the CSV file has more than {limit:,} characters.") from None
-            between = SEPARATORS.get(separator, separator)
-            problem = f"a quote is not closed or stands alone, or values are not separated by {between}"
-            raise UnsupportedFileError(f"The file is not well-formed CSV: in row {begin} {problem}.") from None
+            raise _malformed(error, begin, separator) from None
+
+    def _skip(self) -> None:
+        for _ in range(self._skipped):
+            next(self._lines, None)
+        self._skipped = 0
+
+    def _count_blank(self) -> None:
+        self._blank += 1
+        if self._blank > MAX_BLANK_ROWS:
+            raise FileLimitError(f"The file has more than {MAX_BLANK_ROWS:,} blank lines: remove them.")
+
+    def batches(self, place: str, width: int) -> Iterator[Batch]:
+        """The rows that were not read yet, as batches; see `in_batches`, which makes the same of `rows`."""
+        self._skip()
+        while True:
+            self._deadline.check()
+            begin = self._text.tell()
+            cells = plain_cells(self._piece(begin), self._separator, width)
+            if cells is not None:
+                yield Batch(self._lines.skip(cells.num_rows), cells)
+                continue
+            self._text.seek(begin)
+            rows = next_rows(self.rows())
+            if not rows:
+                return
+            yield batch_of(place, rows, self.rows(), width, typed=False)
+
+    def _piece(self, begin: int) -> bytes:
+        """The next lines in UTF-8, or nothing where the text is broken.
+
+        UTF-8 itself is not decoded for this. Where the text has a position in the file without a state of its decoder,
+        that is the place of a byte.
+        """
+        if self._text.encoding not in ("utf-8", "utf-8-sig") or begin >= _PLACES:
+            try:
+                return (self._text.read(PIECE) + self._text.readline(MAX_ROW_TEXT + 1)).encode()
+            except UnicodeError:
+                return b""
+        stream = cast(BinaryIO, self._text.buffer)
+        stream.seek(begin)
+        piece = stream.read(PIECE) + stream.readline(MAX_ROW_TEXT + 1)
+        self._text.seek(begin + len(piece))
+        return piece
+
+
+def _malformed(error: csv.Error, row: int, separator: str) -> FileLimitError | UnsupportedFileError:
+    if "field limit" in str(error):
+        return FileLimitError(f"A cell of the CSV file has more than {csv.field_size_limit():,} characters.")
+    between = SEPARATORS.get(separator, separator)
+    problem = f"a quote is not closed or stands alone, or values are not separated by {between}"
+    return UnsupportedFileError(f"The file is not well-formed CSV: in row {row} {problem}.")
 
 
 class Lines:
@@ -106,6 +181,11 @@ class Lines:
         """Start counting for the next row; the line on which it begins."""
         self._characters = self._cells = 0
         return self._number + 1
+
+    def skip(self, count: int) -> range:
+        """Count lines that were read elsewhere; their numbers."""
+        self._number += count
+        return range(self._number - count + 1, self._number + 1)
 
     def __iter__(self) -> "Lines":
         return self

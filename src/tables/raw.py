@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
+from tabserve.tables.batch import has_wrong_width
 from tabserve.tables.database import is_database, open_database
 from tabserve.tables.finding import Found, choose
 from tabserve.tables.limits import Deadline
-from tabserve.tables.reader import has_wrong_width, open_sheets
+from tabserve.tables.reader import open_sheets
 from tabserve.tables.source import HEADER_ROWS, Sheet
 
 MOST_CELLS = 30_000_000  # in memory; of a larger table every second row is kept, or every fourth

@@ -9,6 +9,7 @@ from tabserve.aliases import Record
 from tabserve.columns.features import Feature
 from tabserve.errors import Fault, InvalidTableError
 from tabserve.tables.checking import cell_problem
+from tabserve.tables.kept import column_of, faulty_places, taken
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Table:
         The file's name and, for XLSX, its sheet.
     columns : list of str
         The columns, in the file's order.
-    records : list of dict
-        One for each row, with the feature columns only; values are typed but not checked.
-    target : list or None
+    records : sequence of mapping
+        One for each row, with the feature columns only; values are typed but not checked. Those of a file are
+        `ColumnRecords`.
+    target : sequence or None
         Values of the target column, if the file has one.
     rows : sequence of int
         The row number of each record, as a spreadsheet shows it.
@@ -38,21 +40,21 @@ class Table:
     place: str
     columns: list[str]
     records: Sequence[Record]
-    target: list[Any] | None
+    target: Sequence[Any] | None
     rows: Sequence[int]
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     read_as: Mapping[str, str] = field(default_factory=dict)
     dropped: int = 0
 
     @classmethod
-    def of(cls, records: Sequence[Record], target: list[Any] | None = None) -> "Table":
+    def of(cls, records: Sequence[Record], target: Sequence[Any] | None = None) -> "Table":
         """Records that do not come from a file.
 
         Parameters
         ----------
         records : sequence of mapping
             n_rows records.
-        target : list, optional
+        target : sequence, optional
             The n_rows values of the target column.
 
         Returns
@@ -63,17 +65,13 @@ class Table:
         return cls("the list", [], records, target, range(len(records)))
 
     def take(self, places: Sequence[int]) -> "Table":
-        """Some of the rows, by their places counted from 0."""
-
-        def some(values: Sequence[Any]) -> list[Any]:
-            return [values[place] for place in places]
-
+        """Some of the rows, by their ascending places counted from 0."""
         return replace(
             self,
-            records=some(self.records),
-            target=None if self.target is None else some(self.target),
-            rows=some(self.rows),
-            extras={name: some(values) for name, values in self.extras.items()},
+            records=taken(self.records, places),
+            target=None if self.target is None else taken(self.target, places),
+            rows=taken(self.rows, places),
+            extras={name: taken(values, places) for name, values in self.extras.items()},
             dropped=self.dropped + len(self.records) - len(places),
         )
 
@@ -101,17 +99,16 @@ class Table:
     def _faults(
         self, features: Sequence[Feature], target: Feature | None, extras: Sequence[Feature]
     ) -> Iterator[Fault]:
-        outcomes = self.target if target and self.target else [None] * len(self.records)
-        for place, (row, record, outcome) in enumerate(zip(self.rows, self.records, outcomes, strict=True)):
-            for feature in features:
-                if problem := cell_problem(feature, record.get(feature.name)):
-                    yield Fault(feature.name, problem, row, record.get(feature.name))
-            if target and self.target and (problem := cell_problem(target, outcome)):
-                yield Fault(target.name, problem, row, outcome)
-            for extra in extras:
-                value = self.extras[extra.name][place]
-                if problem := cell_problem(extra, value):
-                    yield Fault(extra.name, problem, row, value)
+        checked = [(feature, column_of(self.records, feature.name)) for feature in features]
+        if target and self.target is not None:
+            checked.append((target, self.target))
+        checked += [(extra, self.extras[extra.name]) for extra in extras]
+        places = sorted(set().union(*(faulty_places(values, one) for one, values in checked)))
+        some = [taken(values, places) for _, values in checked]
+        for row, *values in zip(taken(self.rows, places), *some, strict=True):
+            for (column, _), value in zip(checked, values, strict=True):
+                if problem := cell_problem(column, value):
+                    yield Fault(column.name, problem, row, value)
 
 
 def row_ranges(numbers: Iterable[int], longest: int) -> str:

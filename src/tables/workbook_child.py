@@ -7,10 +7,15 @@ limits for everything that these do not foresee.
 
 A line `{"sheet": name, "format": ...}` begins each sheet that has data; lines for its first rows follow: the row's
 number, its cells up to the last filled one, and how many these are. `{"heads": true}` ends them. If there is only one
-sheet, the rest of its rows follow. Dates are `{"date": text}` or `{"datetime": text}`. The last line is
-`{"end": true}`, `{"limit": "..."}` or `{"problem": "..."}`; a file that is not a workbook ends in an exception.
+sheet, the rest of its rows follow as pieces of columns: a line `{"rows": count, "columns": [...], "bytes": size}`, and
+so many bytes. They are the row numbers and the columns that are not `"empty"`, one after the other: `"floats"`, in
+which NaN is an empty cell, or `"cells"`, codes of distinct cells, null among them; the distinct cells of each of these
+columns are the JSON at the end. Of Parquet and Feather, a piece is `{"arrow": number of its first row, "bytes": size}`
+and an Arrow IPC stream. Dates are `{"date": text}` or `{"datetime": text}`. The last line is `{"end": true}`,
+`{"limit": "..."}` or `{"problem": "..."}`; a file that is not a workbook ends in an exception.
 """
 
+import array
 import ctypes
 import datetime
 import itertools
@@ -23,7 +28,7 @@ import resource
 import signal
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +41,8 @@ MAX_ROWS = 1_048_576  # as many as Excel writes; empty ones count
 MAX_COLUMNS = 16_384  # as many as Excel writes
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel writes
 MAX_ROW_TEXT = 2_000_000  # characters
+COLUMNAR = (b"PAR1", b"ARRO", b"\xff\xff\xff\xff")  # Parquet, Feather, and an Arrow IPC stream
+MAX_PIECE = 16_000_000  # bytes; one row may have some more
 MAX_ODD_CELLS = 100_000  # errors, formulas without values, and cells that are merged with the one above
 OWN_MEMORY = 80_000_000  # bytes of address space that Python, calamine and a small sheet take
 CELL_MEMORY = 160  # bytes that calamine takes for a cell, twice while it sorts them
@@ -44,12 +51,16 @@ NO_VALUE = "#FORMULA!"  # for a formula without a value in the file
 MERGED = "#MERGED!"  # for a cell that is merged with the one above
 EXACT = 2**53  # whole numbers up to it are exact as floats
 _CHUNK = 1 << 18
+_PIECE = 100_000  # cells that are sent together
+_ARROW_PIECE = 1_310_720  # the same of Parquet and Feather: 65,536 rows of 20 columns
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _DOCUMENTS = {"WordDocument": "a Word document", "PowerPoint Document": "a presentation"}  # streams in an OLE file
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 OddCells = dict[int, dict[int, str]]  # texts by row and column, both counted from 1
+RawRow = tuple[int, list[Any]]  # its number, and cells as calamine gives them
+Piece = tuple[dict[str, Any], bytes]  # the line that describes it, and its content
 
 
 class LimitError(Exception):
@@ -66,8 +77,10 @@ def main() -> None:
     chosen = sys.argv[6] if len(sys.argv) > 6 else None
     _confine(memory, seconds, parent)
     try:
-        for line in _lines(sys.stdin.buffer, memory, unpacked, head, chosen):
-            sys.stdout.buffer.write(_encode(line).encode("utf-8", "surrogatepass") + b"\n")
+        for line in lines(sys.stdin.buffer, memory, unpacked, head, chosen):
+            text, content = line if type(line) is tuple else (line, b"")
+            sys.stdout.buffer.write(_encode(text).encode("utf-8", "surrogatepass") + b"\n")
+            sys.stdout.buffer.write(content)
         sys.stdout.flush()
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
@@ -93,12 +106,17 @@ def _limit(kind: int, limit: int, spare: int = 0) -> None:
             resource.setrlimit(kind, (limit, limit + spare))
 
 
-def _lines(file: IO[bytes], memory: int, unpacked: int, head: int, chosen: str | None) -> Iterator[Any]:
+def lines(file: IO[bytes], memory: int, unpacked: int, head: int, chosen: str | None) -> Iterator[Any]:
+    """What the child writes; what bytes follow a line is in a tuple with it."""
     try:
         file.seek(0)
         magic = file.read(4)
-        if magic in (b"PAR1", b"ARRO"):
-            yield from _columnar(file, magic == b"PAR1", unpacked, head)
+        file.seek(0)
+        if magic in COLUMNAR:
+            os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve more than the limit
+            for line in columnar(file, magic, unpacked, head):
+                yield from _arrow_pieces(*line) if type(line) is tuple else [line]
+            yield {"end": True}
             return
         looked = _Archive(file, unpacked) if magic == _ZIP else _Compound(file)
         _limit(resource.RLIMIT_AS, min(memory, looked.memory))
@@ -118,11 +136,11 @@ def _sheets(file: IO[bytes], looked: "_Archive | _Compound", head: int, chosen: 
         book = CalamineWorkbook.from_filelike(file)
     except PasswordError:
         raise ProblemError(_PASSWORD) from None
-    rest: Iterator[list[Any]] | None = None
+    rest: Iterator[RawRow] | None = None
     with_data = 0
     for name in _chosen(book, chosen):
         rows = _rows(book.get_sheet_by_name(name), looked.odd_cells(name))
-        first = list(itertools.islice(rows, head))
+        first = [_row(number, list(map(_cell, cells))) for number, cells in itertools.islice(rows, head)]
         if first:
             with_data += 1
             rest = rest or rows
@@ -130,40 +148,72 @@ def _sheets(file: IO[bytes], looked: "_Archive | _Compound", head: int, chosen: 
             yield from first
     yield {"heads": True}
     if rest and with_data == 1:
-        yield from rest
+        yield from _pieces(rest)
 
 
-def _columnar(file: IO[bytes], is_parquet: bool, unpacked: int, head: int) -> Iterator[Any]:
-    """The rows of a Parquet or Feather file; row 0 is made of the columns' names."""
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve more than the limit
+def columnar(file: IO[bytes], magic: bytes, unpacked: float, head: int) -> Iterator[Any]:
+    """The rows of a Parquet or Feather file; row 0 is made of the columns' names.
+
+    Parameters
+    ----------
+    file : binary file
+    magic : bytes
+        Its first ones.
+    unpacked : float
+        Refuse a Parquet file with more bytes in it.
+    head : int
+        How many rows are given one by one.
+
+    Yields
+    ------
+    dict, list or (int, pyarrow.RecordBatch)
+        Lines as the child writes them, without the last one, and the number of the first row in a piece with the piece.
+    """
     import pyarrow
 
-    file.seek(0)
     try:
-        if is_parquet:
-            from pyarrow.parquet import ParquetFile
-
-            source = ParquetFile(file, memory_map=False, pre_buffer=False)
-            groups = (source.metadata.row_group(number) for number in range(source.num_row_groups))
-            if sum(group.total_byte_size for group in groups) > unpacked:
-                raise LimitError(f"unpacks to more than {unpacked // 10**6:,} MB")
-            schema = source.schema_arrow
-            batches = source.iter_batches(1_000, use_threads=False)
-        else:
-            reader = pyarrow.ipc.open_file(file)
-            schema = reader.schema
-            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        schema, batches = _open_columnar(file, magic, unpacked)
         _refuse_nested(schema, pyarrow.types)
-        yield {"sheet": "", "format": "parquet" if is_parquet else "feather"}
-        rows = itertools.chain([[0, schema.names, len(schema.names)]], _batch_rows(batches))
-        yield from itertools.islice(rows, head)
+        yield {"sheet": "", "format": "parquet" if magic == b"PAR1" else "feather"}
+        yield [0, schema.names, len(schema.names)]
+        readable: Iterator[Any] = map(_readable, batches)
+        first = next(readable, None)
+        number = 1
+        if first is not None:
+            begun = first.slice(0, head - 1)
+            yield from _batch_rows(begun)
+            number += len(begun)
+            readable = itertools.chain([first.slice(len(begun))], readable)
         yield {"heads": True}
-        yield from rows
+        rows = max(1, _ARROW_PIECE // max(1, len(schema)))
+        for batch in readable:
+            for start in range(0, len(batch), rows):
+                yield number + start, batch.slice(start, rows)
+            number += len(batch)
     except pyarrow.ArrowMemoryError:
         raise MemoryError from None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError) as error:
         raise ProblemError("The file is broken: it begins as Parquet or Feather does, but cannot be read.") from error
-    yield {"end": True}
+
+
+def _open_columnar(file: IO[bytes], magic: bytes, unpacked: float) -> tuple[Any, Iterator[Any]]:
+    """The schema and the batches."""
+    import pyarrow
+
+    if magic == b"PAR1":
+        from pyarrow.parquet import ParquetFile
+
+        source = ParquetFile(file, memory_map=False, pre_buffer=False, buffer_size=_CHUNK)
+        groups = (source.metadata.row_group(number) for number in range(source.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > unpacked:
+            raise LimitError(f"unpacks to more than {int(unpacked) // 10**6:,} MB")
+        rows = max(1, _ARROW_PIECE // max(1, len(source.schema_arrow)))
+        return source.schema_arrow, source.iter_batches(rows, use_threads=False)
+    if magic == b"ARRO":
+        reader = pyarrow.ipc.open_file(file)
+        return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
+    stream = pyarrow.ipc.open_stream(file)
+    return stream.schema, iter(stream)
 
 
 def _refuse_nested(schema: Any, types: Any) -> None:
@@ -175,22 +225,83 @@ def _refuse_nested(schema: Any, types: Any) -> None:
             raise ProblemError(f"The column '{name}' holds values that no column takes ({kind}): leave it out."[:300])
 
 
-def _batch_rows(batches: Any) -> Iterator[list[Any]]:
-    number = 0
-    for batch in batches:
-        for start in range(0, batch.num_rows, 1_000):
-            for values in zip(*(_values(column) for column in batch.slice(start, 1_000).columns), strict=True):
-                number += 1
-                if row := _row(number, [_arrow_cell(value) for value in values]):
-                    yield row
+def _readable(batch: Any) -> Any:
+    """A batch whose columns are numbers, dates, yes or no, or texts, perhaps of a dictionary; others become texts."""
+    import pyarrow
+    import pyarrow.compute
+
+    columns = [_readable_column(column) for column in batch.columns]
+    longest, lengths = 0, []
+    for column in columns:
+        length = _text_lengths(column)
+        if length is not None:
+            most = pyarrow.compute.max(length).as_py() or 0
+            _at_most(most, MAX_CELL_TEXT, "characters in a cell")
+            longest += most
+            lengths.append(length)
+    if longest > MAX_ROW_TEXT:
+        zeros = pyarrow.array([0] * len(batch), pyarrow.int64())
+        total = zeros
+        for length in lengths:
+            total = pyarrow.compute.add(total, pyarrow.compute.coalesce(length.cast(pyarrow.int64()), zeros))
+        _at_most(pyarrow.compute.max(total).as_py() or 0, MAX_ROW_TEXT, "characters in a row")
+    return pyarrow.RecordBatch.from_arrays(columns, [str(place) for place in range(len(columns))])
 
 
-def _values(column: Any) -> list[Any]:
-    if hasattr(column, "dictionary"):  # each text is made once, and not for every row
-        texts = column.dictionary.to_pylist()
-        return [None if index is None else texts[index] for index in column.indices.to_pylist()]
-    values: list[Any] = column.to_pylist()
-    return values
+def _readable_column(column: Any) -> Any:
+    import pyarrow
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        if len(column.dictionary) <= len(column) and types.is_string(kind.value_type):
+            return column
+        used = column.indices.unique().drop_null()
+        texts = _text_lengths(column.dictionary.take(used))
+        if texts is not None:  # before the texts are repeated
+            _at_most(pyarrow.compute.max(texts).as_py() or 0, MAX_CELL_TEXT, "characters in a cell")
+        return _readable_column(column.dictionary_decode())
+    if types.is_string_view(kind) or types.is_large_string(kind) or types.is_decimal(kind):
+        return column.cast(pyarrow.string())
+    plain = (types.is_string, types.is_boolean, types.is_integer, types.is_floating, types.is_date, types.is_timestamp)
+    if any(is_kind(kind) for is_kind in plain):
+        return column
+    return pyarrow.array([None if value is None else str(value) for value in column.to_pylist()], pyarrow.string())
+
+
+def _text_lengths(column: Any) -> Any:
+    """The characters of each text in a column; None where it holds others."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        lengths = _text_lengths(column.dictionary)
+        return None if lengths is None else lengths.take(column.indices)
+    is_text = types.is_string(column.type) or types.is_large_string(column.type)
+    return pyarrow.compute.utf8_length(column) if is_text else None
+
+
+def _arrow_pieces(number: int, batch: Any) -> Iterator[Piece]:
+    """A batch as an IPC stream, or as several where it is large."""
+    import pyarrow
+
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content = sink.getvalue()
+    half = len(batch) // 2
+    if len(content) <= MAX_PIECE or not half:
+        yield {"arrow": number, "bytes": len(content)}, content
+        return
+    yield from _arrow_pieces(number, batch.slice(0, half))
+    yield from _arrow_pieces(number + half, batch.slice(half))
+
+
+def _batch_rows(batch: Any) -> Iterator[list[Any]]:
+    for number, values in enumerate(zip(*(column.to_pylist() for column in batch.columns), strict=True), 1):
+        cells = [_arrow_cell(value) for value in values]
+        if any(cell is not None for cell in cells):
+            yield _row(number, cells)
 
 
 def _arrow_cell(value: Any) -> Any:
@@ -224,38 +335,105 @@ def _chosen(book: Any, chosen: str | None) -> list[str]:
     return found
 
 
-def _rows(sheet: Any, odd: OddCells) -> Iterator[list[Any]]:
-    """The rows that are not blank: their number, cells and width."""
+def _rows(sheet: Any, odd: OddCells) -> Iterator[RawRow]:
+    """The rows that are not blank: their number, and cells as calamine gives them."""
     if sheet.end:
         _at_most(sheet.end[0] + 1, MAX_ROWS, "rows in a sheet")
         _at_most(sheet.end[1] + 1, MAX_COLUMNS, "columns")
     merged = _merged(sheet)
-    blank = [None] * (sheet.start[1] if sheet.start else 0)  # calamine leaves out blank columns, but not blank rows
+    blank = [""] * (sheet.start[1] if sheet.start else 0)  # calamine leaves out blank columns, but not blank rows
     for number, values in enumerate(sheet.iter_rows(), 1):
-        cells = blank + [_cell(value) for value in values]
+        cells = blank + values if blank else values
         if number in odd or number in merged:
             _lay_over(cells, merged.get(number, {}), odd.pop(number, {}))
-        if row := _row(number, cells):
-            yield row
+        if any(cells) or not all(cell == "" for cell in cells):
+            yield number, cells
     for number in sorted(odd):
         cells = []
         _lay_over(cells, odd[number])
-        if row := _row(number, cells):
-            yield row
-
-
-def _row(number: int, cells: list[Any]) -> list[Any] | None:
-    while cells and cells[-1] is None:
-        cells.pop()
-    _at_most(sum(len(cell) for cell in cells if type(cell) is str), MAX_ROW_TEXT, "characters in a row")
-    return [number, cells, len(cells)] if cells else None
+        yield number, cells
 
 
 def _lay_over(cells: list[Any], *texts: Mapping[int, str]) -> None:
     for column, text in itertools.chain.from_iterable(by_column.items() for by_column in texts):
-        cells += [None] * (column - len(cells))
-        if cells[column - 1] is None:
+        cells += [""] * (column - len(cells))
+        if cells[column - 1] == "":
             cells[column - 1] = text
+
+
+def _row(number: int, cells: list[Any]) -> list[Any]:
+    while cells and cells[-1] is None:
+        cells.pop()
+    _at_most(_characters(cells), MAX_ROW_TEXT, "characters in a row")
+    return [number, cells, len(cells)]
+
+
+def _characters(cells: Iterable[Any]) -> int:
+    return sum(len(cell) for cell in cells if type(cell) is str)
+
+
+def _pieces(rows: Iterator[RawRow]) -> Iterator[Piece]:
+    """The rows as columns, some thousand at a time."""
+    for number, cells in rows:
+        following = max(0, _PIECE // len(cells) - 1)
+        yield from _split([(number, cells), *itertools.islice(rows, following)])
+
+
+def _split(rows: list[RawRow]) -> Iterator[Piece]:
+    """One piece, or several where the texts are long."""
+    text, content = _piece(rows)
+    if len(content) <= MAX_PIECE or len(rows) == 1:
+        yield text, content
+        return
+    yield from _split(rows[: len(rows) // 2])
+    yield from _split(rows[len(rows) // 2 :])
+
+
+def _piece(rows: list[RawRow]) -> Piece:
+    columns = [*itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")]
+    numbers = array.array("q", [number for number, _ in rows])
+    kinds, contents, distinct = [], [numbers.tobytes()], []
+    longest = 0
+    for column in columns:
+        if column.count("") == len(column):
+            kinds.append("empty")
+            continue
+        if (floats := _floats(column)) is not None:
+            kinds.append("floats")
+            contents.append(floats)
+            continue
+        codes, cells = _distinct(column)
+        kinds.append("cells")
+        contents.append(codes)
+        distinct.append(cells)
+        longest += max((len(cell) for cell in cells if type(cell) is str), default=0)
+    if longest > MAX_ROW_TEXT:
+        for _, cells in rows:
+            _at_most(_characters(cells), MAX_ROW_TEXT, "characters in a row")
+    content = b"".join([*contents, _encode(distinct).encode("utf-8", "surrogatepass")])
+    return {"rows": len(rows), "columns": kinds, "bytes": len(content)}, content
+
+
+def _floats(column: Sequence[Any]) -> bytes | None:
+    """A column of numbers and empty cells; None for any other."""
+    kinds = {*map(type, column)}
+    if kinds == {float, str} and {cell for cell in column if type(cell) is str} == {""}:
+        filled: Sequence[Any] = [cell for cell in column if cell != ""]
+        column = [math.nan if cell == "" else cell for cell in column]
+    elif kinds == {float}:
+        filled = column
+    else:
+        return None
+    return array.array("d", column).tobytes() if math.isfinite(sum(filled)) else None  # as it is if all of them are
+
+
+def _distinct(column: Sequence[Any]) -> tuple[bytes, list[Any]]:
+    """Codes of the cells in a column, and what they stand for."""
+    if {*map(type, column)} != {str}:
+        column = [*zip(map(type, column), column)]  # noqa: B905 - as long; 1 and True are equal
+    codes = {cell: code for code, cell in enumerate(dict.fromkeys(column))}
+    cells = [_cell(cell[1] if type(cell) is tuple else cell) for cell in codes]
+    return array.array("i", map(codes.__getitem__, column)).tobytes(), cells
 
 
 def _merged(sheet: Any) -> OddCells:
@@ -364,7 +542,7 @@ class _Archive:
             counts["cells"] += chunk.count(b"v>") + chunk.count(b"is>")
             counts["strings"] += chunk.count(b"si>")
             seam = end + chunk
-            if b"<f" in seam or b":f" in seam or b't="e"' in seam or b"t='e'" in seam:
+            if _has_odd_cells(seam):
                 self._odd_parts.add(name)
             end = chunk[-4:]
         counts["cells"] = counts["cells"] // 2 + 1
@@ -504,6 +682,12 @@ class _Compound:
 def _has_stream(content: bytes, name: str) -> bool:
     """Whether a name stands in the directory of an OLE file."""
     return (name + "\0").encode("utf-16-le") in content
+
+
+def _has_odd_cells(xml: bytes) -> bool:
+    """Whether there are formulas or errors. Single letters are found sooner, and tell that most sheets have none."""
+    has_formulas = b"f" in xml and (b"<f" in xml or b":f" in xml)
+    return has_formulas or (b"e" in xml and (b't="e"' in xml or b"t='e'" in xml))
 
 
 def _refuse_doctype(*_: object) -> None:

@@ -127,9 +127,12 @@ def _harmless(cell: Any) -> Any:
         return str(cell).lower()
     if isinstance(cell, date):
         return cell.isoformat()
-    if type(cell) is not str or not cell.lstrip(BLANKS).startswith(FORMULA) or _NUMBER.fullmatch(cell):
-        return cell
-    return f"'{cell}"
+    return f"'{cell}" if type(cell) is str and may_be_formula(cell) else cell
+
+
+def may_be_formula(text: str) -> bool:
+    """Whether a spreadsheet might take a text for a formula."""
+    return text.lstrip(BLANKS).startswith(FORMULA) and not _NUMBER.fullmatch(text)
 
 
 def _with_comma(cell: Any) -> Any:

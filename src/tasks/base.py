@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.aliases import Matrix, Metric, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.errors import TooFewRowsError
-from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics
+from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Measure, Metrics, Scorer
 from tabserve.models.base import Fold, Model
 from tabserve.tasks.dealing import are_distinct, grouped_folds
 from tabserve.tasks.decision import Decision
@@ -207,12 +207,31 @@ class Task(ABC):
         """The shape of a single prediction."""
         return ()
 
-    @property
     @abstractmethod
-    def metric(self) -> Metric:
-        """The headline metric as a function of targets and predictions."""
+    def scorer(self, y: Vector, predictions: Predictions) -> Scorer:
+        """The headline metric of the given rows, as a function of how often each of them counts."""
+
+    def metric(self, y: Vector, predictions: Predictions) -> float:
+        """The headline metric of targets and predictions."""
+        return self.scorer(y, predictions)(None)
 
     @abstractmethod
+    def measure(self, y: Vector, predictions: Predictions, decision: Decision) -> Measure:
+        """All metrics of the given rows, as a function of how often each of them counts.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_rows,)
+            Targets.
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        callable
+        """
+
     def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
         """All metrics of the given rows.
 
@@ -229,6 +248,7 @@ class Task(ABC):
         dict of float
             By the metrics' names, the headline included.
         """
+        return self.measure(y, predictions, decision)(None)
 
     @property
     @abstractmethod
@@ -245,7 +265,7 @@ class Task(ABC):
         ----------
         y : ndarray, shape (n_rows,)
         out_of_fold : ndarray, shape (n_repeats, n_rows) or (n_repeats, n_rows, n_classes)
-            The prediction of each row by a model that did not see it, once for each repeat.
+            The prediction of each row by a model that did not see it, once for each repeat; NaN where there is none.
 
         Returns
         -------
@@ -311,6 +331,22 @@ class Task(ABC):
         """
         return answer
 
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        """What `as_table` gives for the answer to many rows, without a Python object for each where that is possible.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        mapping of ndarray or sequence
+            The n_rows values of each of `table_columns`.
+        """
+        return self.as_table(self.answer(predictions, decision))
+
     # words
 
     def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
@@ -362,7 +398,7 @@ def probability_problem(probabilities: Predictions) -> str | None:
 
 
 def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
-    """Targets and predictions of all repeats, one after the other.
+    """Targets and predictions of all repeats, one after the other; rows without a prediction are left out.
 
     They are not averaged: the mean of several models spreads less than the one model that will serve.
 
@@ -374,6 +410,8 @@ def pooled(y: Vector, out_of_fold: Predictions) -> tuple[Vector, Predictions]:
     Returns
     -------
     tuple of (ndarray, ndarray)
-        n_repeats * n_rows of each.
+        n_repeats * n_rows of each, where every row was judged.
     """
-    return np.tile(y, len(out_of_fold)), out_of_fold.reshape(-1, *out_of_fold.shape[2:])
+    predictions = out_of_fold.reshape(-1, *out_of_fold.shape[2:])
+    judged = ~np.isnan(predictions).reshape(len(predictions), -1).any(axis=1)
+    return np.tile(y, len(out_of_fold))[judged], predictions[judged]

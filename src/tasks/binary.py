@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tabserve.aliases import Metric, Predictions, Vector
+from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError
-from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Metrics, average_precision, kolmogorov_smirnov, roc_auc
+from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Confusion, Counts, Measure, Metrics, Ranking, Scorer
 from tabserve.models.base import Classifier
 from tabserve.tasks.base import AnswerPart, Explained, pooled, probability_problem
 from tabserve.tasks.classes import ClassTask, given
@@ -56,7 +56,11 @@ class CostMatrix:
         float
             In the unit of the two costs.
         """
-        return float(np.mean(np.where(y == 1, self.missed * (decisions == 0), self.false_alarm * (decisions == 1))))
+        return self.of(Confusion(y, decisions, 2).table())
+
+    def of(self, table: Matrix) -> float:
+        """Mean cost of a row of a confusion matrix."""
+        return float((self.missed * table[1, 0] + self.false_alarm * table[0, 1]) / table.sum())
 
     def cheapest_threshold(self, y: Vector, probabilities: Vector) -> float:
         """The threshold with the smallest cost on the given rows.
@@ -150,22 +154,30 @@ class Binary(ClassTask):
     def prediction_problem(self, predictions: Any, n_rows: int) -> str | None:
         return super().prediction_problem(predictions, n_rows) or probability_problem(predictions)
 
-    @property
-    def metric(self) -> Metric:
-        return roc_auc
+    def scorer(self, y: Vector, predictions: Predictions) -> Scorer:
+        ranking = Ranking(y, predictions)
+        return lambda counts: ranking.tally(counts).roc_auc()
 
-    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+    def measure(self, y: Vector, predictions: Predictions, decision: Decision) -> Measure:
+        ranking, decided = Ranking(y, predictions), Confusion(y, decision.decide(predictions), 2)
         clipped = np.clip(predictions, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-        auc = roc_auc(y, predictions)
-        return {
-            "roc_auc": auc,
-            "gini": 2 * auc - 1,
-            "pr_auc": average_precision(y, predictions),
-            "ks": kolmogorov_smirnov(y, predictions),
-            "brier": float(np.mean((predictions - y) ** 2)),
-            "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))),
-            **self.decision_metrics(y, decision.decide(predictions)),
-        }
+        squares = (predictions - y) ** 2
+        losses = -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
+
+        def metrics(counts: Counts) -> Metrics:
+            tally = ranking.tally(counts)
+            auc = tally.roc_auc()
+            return {
+                "roc_auc": auc,
+                "gini": 2 * auc - 1,
+                "pr_auc": tally.average_precision(),
+                "ks": tally.kolmogorov_smirnov(),
+                "brier": float(np.average(squares, weights=counts)),
+                "log_loss": float(np.average(losses, weights=counts)),
+                **self._of_decisions(decided.table(counts)),
+            }
+
+        return metrics
 
     def decision_metrics(self, y: Vector, decisions: Vector) -> Metrics:
         """The metrics of decisions; precision, recall and F1 are those of class 1, and 0 where undefined.
@@ -178,15 +190,18 @@ class Binary(ClassTask):
         -------
         dict of float
         """
-        hits = float(np.sum(decisions * y))
-        precision = hits / max(float(np.sum(decisions)), 1.0)
-        recall = hits / max(float(np.sum(y)), 1.0)
+        return self._of_decisions(Confusion(y, decisions, 2).table())
+
+    def _of_decisions(self, table: Matrix) -> Metrics:
+        (_, false_alarms), (missed, hits) = table.tolist()
+        precision = hits / max(hits + false_alarms, 1.0)
+        recall = hits / max(hits + missed, 1.0)
         return {
-            "accuracy": float(np.mean(decisions == y)),
+            "accuracy": float(table.trace() / table.sum()),
             "precision": precision,
             "recall": recall,
             "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
-            "expected_cost": self.cost.expected(y, decisions),
+            "expected_cost": self.cost.of(table),
         }
 
     @property
@@ -229,6 +244,11 @@ class Binary(ClassTask):
         """Beside the 0 or 1, `outcome` says it in words."""
         words = [None if result is None else self.outcomes[result] for result in answer["result"]]
         return {"result": answer["result"], "outcome": words, "probability": answer["probability"]}
+
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        results = decision.decide(predictions).astype(np.int64)
+        words = np.array(self.outcomes, dtype=np.object_)[results]
+        return {"result": results, "outcome": words, "probability": predictions}
 
     @property
     def answer_parts(self) -> tuple[AnswerPart, ...]:

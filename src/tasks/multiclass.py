@@ -6,10 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from tabserve.aliases import Metric, Predictions, Vector
+from tabserve.aliases import Predictions, Vector
 from tabserve.columns.features import Category
 from tabserve.columns.kinds import check_kinds
-from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, class_metrics, confusion, log_loss, roc_auc_ovr
+from tabserve.evaluation.metrics import (
+    HOLD_OUT,
+    TRAIN,
+    Confusion,
+    Counts,
+    Measure,
+    Metrics,
+    Scorer,
+    class_metrics,
+    log_losses,
+    mean_roc_auc,
+    one_vs_rest,
+)
 from tabserve.models.base import MulticlassClassifier
 from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Explained, Task, check_number, probability_problem
 from tabserve.tasks.classes import ClassTask, given
@@ -109,21 +121,27 @@ class Multiclass(ClassTask):
     def _shape_of_one(self) -> tuple[int, ...]:
         return (len(self.outcomes),)
 
-    @property
-    def metric(self) -> Metric:
-        return roc_auc_ovr
+    def scorer(self, y: Vector, predictions: Predictions) -> Scorer:
+        rankings = one_vs_rest(y, predictions)
+        return lambda counts: mean_roc_auc(ranking.tally(counts) for ranking in rankings)
 
-    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
+    def measure(self, y: Vector, predictions: Predictions, decision: Decision) -> Measure:
         """All metrics of the given rows; a class without rows has no AUC and no recall: means leave it out."""
-        results = decision.decide(predictions)
-        of_each = class_metrics(confusion(y, results, len(self.outcomes)))
-        return {
-            "roc_auc_ovr": roc_auc_ovr(y, predictions),
-            "log_loss": log_loss(y, predictions),
-            "accuracy": float(np.mean(results == y)),
-            "balanced_accuracy": float(np.nanmean(of_each["recall"])),
-            "macro_f1": float(np.nanmean(of_each["f1"])),
-        }
+        headline, losses = self.scorer(y, predictions), log_losses(y, predictions)
+        decided = Confusion(y, decision.decide(predictions), len(self.outcomes))
+
+        def metrics(counts: Counts) -> Metrics:
+            table = decided.table(counts)
+            of_each = class_metrics(table)
+            return {
+                "roc_auc_ovr": headline(counts),
+                "log_loss": float(np.average(losses, weights=counts)),
+                "accuracy": float(table.trace() / table.sum()),
+                "balanced_accuracy": float(np.nanmean(of_each["recall"])),
+                "macro_f1": float(np.nanmean(of_each["f1"])),
+            }
+
+        return metrics
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import numpy as np
 from tabserve.aliases import Matrix
 from tabserve.charts import figures
 from tabserve.charts.parts import Chart, ReportTable, Section, number, share
-from tabserve.evaluation.metrics import class_metrics, confusion, roc_auc
+from tabserve.evaluation.metrics import Confusion, class_metrics, roc_auc
 from tabserve.tasks.multiclass import Multiclass
 from tabserve.tasks.results import Results
 
@@ -26,7 +26,7 @@ def summary(task: Multiclass, results: Results) -> list[str]:
 
 def sections(task: Multiclass, results: Results) -> list[Section]:
     """Which classes are taken for which, and how each class fares."""
-    counts = confusion(results.y, results.decision.decide(results.predictions), len(task.outcomes))
+    counts = Confusion(results.y, results.decision.decide(results.predictions), len(task.outcomes)).table()
     return [
         Section(
             "Classes",

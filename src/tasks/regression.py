@@ -1,14 +1,16 @@
 """A number: the prediction is the answer, and nothing is decided."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tabserve.aliases import Metric, Predictions, Vector
+from tabserve.aliases import Predictions, Vector
 from tabserve.columns.features import Number
-from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Metrics, r2
+from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Measure, Scorer, r2
 from tabserve.models.base import Fold, Model, Regressor
 from tabserve.models.log_target import LogTarget
 from tabserve.tasks.base import SMALLEST_PART, AnswerPart, Task, check_number
@@ -85,15 +87,15 @@ class Regression(Task):
 
         return list(RepeatedKFold(n_splits=splits, n_repeats=repeats, random_state=seed).split(y))
 
-    @property
-    def metric(self) -> Metric:
-        return r2
+    def scorer(self, y: Vector, predictions: Predictions) -> Scorer:
+        return partial(r2, y, predictions)
 
-    def metrics(self, y: Vector, predictions: Predictions, decision: Decision) -> Metrics:
-        return {
-            "r2": r2(y, predictions),
-            "rmse": float(np.sqrt(np.mean((predictions - y) ** 2))),
-            "mae": float(np.mean(np.abs(predictions - y))),
+    def measure(self, y: Vector, predictions: Predictions, decision: Decision) -> Measure:
+        squares, distances = (predictions - y) ** 2, np.abs(predictions - y)
+        return lambda counts: {
+            "r2": r2(y, predictions, counts),
+            "rmse": float(np.sqrt(np.average(squares, weights=counts))),
+            "mae": float(np.average(distances, weights=counts)),
         }
 
     @property
@@ -111,3 +113,6 @@ class Regression(Task):
     def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
         """The values as `result`."""
         return {"result": predictions.tolist()}
+
+    def table_arrays(self, predictions: Predictions, decision: Decision) -> Mapping[str, Any]:
+        return {"result": predictions}

@@ -36,7 +36,7 @@ class Results:
     train_y : ndarray, shape (n_training_rows,)
         The targets of the training part.
     out_of_fold : ndarray, shape (n_repeats, n_training_rows) or (n_repeats, n_training_rows, n_classes)
-        Predictions of the training part by models that did not see the row.
+        Predictions of the training part by models that did not see the row; NaN where there is none.
     columns : sequence of Column
         The features, the most important first.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # of the extra `train`, imported where they are used
-LIBRARIES = ("bayes_opt", "fairlearn", "matplotlib", "rich", "tomlkit")
+LIBRARIES = ("bayes_opt", "matplotlib", "rich", "tomlkit")
 HEADINGS = {CROSS_VALIDATION: "CV", HOLD_OUT: "hold-out", CHRONOLOGICAL: "by time"}  # short: 80 columns
 
 

@@ -45,11 +45,12 @@ def check_data(use_case: UseCase, parts: Parts) -> tuple[DataWarning, ...]:
     -------
     tuple of DataWarning
     """
-    places = {feature.name: parts.whole.table[feature.name].factorize()[0] for feature in use_case.features}
+    table = parts.whole.table
+    places = {feature.name: table[feature.name].factorize()[0].astype(np.int32) for feature in use_case.features}
     return (
         *_leaks(use_case, parts.train),
         *_filled(places),
-        *_same_columns(parts.whole.table, places),
+        *_same_columns(table, places),
         *_same_rows(use_case, parts.whole),
         *_rare_classes(use_case, parts),
         *_shift(use_case, parts),
@@ -163,7 +164,7 @@ def _by_line(y: Vector, values: Vector, learnt: npt.NDArray[np.bool_]) -> Predic
     return line
 
 
-def _filled(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
+def _filled(places: dict[str, npt.NDArray[np.int32]]) -> Iterator[DataWarning]:
     """Columns without any value, with hardly any, or with a single one."""
     n_rows = len(next(iter(places.values())))
     filled = {name: int(np.sum(codes >= 0)) for name, codes in places.items()}
@@ -185,7 +186,7 @@ def _filled(places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
         )
 
 
-def _same_columns(table: pd.DataFrame, places: dict[str, npt.NDArray[np.intp]]) -> Iterator[DataWarning]:
+def _same_columns(table: pd.DataFrame, places: dict[str, npt.NDArray[np.int32]]) -> Iterator[DataWarning]:
     """Columns that differ in nothing but what their values are called; not even in that where they hardly repeat."""
     first: dict[bytes, str] = {}
     for name, codes in places.items():

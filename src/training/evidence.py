@@ -1,5 +1,6 @@
 """Evidence: how good candidates are, and the verdicts that follow; what a manifest says of them."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,11 @@ from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_interv
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
 from tabserve.evaluation.gates import Evidence, Verdict, judge
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
+from tabserve.models.base import on_cpus
 from tabserve.registry.manifest import (
     ChampionComparison,
     DataWarning,
+    Kept,
     Manifest,
     ProtectedComparison,
     ThresholdOutcome,
@@ -30,7 +33,7 @@ from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
 from tabserve.training.data_checks import check_decisions
 from tabserve.training.folds import folds_of
-from tabserve.training.parts import Part, Parts
+from tabserve.training.parts import MOST_KEPT, Part, Parts, sample
 from tabserve.training.plan import Plan
 from tabserve.training.provenance import provenance
 from tabserve.tuning import best_of
@@ -66,7 +69,7 @@ def measure(use_case: UseCase, candidates: Sequence[Candidate], parts: Parts, pl
 def _measure(use_case: UseCase, candidate: Candidate, parts: Parts) -> Measured:
     task, decision = use_case.task, candidate.decision
     predictions = candidate.predict(parts.test)
-    repeats = [task.metrics(parts.train.y, repeat, decision) for repeat in candidate.out_of_fold]
+    repeats = [task.metrics(*pooled(parts.train.y, repeat[None]), decision) for repeat in candidate.out_of_fold]
     metrics = {
         TRAIN: task.metrics(parts.train.y, candidate.predict(parts.train), decision),
         CROSS_VALIDATION: {name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
@@ -140,6 +143,8 @@ def _describe(
     with_one = with_example(use_case, parts.train.table)
     return Manifest(
         **provenance(with_one, candidate.algorithm, created, parts.source, plan.seed, parts.split),
+        threads=plan.jobs,
+        hold_out=_kept(use_case, one, test, plan),
         headline=task.headline,
         parameters=candidate.model.get_params(),
         trials=_tried(candidate),
@@ -155,6 +160,13 @@ def _describe(
         protected=without_protected(use_case, one, parts, plan),
         warnings=(*warnings, *_doubts(use_case, one)),
     )
+
+
+def _kept(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> Kept:
+    """How many rows of the hold-out will be saved, and how good the candidate is on these."""
+    rows = sample(len(test.y), MOST_KEPT, plan.seed)
+    score = use_case.task.metric(test.y[rows], one.predictions[rows])
+    return Kept(len(rows), len(test.y), None if math.isnan(score) else score)
 
 
 def _doubts(use_case: UseCase, one: Measured) -> tuple[DataWarning, ...]:
@@ -181,7 +193,7 @@ def _thresholds(use_case: UseCase, one: Measured, parts: Parts) -> dict[str, Any
 
 def _intervals(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> dict[str, tuple[float, float]]:
     task, decision = use_case.task, one.candidate.decision
-    return bootstrap_intervals(test.y, one.predictions, lambda y, of: task.metrics(y, of, decision), plan.seed)
+    return bootstrap_intervals(task.measure(test.y, one.predictions, decision), len(test.y), plan.seed)
 
 
 def _groups(use_case: UseCase, one: Measured, test: Part) -> dict[str, GroupComparison]:
@@ -200,8 +212,9 @@ def _compare(use_case: UseCase, one: Measured, test: Part, plan: Plan) -> Better
     """A function that says how much better a candidate is than other predictions of the same rows of the hold-out."""
 
     def better_than(others: Predictions, rows: Any) -> dict[str, tuple[float, float, float]]:
-        y, own, metric = test.y[rows], one.predictions[rows], use_case.task.metric
-        return {use_case.task.headline: bootstrap_difference(y, own, others, metric, plan.seed)}
+        task, y = use_case.task, test.y[rows]
+        own, of_others = task.scorer(y, one.predictions[rows]), task.scorer(y, others)
+        return {task.headline: bootstrap_difference(own, of_others, len(y), plan.seed)}
 
     return better_than
 
@@ -235,12 +248,13 @@ def without_protected(use_case: UseCase, one: Measured, parts: Parts, plan: Plan
 
 def _the_other_way(use_case: UseCase, candidate: Candidate, parts: Parts, plan: Plan) -> Metrics:
     """The headline metric without the protected columns, if the candidate has them, and else with them."""
-    task, train, test = use_case.task, parts.train, parts.test
+    task, train, test = use_case.task, candidate.fitted_on(parts.train), parts.test
     pipeline = clone(use_case.pipeline(candidate.algorithm, exclude_protected=not plan.exclude_protected))
     X = pipeline.fit_transform_encoded(train.X)
     folds, columns, weights = folds_of(use_case, train, plan.seed), pipeline.columns_, train.weights
     validation = clone(candidate.model).cross_validate(X, train.y, folds, task.metric, plan.jobs, columns, weights)
-    model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns, weights)
+    with on_cpus(plan.jobs):
+        model = clone(candidate.model).set_params(**validation.parameters).fit(X, train.y, columns, weights)
     predictions = model.predict(pipeline.transform_encoded(test.X))
     return {CROSS_VALIDATION: validation.score, HOLD_OUT: task.metric(test.y, predictions)}
 

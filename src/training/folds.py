@@ -5,6 +5,9 @@ judged by a row that it has as good as seen. Where time splits the data, folds a
 once by a model of all others, those after it included: forward chaining would leave the first block without
 predictions, and would choose parameters for a fraction of the rows. How well the future is predicted is measured by
 the hold-out, which is the newest part.
+
+With very many rows one split is enough: a quarter of the rows, the newest where time splits the data, judges a model of
+the others, and those others are judged by none.
 """
 
 import numpy as np
@@ -17,6 +20,7 @@ from tabserve.tasks.base import Task
 from tabserve.training.parts import Part
 
 FEWEST = 2  # folds, below which nothing can be cross-validated
+PARTS_OF_ONE_SPLIT = 4  # of which one judges
 
 
 def folds_of(use_case: UseCase, train: Part, seed: int) -> list[Fold]:
@@ -38,11 +42,18 @@ def folds_of(use_case: UseCase, train: Part, seed: int) -> list[Fold]:
         too few for a fold to vary.
     """
     most, repeats = use_case.folds_of(len(train.y))
+    if most == 1:
+        return _varied(use_case.task, train, PARTS_OF_ONE_SPLIT, 1, seed)[-1:]
+    return _varied(use_case.task, train, most, repeats, seed)
+
+
+def _varied(task: Task, train: Part, most: int, repeats: int, seed: int) -> list[Fold]:
+    """As many folds as vary, two at least."""
     for splits in range(most, FEWEST, -1):
-        folds = _deal(use_case.task, train, splits, repeats, seed)
-        if all(_is_useful(use_case.task, train.y, fold) for fold in folds):
+        folds = _deal(task, train, splits, repeats, seed)
+        if all(_is_useful(task, train.y, fold) for fold in folds):
             return folds
-    return _deal(use_case.task, train, FEWEST, repeats, seed)
+    return _deal(task, train, FEWEST, repeats, seed)
 
 
 def _is_useful(task: Task, y: Vector, fold: Fold) -> bool:

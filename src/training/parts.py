@@ -1,6 +1,7 @@
 """Data and parts: what is learnt from, and which of its rows are kept to judge by."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
 
-from tabserve.aliases import Matrix, Vector, Weights
+from tabserve.aliases import Mask, Matrix, Vector, Weights
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import Fault, InvalidTableError, UnsupportedFileError
 from tabserve.registry.manifest import Source, Split
 from tabserve.tables.database import is_database, open_database
+from tabserve.tables.kept import column_of
 from tabserve.tables.reader import read_training_rows, read_training_table
 from tabserve.tables.table import Table
+from tabserve.training.frames import as_series
 from tabserve.training.hold_out import sides_of
 from tabserve.transformers import Target
 
 HOLD_OUT_SHARE = 0.3
-AT_ONCE = 10_000  # rows that are encoded at once
+MOST_KEPT = 100_000  # rows of each part that are saved with a model: enough to measure it by
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,13 @@ class Parts:
     split: Split
 
 
+def sample(n_rows: int, most: int, seed: int) -> npt.NDArray[np.intp]:
+    """Row numbers, ascending, drawn without replacement when there are more than `most`."""
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
+
+
 def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missing_target: bool = False) -> Data:
     """Read a data file and check all of it.
 
@@ -142,9 +152,12 @@ def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missin
         When the database or its query cannot be read.
     """
     found, digest = _read_table(use_case, path, sheet, drop=drop_missing_target)
-    table = pd.DataFrame(found.records, columns=[feature.name for feature in use_case.features])
-    table[use_case.target.feature.name] = found.target
-    extras = pd.DataFrame(found.extras, columns=[extra.name for extra in use_case.extras], index=table.index)
+    names = [feature.name for feature in use_case.features]
+    columns = {name: as_series(column_of(found.records, name)) for name in names}
+    target = as_series(found.target or ())
+    table = pd.DataFrame({**columns, use_case.target.feature.name: target}, copy=False)
+    values = {name: as_series(values) for name, values in found.extras.items()}
+    extras = pd.DataFrame(values, columns=[extra.name for extra in use_case.extras], index=table.index)
     return Data(table, extras, Source(digest, len(table), found.dropped))
 
 
@@ -197,33 +210,29 @@ def split(use_case: UseCase, data: Data, seed: int, not_before: Any = None) -> P
         When all rows have the same time.
     """
     target = clone(use_case.target)
-    y = target.fit_transform(data.table[target.feature.name].tolist())
+    places, values = data.table[target.feature.name].factorize()
+    y = target.fit_transform(values.tolist())[places]
     columns = pd.concat([data.table, data.extras], axis=1)
     sides = sides_of(use_case, columns, HOLD_OUT_SHARE, seed, not_before)
     weights = _weights(columns[use_case.weight]) if use_case.weight else None
-    learnt = _learnt(use_case, data.table[~sides.held_out])
-    whole = Part(data.table, _encoded(learnt, data.table), y, sides.groups, sides.times, weights)
+    learnt = _learnt(use_case, data.table, ~sides.held_out)
+    X = learnt.encoder.fit().transform(data.table.iloc[:, :-1])
+    whole = Part(data.table, X, y, sides.groups, sides.times, weights)
     train, test = whole.take(~sides.held_out), whole.take(sides.held_out)
     parts = Parts(learnt, whole, train, test, target, data.source, sides.split)
     use_case.task.check_parts(train.y, test.y, use_case.folds_of(len(train.y))[0])
     return parts
 
 
-def _learnt(use_case: UseCase, train: pd.DataFrame) -> UseCase:
-    """The use case with what its features learn from the training part."""
-    features = tuple(feature.learnt(_values(train[feature.name])) for feature in use_case.features)
+def _learnt(use_case: UseCase, table: pd.DataFrame, rows: Mask) -> UseCase:
+    """The use case with what its features learn from some rows, those of the training part."""
+    features = tuple(feature.learnt(_values(table[feature.name], rows)) for feature in use_case.features)
     return replace(use_case, features=features)
 
 
-def _values(column: "pd.Series[Any]") -> list[Any]:
-    return column.dropna().unique().tolist()
-
-
-def _encoded(use_case: UseCase, table: pd.DataFrame) -> Matrix:
-    """The features as numbers, some rows at a time: as Python objects, rows take many times the memory."""
-    encoder = use_case.encoder.fit()
-    features = table.iloc[:, :-1]
-    return np.vstack([encoder.transform(features[at : at + AT_ONCE]) for at in range(0, len(table), AT_ONCE)])
+def _values(column: "pd.Series[Any]", rows: Mask) -> Iterator[Any]:
+    """The distinct values, found when they are asked for: most features learn nothing."""
+    yield from column[rows].dropna().unique().tolist()
 
 
 def _weights(column: "pd.Series[Any]") -> Vector:

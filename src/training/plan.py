@@ -8,6 +8,7 @@ import joblib
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import WarnedError
+from tabserve.executors import Pool
 from tabserve.registry.manifest import DataWarning
 from tabserve.tuning import Trial
 
@@ -16,8 +17,8 @@ from tabserve.tuning import Trial
 class Plan:
     """How a training is run.
 
-    The same data, seed, number of trials and versions give the same models, whatever the number of jobs; not so where
-    minutes end a search.
+    The same data, seed, number of trials and versions give the same models, with any number of jobs and any executor;
+    not so where minutes end a search.
 
     Parameters
     ----------
@@ -26,7 +27,9 @@ class Plan:
     seed : int
         Of the split, the folds and the search.
     jobs : int
-        Folds worked on at once.
+        CPUs that a training uses: for folds that are worked on at once, or for one model of many rows.
+    executor : Pool, optional
+        Makes the trials of a search of many rows, several at once; by default they are made here, one after the other.
     exclude_protected : bool
         Whether the models must do without the protected features.
     minutes : float, optional
@@ -48,6 +51,7 @@ class Plan:
     trials: int = 30
     seed: int = 42
     jobs: int = field(default_factory=joblib.cpu_count)
+    executor: Pool | None = None
     exclude_protected: bool = False
     minutes: float | None = None
     sheet: str | None = None

@@ -14,7 +14,6 @@ from tabserve import __version__
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.plain import to_plain
 from tabserve.declaration.use_case import UseCase
-from tabserve.models.lightgbm import THREADS
 from tabserve.registry.manifest import Source, Split
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import PINNED_LIBRARIES
@@ -60,7 +59,6 @@ def provenance(
         "data": source,
         "seed": seed,
         "split": split,
-        "threads": THREADS,
         "declaration": to_plain(use_case),
         "declaration_version": declaration_version(use_case),
     }

@@ -1,6 +1,5 @@
 """Saving: artifacts of the candidates that passed, reports of the others, and publishing."""
 
-import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,10 @@ import pandas as pd
 from tabserve.errors import UnavailableError, UnsavedError
 from tabserve.registry.manifest import Manifest
 from tabserve.registry.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.tables.parquet_writer import parquet_pieces
 from tabserve.training.candidate import Candidate
 from tabserve.training.evidence import Measured
-from tabserve.training.parts import Parts
+from tabserve.training.parts import MOST_KEPT, Parts, sample
 from tabserve.training.result import Outcome, TrainingResult
 
 
@@ -67,7 +67,7 @@ def save(
         report = reports[manifest.model_id]
         try:
             if manifest.passed:
-                registry.save(_files(measured[manifest.algorithm].candidate, parts, report), manifest)
+                registry.save(_files(measured[manifest.algorithm].candidate, parts, report, manifest.seed), manifest)
             else:
                 registry.reject(manifest.model_id, report)
         except OSError as error:
@@ -106,23 +106,28 @@ def _unpublished(model_ids: Sequence[str], registry: Registry, to: Registry, rea
     )
 
 
-def _files(candidate: Candidate, parts: Parts, report: bytes) -> dict[str, bytes]:
+def _files(candidate: Candidate, parts: Parts, report: bytes, seed: int) -> dict[str, bytes]:
     """The artifact's files."""
     return {
         PIPELINE: pickled((candidate.pipeline, parts.target)),
         MODEL: pickled((candidate.model, candidate.task, candidate.decision)),
-        TRAIN_TABLE: as_csv(parts.train.table),
-        TEST_TABLE: as_csv(parts.test.table),
+        TRAIN_TABLE: as_parquet(parts.train.table, seed),
+        TEST_TABLE: as_parquet(parts.test.table, seed),
         REPORT: report,
     }
 
 
-def as_csv(table: pd.DataFrame) -> bytes:
-    """A CSV file that reads back as the same table."""
-    text = table.to_csv(index=False)
-    if "\r" in text:  # which the writer does not quote by itself, and the reader takes for the end of a line
-        text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
-    return text.encode()
+def as_parquet(table: pd.DataFrame, seed: int) -> bytes:
+    """A Parquet file with a table's rows, at most `MOST_KEPT` of them, in their order; a missing value is null."""
+    kept = table.iloc[sample(len(table), MOST_KEPT, seed)]
+    columns = {str(name): _values(kept[name]) for name in kept}
+    return b"".join(parquet_pieces(columns))
+
+
+def _values(column: "pd.Series[Any]") -> list[Any]:
+    """The values of a column; None for a missing one."""
+    values = column.astype(object)
+    return values.where(values.notna(), None).tolist()
 
 
 def pickled(thing: Any) -> bytes:

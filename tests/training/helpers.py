@@ -1,6 +1,7 @@
 """What the tests of training share."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tabserve.declaration.use_case import UseCase
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import Manifest, Split
-from tabserve.registry.registry import Registry
+from tabserve.registry.registry import TEST_TABLE, Registry
 from tests.conftest import ROOT
 
 FEW_FOLDS = {"splits": 2, "repeats": 1}  # where it does not matter how the metrics turn out
@@ -29,6 +32,11 @@ def unpromised(credit: UseCase, **changes: Any) -> UseCase:
 
 def newest(registry: Registry) -> Artifact:
     return registry.load(registry.latest("credit"))
+
+
+def saved_table(registry: Registry, manifest: Manifest, name: str = TEST_TABLE) -> pd.DataFrame:
+    """The rows that a training saved with a model."""
+    return pd.read_parquet(io.BytesIO(registry.read(manifest.model_id, name, manifest)))
 
 
 def failed(manifest: Manifest) -> set[str]:

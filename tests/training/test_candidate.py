@@ -5,16 +5,15 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 
 from tabserve.models.lightgbm import LgbRegressor
+from tabserve.models.linear import LogisticRegression
 from tabserve.tasks.regression import Regression
 from tabserve.train_pipeline import run_training
 from tabserve.training import candidate as candidates
-from tabserve.training.candidate import FEWEST_OF_A_CLASS, fit, sample
+from tabserve.training.candidate import fit
 from tabserve.training.folds import folds_of
 from tabserve.training.hold_out import hashes, held_out
 from tabserve.training.parts import read, split
@@ -40,7 +39,7 @@ def test_a_training_with_another_seed_is_another(credit, empty, artifact, record
     assert other.manifest.trials[0].parameters != artifact.manifest.trials[0].parameters
     assert predictions(other, records) != predictions(artifact, records)
     hold_outs = [
-        registry.read(one.model_id, "test.csv", one.manifest) for registry, one in ((empty, other), (trained, artifact))
+        registry.hold_out(one.model_id, one.manifest) for registry, one in ((empty, other), (trained, artifact))
     ]
     assert hold_outs[0] != hold_outs[1]
 
@@ -111,52 +110,6 @@ def test_a_model_trained_without_protected_features_still_takes_them_and_does_no
     assert predictions(artifact, others) != predictions(artifact, records)
 
 
-@given(
-    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=5),
-    size=st.integers(1, 300),
-    seed=st.integers(0, 2**31 - 1),
-)
-def test_a_sample_loses_no_class_and_is_the_same_for_the_same_seed(sizes: list[int], size: int, seed: int) -> None:
-    y = np.repeat(np.arange(float(len(sizes))), sizes)
-    rows = sample(y, size, seed)
-    assert rows.tolist() == sorted(set(rows.tolist()))
-    assert len(rows) >= min(size, len(y))
-    for code, number in enumerate(sizes):
-        assert np.sum(y[rows] == code) >= min(number, FEWEST_OF_A_CLASS, number)
-    assert rows.tolist() == sample(y, size, seed).tolist()
-
-
-def test_with_many_rows_trials_are_made_on_a_sample_and_the_best_few_repeated_on_all(credit, monkeypatch):
-    monkeypatch.setattr(candidates, "MANY_ROWS", 500)
-    monkeypatch.setattr(candidates, "SAMPLE", 300)
-    few = dataclasses.replace(credit, **FEW_FOLDS)
-    own = dataclasses.replace(credit.algorithms[0], search_space=None)
-    train = split(few, read(few, few.path), 42).train
-    told = []
-    plan = Plan(trials=5, jobs=1, progress=lambda algorithm, trials, total: told.append((len(trials), total)))
-    one = fit(few, own, train, plan)
-    sampled = [trial for trial in one.trials if trial.is_sampled]
-    finals = [trial for trial in one.trials if not trial.is_sampled]
-    assert len(sampled) >= 5
-    assert len(finals) in (3, 4)
-    assert sampled[0].parameters in [trial.parameters for trial in finals]  # LightGBM's own
-    assert sampled[0].parameters.items() <= own.model.get_params().items()
-    assert one.out_of_fold.shape == (1, len(train.y))
-    assert one.notes[0].startswith(f"{len(sampled)} trials were made on 300 of {len(train.y)} rows in two folds, and")
-    assert told == [(number, 5) for number in range(len(one.trials) + 1)]
-    assert (
-        max(finals, key=lambda trial: trial.cross_validation.score).parameters.items() <= one.model.get_params().items()
-    )
-
-
-def test_a_sample_of_all_rows_is_called_so(credit, monkeypatch):
-    monkeypatch.setattr(candidates, "MANY_ROWS", 500)
-    few = dataclasses.replace(credit, **FEW_FOLDS)
-    own = dataclasses.replace(credit.algorithms[0], search_space=None)
-    one = fit(few, own, split(few, read(few, few.path), 42).train, Plan(trials=2, jobs=1))
-    assert " trials were made on all rows in two folds, and the " in one.notes[0]
-
-
 def test_when_the_time_is_over_a_search_ends_with_what_it_has(credit, monkeypatch):
     few = dataclasses.replace(credit, **FEW_FOLDS)
     train = split(few, read(few, few.path), 42).train
@@ -177,3 +130,49 @@ def test_a_regression_on_a_log_scale_predicts_and_is_measured_in_the_targets_uni
         )
         assert 0.5 < np.median(one.out_of_fold) / np.median(train.y) < 2
         clone(one.model).set_params(**one.model.get_params())
+
+
+def test_with_one_split_only_the_rows_that_judge_count_in_metrics_threshold_and_report(credit, empty):
+    one_split = dataclasses.replace(credit, splits=1, gates=())
+    parts = split(one_split, read(one_split, one_split.path), 42)
+    candidate = fit(one_split, one_split.algorithms[0], parts.train, Plan(trials=1, jobs=1))
+    ((fitted, judged),) = folds_of(one_split, parts.train, 42)
+    scores = candidate.out_of_fold[0]
+    assert np.isnan(scores[fitted]).all()
+    assert candidate.decision == one_split.task.decide(parts.train.y[judged], scores[None, judged])
+    (outcome,) = run_training(one_split, empty, one_split.path, Plan(trials=1, jobs=1), ["lightgbm"]).outcomes
+    found = outcome.manifest.metrics["cross_validation"]
+    assert found == one_split.task.metrics(parts.train.y[judged], scores[judged], candidate.decision)
+    assert outcome.manifest.trials[0].score == found["roc_auc"]
+    assert outcome.manifest.thresholds["cost"].cross_validation["expected_cost"] == found["expected_cost"]
+    assert outcome.report.is_file()
+
+
+def test_a_model_that_takes_few_rows_is_fitted_and_judged_on_a_sample(credit, empty, monkeypatch):
+    monkeypatch.setattr(LogisticRegression, "most_rows", 300)
+    few = dataclasses.replace(credit, gates=(), **FEW_FOLDS)
+    parts = split(few, read(few, few.path), 42)
+    candidate = fit(few, few.baseline, parts.train, Plan(trials=1, jobs=1))
+    some = candidate.fitted_on(parts.train)
+    assert len(some.y) == 300
+    assert np.isfinite(candidate.out_of_fold).sum(axis=1).tolist() == [300] * len(candidate.out_of_fold)
+    assert candidate.decision == few.task.decide(some.y, candidate.out_of_fold_of(parts.train))
+    assert candidate.notes == [
+        f"logistic takes 300 of the {len(parts.train.y)} rows: more would take long and hardly change it."
+    ]
+    again = candidate.refit(some)
+    assert again.model.coef_.tolist() == candidate.model.coef_.tolist()
+    outcomes = run_training(few, empty, few.path, Plan(trials=1, jobs=1), ["lightgbm"]).outcomes
+    compared = outcomes[0].manifest.comparison["logistic"]["cross_validation"]
+    assert compared["roc_auc"] == pytest.approx(
+        np.mean([roc_auc_score(some.y, repeat) for repeat in candidate.out_of_fold_of(parts.train)])
+    )
+
+
+def test_many_rows_are_predicted_in_parts_as_all_at_once(credit, monkeypatch):
+    train = split(credit, read(credit, credit.path), 42).train
+    candidate = fit(dataclasses.replace(credit, **FEW_FOLDS), credit.baseline, train, Plan(trials=1, jobs=1))
+    whole = candidate.predict(train)
+    monkeypatch.setattr(candidates, "AT_ONCE", 100)
+    assert candidate.predict(train).tolist() == whole.tolist()
+    assert candidate.predict(train.take(slice(0))).shape == (0,)

@@ -20,7 +20,7 @@ from tabserve.training.champion import NotCompared, champion_of
 from tabserve.training.parts import read
 from tabserve.training.plan import Plan
 from tests.artifacts import change_byte, copy_of, edit_manifest
-from tests.training.helpers import failed, newest, predictions, split_of, unpromised
+from tests.training.helpers import failed, newest, predictions, saved_table, split_of, unpromised
 
 TIME = {"by": "time", "columns": {}, "cut": None}
 
@@ -92,7 +92,7 @@ def test_a_champion_does_without_the_columns_that_it_does_not_know(credit, regis
 
 
 def test_a_champion_is_seen_on_the_rows_that_it_takes(credit, registry, hold_out):
-    newer = hold_out.table.copy()
+    newer = hold_out.table.astype({"housing": "str"})
     newer.loc[::3, "housing"] = "a houseboat"
     champion = champion_of(credit, registry, dataclasses.replace(hold_out, table=newer), 42, split_of(credit))
     known = np.arange(len(newer)) % 3 > 0
@@ -119,7 +119,7 @@ def test_a_champion_whose_labels_were_renamed_is_compared_with(credit, registry,
 
 @pytest.mark.parametrize("spoil", ["few rows", "one outcome", "a column"])
 def test_a_champion_that_takes_too_little_is_not_compared_with(credit, registry, hold_out, caplog, spoil):
-    table = hold_out.table.copy()
+    table = hold_out.table.astype({"housing": "str"})
     if spoil == "few rows":
         table.loc[: 0.6 * len(table), "housing"] = "a houseboat"
     elif spoil == "one outcome":
@@ -181,8 +181,8 @@ def test_a_model_of_more_rows_takes_the_place_of_one_that_never_saw_what_it_is_j
         applicants[:number].to_csv(data, index=False)
         run_training(fast, empty, data, Plan(trials=1, seed=42))
         manifest = newest(empty).manifest
-        parts = [empty.read(manifest.model_id, name, manifest).splitlines()[1:] for name in ("train.csv", "test.csv")]
-        train, test = ({line.rpartition(b",")[0] for line in part} for part in parts)
+        parts = [saved_table(empty, manifest, name) for name in ("train.parquet", "test.parquet")]
+        train, test = ({row[:-1] for row in part.itertuples(index=False, name=None)} for part in parts)
         assert sum(map(len, parts)) == number
         seen, held = seen | train, held | test
         assert not seen & held

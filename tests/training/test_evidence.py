@@ -23,7 +23,7 @@ from tabserve.training.evidence import measure, without_protected
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import Drop
-from tests.training.helpers import FEW_FOLDS, failed, unpromised
+from tests.training.helpers import FEW_FOLDS, failed, saved_table, unpromised
 
 
 def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, credit):
@@ -59,7 +59,7 @@ def test_a_manifest_says_how_the_model_was_chosen_and_how_good_it_is(artifact, c
 
 
 def test_a_manifest_says_how_groups_of_the_hold_out_are_treated(artifact, trained):
-    table = pd.read_csv(trained.location / artifact.model_id / "test.csv", keep_default_na=False)
+    table = saved_table(trained, artifact.manifest)
     scores = artifact.model.predict(artifact.pipeline.transform(table.drop(columns="default")))
     accepted = scores < artifact.manifest.threshold
     groups = artifact.manifest.groups
@@ -124,7 +124,7 @@ def test_what_protected_features_are_worth_is_the_same_whichever_model_was_chose
 def test_a_saved_regressor_scores_the_hold_out_as_its_manifest_says(bikes, trained):
     for model_id in trained.list("bikes"):
         saved = trained.load(model_id)
-        table = pd.read_csv(trained.location / model_id / "test.csv")
+        table = saved_table(trained, saved.manifest)
         y = table.pop("count").to_numpy(dtype=float)
         scores = saved.model.predict(saved.pipeline.transform(table))
         assert r2_score(y, scores) == pytest.approx(saved.manifest.metrics["hold_out"]["r2"], abs=1e-12)

@@ -1,6 +1,7 @@
 """Folds: rows that belong together are never on both sides."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tabserve.declaration.folds import folds_for
 from tabserve.declaration.use_case import UseCase
 from tabserve.tasks.binary import Binary, CostMatrix
 from tabserve.tasks.regression import Regression
@@ -113,6 +115,35 @@ def test_with_time_each_block_is_judged_once_by_a_model_of_the_others(binary) ->
         (0, 19),
     ]
     assert all(len(fitted) == 80 for fitted, _ in folds)
+
+
+@given(
+    number=st.integers(40, 300),
+    in_group=st.integers(1, 4),
+    seed=st.integers(0, 2**31 - 1),
+    chronological=st.booleans(),
+)
+def test_of_one_split_a_quarter_judges_and_nothing_of_it_was_fitted_on(
+    number: int, in_group: int, seed: int, chronological: bool
+) -> None:
+    rows = np.arange(number)
+    groups = (rows // in_group).tolist()
+    use_case = SimpleNamespace(folds_of=lambda n_rows: (1, 1), task=Regression())
+    times = [float(-row) for row in rows] if chronological else None
+    ((fitted, judged),) = folds_of(use_case, part([float(row) for row in rows], groups, times), seed)
+    assert sorted([*fitted, *judged]) == rows.tolist()
+    assert len(judged) / number == pytest.approx(0.25, abs=0.06)
+    if chronological:
+        assert max(judged) < min(fitted)  # the newest rows
+    else:
+        assert not {groups[row] for row in fitted} & {groups[row] for row in judged}
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"), [(700, (10, 2)), (2_000, (10, 1)), (10_000, (5, 1)), (199_999, (5, 1)), (200_000, (1, 1))]
+)
+def test_the_more_rows_the_fewer_folds(n_rows: int, expected: tuple[int, int]) -> None:
+    assert folds_for(n_rows) == expected
 
 
 def test_blocks_of_time_are_longer_where_shorter_ones_would_lack_a_class(binary) -> None:

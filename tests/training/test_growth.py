@@ -24,6 +24,7 @@ from tabserve.training.folds import folds_of
 from tabserve.training.parts import Parts, read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import RemapTarget
+from tests.training.helpers import saved_table
 
 FEATURES: tuple[Feature, ...] = (
     Integer(name="row", description="-", low=0, high=10**6),  # tells rows apart in the saved parts
@@ -75,8 +76,7 @@ def some_rows(number: int, seed: int = 1) -> pd.DataFrame:
 
 
 def part(registry: Registry, manifest: Manifest, name: str) -> set[int]:
-    lines = registry.read(manifest.model_id, name, manifest).decode().splitlines()[1:]
-    return {int(line.partition(",")[0]) for line in lines}
+    return set(saved_table(registry, manifest, name)["row"])
 
 
 def grown(use_case: UseCase, tables: list[pd.DataFrame], folder: Path) -> list[tuple[Manifest, set[int], set[int]]]:
@@ -88,7 +88,7 @@ def grown(use_case: UseCase, tables: list[pd.DataFrame], folder: Path) -> list[t
         (manifest,) = run_training(use_case, registry, path, Plan(trials=1, jobs=1)).manifests
         assert manifest.passed
         manifest = registry.manifest(manifest.model_id)
-        found.append((manifest, part(registry, manifest, "train.csv"), part(registry, manifest, "test.csv")))
+        found.append((manifest, part(registry, manifest, "train.parquet"), part(registry, manifest, "test.parquet")))
     return found
 
 

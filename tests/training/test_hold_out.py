@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number
+from tabserve.columns.boolean import Boolean
+from tabserve.columns.carried import Id
+from tabserve.columns.dates import Date, Datetime
+from tabserve.columns.features import Category, CyclicInteger, Feature, Integer, Number, OrderedCategory
+from tabserve.columns.texts import Text
 from tabserve.declaration.use_case import UseCase
 from tabserve.training.hold_out import hashes, held_out
 from tabserve.training.parts import read
+from tabserve.transformers import Target
 from tests.conftest import ROOT
 
 FEATURES: tuple[Feature, ...] = (
@@ -24,6 +30,22 @@ FEATURES: tuple[Feature, ...] = (
     Category(name="colour", description="-", values=("red", "blue", "ä"), missing=True),
 )
 FIRST_HELD_OUT = [21, 32, 34, 35, 36, 39, 47, 49, 52, 59, 67, 69]  # rows of the credit data
+SUMS_OF_HASHES = {  # of the columns below, each number times another one
+    "size": 18315683927760265868,
+    "rooms": 4843265265472390928,
+    "hour": 11621073328247189266,
+    "colour": 8800066911523434592,
+    "town": 4673561500086249856,
+    "level": 3480032452947191504,
+    "new": 17259012220287676206,
+    "sold": 14377718744732029440,
+    "built": 3420626072967174172,
+    "seen": 15700240257802278578,
+    "note": 2530073306547272315,
+    "number": 15539029584010510744,
+    "owner": 13994342324594315344,
+}
+HOUSES_HELD_OUT = [1, 4, 12, 14, 17, 18, 19, 20, 33, 37]
 rows = st.fixed_dictionaries(
     {
         "size": st.none() | st.floats(-1e9, 1e9),
@@ -138,3 +160,47 @@ def test_the_sides_are_these_in_every_process_and_on_every_platform(credit: UseC
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert [*map(int, done.stdout.split())] == FIRST_HELD_OUT
+
+
+def test_rows_of_every_kind_of_column_are_on_these_sides(tmp_path: Path) -> None:
+    features: tuple[Feature, ...] = (
+        Number(name="size", low=-1e9, high=1e9, missing=True, markers=("?",)),
+        Integer(name="rooms", low=0, high=9, missing=True),
+        CyclicInteger(name="hour", low=0, high=24),
+        Category(name="colour", values=("red", "blue", "ä"), missing=True),
+        Category(name="town", other="others", missing=True),
+        OrderedCategory(name="level", values=("low", "high")),
+        Boolean(name="new", missing=True),
+        Boolean(name="sold"),
+        Date(name="built", missing=True, format="%d.%m.%Y"),
+        Datetime(name="seen"),
+        Text(name="note", missing=True, longest=99),
+    )
+    ids = (Id(name="number"), Id(name="owner"))
+    lines = [";".join([*(feature.name for feature in (*features, *ids)), "price"])]
+    for row in range(40):
+        cells = [
+            "" if row % 7 == 3 else "?" if row % 11 == 5 else f"{(row * 37 % 23) / 4 - 2}".replace(".", ","),
+            "" if row % 5 == 2 else f"{row % 10}",
+            f"{row % 25}",
+            ("red", "blue", "ä", "")[row % 4],
+            ("Ulm", "Köln ", "", "7", "07")[row % 5],
+            ("low", "high")[row % 2],
+            ("yes", "no", "")[row % 3],
+            ("true", "0")[row // 2 % 2],
+            "" if row % 6 == 4 else f"{1 + row % 28:02}.0{1 + row % 9}.19{50 + row}",
+            f"2024-03-{1 + row % 30:02}T{row % 24:02}:15:00",
+            "" if row % 8 == 1 else f"as number {row % 6}",
+            "" if row % 9 == 0 else f"{2**40 + row // 2}",
+            ("a", "17", "17.0", "b")[row % 4],
+        ]
+        lines.append(";".join([*cells, f"{row},5"]))
+    (tmp_path / "houses.csv").write_text("\n".join(lines), encoding="utf-8")
+    price = Target(Number(name="price", low=0, high=1000))
+    use_case = UseCase(name="houses", features=features, extras=ids, target=price, splits=2, repeats=1)
+    data = read(use_case, tmp_path / "houses.csv")
+    table = pd.concat([data.table, data.extras], axis=1)
+    numbers = {feature.name: hashes(table, [feature], 7) for feature in (*features, *ids)}
+    weights = np.arange(1, 81, 2, np.uint64)
+    assert {name: int(np.bitwise_xor.reduce(bits * weights)) for name, bits in numbers.items()} == SUMS_OF_HASHES
+    assert np.flatnonzero(held_out(hashes(table, features, 42), 0.3)).tolist() == HOUSES_HELD_OUT

@@ -1,6 +1,5 @@
 """Data and parts: what is learnt from and what is judged by."""
 
-import csv
 import dataclasses
 import hashlib
 from collections import Counter
@@ -17,20 +16,22 @@ from tabserve.train_pipeline import run_training
 from tabserve.training.candidate import fit_each
 from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
-from tests.training.helpers import predictions, unpromised
+from tests.training.helpers import predictions, saved_table, unpromised
 
 
 def test_the_split_is_about_70_to_30_and_loses_no_row(credit, artifact, trained):
     whole = read(credit, credit.path).table
     rows = {}
-    for name in ("train.csv", "test.csv"):
-        text = trained.read(artifact.model_id, name, artifact.manifest).decode()
-        header, *rows[name] = csv.reader(text.splitlines())
-        assert header == [*(feature.name for feature in credit.features), "default"]
-        assert np.mean([row[-1] == "2" for row in rows[name]]) == pytest.approx(0.3, abs=0.04)
-    assert len(rows["test.csv"]) == pytest.approx(300, abs=30)
-    header, *every = csv.reader(whole.to_csv(index=False).splitlines())
-    assert Counter(map(tuple, rows["train.csv"] + rows["test.csv"])) == Counter(map(tuple, every))
+    for name in ("train.parquet", "test.parquet"):
+        table = saved_table(trained, artifact.manifest, name)
+        assert list(table) == [*(feature.name for feature in credit.features), "default"]
+        assert np.mean(table["default"] == 2) == pytest.approx(0.3, abs=0.04)
+        rows[name] = [*table.itertuples(index=False, name=None)]
+    assert len(rows["test.parquet"]) == pytest.approx(300, abs=30)
+    every = whole.itertuples(index=False, name=None)
+    assert Counter(rows["train.parquet"] + rows["test.parquet"]) == Counter(every)
+    assert artifact.manifest.hold_out.rows == artifact.manifest.hold_out.of == len(rows["test.parquet"])
+    assert artifact.manifest.hold_out.score == artifact.manifest.metrics["hold_out"]["roc_auc"]
 
 
 def test_each_part_is_encoded_as_its_records_are(bikes, some_bikes):
@@ -63,7 +64,7 @@ def test_a_file_that_is_not_there_is_named(credit, empty, tmp_path):
 
 def test_all_models_of_one_training_are_judged_by_the_same_hold_out(bikes, trained):
     ids = trained.list("bikes")
-    hold_outs = {trained.read(model_id, "test.csv", trained.manifest(model_id)) for model_id in ids}
+    hold_outs = {trained.read(model_id, "test.parquet", trained.manifest(model_id)) for model_id in ids}
     assert len(ids) == len(bikes.algorithms)
     assert len(hold_outs) == 1
 

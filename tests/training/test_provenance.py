@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
+import joblib
 import pytest
 
 import tabserve
@@ -22,13 +23,13 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     text = (trained.location / artifact.model_id / "manifest.json").read_text()
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
-    assert manifest["protocol"] == 3
+    assert manifest["protocol"] == 4
     assert manifest["model_id"] == artifact.model_id
     assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
     assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)
     assert manifest["version"] == tabserve.__version__
     assert manifest["python"] == sys.version.split()[0]
-    assert manifest["threads"] == 1
+    assert manifest["threads"] == joblib.cpu_count()
     created = datetime.fromisoformat(manifest["created"])
     assert created.utcoffset() == timedelta(0)
     assert abs(created.timestamp() - float(artifact.model_id.rpartition("-")[2])) < 0.001

@@ -1,0 +1,1 @@
+"""Scoring: the rows of files, buckets and databases, answered offline by one model."""

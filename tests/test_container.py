@@ -38,7 +38,7 @@ pytestmark = pytest.mark.container
 logger = logging.getLogger(__name__)
 
 NAME = "tabserve-check"  # of images, containers and the compose project
-IMAGE, TESTS, PROXY, DATABASE = NAME, f"{NAME}:tests", f"{NAME}:proxy", f"{NAME}:database"
+IMAGE, TESTS, PROXY = NAME, f"{NAME}:tests", f"{NAME}:proxy"
 LARGEST = 760 * 1000**2  # bytes
 HARDENED = [
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -54,13 +54,17 @@ MINUTE = 60  # seconds
 MEMORY = {"/sys/fs/cgroup/memory.stat": ("anon", "shmem"), "/sys/fs/cgroup/memory/memory.stat": ("rss", "shmem")}
 KILLED = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 DEPLOYING = (ROOT / "docs" / "deploying.md").read_text()
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
 SKIPPED = {  # reasons for which a test may be skipped in the image; on the host nothing is
     "this is no git checkout, or git is not installed",
     "this machine has no ::1",  # Docker's own network has no IPv6
 }
 Start = Callable[..., str]
 # what compose.yaml takes from the environment of who calls it, and the tests must not
-SETTINGS = {"AUTH_REQUIRED", "LOG_LEVEL", "MODEL_SIGNING_KEY", "RATE_LIMIT", "TABSERVE_UID"}
+SETTINGS = {
+    *("AUTH_REQUIRED", "LOG_LEVEL", "MODEL_SIGNING_KEY", "RATE_LIMIT", "TABSERVE_UID"),
+    *("CLUSTER_REGISTRY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+}
 
 
 def docker(*arguments: str, within: float = 2 * MINUTE, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -686,13 +690,14 @@ def test_without_users_the_container_does_not_start(image: str) -> None:
 
 # compose.yaml
 
-COMPOSE = ("docker", "compose", "--project-name", NAME, "--profile", "tests", "--profile", "scale")
+PROFILES = ("tests", "scale", "cluster")
+COMPOSE = ("docker", "compose", "--project-name", NAME, *(word for name in PROFILES for word in ("--profile", name)))
 
 
 def compose_environment(**variables: str) -> dict[str, str]:
     """The environment of compose.yaml, with images of our own and ports that are free."""
-    images = {"TABSERVE_PROXY_IMAGE": PROXY, "TABSERVE_DATABASE_IMAGE": DATABASE}
-    ours = {"TABSERVE_IMAGE": IMAGE, "TABSERVE_TESTS_IMAGE": TESTS, **images}
+    parts = ("tests", "proxy", "database", "cluster", "bucket")
+    ours = {"TABSERVE_IMAGE": IMAGE, **{f"TABSERVE_{name.upper()}_IMAGE": f"{NAME}:{name}" for name in parts}}
     inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**inherited, **ours, "PORT": str(free_port()), "PROXY_PORT": str(free_port()), **variables}
 
@@ -712,10 +717,16 @@ def environment(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         TABSERVE_USER=name,
         TABSERVE_PASSWORD=password,
         TABSERVE_TEST_RESULTS=str(tmp_path / "results"),
+        TABSERVE_DATA=str(tmp_path / "data"),
         COMPOSE_PROJECT_NAME=NAME,
     )
     yield variables
     run(*COMPOSE, "down", "--volumes", "--timeout", "1", env=variables)
+
+
+@pytest.mark.parametrize("profile", ["", *PROFILES])
+def test_compose_takes_each_profile_by_itself(profile: str) -> None:
+    docker("compose", "--profile", profile, "config", "--quiet", env=compose_environment())
 
 
 def accept(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -821,3 +832,35 @@ def test_no_request_fails_while_replicas_are_killed_and_replaced(environment: di
 
 def replicas(environment: dict[str, str]) -> list[str]:
     return docker("compose", "--profile", "scale", "ps", "--quiet", "replica", env=environment).stdout.split()
+
+
+def test_a_cluster_trains_into_its_bucket_and_both_workers_score_what_one_machine_does(
+    environment: dict[str, str], credit: UseCase, records: list[dict[str, Any]]
+) -> None:
+    data = Path(environment["TABSERVE_DATA"])
+    (data / "in").mkdir(parents=True)
+    os.chown(data, int(environment["TABSERVE_UID"]), -1)
+    names = [f"{number}.csv" for number in range(8)]
+    for number, name in enumerate(names):
+        (data / "in" / name).write_bytes(table(credit, records[number:], "csv", 20_000))
+    (script,) = [block for block in blocks("sh", SCALING) if "docker compose run" in block]
+    train, score = re.findall(r"^docker compose run --rm client .*$", script, re.MULTILINE)
+
+    def documented(command: str, within: float) -> str:
+        done = run(*command.split(), env=environment, within=within)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        return done.stdout
+
+    documented(f"{train} --trials 2", 15 * MINUTE)  # builds the images, too
+    there = json.loads(documented(score, 5 * MINUTE).splitlines()[-1])
+    assert (there["rows"], there["failed"]) == (len(names) * 20_000, {})
+    alone = score.replace(" scores ", " alone ").replace("dask:tcp://scheduler:8786", "threads")
+    assert json.loads(documented(alone, 5 * MINUTE).splitlines()[-1])["model_id"] == there["model_id"]
+    for name in names:
+        assert (data / "scores" / name).read_bytes() == (data / "alone" / name).read_bytes()
+    for worker in ("1", "2"):
+        command = ("compose", "exec", "--no-TTY", "--index", worker, "worker", "find", "/tmp/model-cache")
+        assert there["model_id"] in docker(*command, env=environment).stdout, f"worker {worker} scored nothing"
+    logged = docker("compose", "--profile", "cluster", "logs", "scheduler", "worker", env=environment).stdout
+    assert "/data" not in logged
+    assert "Traceback" not in logged

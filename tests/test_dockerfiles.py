@@ -40,6 +40,19 @@ def test_compose_yaml_is_valid() -> None:
     linted("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
 
 
+def test_each_profile_of_compose_yaml_has_what_its_services_refer_to() -> None:
+    for service in COMPOSE["services"].values():
+        profiles = service.get("profiles", [])
+        for needed in service.get("depends_on", {}):
+            assert set(COMPOSE["services"][needed].get("profiles", profiles)) == set(profiles)
+        assert set(service.get("networks", [])) <= {"default", *COMPOSE["networks"]}
+        assert {secret["source"] for secret in service.get("secrets", [])} <= set(COMPOSE["secrets"])
+        places = {volume.partition(":")[0] for volume in service.get("volumes", []) if volume[0] not in "./$"}
+        assert places <= set(COMPOSE["volumes"])
+        if isinstance(service.get("build"), dict):
+            assert (ROOT / service["build"]["dockerfile"]).exists()
+
+
 def instructions(name: str, text: str = SERVICE) -> list[str]:
     """The arguments of an instruction, each time it is given, its lines joined."""
     joined = text.replace("\\\n", " ")

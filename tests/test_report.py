@@ -14,7 +14,9 @@ from markupsafe import escape
 from tabserve.charts.figures import COLOURS, bars
 from tabserve.charts.groups import calibration, quartiles_by, quartiles_of_truth
 from tabserve.charts.parts import NOTHING, number
+from tabserve.columns.dates import Date
 from tabserve.columns.features import Category, Integer, Number
+from tabserve.columns.texts import Text
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.fairness import GroupComparison
@@ -366,6 +368,28 @@ def test_a_feature_without_a_value_in_the_hold_out_is_named_and_its_errors_are_n
     assert f"No row of the hold-out has a value of “{lift.title}”, so errors by that are not shown." in page.plain
     assert "Errors by Area" in page.plain
     assert f"Errors by {lift.title}" not in page.plain
+
+
+def test_dates_and_texts_are_described_by_the_values_of_the_training_part(tmp_path):
+    features = (
+        Number(name="area", description="-", low=0, high=1000),
+        Date(name="built", description="-"),
+        Text(name="street", description="-", buckets=4),
+    )
+    rent = Target(Number(name="rent", description="-", low=0, high=1e6))
+    flats = UseCase(name="flats", description="-", features=features, target=rent, splits=2, repeats=1)
+    data = tmp_path / "flats.csv"
+    rows = [
+        {"area": area, "built": f"{2020 - area}-05-01", "street": f"street {area}", "rent": 9 * area + area % 7}
+        for area in range(120)
+    ]
+    data.write_text(write_csv(["area", "built", "street", "rent"], rows))
+    subject = subject_of(flats, flats.baseline, data)
+    built = [f"{2020 - int(area)}-05-01" for area in subject.train.table["area"]]
+    page = rendered(subject)
+    assert f"from {min(built)} to {max(built)}" in page.plain
+    assert f"{len(built)} distinct values" in page.plain
+    assert len(built) < 120
 
 
 def test_markup_in_a_picture_is_text():

@@ -175,8 +175,10 @@ def _found(feature: Feature, values: "pd.Series[Any]") -> str:
         low, middle, high = np.quantile(known.astype(float), [0.05, 0.5, 0.95])
         return f"median {middle:,.10g}, nine in ten from {low:,.10g} to {high:,.10g}{missing}"
     if isinstance(feature, Moment):
-        return f"from {known.min()} to {known.max()}{missing}"
+        moments = known.unique().tolist()
+        return f"from {min(moments)} to {max(moments)}{missing}"
     counts = known.value_counts()
+    counts = counts[counts > 0]  # the column's categories are those of the whole table
     if counts.iloc[0] == 1:
         return f"{len(counts):,} distinct values{missing}"
     return f"mostly {counts.index[0]} ({share(counts.iloc[0] / len(known))}){missing}"

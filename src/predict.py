@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tabserve.aliases import Predictions, Record
+from tabserve.aliases import Matrix, Places, Predictions, Record
 from tabserve.errors import InvalidRecordsError, NothingToPredictError
 from tabserve.registry.artifact import Artifact
 from tabserve.tables.kept import faulty_places, taken
@@ -61,30 +61,29 @@ def make_prediction(
     """
     if not records:
         raise NothingToPredictError
-    faulty = [] if target is None else faulty_places(target, replace(artifact.target.feature, missing=True))
-    try:
-        matrix = artifact.pipeline.transform(records)
-    except InvalidRecordsError as error:
-        faulty = sorted({*faulty, *error.rows})
+    encoded, at_fault = artifact.encoder.encode(records)
+    faulty = [*map(int, at_fault)]
+    if target is not None:
+        faulty = sorted({*faulty, *faulty_places(target, replace(artifact.target.feature, missing=True))})
     if faulty:
         if not partial:
             raise InvalidRecordsError(faulty)
-        return _predict_others(artifact, records, faulty)
-    predictions = artifact.model.predict(matrix)
+        return _predict_others(artifact, encoded, faulty)
+    predictions = artifact.model.predict(artifact.pipeline.transform_encoded(encoded))
     columns = artifact.task.answer(predictions, artifact.decision)
     return Prediction(columns, predictions, range(len(records)), faulty)
 
 
-def _predict_others(artifact: Artifact, records: Sequence[Record], faulty: Sequence[int]) -> Prediction:
+def _predict_others(artifact: Artifact, encoded: Matrix, faulty: Sequence[int]) -> Prediction:
     """Predict the valid records, and leave the others' places empty."""
-    good = sorted(set(range(len(records))).difference(faulty))
-    if not good:
-        nothing = {part.name: [None] * len(records) for part in artifact.task.answer_parts}
-        return Prediction(nothing, np.empty(0), good, faulty)
-    predictions = artifact.model.predict(artifact.pipeline.transform(taken(records, good)))
+    good = np.delete(np.arange(len(encoded)), faulty)
+    if not len(good):
+        nothing = {part.name: [None] * len(encoded) for part in artifact.task.answer_parts}
+        return Prediction(nothing, np.empty(0), [], faulty)
+    predictions = artifact.model.predict(artifact.pipeline.transform_encoded(encoded[good]))
     columns = artifact.task.answer(predictions, artifact.decision)
-    spread = {name: _spread(column, good, len(records)) for name, column in columns.items()}
-    return Prediction(spread, predictions, good, faulty)
+    spread = {name: _spread(column, good, len(encoded)) for name, column in columns.items()}
+    return Prediction(spread, predictions, good.tolist(), faulty)
 
 
 def joined(pieces: Sequence[Prediction]) -> Prediction:
@@ -124,18 +123,17 @@ def measure(artifact: Artifact, prediction: Prediction, target: Sequence[Any]) -
     InvalidTargetError
         When the outcome of a predicted record is not allowed.
     """
-    outcomes = [*taken(target, prediction.good)]
-    known = [place for place, outcome in enumerate(outcomes) if outcome is not None]
-    if not known:
+    y = artifact.target.transform_known(taken(target, prediction.good) if prediction.faulty else target)
+    is_known = ~np.isnan(y)
+    if not is_known.any():
         return None
-    y = artifact.target.transform([outcomes[place] for place in known])
-    value = artifact.task.metric(y, prediction.predictions[known])
+    value = artifact.task.metric(y[is_known], prediction.predictions[is_known])
     return value if np.isfinite(value) else None
 
 
-def _spread(column: list[Any], good: Sequence[int], length: int) -> list[Any]:
+def _spread(column: list[Any], good: Places, length: int) -> list[Any]:
     """Values at their records' positions, None elsewhere."""
-    values: list[Any] = [None] * length
-    for position, value in zip(good, column, strict=True):
-        values[position] = value
-    return values
+    values: list[Any] = [*column, None]
+    places = np.full(length, len(column))
+    places[good] = np.arange(len(good))
+    return [values[place] for place in places.tolist()]

@@ -16,7 +16,7 @@ from tabserve.columns.features import Category, Codes, Column, Feature, Integer
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
-from tabserve.tables.kept import ColumnRecords
+from tabserve.tables.kept import CellColumn, ColumnRecords
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,17 +219,40 @@ class RecordEncoder(Encoder):
         InvalidRecordsError
             With the positions of all records that cannot be encoded.
         """
+        matrix, faulty = self.encode(X)
+        if len(faulty):
+            raise InvalidRecordsError([*map(int, faulty)])
+        return matrix
+
+    def encode(self, X: Records) -> tuple[Matrix, Places | list[int]]:
+        """Encode those records that can be encoded.
+
+        Parameters
+        ----------
+        X : list of dict, ColumnRecords, or DataFrame
+            n_rows records.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, n_matrix_columns)
+            NaN in the rows at fault.
+        faulty : sequence of int
+            The positions, ascending, of the records that cannot be encoded.
+        """
         self.check_is_fitted()
         if isinstance(X, ColumnRecords):
-            return _all_valid(*X.encoded_by(self))
+            return X.encoded_by(self)
         if not isinstance(X, list) and hasattr(X, "iloc"):
-            return _all_valid(*self._transform_table(cast("pd.DataFrame", X)))
+            return self._transform_table(cast("pd.DataFrame", X))
+        return self._transform_records(cast("Sequence[Record]", X))
+
+    def _transform_records(self, records: Sequence[Record]) -> tuple[Matrix, list[int]]:
+        """The matrix of records, one after the other, and the positions of those at fault."""
         encoders = self.encoders_
         width = len(encoders)
         extras = self.extras_
-        rows: list[list[float]] = []
+        rows: list[Sequence[float]] = []
         faulty: list[int] = []
-        records = cast("Sequence[Record]", X)
         for position, record in enumerate(records):
             try:
                 if extras and not extras.keys().isdisjoint(record.keys()):
@@ -246,13 +269,15 @@ class RecordEncoder(Encoder):
                 rows.append(row)
             except (AttributeError, KeyError, TypeError, ValueError):
                 faulty.append(position)
-        if faulty:
-            raise InvalidRecordsError(faulty)
-        matrix = np.array(rows, dtype=np.float64) if rows else np.empty((0, width + len(self.computers_)))
-        if not self.counters_:
-            return matrix
-        counts = [count([record.get(name) for record in records]) for name, count in self.counters_]
-        return np.hstack([matrix, *counts])
+                rows.append((math.nan,) * len(self.columns))
+        matrix = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(self.columns)))
+        if self.counters_:
+            at_fault = {*faulty}
+            valid = [{} if position in at_fault else record for position, record in enumerate(records)]
+            counts = [count([record.get(name) for record in valid]) for name, count in self.counters_]
+            matrix = np.hstack([matrix, *counts])
+            matrix[faulty] = math.nan
+        return matrix, faulty
 
     def transform_cells(self, cells: "pa.RecordBatch", decimal: str = ".") -> tuple[Matrix, Places]:
         """Encode rows of raw cells: what `transform` gives for the records of what `Feature.from_cell` reads in them.
@@ -359,13 +384,6 @@ class RecordEncoder(Encoder):
         if any(extra.problem(record[name]) for name, extra in self.extras_.items() if name in record):
             raise ValueError
         return {name: value for name, value in record.items() if name not in self.extras_}
-
-
-def _all_valid(matrix: Matrix, faulty: Places) -> Matrix:
-    """A matrix without faulty rows; else InvalidRecordsError."""
-    if len(faulty):
-        raise InvalidRecordsError(faulty.tolist())
-    return matrix
 
 
 def _distinct(column: "pd.Series[Any]") -> tuple[list[Any], Places]:
@@ -578,6 +596,32 @@ class Target(Encoder):
         """Build the look-up from the declaration; `X` is ignored."""
         self.encode_ = self.feature.encoder()
         return self
+
+    def transform_known(self, X: Sequence[Any]) -> Vector:
+        """Encode outcomes of which some may still be open.
+
+        Parameters
+        ----------
+        X : sequence
+            n_rows values of the target column; None is an open one.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+            NaN for an open one.
+
+        Raises
+        ------
+        InvalidTargetError
+            When a value is not allowed.
+        """
+        if isinstance(X, CellColumn):
+            values, places = X.distinct()
+            return self.transform_known(values)[places]
+        known = [place for place, value in enumerate(X) if value is not None]
+        y = np.full(len(X), math.nan)
+        y[known] = self.transform([X[place] for place in known])
+        return y
 
     def transform(self, X: Sequence[Any]) -> Vector:
         """Encode the n_rows values of the target column.

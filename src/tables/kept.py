@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 import numpy as np
 
 from tabserve.aliases import Matrix, Places, Record
+from tabserve.columns.arrays import distinct_cells
 from tabserve.columns.features import Feature
 
 if TYPE_CHECKING:
@@ -146,6 +147,17 @@ class CellColumn(Kept):
     def take(self, places: slice | Sequence[int]) -> "CellColumn":
         """Some of the values, by ascending places or as a slice without a step."""
         return CellColumn(self.feature, self.cells.take(places))
+
+    def distinct(self) -> tuple[list[Any], Places]:
+        """The distinct values of each part, one after the other, and which of them each row has."""
+        values: list[Any] = []
+        places = [np.empty(0, np.int64)]
+        for array in self.arrays:
+            cells, of_part = distinct_cells(array)
+            used, of_part = np.unique(of_part, return_inverse=True)
+            places.append(of_part + len(values))
+            values += [self.feature.from_cell(cells[place], self.cells.decimal) for place in used.tolist()]
+        return values, np.concatenate(places)
 
     def faulty(self, feature: Feature) -> Places:
         """The ascending places of the values that a feature with the same markers does not allow."""

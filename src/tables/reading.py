@@ -101,9 +101,9 @@ class Reading:
             self.place,
             self.columns,
             CellRecords(inputs, cells),
-            CellColumn(features[target], cells) if target in features else None,
+            CellColumn(features[target], cells.of([target])) if target in features else None,
             array("Q", itertools.chain.from_iterable(batch.rows for batch in batches)),
-            {name: CellColumn(features[name], cells) for name in extras},
+            {name: CellColumn(features[name], cells.of([name])) for name in extras},
             self.read_as,
         )
 

@@ -259,9 +259,8 @@ class Binary(ClassTask):
 
     def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
         """The decisions (0 or 1) as `result`, the probabilities of a 1 as `probability`."""
-        threshold = threshold_of(decision).value
-        probability = predictions.tolist()
-        return {"result": [int(one >= threshold) for one in probability], "probability": probability}
+        results = predictions >= threshold_of(decision).value
+        return {"result": results.view(np.int8).tolist(), "probability": predictions.tolist()}
 
     def explained(self, predictions: Predictions, contributions: Predictions, decision: Decision) -> Explained:
         """What raises the probability speaks for a 1, and against a 0."""

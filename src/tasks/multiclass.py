@@ -169,7 +169,7 @@ class Multiclass(ClassTask):
     def answer(self, predictions: Predictions, decision: Decision) -> dict[str, list[Any]]:
         """The labels as `result`, an object by label as `probability`."""
         return {
-            "result": [self.outcomes[int(code)] for code in decision.decide(predictions)],
+            "result": [self.outcomes[code] for code in decision.decide(predictions).astype(np.intp).tolist()],
             "probability": [dict(zip(self.outcomes, row, strict=True)) for row in predictions.tolist()],
         }
 

@@ -46,14 +46,14 @@ def filter_failure(context: Any, failure: Failure, case: Case, response: Respons
     """False where the answer is right after all."""
     if isinstance(failure, RejectedPositiveData) and case.path.startswith("/outputs_upload"):
         return response.status_code not in (415, 422)  # no schema says which bytes are a CSV or XLSX file
+    if isinstance(failure, RejectedPositiveData) and isinstance(case.body, dict) and COLUMNS in case.body:
+        return response.status_code != 400  # no schema says that lists are equally long
     if (
         isinstance(failure, RejectedPositiveData)
         and case.path.startswith("/outputs/")
         and not isinstance(case.body, list)
     ):
         return response.status_code != 413  # no schema says how many rows the hold-out has
-    if isinstance(failure, RejectedPositiveData) and isinstance(case.body, dict) and COLUMNS in case.body:
-        return response.status_code != 400  # no schema says that lists are equally long
     if isinstance(failure, AcceptedNegativeData) and case.path.startswith("/jobs/"):
         return response.status_code != 202  # what is wrong with its table, a job says later
     if isinstance(failure, RejectedPositiveData) and case.path.startswith("/jobs/"):

@@ -746,7 +746,7 @@ def exchange(address: tuple[str, int], header: bytes) -> bytes:
         header,
         len(body),
     )
-    with socket.create_connection(address, timeout=30) as client:
+    with socket.create_connection(address, timeout=300) as client:  # a password may wait for thirty others
         client.sendall(head + body)
         answer = b""
         while part := client.recv(65536):

@@ -86,7 +86,7 @@ def test_the_readmes_first_commands_lead_from_a_sheet_to_an_answer_like_the_one_
     write_loans(tmp_path / "loans.xlsx")
     for command in (init, ["check", "loans"], [*train, "--trials", "1"]):
         done = subprocess.run(
-            [sys.executable, "-m", "tabserve", *command], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", "tabserve", *command], cwd=tmp_path, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
     (shown,) = blocks("toml")

@@ -388,9 +388,9 @@ def test_a_stopping_service_answers_every_request_it_has_begun(
     head = f"POST /outputs/credit HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     patient = {"QUEUE_MS": "60000", "MAX_FILE_SECONDS": "115"}  # a busy machine is no reason to refuse one, or to end
     environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1", **patient}
-    with running_server(tmp_path / "log.txt", environment) as server:
+    with running_server(tmp_path / "log.txt", environment) as server, ExitStack() as stack:
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
-        clients = [socket.create_connection(address, timeout=120) for _ in range(4)]  # one for each thread
+        clients = [stack.enter_context(socket.create_connection(address, timeout=120)) for _ in range(4)]  # all threads
         for client in clients:
             client.sendall(head.encode())
         for client in clients:
@@ -400,11 +400,10 @@ def test_a_stopping_service_answers_every_request_it_has_begun(
             client.sendall(body)
         lengths = []
         for client in clients:
-            answer = HTTPResponse(client)
-            answer.begin()
-            assert answer.status == 200
-            lengths.append(len(json.loads(answer.read())["result"]))
-            answer.close()
+            with closing(HTTPResponse(client)) as answer:
+                answer.begin()
+                assert answer.status == 200
+                lengths.append(len(json.loads(answer.read())["result"]))
             client.close()
         assert server.process.wait(130) == 0
     assert lengths == [len(records)] * 4
@@ -450,8 +449,8 @@ def test_a_service_without_a_model_says_so_and_becomes_ready_when_one_comes(
 ) -> None:
     folder = tmp_path / "models"
     body = json.dumps(record).encode()
-    with running_server(tmp_path / "log.txt", {"MODEL_REGISTRY": str(folder), "WEB_CONCURRENCY": "1"}) as server:
-        connection = connect(server)
+    environment = {"MODEL_REGISTRY": str(folder), "WEB_CONCURRENCY": "1"}
+    with running_server(tmp_path / "log.txt", environment) as server, closing(connect(server)) as connection:
         assert ask(connection, "GET", "/health")[0] == 200
         status, content_type, text = ask(connection, "GET", "/ready")
         assert (status, content_type) == (503, "application/problem+json")
@@ -459,12 +458,11 @@ def test_a_service_without_a_model_says_so_and_becomes_ready_when_one_comes(
         assert ask(connection, "POST", "/predict", body)[0] == 503
         assert ask(connection, "POST", "/outputs/credit")[0] == 503
         worker = worker_of(server)
-        shutil.copytree(trained.location, folder)
+        shutil.copytree(trained.location, tmp_path / "copy").rename(folder)  # all of them at once
         wait_until(lambda: ask(connection, "GET", "/ready")[0] != 503, 120, "it never became ready")
         assert ask(connection, "GET", "/ready")[0] == 200
         assert ask(connection, "POST", "/predict", body)[0] == 200
         assert worker_of(server) == worker
-        connection.close()
 
 
 def test_a_setting_that_cannot_be_used_stops_the_service_at_its_start(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, r
 from tabserve.tables.dialect import NOT_SURE, find_encoding
 from tabserve.tables.formats import TEXT, kind_of
 from tabserve.tables.json_body import COLUMNS, as_columns, parse
-from tabserve.tables.kept import ValueRecords, column_of, has_key, taken
+from tabserve.tables.kept import CellColumn, ValueRecords, WrittenColumn, column_of, has_key, taken
 from tabserve.tables.limits import Deadline
 from tabserve.tables.reader import read_table
 from tabserve.tables.table import Table
@@ -337,18 +337,20 @@ class TablePrediction:
     def columns(self) -> dict[str, Iterable[Any]]:
         """The table's columns, then the answer's. The texts about invalid rows are made only while iterating."""
         table, target = self.table, self.artifact.target.feature.name
-        booleans = {one.name: one for one in self.artifact.features if isinstance(one, Boolean)}
+        words: dict[str, Callable[[Any], Any]] = {
+            one.name: one.word for one in self.artifact.features if isinstance(one, Boolean)
+        }
+        declared = (*self.artifact.features, *self.artifact.declared.extras)
+        words |= {one.name: _dated for one in declared if isinstance(one, Moment)}
         columns: dict[str, Iterable[Any]] = {
-            name: table.extras[name] if name in table.extras else column_of(table.records, name)
+            name: _written(
+                table.extras[name] if name in table.extras else column_of(table.records, name),
+                words.get(name, _as_it_is),
+            )
             for name in table.columns
         }
-        columns |= {name: map(booleans[name].word, columns[name]) for name in columns.keys() & booleans.keys()}
-        moments = {
-            one.name for one in (*self.artifact.features, *self.artifact.declared.extras) if isinstance(one, Moment)
-        }
-        columns |= {name: map(_dated, columns[name]) for name in columns.keys() & moments}
         if table.target is not None:
-            columns[target] = table.target
+            columns[target] = _written(table.target, _as_it_is)
         columns |= self.artifact.task.as_table(self.prediction.columns)
         if self.prediction.faulty:
             columns["errors"] = _texts(self.artifact, table, self.prediction.faulty)
@@ -417,6 +419,15 @@ def _records(artifact: Artifact, table: Table, positions: Sequence[int]) -> Iter
         return records
     outcomes = zip(records, taken(table.target, positions), strict=True)
     return ({**record, artifact.target.feature.name: outcome} for record, outcome in outcomes)
+
+
+def _written(column: Sequence[Any], word: Callable[[Any], Any]) -> Iterable[Any]:
+    """What is written for each value of a column."""
+    return WrittenColumn(column, word) if isinstance(column, CellColumn) else map(word, column)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _dated(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tabserve.errors import ScoringError
+from tabserve.tables.csv_lines import joined_lines
 from tabserve.tables.pieces import Pieces
 from tabserve.tables.writer import WITHOUT_ACCENT, csv_pieces, may_be_formula, written_like
 
@@ -146,16 +147,7 @@ def _csv(schema: "pa.Schema", tables: Iterable["pa.Table"], written: Mapping[str
 
 def _lines(table: "pa.Table", separator: str, decimal: str) -> bytes:
     """The rows of a table, which has any, as lines of CSV in UTF-8."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    cells = [_quoted(_texts(column.combine_chunks(), decimal), separator) for column in table.columns]
-    if len(cells) == 1:  # an empty line would be no row
-        cells = [pc.if_else(pc.equal(pc.fill_null(cells[0], ""), ""), '""', cells[0])]
-    lines = pc.binary_join_element_wise(*cells, separator, null_handling="replace", null_replacement="")
-    whole = pa.LargeListArray.from_arrays(pa.array([0, len(lines)]), lines)
-    content: bytes = pc.binary_join(whole, "\r\n")[0].as_buffer().to_pybytes()
-    return content + b"\r\n"
+    return joined_lines([_texts(column.combine_chunks(), decimal) for column in table.columns], separator)
 
 
 def _texts(array: "pa.Array", decimal: str) -> "pa.Array":
@@ -203,26 +195,3 @@ def _first_bytes(texts: "pa.Array") -> set[int]:
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     begins = ends[:-1][ends[1:] > ends[:-1]]
     return set(np.flatnonzero(np.bincount(np.frombuffer(data, np.uint8)[begins], minlength=1)).tolist())
-
-
-def _quoted(texts: "pa.Array", separator: str) -> "pa.Array":
-    """Texts with quotes around those that would break a line of CSV."""
-    import pyarrow.compute as pc
-
-    content = _content(texts)
-    special = {separator, '"', "\r", "\n"}
-    if not any(one.encode() in content for one in special):
-        return texts
-    needs = pc.match_substring_regex(texts, f'[{separator}"\r\n]')
-    escaped = pc.replace_substring(texts, '"', '""')
-    return pc.if_else(needs, pc.binary_join_element_wise('"', escaped, '"', ""), texts)
-
-
-def _content(texts: "pa.Array") -> bytes:
-    """All texts of an array, one after the other."""
-    _, offsets, data = texts.buffers()
-    if data is None or not len(texts):
-        return b""
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    content: bytes = data[int(ends[0]) : int(ends[-1])].to_pybytes()
-    return content

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
@@ -152,12 +152,17 @@ class CellColumn(Kept):
         """The distinct values of each part, one after the other, and which of them each row has."""
         values: list[Any] = []
         places = [np.empty(0, np.int64)]
-        for array in self.arrays:
-            cells, of_part = distinct_cells(array)
-            used, of_part = np.unique(of_part, return_inverse=True)
-            places.append(of_part + len(values))
-            values += [self.feature.from_cell(cells[place], self.cells.decimal) for place in used.tolist()]
+        for of_part, places_in_part in self.parts():
+            places.append(places_in_part + len(values))
+            values += of_part
         return values, np.concatenate(places)
+
+    def parts(self) -> Iterator[tuple[list[Any], Places]]:
+        """The distinct values of each part, and which of them each of its rows has."""
+        for array in self.arrays:
+            cells, places = distinct_cells(array)
+            used, places = np.unique(places, return_inverse=True)
+            yield [self.feature.from_cell(cells[place], self.cells.decimal) for place in used.tolist()], places
 
     def faulty(self, feature: Feature) -> Places:
         """The ascending places of the values that a feature with the same markers does not allow."""
@@ -171,6 +176,33 @@ class CellColumn(Kept):
     def __iter__(self) -> Iterator[Any]:
         decimal = self.cells.decimal
         return itertools.chain.from_iterable(self.feature.typed_cells(array, decimal) for array in self.arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenColumn:
+    """A column of cells as answers repeat it.
+
+    Parameters
+    ----------
+    column : CellColumn
+    word : callable
+        What is written for a value.
+    """
+
+    column: CellColumn
+    word: Callable[[Any], Any]
+
+    def parts(self) -> Iterator[tuple[list[Any], Places]]:
+        """What is written for the distinct values of each part, and which of them each of its rows has."""
+        return (([*map(self.word, values)], places) for values, places in self.column.parts())
+
+    def distinct(self) -> tuple[list[Any], Places]:
+        """The same for all rows."""
+        values, places = self.column.distinct()
+        return [*map(self.word, values)], places
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.word, self.column)
 
 
 class CellRecords(ColumnRecords):

@@ -1,10 +1,15 @@
 """The writer of Parquet and Feather: answers for those who sent such a file."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
+from tabserve.aliases import Places
+from tabserve.tables.kept import WrittenColumn
 from tabserve.tables.pieces import Pieces
 
 GROUP = 8_000_000  # bytes of values, about, that are written at a time
@@ -43,15 +48,26 @@ def feather_pieces(columns: Columns) -> Iterator[bytes]:
 def _pieces(columns: Columns, open_writer: Callable[[Any, Any], Any]) -> Iterator[bytes]:
     import pyarrow
 
-    values = {name: list(column) for name, column in columns.items()}
-    schema = pyarrow.schema([(name, _type(column)) for name, column in values.items()])
+    distinct = [
+        column.distinct() if isinstance(column, WrittenColumn) else _as_given(column) for column in columns.values()
+    ]
+    schema = pyarrow.schema([(name, _type(values)) for name, (values, _) in zip(columns, distinct, strict=True)])
+    arrays = [_array(values, field.type) for (values, _), field in zip(distinct, schema, strict=True)]
     sink = Pieces()
     with open_writer(sink, schema) as writer:
-        for rows in _groups(list(values.values())):
-            arrays = [_array(column[rows], field.type) for column, field in zip(values.values(), schema, strict=True)]
-            writer.write_table(pyarrow.table(arrays, schema=schema))
+        for rows in _groups(distinct):
+            taken = [
+                array.take(pyarrow.array(places[rows])) for array, (_, places) in zip(arrays, distinct, strict=True)
+            ]
+            writer.write_table(pyarrow.table(taken, schema=schema))
             yield sink.taken()
     yield sink.taken()
+
+
+def _as_given(column: Iterable[Any]) -> tuple[list[Any], Places]:
+    """The values of a column, each in its own row."""
+    values = [*column]
+    return values, np.arange(len(values))
 
 
 def _type(column: Sequence[Any]) -> Any:
@@ -75,16 +91,15 @@ def _type(column: Sequence[Any]) -> Any:
     return pyarrow.int64() if whole == kinds else pyarrow.float64()
 
 
-def _groups(columns: Sequence[Sequence[Any]]) -> Iterator[slice]:
+def _groups(columns: Sequence[tuple[Sequence[Any], Places]]) -> Iterator[slice]:
     """Slices of rows that together hold all of them; the values in each take about `GROUP` bytes."""
-    start = size = row = 0
-    for row, cells in enumerate(zip(*columns, strict=True), 1):
-        size += _CELL * len(cells) + sum(len(cell) for cell in cells if type(cell) is str)
-        if size >= GROUP:
-            yield slice(start, row)
-            start, size = row, 0
-    if start < row or not row:
-        yield slice(start, row)
+    sizes = sum(
+        np.array([_CELL + (len(value) if type(value) is str else 0) for value in values], np.int64)[places]
+        for values, places in columns
+    )
+    group = np.cumsum(sizes) // GROUP
+    ends = [*(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
+    return itertools.starmap(slice, itertools.pairwise([0, *ends]))
 
 
 def _array(values: Sequence[Any], kind: Any) -> Any:

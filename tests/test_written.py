@@ -1,8 +1,10 @@
 """Tables that are written by columns: byte by byte what row by row would be written."""
 
 import io
+import zipfile
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -15,9 +17,10 @@ from tabserve.columns.carried import Id
 from tabserve.columns.dates import Date
 from tabserve.columns.features import Category, Feature, Integer, Number
 from tabserve.predictor import _dated
-from tabserve.tables import writer
+from tabserve.tables import workbook_writer, writer
 from tabserve.tables.kept import CellColumn, Cells, WrittenColumn
 from tabserve.tables.parquet_writer import parquet_pieces
+from tabserve.tables.workbook_writer import xlsx_pieces
 from tabserve.tables.writer import csv_pieces
 
 FEATURES: list[tuple[Feature, Callable[[Any], Any]]] = [
@@ -79,11 +82,8 @@ def tables(draw: Callable[..., Any], cells: st.SearchStrategy[Any]) -> dict[str,
 def test_csv_has_the_bytes_that_rows_have(columns: dict[str, Any], dialect: dict[str, str], lines: int) -> None:
     values = {name: [*column] for name, column in columns.items()}
     expected = b"".join(csv_pieces(values, dialect))
-    before, writer.LINES = writer.LINES, lines
-    try:
+    with patch.object(writer, "LINES", lines):
         assert b"".join(csv_pieces(columns, dialect)) == expected
-    finally:
-        writer.LINES = before
 
 
 @given(tables(TEXTS) | tables(VALUES))
@@ -94,3 +94,15 @@ def test_parquet_holds_what_rows_hold(columns: dict[str, Any]) -> None:
     )
     assert found.schema == expected.schema
     assert found.equals(expected) or str(found.to_pydict()) == str(expected.to_pydict())  # NaN is not NaN
+
+
+def sheet_of(columns: dict[str, Any]) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(b"".join(xlsx_pieces(columns)))) as archive:
+        return archive.read("xl/worksheets/sheet1.xml")
+
+
+@given(tables(TEXTS) | tables(VALUES), st.sampled_from([1, 100, workbook_writer.LINES]))
+def test_a_workbook_holds_what_rows_hold(columns: dict[str, Any], lines: int) -> None:
+    values = {name: [*column] for name, column in columns.items()}
+    with patch.object(workbook_writer, "LINES", lines):
+        assert sheet_of(columns) == sheet_of(values)

@@ -51,6 +51,9 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no a
 # a whole number that was written with decimals; three zeros may be a group of digits
 _WHOLE = re.compile(r"(-?[0-9]{1,40})[.,](?!000$)0{1,40}", re.ASCII)
 
+# a number that is written the same way in every notation with a decimal point
+_SIMPLE = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
 Encoder: TypeAlias = Callable[[Any], float]
 Codes: TypeAlias = tuple[Vector, Mask]  # the numbers of values, and which values are at fault
 
@@ -302,6 +305,10 @@ class Feature(Column):
             return None
         return self._from_cell(value)
 
+    def from_cells(self, cells: Sequence[Any], decimal: str = ".") -> list[Any]:
+        """What `from_cell` gives for each of some cells."""
+        return [self.from_cell(cell, decimal) for cell in cells]
+
     def _from_cell(self, value: Any) -> Any:
         """The value of a typed cell that is neither a text nor missing."""
         return self._parse(cell_text(value), ".")
@@ -380,7 +387,7 @@ class Feature(Column):
     def _distinct(self, array: "pa.Array", decimal: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
         """The values of the distinct cells of a column, and which of them each cell has."""
         cells, places = distinct_cells(array)
-        return [self.from_cell(cell, decimal) for cell in cells], places
+        return self.from_cells(cells, decimal), places
 
     def _encode_others(self, array: "pa.Array", decimal: str, codes: Codes, is_done: Mask) -> Codes:
         """Codes of cells, of which some are done, with those of the others, each distinct one read by itself."""
@@ -754,6 +761,15 @@ class Number(Feature):
     def _parse(self, text: str, decimal: str) -> Any:
         number = self._notation(decimal).number(text)
         return text if number is None else self._unless_marker(number)
+
+    def from_cells(self, cells: Sequence[Any], decimal: str = ".") -> list[Any]:
+        if self.markers or self.unit or decimal != ".":
+            return super().from_cells(cells, decimal)
+        return [
+            self.from_cell(cell) if type(cell) is not str or not (found := _SIMPLE.fullmatch(cell))
+            else float(cell) if found[1] else int(cell)
+            for cell in cells
+        ]  # fmt: skip
 
     def _unless_marker(self, number: float) -> float | None:
         """The number; None for one that a marker stands for, however it is written: "-999" is also -999.0."""

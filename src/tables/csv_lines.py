@@ -10,6 +10,8 @@ from tabserve.aliases import Places
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LINES = 8 * 1024 * 1024  # characters of lines that are joined at a time, at most
+
 
 def joined_lines(cells: "Sequence[pa.Array]", separator: str) -> bytes:
     """Rows as `csv.writer` writes them.

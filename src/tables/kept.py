@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
@@ -162,7 +162,7 @@ class CellColumn(Kept):
         for array in self.arrays:
             cells, places = distinct_cells(array)
             used, places = np.unique(places, return_inverse=True)
-            yield [self.feature.from_cell(cells[place], self.cells.decimal) for place in used.tolist()], places
+            yield self.feature.from_cells([cells[place] for place in used.tolist()], self.cells.decimal), places
 
     def faulty(self, feature: Feature) -> Places:
         """The ascending places of the values that a feature with the same markers does not allow."""
@@ -203,6 +203,32 @@ class WrittenColumn:
 
     def __iter__(self) -> Iterator[Any]:
         return map(self.word, self.column)
+
+
+def parts_of(columns: Sequence[Iterable[Any]]) -> Iterator[Sequence[tuple[list[Any], Places]]] | None:
+    """Columns of a table, part by part.
+
+    Parameters
+    ----------
+    columns : sequence of iterable
+        Some may be a `WrittenColumn`, all of the same table; others give a value for each row.
+
+    Returns
+    -------
+    iterator of sequence of (list, ndarray)
+        Of each column the distinct values, and which of them each row has; None where no column is of cells.
+    """
+    kept = next((column for column in columns if isinstance(column, WrittenColumn)), None)
+    if kept is None:
+        return None
+    sizes = [len(batch) for batch in kept.column.cells.batches]
+    parts = [column.parts() if isinstance(column, WrittenColumn) else _in_parts(column, sizes) for column in columns]
+    return zip(*parts, strict=True)
+
+
+def _in_parts(column: Iterable[Any], sizes: Sequence[int]) -> Iterator[tuple[list[Any], Places]]:
+    values = iter(column)
+    return (([*itertools.islice(values, size)], np.arange(size)) for size in sizes)
 
 
 class CellRecords(ColumnRecords):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from numbers import Integral, Real
 from typing import Any
@@ -86,7 +87,8 @@ def _type(column: Sequence[Any]) -> Any:
     if bool in kinds or not all(issubclass(kind, Real) for kind in kinds):
         return pyarrow.string()
     whole = {kind for kind in kinds if issubclass(kind, Integral)}
-    if any(type(value) in whole and int(value) not in _INT64 for value in column):
+    numbers = [value for value in column if type(value) in whole] or [0]
+    if int(min(numbers)) not in _INT64 or int(max(numbers)) not in _INT64:
         return pyarrow.string()
     return pyarrow.int64() if whole == kinds else pyarrow.float64()
 
@@ -106,6 +108,8 @@ def _array(values: Sequence[Any], kind: Any) -> Any:
     import pyarrow
 
     if kind == pyarrow.string():
+        with suppress(UnicodeEncodeError, pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            return pyarrow.array(values, kind)  # texts, and all of whole characters
         return pyarrow.array([None if value is None else _text(value) for value in values], kind)
     if kind == pyarrow.float64():
         return pyarrow.array([None if value is None else float(value) for value in values], kind)

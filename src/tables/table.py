@@ -1,9 +1,11 @@
 """Table: many records with their columns, their row numbers and, where they are known, their outcomes."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from tabserve.aliases import Record
 from tabserve.columns.features import Feature
@@ -111,12 +113,14 @@ class Table:
                     yield Fault(column.name, problem, row, value)
 
 
-def row_ranges(numbers: Iterable[int], longest: int) -> str:
+def row_ranges(numbers: Sequence[int], longest: int) -> str:
     """Ascending numbers as ranges, such as `2-40,42`; the first only where all need more characters than `longest`."""
     text = ""
-    for _, run in itertools.groupby(enumerate(numbers), lambda place: place[1] - place[0]):
-        whole = [number for _, number in run]
-        more = f"{whole[0]}-{whole[-1]}" if len(whole) > 1 else str(whole[0])
+    rows = np.asarray(numbers, np.int64)
+    begins = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+    ends = np.append(begins[1:], len(rows)) - 1
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=False):
+        more = f"{rows[begin]}-{rows[end]}" if begin < end else str(rows[begin])
         if len(text) + len(more) >= longest:
             break
         text = f"{text},{more}" if text else more

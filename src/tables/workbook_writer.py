@@ -13,6 +13,11 @@ from itertools import chain
 from typing import Any
 from xml.sax.saxutils import escape
 
+import numpy as np
+
+from tabserve.aliases import Places
+from tabserve.tables.csv_lines import LINES, take_texts
+from tabserve.tables.kept import parts_of
 from tabserve.tables.pieces import Pieces
 
 MAX_CELL_TEXT = 32_767  # characters; as many as Excel reads
@@ -75,25 +80,60 @@ def xlsx_pieces(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
         for name, content in _PARTS.items():
             archive.writestr(name, _XML + content)
         with archive.open(_SHEET, "w", force_zip64=True) as part:
-            for text in _sheet(chain([list(columns)], zip(*columns.values(), strict=True)), len(columns)):
-                part.write(text.encode(errors="replace"))
+            part.write(f"{_XML}<worksheet {_MAIN}><sheetData>".encode())
+            for xml in _rows(columns):
+                part.write(xml)
                 yield sink.taken()
+            part.write(b"</sheetData></worksheet>")
     yield sink.taken()
 
 
-def _sheet(rows: Iterable[Sequence[Any]], width: int) -> Iterator[str]:
-    """The XML of a sheet, in pieces."""
-    letters = [_letters(number) for number in range(1, width + 1)]
-    texts = [f"{_XML}<worksheet {_MAIN}><sheetData>"]
+def _rows(columns: Mapping[str, Iterable[Any]]) -> Iterator[bytes]:
+    """The XML of a sheet's rows, in pieces."""
+    letters = [_letters(number) for number in range(1, len(columns) + 1)]
+    parts = parts_of([*columns.values()])
+    if parts is None:
+        return _row_by_row(letters, chain([[*columns]], zip(*columns.values(), strict=True)))
+    return chain(_row_by_row(letters, [[*columns]]), _part_by_part(letters, parts))
+
+
+def _part_by_part(letters: Sequence[str], parts: Iterable[Sequence[tuple[list[Any], Places]]]) -> Iterator[bytes]:
+    """Rows from the second on, of columns in parts; each distinct value is written once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    begin = 2
+    for part in parts:
+        rests = [[*map(_rest, values)] for values, _ in part]
+        longest = sum(max(map(len, of_column), default=0) for of_column in rests)
+        rows = len(part[0][1])
+        step = max(LINES // (longest + 1), 1)
+        for start in range(0, rows, step):
+            some = slice(start, min(start + step, rows))
+            numbers = pa.array(np.arange(begin + some.start, begin + some.stop)).cast(pa.string())
+            cells = []
+            for letter, of_column, (_, places) in zip(letters, rests, part, strict=True):
+                texts = take_texts(of_column, places[some])
+                cell = pc.binary_join_element_wise(f'<c r="{letter}', numbers, texts, "")
+                cells.append(pc.if_else(pc.equal(texts, ""), "", cell))
+            lines = pc.binary_join_element_wise('<row r="', numbers, '">', *cells, "</row>", "")
+            whole = pa.LargeListArray.from_arrays(pa.array([0, len(lines)]), lines)
+            yield pc.binary_join(whole, "")[0].as_buffer().to_pybytes()
+        begin += rows
+
+
+def _row_by_row(letters: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Rows from the first on."""
+    texts: list[str] = []
     size = 0
     for number, row in enumerate(rows, 1):
         cells = "".join([_cell(f"{column}{number}", value) for column, value in zip(letters, row, strict=True)])
         texts.append(f'<row r="{number}">{cells}</row>')
         size += len(cells)
         if size > PIECE:
-            yield "".join(texts)
+            yield "".join(texts).encode(errors="replace")
             texts, size = [], 0
-    yield "".join([*texts, "</sheetData></worksheet>"])
+    yield "".join(texts).encode(errors="replace")
 
 
 def _letters(number: int) -> str:
@@ -103,16 +143,22 @@ def _letters(number: int) -> str:
 
 
 def _cell(place: str, value: Any) -> str:
+    rest = _rest(value)
+    return rest and f'<c r="{place}{rest}'
+
+
+def _rest(value: Any) -> str:
+    """What a cell is after the number of its row; nothing for an empty one."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
-        return f'<c r="{place}" t="b"><v>{value:d}</v></c>'
+        return f'" t="b"><v>{value:d}</v></c>'
     if isinstance(value, date) and (value.date() if isinstance(value, datetime) else value) >= _FIRST_DAY:
         style = _DATETIME if isinstance(value, datetime) else _DATE
-        return f'<c r="{place}" s="{style}"><v>{_days(value)}</v></c>'
+        return f'" s="{style}"><v>{_days(value)}</v></c>'
     if isinstance(value, (str, date)) or (isinstance(value, int) and abs(value) > EXACT):
-        return f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{_text(str(value))}</t></is></c>'
-    return f'<c r="{place}"><v>{value}</v></c>' if math.isfinite(value) else ""
+        return f'" t="inlineStr"><is><t xml:space="preserve">{_text(str(value))}</t></is></c>'
+    return f'"><v>{value}</v></c>' if math.isfinite(value) else ""
 
 
 def _days(value: date) -> float:

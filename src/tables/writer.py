@@ -11,18 +11,16 @@ from datetime import date
 from numbers import Real
 from typing import Any
 
-import numpy as np
 import orjson
 
 from tabserve.aliases import Places, Record
-from tabserve.tables.csv_lines import joined_lines, take_texts
-from tabserve.tables.kept import WrittenColumn
+from tabserve.tables.csv_lines import LINES, joined_lines, take_texts
+from tabserve.tables.kept import parts_of
 from tabserve.tables.parquet_writer import feather_pieces, parquet_pieces
 from tabserve.tables.workbook_writer import xlsx_pieces
 
 WITHOUT_ACCENT = "tabserve.without_accent"  # how characters are encoded that an encoding lacks
 PIECE = 64 * 1024  # characters in a piece
-LINES = 8 * 1024 * 1024  # characters of lines that are joined at a time, at most
 _NUMBER = re.compile(r"-?[0-9]{1,40}([.,][0-9]{1,40})?")  # a text that is no more than a number
 BLANKS = " \u00a0\u3000"
 # what may begin a formula in a spreadsheet, even after blanks; the last four are full-width characters
@@ -94,43 +92,39 @@ def csv_pieces(columns: Mapping[str, Iterable[Any]], read_as: Mapping[str, str] 
         apostrophe in front. Where the encoding lacks a letter, the one without its accent stands, or a question mark.
     """
     dialect = read_as or {}
-    kept = [column for column in columns.values() if isinstance(column, WrittenColumn)]
-    if kept:
-        return _from_columns(columns, [len(batch) for batch in kept[0].column.cells.batches], dialect)
-    return _row_by_row(columns, dialect)
+    parts = parts_of([*columns.values()])
+    return _row_by_row(columns, dialect) if parts is None else _part_by_part([*columns], parts, dialect)
 
 
-def _from_columns(
-    columns: Mapping[str, Iterable[Any]], sizes: Sequence[int], dialect: Mapping[str, str]
+def _part_by_part(
+    names: Sequence[str], parts: Iterable[Sequence[tuple[Sequence[Any], Places]]], dialect: Mapping[str, str]
 ) -> Iterator[bytes]:
-    """The same, a part of a table after the other, of which each distinct value is written once."""
+    """The same for columns in parts, of which each distinct value is written once."""
     encoding, separator = dialect.get("encoding", "utf-8"), dialect.get("separator", ",")
     encode = codecs.getincrementalencoder(encoding)(WITHOUT_ACCENT).encode
     header = {key: value for key, value in dialect.items() if key != "encoding"}
-    yield encode(b"".join(_row_by_row(dict.fromkeys(columns, ()), header)).decode())
-    cell = _cell_of(dialect)
-    parts = [_texts_of(column, sizes, cell) for column in columns.values()]
-    for of_part in zip(*parts, strict=True):
-        longest = sum(max(map(len, texts), default=0) for texts, _ in of_part)
+    yield encode(b"".join(_row_by_row(dict.fromkeys(names, ()), header)).decode())
+    for part in parts:
+        texts = [_texts(values, dialect) for values, _ in part]
+        longest = sum(max(map(len, of_column), default=0) for of_column in texts)
         step = max(LINES // (longest + 1), 1)
-        for start in range(0, len(of_part[0][1]), step):
-            rows = slice(start, start + step)
-            content = joined_lines([take_texts(texts, places[rows]) for texts, places in of_part], separator)
+        for start in range(0, len(part[0][1]), step):
+            places = [of_column[start : start + step] for _, of_column in part]
+            content = joined_lines([*map(take_texts, texts, places)], separator)
             yield content if encoding == "utf-8" else encode(content.decode())
     yield encode("", True)
 
 
-def _texts_of(
-    column: Iterable[Any], sizes: Iterable[int], cell: Callable[[Any], Any]
-) -> Iterator[tuple[list[str], Places]]:
-    """The distinct texts of each part of a column, and which of them each of its rows has."""
-    if isinstance(column, WrittenColumn):
-        parts: Iterable[tuple[list[Any], Places]] = column.parts()
-    else:
-        values = iter(column)
-        parts = (([*itertools.islice(values, size)], np.arange(size)) for size in sizes)
-    for of_part, places in parts:
-        yield ["" if value is None else str(cell(value)) for value in of_part], places
+def _texts(values: Sequence[Any], dialect: Mapping[str, str]) -> list[str]:
+    """Values as texts in cells, empty for None."""
+    kinds = {*map(type, values)}
+    cell = _cell_of(dialect)
+    if kinds <= {int, float} and cell is _harmless:
+        return [*map(str, values)]
+    if kinds == {str}:
+        safe = {text: cell(text) for text in {*values}}
+        return [safe[text] for text in values]
+    return ["" if value is None else str(cell(value)) for value in values]
 
 
 def _row_by_row(columns: Mapping[str, Iterable[Any]], dialect: Mapping[str, str]) -> Iterator[bytes]:

@@ -438,3 +438,13 @@ def test_a_yes_or_no_is_a_target_of_two_classes() -> None:
     target = Target(Boolean(name="late", description="")).fit()
     assert target.codes() == {0.0, 1.0}
     assert target.transform([True, False]).tolist() == [1, 0]
+
+
+def test_records_are_encoded_beside_those_that_cannot_be() -> None:
+    features = (Number(name="n", low=0), Text(name="t", buckets=16))
+    encoder = RecordEncoder(features).fit()
+    records = [{"n": 1, "t": "one"}, {"n": -1, "t": "two"}, {"n": 2, "t": 3}, {"n": 4, "t": "four"}]
+    matrix, faulty = encoder.encode(records)
+    assert [*faulty] == [1, 2]
+    assert np.isnan(matrix[1:3]).all()
+    assert matrix[[0, 3]].tolist() == encoder.transform([records[0], records[3]]).tolist()

@@ -607,12 +607,13 @@ COLUMNS = st.one_of(
 )
 
 
-@given(st.lists(COLUMNS, min_size=1, max_size=4), st.integers(1, 5))
-def test_pieces_of_columns_hold_what_rows_do(columns: list[list[Any]], piece: int) -> None:
+@given(st.lists(COLUMNS, min_size=1, max_size=4), st.integers(1, 5), st.integers(1, 3))
+def test_pieces_of_columns_hold_what_rows_do(columns: list[list[Any]], piece: int, block: int) -> None:
     table = [*itertools.zip_longest(*columns, fillvalue="")]
     rows = [(2 * number, [*row]) for number, row in enumerate(table, 1) if any(cell != "" for cell in row)]
     expected = [workbook_child._row(number, [*map(workbook_child._cell, row)]) for number, row in rows]
-    with patch.object(workbook_child, "_PIECE", piece * len(columns)):
+    cells = {"_PIECE": piece * len(columns), "_BLOCK": block * len(columns)}
+    with patch.multiple(workbook_child, **cells):
         pieces = [*workbook_child._pieces(iter(rows))]
     batches = [workbooks._batch(line, content) for line, content in pieces]
     found = [*BatchedRows("f", [], iter(batches)).rows()]
@@ -624,7 +625,7 @@ def test_pieces_of_columns_hold_what_rows_do(columns: list[list[Any]], piece: in
 
 
 def test_a_long_text_in_a_piece_divides_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook_child, "MAX_PIECE", 100)
+    monkeypatch.setattr(workbook_child, "MAX_ROW_TEXT", 60)
     rows = [(number, [f"{number}" * 50, 1.0]) for number in range(1, 9)]
     pieces = [*workbook_child._pieces(iter(rows))]
     assert len(pieces) == 8

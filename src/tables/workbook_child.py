@@ -52,6 +52,7 @@ MERGED = "#MERGED!"  # for a cell that is merged with the one above
 EXACT = 2**53  # whole numbers up to it are exact as floats
 _CHUNK = 1 << 18
 _PIECE = 100_000  # cells that are sent together
+_BLOCK = 5_000  # cells that are looked at together
 _ARROW_PIECE = 1_310_720  # the same of Parquet and Feather: 65,536 rows of 20 columns
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -374,66 +375,155 @@ def _characters(cells: Iterable[Any]) -> int:
 
 def _pieces(rows: Iterator[RawRow]) -> Iterator[Piece]:
     """The rows as columns, some thousand at a time."""
+    columns = _Columns()
+    for block in _blocks(rows):
+        if columns.is_full(block):
+            yield columns.piece()
+            columns = _Columns()
+        columns.add(block)
+    if columns.numbers:
+        yield columns.piece()
+
+
+class _Block:
+    """A few rows as columns: so few that their cells are still in the processor's cache when they are looked at again.
+
+    Attributes
+    ----------
+    numbers : list of int
+        Of the rows.
+    columns : list of (set of type, sequence)
+        The kinds of the cells of each column, and the cells.
+    text : int
+        How many characters all of them have.
+    """
+
+    def __init__(self, rows: Sequence[RawRow]) -> None:
+        self.numbers = [number for number, _ in rows]
+        columns = itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")
+        self.columns = [({*map(type, cells)}, cells) for cells in columns]
+        self.text = sum(len("".join(cells)) if kinds == {str} else _characters(cells) for kinds, cells in self.columns)
+
+
+def _blocks(rows: Iterator[RawRow]) -> Iterator[_Block]:
     for number, cells in rows:
-        following = max(0, _PIECE // len(cells) - 1)
-        yield from _split([(number, cells), *itertools.islice(rows, following)])
+        yield from _split([(number, cells), *itertools.islice(rows, max(0, _BLOCK // len(cells) - 1))])
 
 
-def _split(rows: list[RawRow]) -> Iterator[Piece]:
-    """One piece, or several where the texts are long."""
-    text, content = _piece(rows)
-    if len(content) <= MAX_PIECE or len(rows) == 1:
-        yield text, content
+def _split(rows: list[RawRow]) -> Iterator[_Block]:
+    """One block, or several where the texts are long."""
+    block = _Block(rows)
+    if block.text <= MAX_ROW_TEXT:
+        yield block
         return
+    _at_most(block.text if len(rows) == 1 else 0, MAX_ROW_TEXT, "characters in a row")
     yield from _split(rows[: len(rows) // 2])
     yield from _split(rows[len(rows) // 2 :])
 
 
-def _piece(rows: list[RawRow]) -> Piece:
-    columns = [*itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")]
-    numbers = array.array("q", [number for number, _ in rows])
-    kinds, contents, distinct = [], [numbers.tobytes()], []
-    longest = 0
-    for column in columns:
-        if column.count("") == len(column):
-            kinds.append("empty")
-            continue
-        if (floats := _floats(column)) is not None:
-            kinds.append("floats")
-            contents.append(floats)
-            continue
-        codes, cells = _distinct(column)
-        kinds.append("cells")
-        contents.append(codes)
-        distinct.append(cells)
-        longest += max((len(cell) for cell in cells if type(cell) is str), default=0)
-    if longest > MAX_ROW_TEXT:
-        for _, cells in rows:
-            _at_most(_characters(cells), MAX_ROW_TEXT, "characters in a row")
-    content = b"".join([*contents, _encode(distinct).encode("utf-8", "surrogatepass")])
-    return {"rows": len(rows), "columns": kinds, "bytes": len(content)}, content
+class _Columns:
+    """The columns of a piece."""
+
+    def __init__(self) -> None:
+        self.numbers = array.array("q")
+        self._columns: list[_Column] = []
+        self._cells = self._text = 0
+
+    def is_full(self, block: _Block) -> bool:
+        """Whether the block belongs into another piece."""
+        return self._cells >= _PIECE or (self._cells > 0 and self._text + block.text > MAX_ROW_TEXT)
+
+    def add(self, block: _Block) -> None:
+        """Append the rows of a block."""
+        before, rows = len(self.numbers), len(block.numbers)
+        self._columns += [_Column(before) for _ in range(len(self._columns), len(block.columns))]
+        for column, (kinds, cells) in zip(self._columns, block.columns):  # noqa: B905 - the last may be empty
+            column.add(kinds, cells)
+        for column in self._columns[len(block.columns) :]:
+            column.add_empty(rows)
+        self.numbers.extend(block.numbers)
+        self._cells += rows * len(block.columns)
+        self._text += block.text
+
+    def piece(self) -> Piece:
+        """The line that describes the columns, and their content."""
+        filled = [column for column in self._columns if column.kind != "empty"]
+        distinct = [[*map(_cell, column.distinct)] for column in filled if column.kind == "cells"]
+        contents = [self.numbers.tobytes(), *(column.values.tobytes() for column in filled)]
+        content = b"".join([*contents, _encode(distinct).encode("utf-8", "surrogatepass")])
+        kinds = [column.kind for column in self._columns]
+        return {"rows": len(self.numbers), "columns": kinds, "bytes": len(content)}, content
 
 
-def _floats(column: Sequence[Any]) -> bytes | None:
-    """A column of numbers and empty cells; None for any other."""
-    kinds = {*map(type, column)}
-    if kinds == {float, str} and {cell for cell in column if type(cell) is str} == {""}:
-        filled: Sequence[Any] = [cell for cell in column if cell != ""]
-        column = [math.nan if cell == "" else cell for cell in column]
-    elif kinds == {float}:
-        filled = column
-    else:
+class _Column:
+    """A column of a piece: numbers as long as it holds no others, else codes of its distinct cells.
+
+    Attributes
+    ----------
+    kind : {"empty", "floats", "cells"}
+    values : array
+        The numbers, with NaN for empty cells, or the codes.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.kind = "empty"
+        self.values = array.array("d", [math.nan]) * rows
+        self._codes = _Codes()
+
+    def add(self, kinds: set[type], cells: Sequence[Any]) -> None:
+        """Append cells of these kinds."""
+        if self.kind != "cells":
+            if kinds == {str} and cells.count("") == len(cells):
+                self.add_empty(len(cells))
+                return
+            if (floats := _floats(kinds, cells)) is not None:
+                self.kind = "floats"
+                self.values.extend(floats)
+                return
+            self._become_cells()
+        self._add_codes(
+            cells if kinds == {str} else [cell if type(cell) is str else (cell, type(cell)) for cell in cells]
+        )
+
+    def add_empty(self, count: int) -> None:
+        """Append empty cells."""
+        self.values.extend(array.array("i", [self._codes[""]]) * count if self.kind == "cells" else _NONE * count)
+
+    def _become_cells(self) -> None:
+        floats = self.values
+        self.kind, self.values = "cells", array.array("i")
+        self._add_codes(["" if math.isnan(number) else (number, float) for number in floats])
+
+    def _add_codes(self, keys: Sequence[Any]) -> None:
+        self.values.extend(array.array("i", [*map(self._codes.__getitem__, keys)]))
+
+    @property
+    def distinct(self) -> Iterator[Any]:
+        """What the codes stand for, as calamine gives it."""
+        return (key[0] if type(key) is tuple else key for key in self._codes)
+
+
+class _Codes(dict[Any, int]):
+    """Codes of distinct cells, of which those that are no texts come with their types: 1 and True are equal."""
+
+    def __missing__(self, key: Any) -> int:
+        self[key] = code = len(self)
+        return code
+
+
+_NONE = array.array("d", [math.nan])
+
+
+def _floats(kinds: set[type], cells: Sequence[Any]) -> "array.array[float] | None":
+    """Finite numbers and empty cells as numbers; None for any others."""
+    if kinds == {float}:
+        return array.array("d", cells) if math.isfinite(sum(cells)) else None  # as it is if all of them are
+    if kinds != {float, str} or {cell for cell in cells if type(cell) is str} != {""}:
         return None
-    return array.array("d", column).tobytes() if math.isfinite(sum(filled)) else None  # as it is if all of them are
-
-
-def _distinct(column: Sequence[Any]) -> tuple[bytes, list[Any]]:
-    """Codes of the cells in a column, and what they stand for."""
-    if {*map(type, column)} != {str}:
-        column = [*zip(map(type, column), column)]  # noqa: B905 - as long; 1 and True are equal
-    codes = {cell: code for code, cell in enumerate(dict.fromkeys(column))}
-    cells = [_cell(cell[1] if type(cell) is tuple else cell) for cell in codes]
-    return array.array("i", map(codes.__getitem__, column)).tobytes(), cells
+    filled = [cell for cell in cells if cell != ""]
+    return (
+        array.array("d", [math.nan if cell == "" else cell for cell in cells]) if math.isfinite(sum(filled)) else None
+    )
 
 
 def _merged(sheet: Any) -> OddCells:
@@ -531,21 +621,24 @@ class _Archive:
                 yield chunk
 
     def _count(self, name: str) -> dict[str, int]:
-        """How many cells and texts a part holds, and how long it is; both are rather too many than too few."""
+        """How many cells and texts a part holds, and how long it is; cells are rather too many than too few."""
         counts = dict.fromkeys(("cells", "strings", "bytes"), 0)
+        texts = name.endswith(("sharedstrings.xml", "sharedstrings.bin"))
         end = b""
         for chunk in self._chunks(name):
             counts["bytes"] += len(chunk)
             self._left -= len(chunk)
             if self._left < 0:
                 raise self._too_large()
-            counts["cells"] += chunk.count(b"v>") + chunk.count(b"is>")
-            counts["strings"] += chunk.count(b"si>")
+            if texts:
+                counts["strings"] += chunk.count(b"si>")
+                continue
             seam = end + chunk
-            if _has_odd_cells(seam):
+            prefixed = seam.count(b":c>")
+            counts["cells"] += seam.count(b"</c>") + prefixed
+            if _has_odd_cells(seam, b":f" if prefixed else b"<f"):
                 self._odd_parts.add(name)
             end = chunk[-4:]
-        counts["cells"] = counts["cells"] // 2 + 1
         counts["strings"] //= 2
         return counts
 
@@ -684,10 +777,9 @@ def _has_stream(content: bytes, name: str) -> bool:
     return (name + "\0").encode("utf-16-le") in content
 
 
-def _has_odd_cells(xml: bytes) -> bool:
+def _has_odd_cells(xml: bytes, formula: bytes) -> bool:
     """Whether there are formulas or errors. Single letters are found sooner, and tell that most sheets have none."""
-    has_formulas = b"f" in xml and (b"<f" in xml or b":f" in xml)
-    return has_formulas or (b"e" in xml and (b't="e"' in xml or b"t='e'" in xml))
+    return (b"f" in xml and formula in xml) or (b"#" in xml and (b't="e"' in xml or b"t='e'" in xml))
 
 
 def _refuse_doctype(*_: object) -> None:

@@ -41,7 +41,7 @@ Every error is an RFC 9457 problem. A path that is not described here is answere
 `Allow`. A trailing slash makes no difference.
 """
 NEVER_PARTIAL = ("/explain/{model_id}",)  # all records of a body are answered, or none
-FILE_TYPES = ", ".join(FILE_ANSWERS.values())
+FILE_TYPES = ", ".join((*FILE_ANSWERS.values(), "application/vnd.apache.arrow.stream"))  # of what may be sent
 
 _MAKING = threading.Lock()  # APIFlask keeps the document while it is made
 _PARTIAL = {

@@ -297,6 +297,13 @@ def test_a_csv_row_of_another_width_is_named(line: str, cells: int) -> None:
     assert f"The row has {cells} cells and the header 4." in message
 
 
+def test_rows_of_another_width_are_counted_to_the_end_of_a_csv() -> None:
+    lines = ["35,own,1.5,1", *["35,own"] * 2, *["35,own,1.5,1"] * 20_000, *["35,own"] * 3, "35,own,1.5,1"]
+    message = refused(csv(HEADER, *lines))
+    assert "5 fault(s)" in message
+    assert "rows 3, 4, 20005" in message
+
+
 def test_a_bank_s_export_row_of_another_width_is_named() -> None:
     message = refused(xlsx([[HEADER], ["35,own,1.5,1"], ["35,own"]]))
     assert message.startswith("loans.csv, sheet 'Sheet': 1 fault(s)")

@@ -102,14 +102,16 @@ def test_parquet_keeps_its_types_and_chunks_do_not_matter(run, records, artifact
     assert pq.ParquetFile("scores.parquet").metadata.row_group(0).num_rows == 64
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "jsonl", "xlsx"])
+@pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "arrows", "jsonl", "xlsx"])
 def test_every_kind_is_written_from_every_other(run, records, artifact, ending):
     some = records[:60]
     write_csv("in/a.csv", some)
     feather.write_feather(pa.Table.from_pylist(some), "in/b.feather")
     Path("in/c.jsonl").write_text("".join(json.dumps(record) + "\n" for record in some))
+    with pa.ipc.new_stream("in/d.arrows", (table := pa.Table.from_pylist(some)).schema) as writer:
+        writer.write_table(table)
     wanted = expected(artifact, some)
-    for name in ("a.csv", "b.feather", "c.jsonl"):
+    for name in ("a.csv", "b.feather", "c.jsonl", "d.arrows"):
         result = run("credit", f"in/{name}", f"scores-{name}.{ending}")
         assert result.exit_code == 0, result.output
         rows = read_any(f"scores-{name}.{ending}")
@@ -126,6 +128,8 @@ def read_any(path: str) -> list[dict[str, Any]]:
             return pq.read_table(path).to_pylist()
         case "feather":
             return feather.read_table(path).to_pylist()
+        case "arrows":
+            return pa.ipc.open_stream(path).read_all().to_pylist()
         case "jsonl":
             return [json.loads(line) for line in Path(path).read_text().splitlines()]
     with Path(path).open("rb") as file, open_workbook(file, path, Deadline(None)) as sheets:

@@ -612,7 +612,7 @@ def test_pieces_of_columns_hold_what_rows_do(columns: list[list[Any]], piece: in
     table = [*itertools.zip_longest(*columns, fillvalue="")]
     rows = [(2 * number, [*row]) for number, row in enumerate(table, 1) if any(cell != "" for cell in row)]
     expected = [workbook_child._row(number, [*map(workbook_child._cell, row)]) for number, row in rows]
-    cells = {"_PIECE": piece * len(columns), "_BLOCK": block * len(columns)}
+    cells = {"_PIECE": piece * len(columns), "_BLOCK": block * len(columns), "_FEWEST": 1}
     with patch.multiple(workbook_child, **cells):
         pieces = [*workbook_child._pieces(iter(rows))]
     batches = [workbooks._batch(line, content) for line, content in pieces]

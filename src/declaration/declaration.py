@@ -28,7 +28,10 @@ ENDINGS = (
     "ods",
     "parquet",
     "feather",
+    "arrow",
+    "arrows",
     "jsonl",
+    "ndjson",
 )
 
 

@@ -27,6 +27,7 @@ _BY_ENDING = {
     ".parquet": "parquet",
     ".feather": "feather",
     ".arrow": "feather",
+    ".arrows": "arrows",
 }
 UNWRITTEN = (".xlsm", ".xlsb", ".xls", ".ods")  # kinds of workbooks that are read only: their scores are XLSX
 
@@ -82,8 +83,8 @@ def pieces(schema: "pa.Schema", tables: Iterator["pa.Table"], written: Mapping[s
         return _csv(schema, tables, written)
     if kind == "parquet":
         return _parquet(schema, tables)
-    if kind == "feather":
-        return _feather(schema, tables)
+    if kind in ("feather", "arrows"):
+        return _arrow(schema, tables, kind)
     return written_like(written, _row_by_row(schema, _few_enough(tables) if kind == "xlsx" else tables))
 
 
@@ -103,11 +104,12 @@ def _parquet(schema: "pa.Schema", tables: Iterator["pa.Table"]) -> Iterator[byte
     yield sink.taken()
 
 
-def _feather(schema: "pa.Schema", tables: Iterable["pa.Table"]) -> Iterator[bytes]:
+def _arrow(schema: "pa.Schema", tables: Iterable["pa.Table"], kind: str) -> Iterator[bytes]:
+    """Feather, or an Arrow IPC stream."""
     from pyarrow import ipc
 
-    sink = Pieces()
-    with ipc.new_file(sink, schema, options=ipc.IpcWriteOptions(compression="lz4")) as writer:
+    sink, begin = Pieces(), ipc.new_file if kind == "feather" else ipc.new_stream
+    with begin(sink, schema, options=ipc.IpcWriteOptions(compression="lz4")) as writer:
         for table in tables:
             writer.write_table(table)
             yield sink.taken()

@@ -1,4 +1,4 @@
-"""Parquet and Feather files of one's own, read in this process, in constant memory and without an object for each cell.
+"""Parquet, Feather and Arrow IPC streams of one's own, read here, in constant memory, without an object for each cell.
 
 Files of others are read by a process of their own, within limits: see `workbook`.
 """
@@ -13,7 +13,7 @@ from tabserve.aliases import Mask
 from tabserve.columns.arrays import given_in
 from tabserve.errors import UnsupportedFileError
 from tabserve.tables.batch import Batch, column_names
-from tabserve.tables.formats import PARQUET
+from tabserve.tables.formats import PARQUET, STREAM
 from tabserve.tables.source import Sheet
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 ROWS = 65_536  # of a batch
 _BUFFER = 1 << 20  # bytes of a column of a local file that are read at a time; of others, a whole column of a row group
 _FEW = 64 * 1024  # bytes of the distinct values of a column that is read by their places
-_BROKEN = "The file is broken: it begins as Parquet or Feather does, but cannot be read."
+_BROKEN = "The file is broken: it begins as Parquet or Arrow does, but cannot be read."
 
 
 @contextmanager
 def open_arrow(stream: BinaryIO, name: str, kind: str) -> Iterator[tuple[Sheet, "pa.Schema"]]:
-    """Start reading a Parquet or Feather file.
+    """Start reading a Parquet or Feather file, or an Arrow IPC stream.
 
     Parameters
     ----------
@@ -113,9 +113,15 @@ def _is_local(stream: BinaryIO) -> bool:
 def _feather(stream: BinaryIO) -> tuple["pa.Schema", "Iterator[pa.RecordBatch]"]:
     from pyarrow import ipc
 
-    file = ipc.open_file(stream)
-    batches = map(file.get_batch, range(file.num_record_batches))
-    return file.schema, (batch.rename_columns(column_names(batch.num_columns)) for batch in batches)
+    beginning = stream.read(len(STREAM))
+    stream.seek(0)
+    if beginning == STREAM:
+        batches = ipc.open_stream(stream)
+        schema = batches.schema
+    else:
+        file = ipc.open_file(stream)
+        batches, schema = map(file.get_batch, range(file.num_record_batches)), file.schema
+    return schema, (batch.rename_columns(column_names(batch.num_columns)) for batch in batches)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from tabserve.errors import UnsupportedFileError
 from tabserve.tables.limits import NOT_A_TABLE
 
 WORKBOOK, PARQUET, FEATHER, TEXT = "workbook", "parquet", "feather", "text"
+STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream begins, which is read as Feather is
 _TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 ENDINGS = (*_TEXTS, ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".arrows")
 _MAGIC = {
@@ -14,7 +15,7 @@ _MAGIC = {
     b"PAR1": PARQUET,
     b"PARE": PARQUET,  # encrypted
     b"ARROW1": FEATHER,
-    b"\xff\xff\xff\xff": FEATHER,  # a stream of the same
+    STREAM: FEATHER,
     b"FEA1": FEATHER,  # version 1
 }
 _LONGEST = max(map(len, _MAGIC))

@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 
 from tabserve.errors import FileLimitError
 
-NOT_A_TABLE = "The file is neither CSV (UTF-8) nor a workbook (XLSX, XLS, ODS), Parquet or Feather."
+NOT_A_TABLE = (
+    "The file is neither CSV (UTF-8) nor a workbook (XLSX, XLS, ODS), Parquet, Feather or an Arrow IPC stream."
+)
 Row: TypeAlias = tuple[int, Sequence[Any], int]  # its number in a spreadsheet, its cells, and how many it has
 
 

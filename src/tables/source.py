@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tabserve.tables.batch import Batch, in_batches
+from tabserve.tables.batch import Batch, batch_of, in_batches, next_rows
 from tabserve.tables.limits import Row
 
 HEADER_ROWS = 50  # of every sheet the reader looks at so many rows for the header, before it reads one sheet to its end
@@ -48,7 +48,9 @@ class Sheet:
             return with_them
 
         def batches(width: int) -> Iterator[Batch]:
-            yield from in_batches(self.place, rows, width, typed=self.typed)
+            while begun := next_rows(rows):
+                further = itertools.chain(rows, self.rows)
+                yield batch_of(self.place, begun, further, width, typed=self.typed)
             yield from rest(width)
 
         return replace(with_them, rest=batches)

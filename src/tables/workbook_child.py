@@ -53,6 +53,7 @@ EXACT = 2**53  # whole numbers up to it are exact as floats
 _CHUNK = 1 << 18
 _PIECE = 100_000  # cells that are sent together
 _BLOCK = 5_000  # cells that are looked at together
+_FEWEST = 32  # rows of them at least: a column takes some time in each block
 _ARROW_PIECE = 1_310_720  # the same of Parquet and Feather: 65,536 rows of 20 columns
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -194,7 +195,7 @@ def columnar(file: IO[bytes], magic: bytes, unpacked: float, head: int) -> Itera
     except pyarrow.ArrowMemoryError:
         raise MemoryError from None
     except (pyarrow.ArrowException, OSError, EOFError) as error:
-        raise ProblemError("The file is broken: it begins as Parquet or Feather does, but cannot be read.") from error
+        raise ProblemError("The file is broken: it begins as Parquet or Arrow does, but cannot be read.") from error
 
 
 def _open_columnar(file: IO[bytes], magic: bytes, unpacked: float) -> tuple[Any, Iterator[Any]]:
@@ -309,6 +310,8 @@ def _arrow_cell(value: Any) -> Any:
     """The value of a cell as JSON has it. NaN is what pandas writes for a missing number."""
     if value is None or value != value:
         return None
+    if value in (math.inf, -math.inf):
+        return float(value)  # as in the batches that follow
     if type(value) in (int, float, str) or isinstance(value, datetime.date):
         if type(value) is int and abs(value) > EXACT:
             return value
@@ -392,22 +395,32 @@ class _Block:
     ----------
     numbers : list of int
         Of the rows.
-    columns : list of (set of type, sequence)
-        The kinds of the cells of each column, and the cells.
+    width : int
+        How many columns they have.
+    filled : dict of (set of type, sequence)
+        The kinds of cells and the cells of each column that is not empty, by its place.
     text : int
         How many characters all of them have.
     """
 
     def __init__(self, rows: Sequence[RawRow]) -> None:
         self.numbers = [number for number, _ in rows]
-        columns = itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")
-        self.columns = [({*map(type, cells)}, cells) for cells in columns]
-        self.text = sum(len("".join(cells)) if kinds == {str} else _characters(cells) for kinds, cells in self.columns)
+        columns = [*itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")]
+        self.width = len(columns)
+        self.filled: dict[int, tuple[set[type], Sequence[Any]]] = {}
+        self.text = 0
+        for place, cells in enumerate(columns):
+            kinds = {*map(type, cells)}
+            text = len("".join(cells)) if kinds == {str} else _characters(cells) if str in kinds else 0
+            if text or kinds != {str}:
+                self.filled[place] = kinds, cells
+            self.text += text
 
 
 def _blocks(rows: Iterator[RawRow]) -> Iterator[_Block]:
     for number, cells in rows:
-        yield from _split([(number, cells), *itertools.islice(rows, max(0, _BLOCK // len(cells) - 1))])
+        following = max(_FEWEST, _BLOCK // len(cells)) - 1
+        yield from _split([(number, cells), *itertools.islice(rows, following)])
 
 
 def _split(rows: list[RawRow]) -> Iterator[_Block]:
@@ -422,12 +435,12 @@ def _split(rows: list[RawRow]) -> Iterator[_Block]:
 
 
 class _Columns:
-    """The columns of a piece."""
+    """The columns of a piece, of which those that are empty so far are left out."""
 
     def __init__(self) -> None:
         self.numbers = array.array("q")
-        self._columns: list[_Column] = []
-        self._cells = self._text = 0
+        self._filled: dict[int, _Column] = {}
+        self._width = self._cells = self._text = 0
 
     def is_full(self, block: _Block) -> bool:
         """Whether the block belongs into another piece."""
@@ -435,23 +448,25 @@ class _Columns:
 
     def add(self, block: _Block) -> None:
         """Append the rows of a block."""
-        before, rows = len(self.numbers), len(block.numbers)
-        self._columns += [_Column(before) for _ in range(len(self._columns), len(block.columns))]
-        for column, (kinds, cells) in zip(self._columns, block.columns):  # noqa: B905 - the last may be empty
-            column.add(kinds, cells)
-        for column in self._columns[len(block.columns) :]:
-            column.add_empty(rows)
+        for place in block.filled.keys() - self._filled.keys():
+            self._filled[place] = _Column(len(self.numbers))
+        for place, column in self._filled.items():
+            if place in block.filled:
+                column.add(*block.filled[place])
+            else:
+                column.add_empty(len(block.numbers))
         self.numbers.extend(block.numbers)
-        self._cells += rows * len(block.columns)
+        self._width = max(self._width, block.width)
+        self._cells += len(block.numbers) * block.width
         self._text += block.text
 
     def piece(self) -> Piece:
         """The line that describes the columns, and their content."""
-        filled = [column for column in self._columns if column.kind != "empty"]
+        kinds = [self._filled[place].kind if place in self._filled else "empty" for place in range(self._width)]
+        filled = [self._filled[place] for place in sorted(self._filled)]
         distinct = [[*map(_cell, column.distinct)] for column in filled if column.kind == "cells"]
         contents = [self.numbers.tobytes(), *(column.values.tobytes() for column in filled)]
         content = b"".join([*contents, _encode(distinct).encode("utf-8", "surrogatepass")])
-        kinds = [column.kind for column in self._columns]
         return {"rows": len(self.numbers), "columns": kinds, "bytes": len(content)}, content
 
 
@@ -460,24 +475,20 @@ class _Column:
 
     Attributes
     ----------
-    kind : {"empty", "floats", "cells"}
+    kind : {"floats", "cells"}
     values : array
         The numbers, with NaN for empty cells, or the codes.
     """
 
     def __init__(self, rows: int) -> None:
-        self.kind = "empty"
-        self.values = array.array("d", [math.nan]) * rows
+        self.kind = "floats"
+        self.values: array.array[Any] = _NONE * rows
         self._codes = _Codes()
 
     def add(self, kinds: set[type], cells: Sequence[Any]) -> None:
-        """Append cells of these kinds."""
-        if self.kind != "cells":
-            if kinds == {str} and cells.count("") == len(cells):
-                self.add_empty(len(cells))
-                return
+        """Append cells of these kinds, some of which are filled."""
+        if self.kind == "floats":
             if (floats := _floats(kinds, cells)) is not None:
-                self.kind = "floats"
                 self.values.extend(floats)
                 return
             self._become_cells()
@@ -487,7 +498,7 @@ class _Column:
 
     def add_empty(self, count: int) -> None:
         """Append empty cells."""
-        self.values.extend(array.array("i", [self._codes[""]]) * count if self.kind == "cells" else _NONE * count)
+        self.values.extend(_NONE * count if self.kind == "floats" else array.array("i", [self._codes[""]]) * count)
 
     def _become_cells(self) -> None:
         floats = self.values

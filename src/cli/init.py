@@ -60,8 +60,8 @@ def init(
     """Draft a declaration from FILE: what each column holds, and what you must decide.
 
     FILE is what training reads: text with separators, JSON lines, a workbook, Parquet, Feather, an Arrow IPC stream,
-    or the address of a database. Two files are written, a declaration to edit and a page that shows the data. Nothing in
-    FILE is changed.
+    or the address of a database. Two files are written, a declaration to edit and a page that shows the data. Nothing
+    in FILE is changed.
     """
     check_installed()
     from rich.console import Console

@@ -440,6 +440,26 @@ class UnsavedError(TabserveError):
         super().__init__(f"Models cannot be saved in {folder} ({reason.strerror or reason}). {kept}")
 
 
+class NoRoomError(TabserveError):
+    """Encoded rows have room neither in memory nor on disk.
+
+    Parameters
+    ----------
+    size : int
+        Bytes that they take.
+    folder : str
+        Where temporary files are.
+    reason : OSError
+        What the system said.
+    """
+
+    def __init__(self, size: int, folder: str, reason: OSError) -> None:
+        super().__init__(
+            f"The encoded table takes {size / 1e6:,.0f} MB, for which there is room neither in memory nor in {folder} "
+            f"({reason.strerror or reason}): set TMPDIR to a folder on a larger disk."
+        )
+
+
 class MissingExtraError(TabserveError):
     """Libraries of an extra are not installed.
 

@@ -86,8 +86,10 @@ def run_training(
     competing = competitors(use_case, algorithms)
     entering = entrants(use_case, competing)
 
-    found = read(use_case, data, plan.sheet, drop_missing_target=plan.drop_missing_target)
-    parts = split(use_case, found, plan.seed, earliest_cut(use_case, registry))
+    cut = earliest_cut(use_case, registry)
+    parts = split(
+        use_case, read(use_case, data, plan.sheet, drop_missing_target=plan.drop_missing_target), plan.seed, cut
+    )  # the table has no name, so that it is gone when it is parted
     use_case = parts.use_case  # with what its features learnt
     warnings = check_data(use_case, parts)
     plan.warn(warnings)

@@ -12,7 +12,7 @@ from tabserve.aliases import Matrix, Places, Record, Records, Vector
 from tabserve.base import Estimator
 from tabserve.columns.boolean import Boolean
 from tabserve.columns.derived import DerivedColumn
-from tabserve.columns.features import Category, Codes, Column, Feature, Integer
+from tabserve.columns.features import Category, Codes, Column, Feature, Integer, Number
 from tabserve.columns.matrix import Columns, MatrixColumn, check_described
 from tabserve.columns.texts import Text
 from tabserve.errors import InvalidRecordsError, InvalidTargetError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OTHERS = -1.0  # the level of a column that rare values of a category share; no code is negative
+_NUMBERS = (np.int64, np.float64)  # types of numbers that are encoded at once
 MANY_CLASSES = 100  # a target with more whole numbers is a measurement, not a set of classes
 
 
@@ -340,6 +341,8 @@ class RecordEncoder(Encoder):
             return _distinct(table[name]) if name in table else ([None], np.zeros(len(table), np.int64))
 
         def codes_of(feature: Feature) -> Codes:
+            if feature.name in table and isinstance(feature, Number) and table[feature.name].dtype in _NUMBERS:
+                return feature.encode_values(table[feature.name].to_numpy())
             values, places = distinct(feature.name)
             codes, faulty = feature.encode_values(values)
             return codes[places], faulty[places]
@@ -390,6 +393,8 @@ def _distinct(column: "pd.Series[Any]") -> tuple[list[Any], Places]:
     """The distinct values of a column, None among them, and which of them each row has."""
     if column.dtype == object:  # where 1 and True are not to be one value
         return column.where(column.notna(), None).tolist(), np.arange(len(column))
+    if column.dtype == "category" and len(column.cat.categories) <= len(column):
+        return [*column.cat.categories, None], np.asarray(column.cat.codes, np.int64)
     places, values = column.factorize()  # the place of a missing value is -1, that of the last one
     return [*values.tolist(), None], places
 

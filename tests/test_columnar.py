@@ -2,6 +2,7 @@
 
 import io
 import math
+import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,9 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabserve.columns.arrays import EXACT, python_cells
+from tabserve.columns.features import Category, Number
+from tabserve.columns.texts import Text
 from tabserve.errors import FileLimitError, UnsupportedFileError
 from tabserve.tables import workbook, workbook_child
+from tabserve.tables.finding import Known, find_table
 from tabserve.tables.limits import Deadline
+from tabserve.tables.reading import Reading
 from tabserve.tables.workbook import open_workbook
 
 
@@ -177,3 +182,17 @@ def test_a_small_file_of_long_texts_is_refused() -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["a" * 10_000_000]))
     with pytest.raises(FileLimitError, match=r"characters in a cell|too much memory"):
         rows_of(parquet(pa.table({"x": texts})))
+
+
+def test_texts_of_one_s_own_file_that_repeat_stay_places_of_a_dictionary_from_the_first_rows_on() -> None:
+    few, many = ["red", "blue"] * 500, [random.Random(n).randbytes(100).hex() for n in range(1000)]
+    content = parquet(pa.table({"few": few, "many": many}))
+    with open_workbook(io.BytesIO(content), "a", Deadline(None)) as sheets:
+        (sheet,) = sheets
+        known = Known([Category(name="few", values=("red", "blue")), Text(name="many", longest=300)], Number(name="y"))
+        batches = [*Reading(find_table([sheet], known, {}), known, ()).batches]
+    for name, texts in (("few", few), ("many", many)):
+        assert [cell for batch in batches for cell in python_cells(batch.cells[name])] == texts
+    *_, last = batches
+    assert [pa.types.is_dictionary(column.type) for column in last.cells.columns] == [True, False]
+    assert len(last.rows) > 900

@@ -318,3 +318,25 @@ def test_ids_keep_their_kind_and_others_are_read() -> None:
     assert Number(name="x").typed_array(cell_array(["1", "2.5", ""])).type == pa.float64()
     assert Boolean(name="x").typed_array(cell_array(["yes", "no"])).type == pa.bool_()
     assert Ignored(name="x").typed_array(cell_array(["yes", "no"])).to_pylist() == ["yes", "no"]
+
+
+@given(
+    feature=st.sampled_from([Number, Integer, CyclicInteger]).flatmap(
+        lambda kind: st.sampled_from(
+            [
+                kind(name="one", low=-3, high=9),
+                kind(name="one", low=-3, high=9, missing=True),
+                kind(name="one", low=-3, high=9, default=9),
+                kind(name="one", low=0, high=2**53),
+            ]
+        )
+    ),
+    values=st.lists(st.floats(-12, 12) | st.integers(-4, 10).map(float) | st.just(float("nan")))
+    | st.lists(st.integers(-4, 10) | st.integers(2**53 - 2, 2**53 + 2) | st.just(-(2**63))),
+)
+def test_an_array_of_numbers_is_encoded_as_a_list(feature: Feature, values: list[Any]) -> None:
+    array = np.array(values, np.int64 if values and type(values[0]) is int else np.float64)
+    expected, faulty = feature.encode_values([None if value != value else value for value in values])
+    codes, is_at_fault = feature.encode_values(array)
+    np.testing.assert_array_equal(is_at_fault, faulty)
+    np.testing.assert_array_equal(codes.view(np.int64), expected.view(np.int64))

@@ -49,6 +49,7 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.DraftError,
     tabserve.errors.UnavailableError,  # one of its subclasses is raised
     tabserve.errors.UnsavedError,
+    tabserve.errors.NoRoomError,
     tabserve.errors.MissingExtraError,
     tabserve.errors.NoEarlierChampionError,
     tabserve.errors.LostJobError,

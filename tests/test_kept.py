@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tabserve.columns.arrays import cell_array
 from tabserve.columns.boolean import Boolean
-from tabserve.columns.features import Feature, Integer, Number
+from tabserve.columns.features import Category, Feature, Integer, Number
 from tabserve.errors import InvalidRecordsError
 from tabserve.tables.kept import (
     CellColumn,
@@ -20,6 +20,7 @@ from tabserve.tables.kept import (
     ValueRecords,
     column_of,
     faulty_places,
+    given_places,
     has_key,
     taken,
 )
@@ -126,3 +127,14 @@ def test_columns_of_values_mean_the_records_that_they_make(features: Sequence[Fe
     good = [place for place in range(rows) if place not in faulty]
     expected = encoder.transform([records[place] for place in good])
     assert matrix[good].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "cells", [["1", None, "3"], ["1", "?", "x"], [1, 2, 3], [1.5, float("nan"), "x"], [None] * 3, []], ids=str
+)
+@pytest.mark.parametrize("feature", [Number(name="a"), Category(name="a", values=("1", "x"))], ids=lambda one: one.kind)
+def test_places_that_are_given_are_those_with_a_value(feature: Feature, cells: list[Any]) -> None:
+    batches = [pa.RecordBatch.from_arrays([cell_array(some)], ["a"]) for some in (cells, cells[:2])]
+    column = CellColumn(feature.with_markers(["?"]), Cells(batches))
+    assert [*given_places(column)] == [*given_places([*column])]
+    assert [*given_places([None, 0, "", False])] == [1, 2, 3]

@@ -709,6 +709,19 @@ class Number(Feature):
             return value  # type: ignore[no-any-return]
         raise ValueError
 
+    def encode_values(self, values: "Sequence[Any] | npt.NDArray[Any]") -> Codes:
+        """As for every feature; those of an array of int64 or float64, in which NaN is missing, at once."""
+        if not isinstance(values, np.ndarray):
+            return super().encode_values(values)
+        if values.dtype == np.int64 and np.any((values > EXACT) | (values < -EXACT)):
+            return super().encode_values(values.tolist())
+        numbers = values.astype(np.float64)
+        codes, faulty = self._encode_numbers(numbers)
+        if self.optional and (is_missing := np.isnan(numbers)).any():
+            codes[is_missing] = self.encoder()(None)
+            faulty[is_missing] = False
+        return codes, faulty
+
     def encode_cells(self, array: "pa.Array", decimal: str = ".") -> Codes:
         numbers, is_plain = self._plain_numbers(array, decimal)
         return self._encode_others(array, decimal, self._encode_numbers(numbers), is_plain)

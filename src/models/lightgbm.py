@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 20_000  # a safety: the curve of losses ends long before
 LARGE = 5_000  # rows, that can tell more bins apart
 MANY = 20_000  # rows, of which small or slow trees would need thousands of rounds
+AT_ONCE = 50_000  # rows that are predicted at once
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
 
@@ -229,8 +230,11 @@ class LgbModel(Model):
         self, booster: "lightgbm.Booster", rounds: int, data: tuple[Matrix, Vector, Columns, Weights], fold: Fold
     ) -> Predictions:
         """Predict the second part of a fold by trees that were grown on its first; the data are what `fit` takes."""
-        return np.asarray(
-            booster.predict(data[0][fold[1]], num_iteration=rounds, num_threads=booster.params["num_threads"])
+        X, threads = data[0], booster.params["num_threads"]
+        starts = range(0, len(fold[1]), AT_ONCE)
+        some = (X[fold[1][start : start + AT_ONCE]] for start in starts)
+        return np.concatenate(
+            [np.asarray(booster.predict(rows, num_iteration=rounds, num_threads=threads)) for rows in some]
         )
 
     def speed_up(self, name: str, folder: Path | None = None) -> None:

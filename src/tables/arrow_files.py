@@ -15,14 +15,13 @@ from tabserve.errors import UnsupportedFileError
 from tabserve.tables.batch import Batch, column_names
 from tabserve.tables.formats import PARQUET, STREAM
 from tabserve.tables.source import Sheet
+from tabserve.tables.workbook_child import of_few_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
 
 ROWS = 65_536  # of a batch
 _BUFFER = 1 << 20  # bytes of a column of a local file that are read at a time; of others, a whole column of a row group
-_FEW = 64 * 1024  # bytes of the distinct values of a column that is read by their places
 _BROKEN = "The file is broken: it begins as Parquet or Arrow does, but cannot be read."
 
 
@@ -77,29 +76,12 @@ def _parquet(stream: BinaryIO) -> tuple["pa.Schema", "Iterator[pa.RecordBatch]"]
     file = ParquetFile(
         stream,
         metadata=whole.metadata,
-        read_dictionary=_of_few_values(whole),
+        read_dictionary=of_few_values(whole),
         buffer_size=_BUFFER if _is_local(stream) else 0,
         pre_buffer=False,
     )
     batches = file.iter_batches(ROWS)
     return schema, (batch.rename_columns(column_names(batch.num_columns)) for batch in batches)
-
-
-def _of_few_values(file: "ParquetFile") -> list[str]:
-    """The columns of texts whose distinct values, as the first rows have them, take little room."""
-    import pyarrow as pa
-
-    if not file.num_row_groups:
-        return []
-    group = file.metadata.row_group(0)
-    places = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
-    found = []
-    for field in file.schema_arrow:
-        column = places.get(field.name)
-        is_text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        if is_text and column is not None and column.has_dictionary_page:
-            found += [field.name] * (column.data_page_offset - column.dictionary_page_offset <= _FEW)
-    return found
 
 
 def _is_local(stream: BinaryIO) -> bool:

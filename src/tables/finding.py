@@ -94,7 +94,7 @@ def find_table(
         When there is no such table, when there are several, or when its columns are not the known ones.
     """
     found = choose(sheets, known.names, dialect, title)
-    rows = [*itertools.islice(found.sheet.rows, HEADER_ROWS)]
+    rows = [*itertools.islice(found.sheet.rows, 1)]  # more would not come as columns
     is_whole = bool(rows) and rows[0][2] == len(found.header.names)
     if faults := _faults(found, known, own=own, is_whole=is_whole):
         raise InvalidTableError(found.sheet.place, faults)

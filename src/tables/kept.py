@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Places, Record
-from tabserve.columns.arrays import distinct_cells
+from tabserve.aliases import Mask, Matrix, Places, Record
+from tabserve.columns.arrays import dictionary_places, distinct_cells, given_in, python_cells
 from tabserve.columns.features import Feature
 
 if TYPE_CHECKING:
@@ -318,6 +318,25 @@ def has_key(records: Sequence[Record], name: str) -> bool:
     if isinstance(records, ColumnRecords):
         return name in records.names
     return any(name in record for record in records)
+
+
+def given_places(values: Sequence[Any]) -> Sequence[int]:
+    """The ascending places of the values that are not missing."""
+    if isinstance(values, CellColumn):
+        given = np.concatenate([np.empty(0, np.bool_), *map(_given, values.typed_arrays)])
+        return range(len(given)) if given.all() else np.flatnonzero(given).tolist()
+    return [place for place, value in enumerate(values) if value is not None]
+
+
+def _given(array: "pa.Array") -> Mask:
+    """Which values of a typed array are not missing."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        return np.append(given_in(array.dictionary), False)[dictionary_places(array)]
+    if pa.types.is_union(array.type):
+        return np.array([cell is not None for cell in python_cells(array)], np.bool_)
+    return given_in(array)
 
 
 def faulty_places(values: Sequence[Any], feature: Feature) -> list[int]:

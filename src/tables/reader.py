@@ -19,6 +19,7 @@ from tabserve.tables.batch import with_long_texts_once
 from tabserve.tables.dialect import find_dialect
 from tabserve.tables.finding import Known, find_table
 from tabserve.tables.formats import TEXT, kind_of
+from tabserve.tables.kept import given_places
 from tabserve.tables.limits import Deadline
 from tabserve.tables.lines import json_rows, open_csv
 from tabserve.tables.reading import Reading
@@ -113,11 +114,11 @@ def _fit_to_train_on(table: Table, known: Known, *, drop: bool) -> Table:
 def _with_target(table: Table, target: Feature, *, drop: bool) -> Table:
     """The rows whose target is known."""
     assert table.target is not None
-    known = [place for place, value in enumerate(table.target) if value is not None]
+    known = given_places(table.target)
     missing = len(table.records) - len(known)
     if not missing:
         return table
-    if not known:
+    if not len(known):
         raise InvalidTableError(table.place, [Fault(target.name, "No row has a value.")])
     if not drop:
         first = next(row for row, value in zip(table.rows, table.target, strict=True) if value is None)

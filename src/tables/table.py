@@ -106,6 +106,8 @@ class Table:
             checked.append((target, self.target))
         checked += [(extra, self.extras[extra.name]) for extra in extras]
         places = sorted(set().union(*(faulty_places(values, one) for one, values in checked)))
+        if not places:
+            return
         some = [taken(values, places) for _, values in checked]
         for row, *values in zip(taken(self.rows, places), *some, strict=True):
             for (column, _), value in zip(checked, values, strict=True):

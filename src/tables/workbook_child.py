@@ -31,8 +31,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from xml.parsers import expat
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 OUT_OF_MEMORY = 3  # the exit status
 MAX_PARTS = 10_000  # files in the archive
@@ -55,6 +58,7 @@ _PIECE = 100_000  # cells that are sent together
 _BLOCK = 5_000  # cells that are looked at together
 _FEWEST = 32  # rows of them at least: a column takes some time in each block
 _ARROW_PIECE = 1_310_720  # the same of Parquet and Feather: 65,536 rows of 20 columns
+_FEW = 64 * 1024  # bytes of the distinct values of a column that is read by their places
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _DOCUMENTS = {"WordDocument": "a Word document", "PowerPoint Document": "a presentation"}  # streams in an OLE file
@@ -209,6 +213,9 @@ def _open_columnar(file: IO[bytes], magic: bytes, unpacked: float) -> tuple[Any,
         groups = (source.metadata.row_group(number) for number in range(source.num_row_groups))
         if sum(group.total_byte_size for group in groups) > unpacked:
             raise LimitError(f"unpacks to more than {int(unpacked) // 10**6:,} MB")
+        if unpacked == math.inf:  # the user's own file: texts that repeat are read once
+            read = {"metadata": source.metadata, "read_dictionary": of_few_values(source)}
+            source = ParquetFile(file, memory_map=False, pre_buffer=False, buffer_size=_CHUNK, **read)
         rows = max(1, _ARROW_PIECE // max(1, len(source.schema_arrow)))
         return source.schema_arrow, source.iter_batches(rows, use_threads=False)
     if magic == b"ARRO":
@@ -216,6 +223,23 @@ def _open_columnar(file: IO[bytes], magic: bytes, unpacked: float) -> tuple[Any,
         return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
     stream = pyarrow.ipc.open_stream(file)
     return stream.schema, iter(stream)
+
+
+def of_few_values(file: "ParquetFile") -> list[str]:
+    """The columns of texts whose distinct values, as the first rows have them, take little room."""
+    from pyarrow import types
+
+    if not file.num_row_groups:
+        return []
+    group = file.metadata.row_group(0)
+    places = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
+    found = []
+    for field in file.schema_arrow:
+        column = places.get(field.name)
+        is_text = types.is_string(field.type) or types.is_large_string(field.type)
+        if is_text and column is not None and column.has_dictionary_page:
+            found += [field.name] * (column.data_page_offset - column.dictionary_page_offset <= _FEW)
+    return found
 
 
 def _refuse_nested(schema: Any, types: Any) -> None:

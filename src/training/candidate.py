@@ -58,7 +58,7 @@ class Candidate:
 
     def predict(self, part: Part) -> Predictions:
         """The model's prediction of each row; some rows at a time, since one-hot columns of all may be very many."""
-        starts = range(0, max(1, len(part.X)), AT_ONCE)
+        starts = range(0, max(1, len(part.y)), AT_ONCE)
         matrices = (self.pipeline.transform_encoded(part.X[start : start + AT_ONCE]) for start in starts)
         return np.concatenate([self.model.predict(matrix) for matrix in matrices])
 

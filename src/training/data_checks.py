@@ -4,8 +4,8 @@ None of them stops a training, unless it is strict. Each says what was found and
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from tabserve.declaration.use_case import UseCase
 from tabserve.registry.manifest import DataWarning
 from tabserve.tasks.decision import Decision
 from tabserve.training.hold_out import hashes
-from tabserve.training.parts import Part, Parts
+from tabserve.training.parts import Part, Parts, first_rows
 
 ALMOST_ALL = 0.99  # of the target that a single column tells: more is hardly ever found without a leak
 LOOKED_AT = 20_000  # rows of the training part in which leaks are looked for
@@ -45,13 +45,12 @@ def check_data(use_case: UseCase, parts: Parts) -> tuple[DataWarning, ...]:
     -------
     tuple of DataWarning
     """
-    table = parts.whole.table
-    places = {feature.name: table[feature.name].factorize()[0].astype(np.int32) for feature in use_case.features}
+    columns = {feature.name: _held(parts, feature.name) for feature in use_case.features}
     return (
         *_leaks(use_case, parts.train),
-        *_filled(places),
-        *_same_columns(table, places),
-        *_same_rows(use_case, parts.whole),
+        *_filled(columns, len(parts.held_out)),
+        *_same_columns(columns),
+        *_same_rows(use_case, parts),
         *_rare_classes(use_case, parts),
         *_shift(use_case, parts),
     )
@@ -90,6 +89,33 @@ def check_decisions(
     )
 
 
+class _Held(NamedTuple):
+    """What is asked of the values of a column.
+
+    Parameters
+    ----------
+    filled, distinct : int
+        How many rows have a value, and how many different ones there are.
+    digest : bytes
+        The same for columns that differ in nothing but what their values are called; where these hardly repeat, not
+        even in that.
+    """
+
+    filled: int
+    distinct: int
+    digest: bytes
+
+
+def _held(parts: Parts, name: str) -> _Held:
+    column = pd.concat([parts.train.table[name], parts.test.table[name]])
+    codes = column.factorize()[0].astype(np.int32)
+    distinct = int(codes.max()) + 1
+    repeats = 2 * distinct <= len(codes)
+    values = codes if repeats else pd.util.hash_pandas_object(column, index=False).to_numpy()
+    digest = hashlib.blake2b(values.tobytes()).digest() if distinct > 1 else b""
+    return _Held(int(np.sum(codes >= 0)), distinct, digest)
+
+
 def _leaks(use_case: UseCase, train: Part) -> Iterator[DataWarning]:
     """Columns that tell nearly all of the target by themselves."""
     rows = _sample(use_case, train.y)
@@ -98,7 +124,7 @@ def _leaks(use_case: UseCase, train: Part) -> Iterator[DataWarning]:
     if not all(use_case.task.can_be_judged_by(y[half]) for half in (learnt, ~learnt)):
         return
     n_classes = len(use_case.task.outcomes)
-    for column, values in _columns(use_case, train, rows):
+    for column, values in _columns(use_case, train.take(rows)):
         told = [_by_value(y, _codes(values), learnt, n_classes)]
         if n_classes <= 2 and pd.api.types.is_numeric_dtype(values):
             told.append(_by_line(y, values.to_numpy(dtype=np.float64, na_value=np.nan), learnt))
@@ -123,13 +149,13 @@ def _sample(use_case: UseCase, y: Vector) -> npt.NDArray[np.intp]:
     return np.random.default_rng(0).permutation(rows)
 
 
-def _columns(use_case: UseCase, train: Part, rows: npt.NDArray[np.intp]) -> "Iterator[tuple[Column, pd.Series[Any]]]":
-    """Each column with its values in some rows."""
+def _columns(use_case: UseCase, some: Part) -> "Iterator[tuple[Column, pd.Series[Any]]]":
+    """Each column with its values."""
     for feature in use_case.features:
-        yield feature, train.table[feature.name].iloc[rows]
+        yield feature, some.table[feature.name]
     names = [column.name for column in use_case.encoder.columns]
     for column in use_case.derived:
-        yield column, pd.Series(train.X[rows, names.index(column.name)])
+        yield column, pd.Series(some.X[:, names.index(column.name)])
 
 
 def _codes(values: "pd.Series[Any]") -> npt.NDArray[np.intp]:
@@ -164,17 +190,15 @@ def _by_line(y: Vector, values: Vector, learnt: npt.NDArray[np.bool_]) -> Predic
     return line
 
 
-def _filled(places: dict[str, npt.NDArray[np.int32]]) -> Iterator[DataWarning]:
+def _filled(columns: Mapping[str, _Held], n_rows: int) -> Iterator[DataWarning]:
     """Columns without any value, with hardly any, or with a single one."""
-    n_rows = len(next(iter(places.values())))
-    filled = {name: int(np.sum(codes >= 0)) for name, codes in places.items()}
-    empty = [name for name, number in filled.items() if not number]
-    few = [name for name, number in filled.items() if 0 < number < min(FEW_FILLED, FEW_SHARE * n_rows)]
-    constant = [name for name, codes in places.items() if filled[name] == n_rows and codes.max() == 0]
+    empty = [name for name, held in columns.items() if not held.filled]
+    few = [name for name, held in columns.items() if 0 < held.filled < min(FEW_FILLED, FEW_SHARE * n_rows)]
+    constant = [name for name, held in columns.items() if held.filled == n_rows and held.distinct == 1]
     if empty:
         yield DataWarning(f"No row has a value of {_named(empty)}: nothing is learnt from it.", "Ignore such columns.")
     if few:
-        counts = ", ".join(f"'{name}' in {filled[name]}" for name in few[:MOST_NAMED])
+        counts = ", ".join(f"'{name}' in {columns[name].filled}" for name in few[:MOST_NAMED])
         yield DataWarning(
             f"Columns have values in very few of {n_rows:,} rows: {counts}{_more(few)}.",
             "Hardly anything can be learnt from them: ignore them, or collect more of their values.",
@@ -186,28 +210,25 @@ def _filled(places: dict[str, npt.NDArray[np.int32]]) -> Iterator[DataWarning]:
         )
 
 
-def _same_columns(table: pd.DataFrame, places: dict[str, npt.NDArray[np.int32]]) -> Iterator[DataWarning]:
-    """Columns that differ in nothing but what their values are called; not even in that where they hardly repeat."""
+def _same_columns(columns: Mapping[str, _Held]) -> Iterator[DataWarning]:
     first: dict[bytes, str] = {}
-    for name, codes in places.items():
-        if codes.max() < 1:  # empty or constant
-            continue
-        repeats = 2 * (codes.max() + 1) <= len(codes)
-        values = codes if repeats else pd.util.hash_pandas_object(table[name], index=False).to_numpy()
-        other = first.setdefault(hashlib.blake2b(values.tobytes()).digest(), name)
-        if other != name:
+    for name, held in columns.items():
+        other = first.setdefault(held.digest, name)
+        if held.digest and other != name:
             yield DataWarning(
                 f"The columns '{other}' and '{name}' hold the same, row by row.",
                 "They share their weight in explanations: keep the one that people know.",
             )
 
 
-def _same_rows(use_case: UseCase, whole: Part) -> Iterator[DataWarning]:
-    repeated = len(whole.y) - len(np.unique(hashes(whole.table, use_case.features, 0)))
+def _same_rows(use_case: UseCase, parts: Parts) -> Iterator[DataWarning]:
+    n_rows = len(parts.held_out)
+    hashed = np.sort(np.concatenate([hashes(part.table, use_case.features, 0) for part in (parts.train, parts.test)]))
+    repeated = int(np.sum(hashed[1:] == hashed[:-1]))
     if repeated:
         together = "" if use_case.group or use_case.time else " They are kept together in split and folds."
         yield DataWarning(
-            f"{repeated:,} of {len(whole.y):,} rows repeat the features of another row.{together}",
+            f"{repeated:,} of {n_rows:,} rows repeat the features of another row.{together}",
             "If one case was recorded several times, remove the repetitions: they count as often as they occur.",
         )
 
@@ -227,10 +248,11 @@ def _shift(use_case: UseCase, parts: Parts) -> Iterator[DataWarning]:
     """Targets that are otherwise in newer rows than in older ones."""
     if not (use_case.time or use_case.chronological):
         return
-    older, newer = (parts.train, parts.test) if use_case.time else parts.whole.split_by_time()
+    y = parts.y
+    older, newer = (parts.train.y, parts.test.y) if use_case.time else np.split(y, [first_rows(len(y))])
     outcomes = use_case.task.outcomes
     for code, outcome in list(enumerate(outcomes))[len(outcomes) == 2 :] if outcomes else [(None, "")]:
-        before, after = (part.y if code is None else (part.y == code).astype(np.float64) for part in (older, newer))
+        before, after = (y if code is None else (y == code).astype(np.float64) for y in (older, newer))
         if _differ(before, after, relative=code is not None):
             what = f"The share of '{outcome}'" if outcome else "The mean of the target"
             yield DataWarning(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tabserve.columns.arrays import EXACT, python_cells
+from tabserve.aliases import Places
+from tabserve.columns.arrays import EXACT, dictionary_places, python_cells
 from tabserve.tables.kept import CellColumn
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ def _texts(arrays: "Sequence[pa.Array]") -> pd.Categorical:
     """Texts, of which each distinct one is kept once, in the order in which they come."""
     import pyarrow as pa
 
-    texts = pa.chunked_array([array.cast(pa.string()) for array in arrays]).dictionary_encode().combine_chunks()
-    codes = texts.indices.fill_null(-1).to_numpy()
-    return pd.Categorical.from_codes(codes, categories=pd.Index(texts.dictionary.to_pylist(), dtype="str"))
+    texts: dict[str, int] = {}
+    codes = []
+    for array in arrays:
+        array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        places = dictionary_places(array)
+        distinct = [*array.dictionary.to_pylist(), None]
+        code_of = np.full(len(distinct), -1, np.int32)
+        for place in _in_order(places, len(distinct)):
+            if (text := distinct[place]) is not None:
+                code_of[place] = texts.setdefault(text, len(texts))
+        codes.append(code_of[places].astype(np.min_scalar_type(-1 - len(texts))))
+    return pd.Categorical.from_codes(np.concatenate(codes), categories=pd.Index([*texts], dtype="str"))
+
+
+def _in_order(places: Places, size: int) -> list[int]:
+    """The places below a size that occur, in the order in which each comes first."""
+    first = np.full(size, len(places))
+    first[places[::-1]] = np.arange(len(places))[::-1]  # of several that are written, the last one stays
+    return [place for place in np.argsort(first, kind="stable").tolist() if first[place] < len(places)]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tabserve.aliases import Vector
-from tabserve.columns.features import Category, Feature
+from tabserve.columns.features import Category, Feature, Number
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import Fault, InvalidTableError, UniformTimeError
 from tabserve.registry.manifest import Split
@@ -206,7 +206,7 @@ def held_out(hashed: Bits, share: float) -> npt.NDArray[np.bool_]:
 def _column_bits(column: "pd.Series[Any]", feature: Feature, seed: int) -> Bits:
     """64 bits for each value of a column; all are 0 for a missing value."""
     places, values = column.factorize()  # the place of a missing value is -1
-    numbers = _numbers(feature, values.tolist())
+    numbers = _numbers(feature, values)
     if numbers is None:
         bits = np.array([_bits(_text(value)) for value in values.tolist()], dtype=np.uint64)
     else:
@@ -215,8 +215,12 @@ def _column_bits(column: "pd.Series[Any]", feature: Feature, seed: int) -> Bits:
     return hashed
 
 
-def _numbers(feature: Feature, values: list[Any]) -> Vector | None:
+def _numbers(feature: Feature, distinct: Any) -> Vector | None:
     """The numbers that the model sees, where 1 equals 1.0; None for texts, unless they stand for a moment."""
+    if isinstance(feature, Number) and distinct.dtype in (np.int64, np.float64):
+        codes, _ = feature.encode_values(distinct)
+        return None if np.isnan(codes).any() else codes
+    values = distinct.tolist()
     if isinstance(feature, Category) or (not feature.is_ordered and any(isinstance(value, str) for value in values)):
         return None
     try:

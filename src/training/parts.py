@@ -1,7 +1,7 @@
 """Data and parts: what is learnt from, and which of its rows are kept to judge by."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from tabserve.tables.reader import read_training_rows, read_training_table
 from tabserve.tables.table import Table
 from tabserve.training.frames import as_series
 from tabserve.training.hold_out import sides_of
-from tabserve.transformers import Target
+from tabserve.training.matrices import empty_matrix
+from tabserve.transformers import RecordEncoder, Target
 
 HOLD_OUT_SHARE = 0.3
+AT_ONCE = 50_000  # rows that are encoded at once
 MOST_KEPT = 100_000  # rows of each part that are saved with a model: enough to measure it by
 
 
@@ -81,12 +83,17 @@ class Part:
 
     def take(self, rows: Any) -> "Part":
         """Some of the rows: their numbers, a slice, or whether each is taken."""
-        of_rows = (None if one is None else one[rows] for one in (self.groups, self.times, self.weights))
+        of_rows = (None if one is None else one[rows] for one in self.more)
         return Part(self.table.iloc[rows].reset_index(drop=True), self.X[rows], self.y[rows], *of_rows)
+
+    @property
+    def more(self) -> tuple[Any, ...]:
+        """Groups, times and weights."""
+        return self.groups, self.times, self.weights
 
     def split_by_time(self) -> tuple["Part", "Part"]:
         """The first rows, as large a share as is trained on, and the rest."""
-        cut = round(len(self.y) * (1 - HOLD_OUT_SHARE))
+        cut = first_rows(len(self.y))
         return self.take(slice(cut)), self.take(slice(cut, None))
 
 
@@ -98,8 +105,10 @@ class Parts:
     ----------
     use_case : UseCase
         With what its features learnt from the training part.
-    whole, train, test : Part
-        All rows, the training part and the hold-out.
+    train, test : Part
+        The training part and the hold-out.
+    held_out : ndarray of bool, shape (n_rows,)
+        Which rows of the table are in the hold-out.
     target : Target
         The fitted transformer of the target column.
     source : Source
@@ -109,12 +118,42 @@ class Parts:
     """
 
     use_case: UseCase
-    whole: Part
     train: Part
     test: Part
+    held_out: Mask
     target: Target
     source: Source
     split: Split
+
+    @property
+    def y(self) -> Vector:
+        """The targets of all rows, in the table's order."""
+        return _merged(self.train.y, self.test.y, self.held_out, np.empty(len(self.held_out)))
+
+    @property
+    def whole(self) -> Part:
+        """All rows, in the table's order; they are put together each time."""
+        both = (self.train, self.test)
+        order = np.argsort(np.concatenate([np.flatnonzero(~self.held_out), np.flatnonzero(self.held_out)]))
+        table = pd.concat([part.table for part in both], ignore_index=True).iloc[order]
+        X = _merged(self.train.X, self.test.X, self.held_out, empty_matrix((len(order), self.train.X.shape[1])))
+        more = [None if one is None else np.concatenate([one, other])[order] for one, other in _pairs(*both)]
+        return Part(table, X, self.y, *more)
+
+
+def _pairs(train: Part, test: Part) -> Iterator[tuple[Any, Any]]:
+    return zip(train.more, test.more, strict=True)
+
+
+def first_rows(n_rows: int) -> int:
+    """How many of the rows in the order of time a model of the first ones is fitted on."""
+    return round(n_rows * (1 - HOLD_OUT_SHARE))
+
+
+def _merged(train: Vector, test: Vector, held_out: Mask, merged: Vector) -> Vector:
+    """What training part and hold-out have for each row, in the table's order."""
+    merged[~held_out], merged[held_out] = train, test
+    return merged
 
 
 def sample(n_rows: int, most: int, seed: int) -> npt.NDArray[np.intp]:
@@ -151,7 +190,15 @@ def read(use_case: UseCase, path: Path, sheet: str | None = None, *, drop_missin
     DatabaseError
         When the database or its query cannot be read.
     """
-    found, digest = _read_table(use_case, path, sheet, drop=drop_missing_target)
+    import pyarrow as pa
+
+    data = _typed(use_case, *_read_table(use_case, path, sheet, drop=drop_missing_target))
+    pa.default_memory_pool().release_unused()  # the raw cells' memory, 170 MB for a million rows of 20 columns
+    return data
+
+
+def _typed(use_case: UseCase, found: Table, digest: str) -> Data:
+    """The values of a table as pandas columns."""
     names = [feature.name for feature in use_case.features]
     columns = {name: as_series(column_of(found.records, name)) for name in names}
     target = as_series(found.target or ())
@@ -216,12 +263,26 @@ def split(use_case: UseCase, data: Data, seed: int, not_before: Any = None) -> P
     sides = sides_of(use_case, columns, HOLD_OUT_SHARE, seed, not_before)
     weights = _weights(columns[use_case.weight]) if use_case.weight else None
     learnt = _learnt(use_case, data.table, ~sides.held_out)
-    X = learnt.encoder.fit().transform(data.table.iloc[:, :-1])
-    whole = Part(data.table, X, y, sides.groups, sides.times, weights)
-    train, test = whole.take(~sides.held_out), whole.take(sides.held_out)
-    parts = Parts(learnt, whole, train, test, target, data.source, sides.split)
+    source, whole = data.source, Part(data.table, np.empty((len(y), 0)), y, sides.groups, sides.times, weights)
+    parts = [whole.take(rows) for rows in (~sides.held_out, sides.held_out)]
+    del data, columns, whole  # a million rows of 20 columns take 70 MB, and are in both parts now
+    train, test = _encoded(learnt.encoder.fit(), parts)
     use_case.task.check_parts(train.y, test.y, use_case.folds_of(len(train.y))[0])
-    return parts
+    return Parts(learnt, train, test, sides.held_out, target, source, sides.split)
+
+
+def _encoded(encoder: RecordEncoder, parts: Sequence[Part]) -> list[Part]:
+    """Parts with their matrices: some rows of a single one, which is filled some rows at a time."""
+    X = empty_matrix((sum(len(part.y) for part in parts), len(encoder.matrix_columns)))
+    encoded, begin = [], 0
+    for part in parts:
+        matrix = X[begin : begin + len(part.y)]
+        for start in range(0, len(matrix), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            matrix[some] = encoder.transform(part.features.iloc[some])
+        encoded.append(replace(part, X=matrix))
+        begin += len(matrix)
+    return encoded
 
 
 def _learnt(use_case: UseCase, table: pd.DataFrame, rows: Mask) -> UseCase:

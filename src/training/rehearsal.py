@@ -17,7 +17,7 @@ from tabserve.models.base import Model
 from tabserve.pipeline import Pipeline
 from tabserve.tasks.base import Task
 from tabserve.training.folds import folds_of
-from tabserve.training.parts import Part, Parts
+from tabserve.training.parts import Part, Parts, first_rows
 from tabserve.training.plan import Plan
 from tabserve.training.saving import pickled
 
@@ -49,9 +49,9 @@ def _targets(use_case: UseCase, parts: Parts, plan: Plan) -> Iterator[tuple[str,
         yield "a fold of cross-validation", parts.train.y[judged], False
     yield "the hold-out", parts.test.y, False
     if use_case.chronological:
-        past, future = parts.whole.split_by_time()
-        yield "the first part by time", past.y, True
-        yield "the last part by time", future.y, False
+        past, future = np.split(parts.y, [first_rows(len(parts.y))])
+        yield "the first part by time", past, True
+        yield "the last part by time", future, False
 
 
 def _lacking(task: Task, y: Vector) -> str:

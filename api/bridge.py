@@ -2,7 +2,6 @@
 
 import io
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -137,7 +136,7 @@ class _Body(io.BytesIO):
 
 
 class _Answer:
-    """An answer of the application; its methods run in a thread."""
+    """An answer of the application; its methods run in threads, one after the other."""
 
     head: Message
 
@@ -146,27 +145,24 @@ class _Answer:
         self._environ = environ
         self._pieces: Iterable[bytes] = ()
         self._rest: Iterator[bytes] = iter(())
-        self._lock = threading.RLock()  # when the client leaves, it is closed in another thread than makes it
         self.is_over = False
 
     def begin(self) -> bytes:
         """Answer; return the beginning of the body."""
-        with self._lock:
-            self._pieces = self._app(self._environ, self._start)
-            self._environ = {}
-            self._rest = iter(self._pieces)
-            return self.more()
+        self._pieces = self._app(self._environ, self._start)
+        self._environ = {}
+        self._rest = iter(self._pieces)
+        return self.more()
 
     def more(self) -> bytes:
         """The next part of the body; `is_over` says whether it is the last."""
         pieces, size = [], 0
-        with self._lock:
-            for piece in self._rest:
-                pieces.append(piece)
-                size += len(piece)
-                if size >= PIECE:
-                    return b"".join(pieces)
-            self.close()
+        for piece in self._rest:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                return b"".join(pieces)
+        self.close()
         return b"".join(pieces)
 
     def give_up(self) -> None:
@@ -176,10 +172,9 @@ class _Answer:
 
     def close(self) -> None:
         """Free what the answer holds."""
-        with self._lock:
-            if not self.is_over:
-                self.is_over = True
-                getattr(self._pieces, "close", lambda: None)()
+        if not self.is_over:
+            self.is_over = True
+            getattr(self._pieces, "close", lambda: None)()
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
         self.head = {"type": "http.response.start", "status": int(status[:3]), "headers": encoded(headers)}

@@ -71,6 +71,8 @@ class Pool:
     async def run(self, lane: Lane, work: Callable[..., Result], *arguments: Any, waits: bool = True) -> Result:
         """Let a thread do the work, and return what it returns.
 
+        Who is cancelled while the work is done waits for its end.
+
         Parameters
         ----------
         lane : Lane
@@ -94,12 +96,14 @@ class Pool:
             if waits:
                 waiting.timer = self._loop.call_later(self._patience, self._refuse, waiting, done)
         try:
-            return await done
+            return await asyncio.shield(done)
         except asyncio.CancelledError:  # the client is gone
             if waiting in self._waiting[lane]:
                 self._waiting[lane].remove(waiting)
                 if waiting.timer:
                     waiting.timer.cancel()
+            else:
+                await _over(done)
             raise
 
     def _refuse(self, waiting: _Waiting, done: "asyncio.Future[Any]") -> None:
@@ -152,8 +156,7 @@ class Pool:
     def _finish(self, lane: Lane, done: "asyncio.Future[Any]", settle: Callable[[], None]) -> None:
         self._nr_taken -= 1
         self._leave_place(lane)
-        if not done.done():  # otherwise the client is gone
-            settle()
+        settle()
 
     @contextmanager
     def paused(self, lane: Lane) -> Iterator[None]:
@@ -170,6 +173,13 @@ class Pool:
         self._waiting[lane].appendleft(_Waiting(lane, partial(has_place.set_result, None)))
         self._working[lane] += 1  # undone by the next line, which gives a place to the first that waits
         self._leave_place(lane)
+
+
+async def _over(done: "asyncio.Future[Any]") -> None:
+    """Wait until work is over, however often that is cancelled."""
+    while not done.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([done])
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import gc
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from tabserve.api.bridge import LARGE, PIECE, SHORT, SMALL, Bridge, environ_of, lane_of
-from tabserve.api.threads import BusyError, Lane, Pool
+from tabserve.api.threads import BusyError, Lane, Pool, paused
 from tabserve.settings import Settings
 from tests.asgi import Answer, answer, scope_of
 
@@ -30,7 +31,8 @@ class Service:
         self.may_go_on.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        assert self.may_go_on.wait(60)
+        with paused() if environ["PATH_INFO"] == "/paused" else nullcontext():
+            assert self.may_go_on.wait(60)
         self.asked.append(environ)
         start_response("200 OK", [("Content-Type", "text/plain"), ("X-Sent", environ["PATH_INFO"])])
         return self if environ["PATH_INFO"] == "/pieces" else [environ["wsgi.input"].read()]
@@ -110,6 +112,28 @@ def test_the_answer_of_a_client_that_leaves_is_closed_once_when_it_is_made() -> 
         assert service.closed == 1
 
     asyncio.run(asyncio.wait_for(test(), 60))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_clients_that_leave_while_their_requests_wait_for_something_hold_up_nobody(times: int) -> None:
+    service = Service()
+    service.may_go_on.clear()
+
+    async def test() -> None:
+        bridge = Bridge(service, Pool(2, 60))  # type: ignore[arg-type]
+        leaving = [asyncio.ensure_future(answer(bridge, "GET", "/paused")) for _ in range(9)]
+        await asyncio.sleep(0.1)
+        for one in leaving * times:
+            one.cancel()
+            await asyncio.sleep(0.01)
+        service.may_go_on.set()
+        assert {one.cancelled() for one in (await asyncio.wait(leaving, timeout=20))[0]} == {True}
+        assert (await asyncio.wait_for(answer(bridge, "GET", "/models"), 20)).status == 200
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), 60))
+    finally:
+        service.may_go_on.set()
 
 
 def test_bodies_take_no_more_memory_than_they_may_and_give_it_back() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from tests.conftest import ROOT
 NAME = "credit-lgb-20260101T000000Z-0a0a0a0a"
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("lignum") is None, reason="needs the extra trees")
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 generator = np.random.default_rng(5)
 X = np.column_stack([generator.normal(size=(400, 3)), generator.integers(0, 70, 400), np.zeros(400)])
@@ -233,6 +235,7 @@ def compiled_file(folder: Path) -> Path:
     return file
 
 
+@needs_compiler
 def test_trees_are_compiled_once_and_then_loaded(
     model: LgbClassifier, private: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -262,6 +265,7 @@ def test_without_a_compiler_trees_are_interpreted_with_a_line_that_says_so(
     assert not list(private.iterdir())
 
 
+@needs_compiler
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
 def test_machine_code_in_a_folder_that_others_may_write_to_is_not_run(
     model: LgbClassifier, private: Path, mode: int, caplog: pytest.LogCaptureFixture
@@ -277,6 +281,7 @@ def test_machine_code_in_a_folder_that_others_may_write_to_is_not_run(
     ]
 
 
+@needs_compiler
 def test_machine_code_that_cannot_be_loaded_is_not_used_and_its_path_not_logged(
     model: LgbClassifier, private: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,6 +326,7 @@ def test_a_model_that_a_name_means_and_is_predicted_otherwise_is_named_in_the_lo
     ]
 
 
+@needs_compiler
 def test_tables_are_scored_by_a_model_that_is_sped_up(
     registry: Registry, private: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

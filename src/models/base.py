@@ -24,6 +24,7 @@ from tabserve.search_space import Dimension
 Fold: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows to judge by
 
 _CPUS: ContextVar[int] = ContextVar("cpus", default=1)  # a new thread begins with the default
+AT_ONCE = 50_000  # rows that are predicted at once where there may be very many
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tabserve.aliases import Matrix, Metric, Predictions, Vector, Weights
 from tabserve.columns.matrix import Columns, check_described
 from tabserve.models import faster
 from tabserve.models.base import (
+    AT_ONCE,
     Classifier,
     CrossValidation,
     Fold,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 20_000  # a safety: the curve of losses ends long before
 LARGE = 5_000  # rows, that can tell more bins apart
 MANY = 20_000  # rows, of which small or slow trees would need thousands of rounds
-AT_ONCE = 50_000  # rows that are predicted at once
 CHUNK = 25  # rounds between two looks at the curve
 PATIENCE = 50  # rounds without a new best after which the folds stop
 

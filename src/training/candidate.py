@@ -11,7 +11,7 @@ from sklearn.base import clone
 from tabserve.aliases import Predictions
 from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.use_case import UseCase
-from tabserve.models.base import Model, on_cpus
+from tabserve.models.base import AT_ONCE, Model, on_cpus
 from tabserve.pipeline import Pipeline
 from tabserve.tasks.base import Task
 from tabserve.tasks.decision import Decision
@@ -19,8 +19,6 @@ from tabserve.training.parts import Part
 from tabserve.training.plan import Plan
 from tabserve.training.search import sample, search
 from tabserve.tuning import Trial, best_of
-
-AT_ONCE = 50_000  # rows that are predicted at once
 
 
 @dataclass(frozen=True)

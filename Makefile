@@ -123,7 +123,7 @@ integration: setup  ## check a running service against the latest model's hold-o
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-strip-extras
 lock: setup  ## update the pinned requirements, all to the same versions
 	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
-	for part in "" -train -s3 -cluster -trees; do \
+	for part in "" -train -s3 -cluster -trees -tracing; do \
 		$(LOCK) --upgrade --constraint requirements-dev.txt requirements$$part.in --output-file requirements$$part.txt || exit 1; \
 	done
 	$(LOCK) --upgrade benchmarks/requirements.in --output-file benchmarks/requirements.txt

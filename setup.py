@@ -36,6 +36,8 @@ setup(
         "tabserve.report": ["*.html"],
     },
     install_requires=requirements("requirements.in"),
-    extras_require={extra: requirements(f"requirements-{extra}.in") for extra in ("train", "s3", "cluster", "trees")},
+    extras_require={
+        extra: requirements(f"requirements-{extra}.in") for extra in ("train", "s3", "cluster", "trees", "tracing")
+    },
     entry_points={"console_scripts": ["tabserve=tabserve.cli:main"]},
 )

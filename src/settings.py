@@ -29,6 +29,8 @@ _DATABASE = re.compile(
     r"|postgresql(\+psycopg)?://([^:/@?#\s]*(:[^@/?#\s]*)?@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*)(:[0-9]{1,5})?/[^/?#\s]+"
     r"(\?[a-z_]+=[^&#\s]*(&[a-z_]+=[^&#\s]*)*)?"
 )
+EMBEDDED_LOG = "sqlite:///decisions.db"  # what DECISION_LOG=on means
+DAYS = {"d": 1, "w": 7, "y": 366}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -99,10 +101,46 @@ def _database(text: str) -> str:
     return text
 
 
-def _key(text: str) -> str:
-    if not text.strip():
+def _keys(text: str) -> str:
+    if not all(key.strip() for key in text.split(",")):
         raise ValueError
     text.encode()  # a UnicodeEncodeError is a ValueError
+    return text
+
+
+def _metrics(text: str) -> str:
+    if text not in ("off", "path"):
+        _port(text.removeprefix(":"))
+        if text[0] != ":":
+            raise ValueError
+    return text
+
+
+def _decision_log(text: str) -> str:
+    return EMBEDDED_LOG if text == "on" else _database(text)
+
+
+def _days(text: str) -> int:
+    number, unit = text[:-1], text[-1:]
+    if unit not in DAYS:
+        raise ValueError
+    return _positive(number) * DAYS[unit]
+
+
+def _shadows(text: str) -> tuple[tuple[str, str], ...]:
+    parts = [pair.split(":") for pair in text.split(",")]
+    pairs = tuple((use_case.strip(), model_id.strip()) for use_case, model_id in parts)
+    if not all(USE_CASE.fullmatch(use_case) and model_id for use_case, model_id in pairs):
+        raise ValueError
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
+    return pairs
+
+
+def _web_address(text: str) -> str:
+    address = urlsplit(text)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError
     return text
 
 
@@ -168,9 +206,22 @@ class RegistrySettings:
     )
     model_signing_key: str | None = _setting(
         None,
-        "Secret that signs manifests and champions; with it, unsigned ones are refused. None: nothing is signed.",
-        "a text that is not empty, in UTF-8",
-        _key,
+        "Secrets that sign manifests and champions, separated by commas: the first one signs, all are accepted, "
+        "and what has no such signature is refused. None: nothing is signed.",
+        "a text that is not empty, in UTF-8, or several, separated by commas",
+        _keys,
+    )
+    approvals: int = _setting(
+        1,
+        "How many people make a model the champion: with 2, one proposes it and another approves it.",
+        "1 or 2",
+        lambda text: int(_one_of(("1", "2"))(text)),
+    )
+    decision_log: str | None = _setting(
+        None,
+        "The database of decisions: on for a file, decisions.db, or its address. None: nothing about a record is kept.",
+        "on, or the address of a database such as sqlite:///decisions.db or postgresql://user:password@host/database",
+        _decision_log,
     )
 
     compiled_trees: Path | None = _setting(
@@ -310,6 +361,69 @@ class Settings(RegistrySettings):
         "Lowest level of this service's messages in the log; those of other libraries are logged from WARNING.",
         f"one of {', '.join(LOG_LEVELS)}",
         _one_of(LOG_LEVELS),
+    )
+    log_format: str = _setting(
+        "text",
+        "How a line of the log is written: as a text, or as a JSON object.",
+        "text or json",
+        _one_of(("text", "json")),
+    )
+    access_log: bool = _setting(
+        False,
+        "Whether each request is logged, without its query and its body.",
+        "true or false",
+        _true_or_false,
+    )
+    otel_exporter_otlp_endpoint: str | None = _setting(
+        None,
+        "Where traces are sent by OpenTelemetry's protocol, with the extra `tracing`. None: nothing is traced.",
+        "an address such as http://collector:4318",
+        _web_address,
+    )
+    metrics: str = _setting(
+        "off",
+        "Where Prometheus finds the metrics: nowhere, at /metrics of the service, or at a port of their own.",
+        "off, path or a port such as :9100",
+        _metrics,
+    )
+    decision_spool: int = _setting(
+        256 * 1024 * 1024,
+        "Bytes of decisions that may wait for the database.",
+        "a whole number above 0",
+        _positive,
+    )
+    decision_spool_folder: Path = _setting(
+        Path("decisions"), "Folder in which decisions wait for the database.", "a path to a folder", parse_folder
+    )
+    decision_fsync: str = _setting(
+        "group",
+        "Whether decisions are forced to the disk ten times a second, or each one before it is answered.",
+        "group or each",
+        _one_of(("group", "each")),
+    )
+    decision_log_full: str = _setting(
+        "refuse",
+        "What happens when DECISION_SPOOL is full: requests are refused with 503, or answered without being logged.",
+        "refuse or drop",
+        _one_of(("refuse", "drop")),
+    )
+    decision_retention: int | None = _setting(
+        None,
+        "How long decisions are kept. None: for ever.",
+        "a number of days, weeks or years such as 90d, 52w or 7y",
+        _days,
+    )
+    shadow: tuple[tuple[str, str], ...] = _setting(
+        (),
+        "Models that predict beside those that answer, into the decision log only. None: none.",
+        "pairs of a use case and a model_id such as credit:MODEL_ID, separated by commas",
+        _shadows,
+    )
+    approved_only: bool = _setting(
+        False,
+        "Whether only models answer that somebody has made champions.",
+        "true or false",
+        _true_or_false,
     )
     web_concurrency: int | None = _setting(
         None, "Worker processes of gunicorn. None: one for each CPU granted.", "a whole number above 0", _positive

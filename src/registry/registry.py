@@ -63,7 +63,8 @@ class Registry:
     location : Path or str
         Where the artifacts are: `s3://bucket/prefix`, or a folder, which is created when the first artifact is saved.
     signing_key : str, optional
-        When given, manifests and champions are signed with it, and those without its signature are refused.
+        When given, manifests and champions are signed with it, and those without its signature are refused. Of several,
+        separated by commas, the first one signs, and the signatures of all are accepted.
     cache : Path
         Folder for copies of what was read from a bucket.
     served : tuple of str
@@ -80,6 +81,7 @@ class Registry:
         self.location, self.served = location, served
         self._store = open_store(location, cache)
         self._signing_key, self._cache = signing_key, cache
+        self._keys = [key.strip().encode() for key in signing_key.split(",")] if signing_key else []
 
     def on_this_machine(self) -> "Registry":
         """Return this registry when it is a folder, otherwise one in the default folder."""
@@ -191,7 +193,7 @@ class Registry:
             return "its name cannot be read"
         if parts.use_case != use_case:
             return "it is a model of another use case"
-        if self._signing_key and not self._is_signature(signature, _champion_message(model_id)):
+        if self._keys and not self._is_signature(signature, _champion_message(model_id)):
             return "it is not signed with this service's key"
         return None
 
@@ -206,7 +208,7 @@ class Registry:
         self._store.refresh()
         self.check_exists(model_id)
         use_case = _parts(model_id).use_case
-        signature = self._signature(_champion_message(model_id)) if self._signing_key else ""
+        signature = self._signature(_champion_message(model_id)) if self._keys else ""
         before = [promotion for promotion in self._valid_promotions(use_case) if promotion[0] != model_id]
         self._write_promotions(use_case, [(model_id, signature), *before])
 
@@ -566,7 +568,7 @@ class Registry:
             )
         if name != model_id:
             raise BrokenArtifactError(model_id, "its manifest belongs to another model")
-        if self._signing_key and not self._is_signature(content.get("hmac", ""), _canonical(content)):
+        if self._keys and not self._is_signature(content.get("hmac", ""), _canonical(content)):
             raise BrokenArtifactError(model_id, "its manifest is not signed with this service's key")
         try:
             manifest = Manifest.from_json(content)
@@ -586,16 +588,20 @@ class Registry:
         """The manifest as it is written: with protocol, digest and, if there is a key, signature."""
         content = {"protocol": PROTOCOL, **manifest.to_json()}
         content["digest"] = _digest(content)
-        if self._signing_key:
+        if self._keys:
             content["hmac"] = self._signature(_canonical(content))
         return _serialized(content)
 
     def _signature(self, message: bytes) -> str:
-        assert self._signing_key
-        return hmac.new(self._signing_key.encode(), message, "sha256").hexdigest()
+        return _signature(self._keys[0], message)
 
     def _is_signature(self, text: object, message: bytes) -> bool:
-        return hmac.compare_digest(str(text).encode(errors="replace"), self._signature(message).encode())
+        given = str(text).encode(errors="replace")
+        return any(hmac.compare_digest(given, _signature(key, message).encode()) for key in self._keys)
+
+
+def _signature(key: bytes, message: bytes) -> str:
+    return hmac.new(key, message, "sha256").hexdigest()
 
 
 def _check_versions(model_id: str, manifest: Manifest) -> None:

@@ -239,6 +239,14 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
     registry.load(new)
 
 
+@pytest.mark.parametrize("key", [None, "key"])
+def test_an_artifacts_digest_is_its_manifests_signed_or_not(registry, model_id, key):
+    signed = copy_of(Registry(registry.location, key), model_id="credit-lightgbm_v1.0.0-1900000000.000000")
+    written = json.loads((registry.location / signed / MANIFEST).read_text())
+    assert registry.load(signed).digest == registry.digest(signed) == written["digest"]
+    assert registry.digest(signed) != registry.digest(model_id)
+
+
 def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
     manifest = registry.manifest(model_id)
     folder = registry.location / model_id

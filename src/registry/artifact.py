@@ -92,6 +92,8 @@ class Artifact:
         What kind of prediction it makes.
     decision : Decision
         How results follow from its predictions.
+    digest : str
+        The SHA-256 in its manifest's JSON: what exactly was trained. Signing it again does not change it.
     """
 
     manifest: Manifest
@@ -100,6 +102,7 @@ class Artifact:
     model: Model
     task: Task
     decision: Decision
+    digest: str = ""
 
     def speed_up(self, folder: Path | None = None) -> None:
         """Predict faster from now on, where the predictions stay equal to the last bit: see `Model.speed_up`."""

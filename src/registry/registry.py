@@ -437,6 +437,18 @@ class Registry:
         """
         return self._manifest(model_id)[0]
 
+    def digest(self, model_id: str) -> str:
+        """The digest in an artifact's manifest, verified; `load` gives it with the artifact.
+
+        Raises
+        ------
+        UnknownModelError
+            When there is no such artifact.
+        BrokenArtifactError
+            When the manifest is not the one that training wrote.
+        """
+        return _digest_in(self._manifest(model_id)[1])
+
     def load(self, model_id: str) -> Artifact:
         """Verify an artifact's manifest, pipeline and model, then unpickle exactly the verified bytes.
 
@@ -449,7 +461,7 @@ class Registry:
         """
         import joblib
 
-        manifest, _ = self._manifest(model_id)
+        manifest, written = self._manifest(model_id)
         _check_versions(model_id, manifest)
         pickled = [self.read(model_id, name, manifest) for name in (PIPELINE, MODEL)]
         try:
@@ -459,7 +471,7 @@ class Registry:
             raise BrokenArtifactError(model_id, reason) from error
         if markers := manifest.declaration.get("markers"):
             pipeline = pipeline.with_markers(markers)
-        return Artifact(manifest, pipeline, target, model, task, decision)
+        return Artifact(manifest, pipeline, target, model, task, decision, _digest_in(written))
 
     def verify(self, model_id: str) -> None:
         """Check that an artifact can be loaded and that all its files are those that training wrote.
@@ -640,6 +652,11 @@ def _is_as_written(manifest: Manifest, content: Mapping[str, Any], written: byte
         complete = {"protocol": PROTOCOL, **manifest.to_json(), **seal}
         return content.get("digest") == _digest(content) and written == _serialized(complete)
     return False
+
+
+def _digest_in(written: bytes) -> str:
+    """The digest in the bytes of a verified manifest."""
+    return str(json.loads(written)["digest"])
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

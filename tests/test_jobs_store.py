@@ -66,7 +66,7 @@ def open_store(address: str) -> Iterator[Callable[[], Store]]:
 
     yield make
     for one in stores:
-        one._engine.dispose()
+        one._database.close()
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ store.add(Order(owner="", client=sys.argv[1], model_id="x", kind=FILE, partial=F
     store = Store(address, 1)
     assert [claimed(store).job.attempts for _ in processes] == [1, 1, 1, 1]
     assert store.claim(60) is None
-    store._engine.dispose()
+    store._database.close()
 
 
 class Lifes(RuleBasedStateMachine):

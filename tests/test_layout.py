@@ -50,7 +50,7 @@ LAYERS = (
     ("columns", "registry.model_id"),
     ("base",),
     ("executors",),
-    ("errors", "aliases", "log", "datasets", ""),
+    ("database", "errors", "aliases", "log", "datasets", ""),
 )
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

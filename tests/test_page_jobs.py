@@ -88,7 +88,7 @@ class Place:
 
     def is_empty(self) -> bool:
         """Whether nothing is known of any job; a look at the table itself, since the ids are the page's."""
-        with self.store._reading() as connection:
+        with self.store._database.reading() as connection:
             counts = [connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar() for name in TABLES]
         return counts == [0, 0]
 

@@ -6,21 +6,16 @@ database's, since the clocks of machines differ.
 """
 
 import errno
-import logging
 import os
-import re
 import secrets
 import shutil
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from tabserve.database import Database
 from tabserve.errors import JobsAwayError, LostJobError, TooManyJobsError
 from tabserve.jobs.job import DONE, FAILED, RUNNING, WAITING, Claim, Job, Order, new_id
 
@@ -30,9 +25,6 @@ MOST_BYTES = 2_000_000_000  # of bodies and results: beyond that, new jobs are r
 SPARE = 100_000_000  # bytes that stay free on SQLite's disk: on a full one, nothing could even be read or deleted
 MOST_ATTEMPTS = 3  # a job that ended its worker so often is not begun again
 PART = 1_000_000  # bytes of a file that are written or read at a time
-BUSY = 10  # seconds to wait for another process that writes to SQLite
-CONNECT_TIME = 5  # seconds, for PostgreSQL
-_LOCK = 0x7461_6273  # "tabs": the key of PostgreSQL's advisory lock
 
 BODY = "body"
 
@@ -70,12 +62,8 @@ _files = sql.Table(
     sql.Column("content", sql.LargeBinary, nullable=False),
 )
 _SHOWN = [_jobs.c[name] for name in Job.__dataclass_fields__]
-_CLOCKS = {
-    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
-    "postgresql": "cast(extract(epoch from clock_timestamp()) as double precision)",
-}
-
-logger = logging.getLogger(__name__)
+_SQLITE_CLOCK = "(julianday('now') - 2440587.5) * 86400.0"
+_POSTGRESQL_CLOCK = "cast(extract(epoch from clock_timestamp()) as double precision)"
 
 
 class Store:
@@ -92,13 +80,10 @@ class Store:
     """
 
     def __init__(self, address: str, hours: float) -> None:
-        url = sql.make_url(address)
-        self._file = Path(url.database or "") if url.drivername == "sqlite" else None
-        self._engine = self._sqlite(url) if self._file else self._postgresql(url)
-        self._writer = self._engine.execution_options(writes=True)
+        self._database = Database(address, "jobs", _metadata.create_all, JobsAwayError)
         self._kept = hours * 3600
-        self._is_ready = self._is_away = False
-        self.clock: sql.ColumnElement[float] = sql.literal_column(_CLOCKS[self._engine.dialect.name], sql.Double)
+        clock = _POSTGRESQL_CLOCK if self._database.file is None else _SQLITE_CLOCK
+        self.clock: sql.ColumnElement[float] = sql.literal_column(clock, sql.Double)
 
     # for clients
 
@@ -110,13 +95,12 @@ class Store:
         TooManyJobsError
             When too many are waiting already, or too much is kept.
         """
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             self._check_room(connection, order.client)  # before anything large is written
         id_ = new_id()
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._write(connection, id_, BODY, enumerate(_parts(body)))
-            if self._file is None:
-                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
+            self._database.lock(connection)
             self._check_room(connection, order.client)
             times = {"created": self.clock, "expires": self.clock + self._kept}
             connection.execute(sql.insert(_jobs).values(id=id_, state=WAITING, **vars(order), **times))
@@ -125,13 +109,13 @@ class Store:
     def get(self, id_: str) -> Job | None:
         """A job; None if there is none of that id, or no longer."""
         is_kept = sql.or_(_jobs.c.expires.is_(None), _jobs.c.expires > self.clock)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sql.select(*_SHOWN).where(_jobs.c.id == id_, is_kept)).one_or_none()
         return Job(**row._mapping) if row else None
 
     def size(self, id_: str, name: str) -> int | None:
         """Bytes of a result; None if there is none of that name."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             total = connection.scalar(sql.select(sql.func.sum(_files.c.size)).where(*_of(id_, name)))
         return None if total is None else int(total)
 
@@ -144,7 +128,7 @@ class Store:
 
     def delete(self, id_: str) -> bool:
         """Delete everything about a job; whether there was one. A worker that has it will notice."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             return self._delete(connection, [id_])
 
     # for workers
@@ -157,11 +141,11 @@ class Store:
             _jobs.c.attempts < MOST_ATTEMPTS,
         )
         oldest = sql.select(_jobs.c.id).where(can_begin).order_by(_jobs.c.created, _jobs.c.id).limit(1)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             if connection.scalar(oldest) is None:  # nobody is kept from writing while there is nothing to do
                 return None
         token = secrets.token_hex(8)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             id_ = connection.scalar(oldest.with_for_update(skip_locked=True))
             if id_ is None:
                 return None
@@ -213,10 +197,10 @@ class Store:
         """Let jobs fail that were begun too often."""
         has_ended = sql.and_(_jobs.c.state == RUNNING, _jobs.c.lease_until < self.clock)
         hopeless = sql.select(_jobs.c.id).where(has_ended, _jobs.c.attempts >= MOST_ATTEMPTS)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             if connection.scalar(hopeless) is None:
                 return
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             for id_ in connection.scalars(hopeless.with_for_update(skip_locked=True)).all():
                 self._delete_results(connection, id_)
                 self._end(connection, id_, state=FAILED, error=error)
@@ -224,13 +208,12 @@ class Store:
     def clean(self) -> None:
         """Delete what has expired, and what SQLite keeps of deleted rows."""
         over = sql.select(_jobs.c.id).where(_jobs.c.expires < self.clock)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             is_any = connection.scalar(over) is not None
         if is_any:
-            with self._writing() as connection:
+            with self._database.writing() as connection:
                 self._delete(connection, connection.scalars(over.with_for_update(skip_locked=True)).all())
-        if self._file:
-            self._empty_log()
+        self._database.empty_log()
 
     # inside
 
@@ -246,10 +229,11 @@ class Store:
             raise TooManyJobsError("The disk of jobs is nearly full: delete jobs whose results you have.")
 
     def _is_disk_full(self) -> bool:
-        return self._file is not None and shutil.disk_usage(self._file.parent).free < SPARE
+        file = self._database.file
+        return file is not None and shutil.disk_usage(file.parent).free < SPARE
 
     def _part(self, id_: str, name: str, part: int) -> bytes | None:
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             content = connection.scalar(sql.select(_files.c.content).where(*_of(id_, name), _files.c.part == part))
         return None if content is None else bytes(content)
 
@@ -285,84 +269,10 @@ class Store:
     def _held(self, claim: Claim) -> Iterator[sql.Connection]:
         """A transaction in which nobody else changes a job that a worker still has."""
         held = sql.select(_jobs.c.id).where(_jobs.c.id == claim.job.id, _jobs.c.token == claim.token)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             if connection.scalar(held.with_for_update()) is None:
                 raise LostJobError
             yield connection
-
-    def _reading(self) -> AbstractContextManager[sql.Connection]:
-        return self._transaction(self._engine)
-
-    def _writing(self) -> AbstractContextManager[sql.Connection]:
-        return self._transaction(self._writer)
-
-    @contextmanager
-    def _transaction(self, engine: sql.Engine) -> Iterator[sql.Connection]:
-        try:
-            self._prepare()
-            with engine.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            self._is_ready = False  # the tables may be gone
-            if not self._is_away:
-                logger.error("the database of jobs cannot be used: %s", _reason(error))
-            self._is_away = True
-            raise JobsAwayError from None
-        if self._is_away:
-            logger.info("the database of jobs can be used again")
-        self._is_away = False
-
-    def _prepare(self) -> None:
-        """Make the tables unless they are there; several processes may do so at once."""
-        if self._is_ready and (self._file is None or self._file.exists()):
-            return
-        if self._file:
-            with suppress(FileExistsError):  # nobody else reads it, from its first byte on
-                os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            _use_wal(self._engine)
-        with self._writer.begin() as connection:
-            if self._file is None:
-                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
-            _metadata.create_all(connection)
-        self._is_ready = True
-
-    def _empty_log(self) -> None:
-        """Empty the log, in which deleted rows still stand."""
-        with suppress(SQLAlchemyError, sqlite3.Error), closing(self._engine.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout=200")  # somebody who reads just now is not waited for
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    @staticmethod
-    def _sqlite(url: sql.URL) -> sql.Engine:
-        # a connection for each transaction: one that is kept would go on with a file that was deleted
-        engine = sql.create_engine(url, poolclass=sql.NullPool, hide_parameters=True)
-
-        @sql.event.listens_for(engine, "connect")
-        def connect(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # begin() below begins transactions, not Python
-            connection.execute(f"PRAGMA busy_timeout={BUSY * 1000}")
-            connection.execute("PRAGMA secure_delete=ON").fetchall()
-
-        @sql.event.listens_for(engine, "begin")
-        def begin(connection: sql.Connection) -> None:
-            # who will write says so at the beginning: two readers that become writers would refuse each other
-            is_writer = connection.get_execution_options().get("writes")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
-
-        return engine
-
-    @staticmethod
-    def _postgresql(url: sql.URL) -> sql.Engine:
-        limits = {"connect_timeout": CONNECT_TIME, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
-        return sql.create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            pool_size=2,
-            pool_pre_ping=True,
-            pool_recycle=300,
-            hide_parameters=True,
-            connect_args=limits,
-        )
 
 
 def _of(id_: str, name: str) -> tuple[Any, Any]:
@@ -381,29 +291,3 @@ def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
             is_any = True
     if buffer or not is_any:
         yield bytes(buffer)
-
-
-def _use_wal(engine: sql.Engine) -> None:
-    """Let readers and a writer of an SQLite file not wait for each other, and let the file shrink."""
-    end = time.monotonic() + BUSY
-    with closing(engine.raw_connection()) as connection:
-        cursor = connection.cursor()
-        while True:
-            try:
-                cursor.execute("PRAGMA auto_vacuum=FULL").fetchall()  # has an effect before there is a table
-                cursor.execute("PRAGMA journal_mode=WAL").fetchall()
-                return
-            except sqlite3.Error as error:  # SQLite does not wait for another process that does the same
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise OperationalError("", {}, error) from None
-                time.sleep(0.02)
-
-
-def _reason(error: Exception) -> str:
-    """What the database says, on one line and without addresses, values and paths."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    said = str(getattr(error, "orig", None) or type(error).__name__) if isinstance(error, OperationalError) else ""
-    lines = [line for line in said.strip().splitlines() if line.strip()]
-    reason = re.sub(r"^.* failed: ", "", lines[0]) if lines else type(error).__name__
-    return re.sub(r"\S*/\S*", "...", reason)[:200]

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import blake2b
+from http import HTTPStatus
 from mmap import mmap
 from typing import Any
 
 from apiflask import APIFlask, HTTPBasicAuth
-from flask import Response, request
+from flask import Response, g, request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -22,7 +23,7 @@ from tabserve.api import current
 from tabserve.api.errors import problem
 from tabserve.api.limits import MOST_BY_USER_AND_NETWORK, Counts, FailedAttempts, network_of
 from tabserve.api.threads import paused
-from tabserve.api.users import Users, matches
+from tabserve.api.users import SCOPES, User, Users, matches
 from tabserve.errors import TabserveError
 from tabserve.settings import Settings
 
@@ -125,19 +126,21 @@ class Credentials:
     def __init__(self, users: Users, failures: FailedAttempts) -> None:
         self._users = users
         self._failures = failures
-        self._remembered: dict[bytes, float] = {}  # digest to its end, the oldest first
+        self._remembered: dict[bytes, tuple[float, frozenset[str]]] = {}  # digest to end and scopes, the oldest first
         self._lock = threading.Lock()
         self._hashing = ThreadPoolExecutor(1, "hashing")
         self._waiting = threading.BoundedSemaphore(MOST_WAITING)
 
-    def remembered(self, header: str) -> str | None:
-        """The user whose credentials are in a header `Authorization`, if they were right a short time ago."""
-        found = name_and_password(header)
-        is_remembered = found and time.monotonic() < self._remembered.get(VERIFIED.digest(*found), 0.0)
-        return found[0] if found and is_remembered else None
+    def remembered(self, header: str, scope: str) -> str | None:
+        """The user whose credentials are in a header `Authorization`.
 
-    def are_right(self, name: str, password: str, network: str) -> bool:
-        """Whether a user has that name and that password.
+        None unless they were right a short time ago and the user has the scope.
+        """
+        found = name_and_password(header)
+        return found[0] if found and scope in self._recent(VERIFIED.digest(*found)) else None
+
+    def scopes_of(self, name: str, password: str, network: str) -> frozenset[str]:
+        """What the user with that name and that password may do; nothing when there is no such user.
 
         Raises
         ------
@@ -150,16 +153,20 @@ class Credentials:
         """
         now = time.monotonic()
         digest = VERIFIED.digest(name, password)
-        if now < self._remembered.get(digest, 0.0):
-            return True
-        hashes = self._users.read()
-        if self._is_verified(name, password, hashes) or self._check_in_turn(name, password, network, hashes):
-            self._remember(digest, now + REMEMBERED_FOR)
-            return True
-        return False
+        if recent := self._recent(digest):
+            return recent
+        users = self._users.read()
+        if self._is_verified(name, password, users) or self._check_in_turn(name, password, network, users):
+            self._remember(digest, now + REMEMBERED_FOR, users[name].scopes)
+            return users[name].scopes
+        return frozenset()
 
-    def _is_verified(self, name: str, password: str, hashes: dict[str, str]) -> bool:
-        return name in hashes and VERIFIED.digest(name, password, hashes[name]) in VERIFIED
+    def _recent(self, digest: bytes) -> frozenset[str]:
+        until, scopes = self._remembered.get(digest, (0.0, frozenset[str]()))
+        return scopes if time.monotonic() < until else frozenset()
+
+    def _is_verified(self, name: str, password: str, users: dict[str, User]) -> bool:
+        return name in users and VERIFIED.digest(name, password, users[name].hash) in VERIFIED
 
     def _check_in_turn(self, *attempt: Any) -> bool:
         self._check_failures(*attempt)  # before waiting, too: an attempt that will be refused need not wait
@@ -171,16 +178,16 @@ class Credentials:
         finally:
             self._waiting.release()
 
-    def _check(self, name: str, password: str, network: str, hashes: dict[str, str]) -> bool:
-        if self._is_verified(name, password, hashes):  # while this attempt was waiting
+    def _check(self, name: str, password: str, network: str, users: dict[str, User]) -> bool:
+        if self._is_verified(name, password, users):  # while this attempt was waiting
             return True
-        user = self._check_failures(name, password, network, hashes)
-        is_known = name in hashes
+        user = self._check_failures(name, password, network, users)
+        is_known = name in users
         # for an unknown name, somebody else's hash is compared, so that the answer takes as long
-        hash_ = hashes[name] if is_known else next(iter(hashes.values()), None)
-        is_equal = hash_ is not None and matches(hash_, password)
+        compared = users[name] if is_known else next(iter(users.values()), None)
+        is_equal = compared is not None and matches(compared.hash, password)
         if is_known and is_equal:
-            VERIFIED.add(VERIFIED.digest(name, password, hashes[name]))
+            VERIFIED.add(VERIFIED.digest(name, password, users[name].hash))
             return True
         number = self._failures.add(user, network)
         # an unknown name may be a password, typed in the wrong field
@@ -188,17 +195,18 @@ class Credentials:
         logger.warning("refused %s from %s: attempt %d of %d a minute", who, network, number, MOST_BY_USER_AND_NETWORK)
         return False
 
-    def _check_failures(self, name: str, password: str, network: str, hashes: dict[str, str]) -> str:
+    def _check_failures(self, name: str, password: str, network: str, users: dict[str, User]) -> str:
         """Refuse what was wrong too often; what stands for the name where that is counted."""
-        key = blake2b("".join(hashes.values()).encode()).digest()  # all replicas have it, and nobody else
+        hashes = "".join(known.hash for known in users.values())
+        key = blake2b(hashes.encode()).digest()  # all replicas have it, and nobody else
         user = blake2b(name.encode(), key=key, digest_size=16).hexdigest()
         self._failures.check(user, network)
         return user
 
-    def _remember(self, digest: bytes, until: float) -> None:
+    def _remember(self, digest: bytes, until: float, scopes: frozenset[str]) -> None:
         with self._lock:
             self._remembered.pop(digest, None)
-            self._remembered[digest] = until
+            self._remembered[digest] = until, scopes
             if len(self._remembered) > MOST_REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
 
@@ -209,7 +217,8 @@ def verify(name: str, password: str) -> str | None:
     if not name:  # no credentials: this does not count as an attempt
         return None
     credentials: Credentials = current.extension("credentials")
-    return name if credentials.are_right(name, password, network_of(request.remote_addr)) else None
+    g.scopes = credentials.scopes_of(name, password, network_of(request.remote_addr))
+    return name if g.scopes else None
 
 
 @auth.error_handler  # type: ignore[untyped-decorator]
@@ -218,17 +227,34 @@ def refuse(status: int) -> Response:
     return problem(status, "Send a user's name and password by HTTP Basic.")
 
 
-def _let_in() -> None:
-    """Go on to the view."""
+@cache  # one function for each scope, by which the OpenAPI document knows the routes
+def require_scope(scope: str) -> Callable[[], Response | None]:
+    """For `before_request` of blueprints that only users with a scope may use, whatever AUTH_REQUIRED is."""
+
+    def check_scope() -> Response | None:
+        return None if scope in g.scopes else problem(HTTPStatus.FORBIDDEN, _missing(scope))
+
+    required: Callable[[], Response | None] = auth.login_required(check_scope)
+    return required
 
 
-require_user = auth.login_required(_let_in)  # for `before_request` of blueprints that only users may use
+@cache
+def require_scope_if_set(scope: str) -> Callable[[], Response | None]:
+    """For `before_request` of blueprints that only users with a scope may use if AUTH_REQUIRED is on."""
+    return lambda: require_scope(scope)() if current.settings().auth_required else None
 
 
-def require_user_if_set() -> Response | None:
-    """Ask for credentials if AUTH_REQUIRED is on."""
-    refusal: Response | None = require_user() if current.settings().auth_required else None
-    return refusal
+def guards(settings: Settings) -> list[Callable[[], Response | None]]:
+    """What asks for credentials before a request."""
+    asking = [require_scope, require_scope_if_set] if settings.auth_required else [require_scope]
+    return [guard(scope) for guard in asking for scope in SCOPES]
+
+
+def _missing(scope: str) -> str:
+    return (
+        f"This needs the scope `{scope}`, which lets a user {SCOPES[scope]}; "
+        "whoever runs the service gives it with `tabserve users scopes`."
+    )
 
 
 def client() -> str:

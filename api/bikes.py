@@ -14,11 +14,12 @@ from marshmallow import RAISE
 
 from tabserve.api import current, limits
 from tabserve.api.answers import as_json
-from tabserve.api.auth import auth, require_user
+from tabserve.api.auth import auth, require_scope
 from tabserve.api.bodies import record_in_query
 from tabserve.api.controller import problems
 from tabserve.api.json_schema import query_parameter
 from tabserve.api.schemas import AnswerSchema, QuerySchema
+from tabserve.api.users import PREDICT, READ
 from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.registry.artifact import Declared
@@ -27,10 +28,10 @@ from tabserve.use_cases.bikes import USE_CASE
 blueprint = APIBlueprint("bikes", __name__)  # open to anybody
 
 scores = APIBlueprint("scores", __name__, tag="Bikes")
-scores.before_request(require_user)  # whatever AUTH_REQUIRED is: the answer names the user
+scores.before_request(require_scope(READ))  # whatever AUTH_REQUIRED is: the answer names the user
 
 predictions = APIBlueprint("predictions", __name__, tag="Predictions")
-predictions.before_request(require_user)
+predictions.before_request(require_scope(PREDICT))
 predictions.before_request(limits.count_request)
 
 

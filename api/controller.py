@@ -35,6 +35,7 @@ from tabserve.api.schemas import (
     VersionSchema,
     shown,
 )
+from tabserve.api.users import PREDICT
 from tabserve.errors import TooManyRowsError
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
@@ -46,7 +47,7 @@ from tabserve.tables.table import Table
 
 blueprint = APIBlueprint("service", __name__)  # open to anybody
 predictions = APIBlueprint("predictions", __name__)
-predictions.before_request(auth.require_user_if_set)  # AUTH_REQUIRED
+predictions.before_request(auth.require_scope_if_set(PREDICT))  # AUTH_REQUIRED
 predictions.before_request(limits.count_request)  # RATE_LIMIT, by user
 View = TypeVar("View", bound=Callable[..., Any])
 

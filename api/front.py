@@ -19,6 +19,7 @@ from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
 from tabserve.api.pulse import Pulse
 from tabserve.api.threads import BusyError, Pool
+from tabserve.api.users import PREDICT as PREDICT_SCOPE
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
@@ -146,7 +147,7 @@ class Front:
         """Who asks, as far as it matters; None when that must be found out first."""
         user = None
         if self._settings.auth_required:
-            user = self._credentials.remembered(header_of(scope, b"authorization"))
+            user = self._credentials.remembered(header_of(scope, b"authorization"), PREDICT_SCOPE)
             if user is None:
                 return None
         return client_of(user, self._address(scope)) if self._rate_limit else ""

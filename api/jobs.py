@@ -17,6 +17,7 @@ from tabserve.api.answers import as_json, media_type_of
 from tabserve.api.bodies import read_body, uploaded_file, wants_partial
 from tabserve.api.controller import problems
 from tabserve.api.schemas import AnswerSchema, ModelIdField, ProblemSchema
+from tabserve.api.users import PREDICT
 from tabserve.errors import JobsAwayError, NoResultError, UnknownJobError
 from tabserve.jobs.job import DONE, FAILED, FILE, HOLD_OUT, JSON, RESULTS, RUNNING, WAITING, Job, Order, is_id
 from tabserve.settings import Settings
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 PIECE = 1_000_000  # bytes of a body that are read at a time
 
 orders = APIBlueprint("orders", __name__, tag="Jobs")
-orders.before_request(auth.require_user_if_set)  # AUTH_REQUIRED
+orders.before_request(auth.require_scope_if_set(PREDICT))  # AUTH_REQUIRED
 orders.before_request(limits.count_request)  # RATE_LIMIT, by user
 blueprint = APIBlueprint("jobs", __name__, tag="Jobs")  # looking how far a job is does not count
-blueprint.before_request(auth.require_user_if_set)
+blueprint.before_request(auth.require_scope_if_set(PREDICT))
 
 
 class JobSchema(AnswerSchema):

@@ -110,7 +110,7 @@ def init_app(app: APIFlask, settings: Settings, of_one_use_case: Sequence[Descri
         of_list["schema"] |= {"enum": list(use_cases)} if use_cases else {}
         described = {"model_id": _model_name(use_cases), "use_case": _use_case_name(use_cases), "kind": _KIND}
         counted = _operations(app, limits.count_request) if settings.rate_limit else set()
-        guarded = _operations(app, auth.require_user, *([auth.require_user_if_set] if settings.auth_required else []))
+        guarded = _operations(app, *auth.guards(settings))
         if guarded:
             spec["components"]["securitySchemes"] = {auth.auth.name: auth.auth.get_security_scheme()}
         for path, item in spec["paths"].items():
@@ -273,6 +273,7 @@ def _refusals(operation: dict[str, Any], is_counted: bool) -> dict[str, Any]:
     refusals = {}
     if needs_user:
         refusals["401"] = _problem("Wrong or missing credentials", {"WWW-Authenticate": {"type": "string"}})
+        refusals["403"] = _problem("The user's scopes do not include the one that this needs")
         refusals["503"] = _problem("The users file cannot be used, or too many passwords are waiting to be checked")
     if needs_user or is_counted:  # attempts at passwords are always counted
         refusals["429"] = _problem("Too many requests", {"Retry-After": {"type": "integer", "minimum": 1}})

@@ -1,11 +1,12 @@
-"""The users file: a line for each user, with the name and a hash of the password."""
+"""The users file: a line for each user, with the name, a hash of the password and what the user may do."""
 
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerificationError, VerifyMismatchError
@@ -15,9 +16,18 @@ from tabserve.errors import TabserveError
 SHORTEST_PASSWORD = 8  # characters, as NIST SP 800-63B asks
 LONGEST_PASSWORD = 1024  # bytes in UTF-8
 
+PREDICT, READ, AUDIT = "predict", "read", "audit"  # scopes
+SCOPES = {
+    PREDICT: "get predictions, and report outcomes",
+    READ: "see how models do: figures, never records",
+    AUDIT: "see logged decisions with their records",
+}
+DEFAULT_SCOPES = frozenset({PREDICT, READ})  # of a user whose line names none
+
 _NAME = r"[A-Za-z0-9._@-]{1,64}"
 _HASH = r"\$argon2id\$v=19\$m=[0-9]{1,8},t=[0-9]{1,4},p=[0-9]{1,4}\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}"
-_LINE = re.compile(f"({_NAME}):({_HASH})".encode())
+_SCOPE = "|".join(SCOPES)
+_LINE = re.compile(f"({_NAME}):({_HASH})(?::((?:{_SCOPE})(?:,(?:{_SCOPE}))*))?".encode())
 # OWASP's smaller parameters: 19 MiB for each hash; the library's own 64 MiB are too much for a small container
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
 
@@ -47,11 +57,23 @@ class UnknownUserError(TabserveError):
 
 
 class InvalidUserError(TabserveError):
-    """A name or a password that no user may have."""
+    """A name, a password or a scope that no user may have."""
+
+
+class User(NamedTuple):
+    """What the file says of a user: the password's hash, and what the user may do."""
+
+    hash: str
+    scopes: frozenset[str] = DEFAULT_SCOPES
+
+    def line(self, name: str) -> str:
+        """The user's line; the scopes that everybody has are not written."""
+        scopes = "" if self.scopes == DEFAULT_SCOPES else f":{','.join(in_order(self.scopes))}"
+        return f"{name}:{self.hash}{scopes}\n"
 
 
 class Users:
-    """The users in a file of lines `name:hash`.
+    """The users in a file of lines `name:hash` or `name:hash:scope,scope`.
 
     Parameters
     ----------
@@ -62,8 +84,8 @@ class Users:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> dict[str, str]:
-        """The hash of each user's password, by name.
+    def read(self) -> dict[str, User]:
+        """The users, by name.
 
         Raises
         ------
@@ -76,39 +98,63 @@ class Users:
             return {}
         except OSError as error:
             raise UsersFileError(f"reading it failed ({type(error).__name__})") from None
-        hashes: dict[str, str] = {}
+        users: dict[str, User] = {}
         for number, line in enumerate(content.splitlines(), 1):
-            user = _LINE.fullmatch(line)
-            if user is None:
-                raise UsersFileError(f"line {number} is not a name, a colon and an argon2id hash")
-            name, hash_ = user[1].decode(), user[2].decode()
-            if name in hashes:
+            found = _LINE.fullmatch(line)
+            if found is None:
+                raise UsersFileError(
+                    f"line {number} is not a name, a colon and an argon2id hash, with or without a colon and scopes"
+                )
+            name, hash_, scopes = (part.decode() for part in found.groups(b""))
+            if name in users:
                 raise UsersFileError(f"line {number} has the name of a line above it")
-            hashes[name] = hash_
-        return hashes
+            users[name] = User(hash_, frozenset(scopes.split(",")) if scopes else DEFAULT_SCOPES)
+        return users
 
     def check_there_are_some(self) -> None:
         """Raise NoUsersError when there are none."""
         if not self.read():
             raise NoUsersError
 
-    def add(self, name: str, password: str) -> bool:
+    def add(self, name: str, password: str, scopes: Iterable[str] | None = None) -> bool:
         """Add a user, or change a user's password; return whether the user is new.
+
+        Without scopes, a new user has the usual ones, and another keeps those that are in the file.
 
         Raises
         ------
         InvalidUserError
-            For a name or a password that no user may have.
+            For a name, a password or a scope that no user may have.
         UsersFileError
             When the file cannot be read or written.
         """
         check_name(name)
         check_password(password)
+        given = None if scopes is None else check_scopes(scopes)
         hash_ = _HASHER.hash(password)
-        with self._changed() as hashes:
-            is_new = name not in hashes
-            hashes[name] = hash_
+        with self._changed() as users:
+            is_new = name not in users
+            kept = DEFAULT_SCOPES if is_new else users[name].scopes
+            users[name] = User(hash_, kept if given is None else given)
         return is_new
+
+    def allow(self, name: str, scopes: Iterable[str]) -> None:
+        """Change what a user may do to exactly this.
+
+        Raises
+        ------
+        InvalidUserError
+            For a scope that there is not, or none at all.
+        UnknownUserError
+            When there is no user of that name.
+        UsersFileError
+            When the file cannot be read or written.
+        """
+        allowed = check_scopes(scopes)
+        with self._changed() as users:
+            if name not in users:
+                raise UnknownUserError
+            users[name] = users[name]._replace(scopes=allowed)
 
     def remove(self, name: str) -> None:
         """Remove a user.
@@ -120,20 +166,20 @@ class Users:
         UsersFileError
             When the file cannot be read or written.
         """
-        with self._changed() as hashes:
-            if hashes.pop(name, None) is None:
+        with self._changed() as users:
+            if users.pop(name, None) is None:
                 raise UnknownUserError
 
     @contextmanager
-    def _changed(self) -> Iterator[dict[str, str]]:
-        """The hashes, written back after the `with` block; a lock keeps others from changing them meanwhile."""
+    def _changed(self) -> Iterator[dict[str, User]]:
+        """The users, written back after the `with` block; a lock keeps others from changing them meanwhile."""
         try:
             folder = os.open(self._path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)  # not the file itself: it is replaced
-                hashes = self.read()
-                yield hashes
-                self._write("".join(f"{name}:{hash_}\n" for name, hash_ in hashes.items()).encode())
+                users = self.read()
+                yield users
+                self._write("".join(user.line(name) for name, user in users.items()).encode())
                 os.fsync(folder)
             finally:
                 os.close(folder)
@@ -170,6 +216,19 @@ def check_password(password: str) -> None:
         raise InvalidUserError("The password must be UTF-8 text.") from None
     if length > LONGEST_PASSWORD:
         raise InvalidUserError(f"The password must have at most {LONGEST_PASSWORD} bytes.")
+
+
+def check_scopes(scopes: Iterable[str]) -> frozenset[str]:
+    """Return the scopes; raise InvalidUserError for one that there is not, or for none at all."""
+    found = frozenset(scopes)
+    if not found or not found <= SCOPES.keys():
+        raise InvalidUserError(f"A user has one or more of the scopes {', '.join(SCOPES)}, with commas between them.")
+    return found
+
+
+def in_order(scopes: frozenset[str]) -> list[str]:
+    """Scopes in the order in which they are always written."""
+    return [scope for scope in SCOPES if scope in scopes]
 
 
 def matches(hash_: str, password: str) -> bool:

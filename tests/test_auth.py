@@ -32,7 +32,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from tabserve.api import auth as module
 from tabserve.api.app import create_app
 from tabserve.api.auth import MOST_WAITING, VERIFIED, Credentials, Verified, auth
-from tabserve.api.users import Users
+from tabserve.api.users import User, Users
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tests.conftest import ALICE, ROOT, running_server, wait_until, write_users
@@ -147,7 +147,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     read = Users.read
 
-    def read_(self: Users) -> dict[str, str]:
+    def read_(self: Users) -> dict[str, User]:
         files.append(self._path)
         return read(self)
 
@@ -196,6 +196,22 @@ def test_users_get_their_prediction(client: FlaskClient, record: dict[str, Any])
         assert client.post("/predict", json=record, headers={"Authorization": basic(":".join(user))}).status_code == 200
 
 
+def test_a_user_without_the_scope_is_told_which_is_missing(
+    client: FlaskClient, changing_file: Path, record: dict[str, Any], clock: Clock
+) -> None:
+    assert client.post("/predict", json=record, auth=ALICE).status_code == 200
+    Users(changing_file).allow(NAME, ["read", "audit"])
+    clock.now += 60
+    for path in PREDICTION_ROUTES:
+        answer = client.post(path, json=record, auth=ALICE)
+        assert (answer.status_code, answer.content_type) == (403, "application/problem+json")
+        assert "scope `predict`" in answer.json["detail"]
+    assert client.post("/predict", json=record, auth=BOB).status_code == 200
+    Users(changing_file).allow(NAME, ["predict"])
+    clock.now += 60
+    assert client.post("/predict", json=record, auth=ALICE).status_code == 200
+
+
 @pytest.mark.parametrize("scheme", ["basic", "BASIC"])
 def test_the_scheme_may_be_written_in_any_case(client: FlaskClient, scheme: str) -> None:
     assert ask(client, basic(":".join(ALICE)).replace("Basic", scheme)).status_code == 422
@@ -230,7 +246,7 @@ def test_the_view_knows_the_user(guarded: APIFlask) -> None:
 
 def test_a_blueprint_of_ones_own_can_require_users(changing_file: Path, tmp_path: Path) -> None:
     blueprint = APIBlueprint("extra", __name__)
-    blueprint.before_request(module.require_user)
+    blueprint.before_request(module.require_scope("read"))
 
     @blueprint.get("/extra")
     def extra() -> dict[str, Any]:
@@ -291,7 +307,7 @@ def test_an_unknown_user_costs_what_a_wrong_password_costs(
     client.post("/predict", auth=(NAME, WRONG))
     client.post("/predict", auth=("nobody", WRONG))
     client.post("/predict", auth=("nobody", PASSWORD))  # the password of the hash that it is compared with
-    assert tried == [hashes["alice"]] * 3
+    assert tried == [hashes["alice"].hash] * 3
 
 
 def test_without_any_user_left_everybody_is_refused(client: FlaskClient, changing_file: Path) -> None:
@@ -364,19 +380,19 @@ def test_a_user_added_to_a_running_service_is_let_in_at_once(client: FlaskClient
 
 
 def test_name_and_password_are_not_mixed_up_in_what_is_remembered(credentials: Credentials) -> None:
-    assert credentials.are_right(*BOB, "address")
+    assert credentials.scopes_of(*BOB, "address")
     name, password = BOB
     text = f"{name}:{password}"
     for cut in range(len(text)):
         pair = (text[:cut], text[cut:].removeprefix(":"))
         if pair != BOB:
-            assert not credentials.are_right(*pair, f"address {cut}")
-    assert not credentials.are_right("bo", "bpass: word; pass", "address")
-    assert not credentials.are_right("bob:pass", " word; pass", "address")
+            assert not credentials.scopes_of(*pair, f"address {cut}")
+    assert not credentials.scopes_of("bo", "bpass: word; pass", "address")
+    assert not credentials.scopes_of("bob:pass", " word; pass", "address")
 
 
 def test_nothing_that_is_remembered_holds_name_or_password(credentials: Credentials) -> None:
-    assert credentials.are_right(*ALICE, "network")
+    assert credentials.scopes_of(*ALICE, "network")
     kept = repr(vars(credentials)).encode() + bytes(VERIFIED._places)
     assert PASSWORD.encode() not in kept
     assert NAME.encode() not in kept
@@ -392,26 +408,26 @@ def test_no_more_than_so_many_credentials_are_remembered_and_the_oldest_go_first
     users = [(f"user{number}", PASSWORD) for number in range(5)]
     write_users(changing_file, *users)
     for user in users:
-        assert credentials.are_right(*user, "network")
+        assert credentials.scopes_of(*user, "network")
     assert len(credentials._remembered) == 3
     read.clear()
-    assert credentials.are_right(*users[-1], "network")
+    assert credentials.scopes_of(*users[-1], "network")
     assert read == []
-    assert credentials.are_right(*users[0], "network")
+    assert credentials.scopes_of(*users[0], "network")
     assert len(read) == 1
 
 
 def test_what_was_right_once_is_right_only_with_the_same_password_for_the_same_hash(
     credentials: Credentials, changing_file: Path, tried: list[str], clock: Clock
 ) -> None:
-    assert credentials.are_right(*ALICE, "network")
+    assert credentials.scopes_of(*ALICE, "network")
     clock.now += 60
     Users(changing_file).add(NAME, PASSWORD)  # the same password with another salt
-    assert credentials.are_right(*ALICE, "network")
+    assert credentials.scopes_of(*ALICE, "network")
     assert len(tried) == 2
     Users(changing_file).remove(NAME)
     clock.now += 60
-    assert not credentials.are_right(*ALICE, "network")
+    assert not credentials.scopes_of(*ALICE, "network")
 
 
 @given(st.lists(st.tuples(st.binary(min_size=32, max_size=32).filter(any), st.booleans()), max_size=50))
@@ -454,8 +470,8 @@ def test_threads_may_ask_at_once(
 
     def ask(number: int) -> bool:
         name, password = users[number % 8]
-        right = credentials.are_right(name, password, f"address {number}")
-        return right and not credentials.are_right(name, WRONG, f"address {number}")
+        right = credentials.scopes_of(name, password, f"address {number}")
+        return bool(right) and not credentials.scopes_of(name, WRONG, f"address {number}")
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(200)))
@@ -541,14 +557,14 @@ def test_requests_without_an_attempt_do_not_count(client: FlaskClient) -> None:
     assert ask(client, basic(f"{NAME}:{WRONG}")).status_code == 401
 
 
-def at_once(number: int, attempt: Callable[[int], bool]) -> list[str]:
+def at_once(number: int, attempt: Callable[[int], object]) -> list[str]:
     """What becomes of so many attempts that begin at the same moment."""
     together = threading.Barrier(number)
 
     def outcome(position: int) -> str:
         together.wait()
         try:
-            return str(attempt(position))
+            return str(bool(attempt(position)))
         except HTTPException as error:
             return str(error.code)
 
@@ -557,13 +573,13 @@ def at_once(number: int, attempt: Callable[[int], bool]) -> list[str]:
 
 
 def test_attempts_at_once_are_no_more_than_those_one_after_another(credentials: Credentials, tried: list[str]) -> None:
-    outcomes = at_once(40, lambda number: credentials.are_right(NAME, f"{WRONG}{number}", "1.2.3.4"))
+    outcomes = at_once(40, lambda number: credentials.scopes_of(NAME, f"{WRONG}{number}", "1.2.3.4"))
     assert outcomes == ["429"] * 30 + ["False"] * 10
     assert len(tried) == 10
 
 
 def test_right_passwords_at_once_are_all_let_in_and_hashed_once(credentials: Credentials, tried: list[str]) -> None:
-    assert at_once(48, lambda number: credentials.are_right(*ALICE, "1.2.3.4")) == ["True"] * 48
+    assert at_once(48, lambda number: credentials.scopes_of(*ALICE, "1.2.3.4")) == ["True"] * 48
     assert len(tried) == 1
 
 
@@ -573,14 +589,14 @@ def test_more_attempts_than_may_wait_are_told_to_come_again(
     goes_on = threading.Event()
     monkeypatch.setattr(module, "matches", lambda hash_, password: goes_on.wait(60))
     with ThreadPoolExecutor(MOST_WAITING) as pool:
-        waiting = [pool.submit(credentials.are_right, *ALICE, "1.2.3.4") for _ in range(MOST_WAITING)]
+        waiting = [pool.submit(credentials.scopes_of, *ALICE, "1.2.3.4") for _ in range(MOST_WAITING)]
         wait_until(lambda: credentials._waiting._value == 0, 60, "they do not wait")
         with pytest.raises(ServiceUnavailable) as refused:
-            credentials.are_right(*BOB, "5.6.7.8")
+            credentials.scopes_of(*BOB, "5.6.7.8")
         goes_on.set()
         assert all(attempt.result() for attempt in waiting)
     assert refused.value.retry_after == 1
-    assert credentials.are_right(*BOB, "5.6.7.8")
+    assert credentials.scopes_of(*BOB, "5.6.7.8")
 
 
 def attempt_behind_a_proxy(client: FlaskClient, forwarded: str) -> int:
@@ -688,7 +704,8 @@ def test_a_reload_with_a_users_file_that_cannot_be_used_does_not_end_the_service
         ("", NO_USERS),
         (
             f"alice:{WRONG}\n",
-            "The users file (AUTH_USERS_FILE) cannot be used: line 1 is not a name, a colon and an argon2id hash.",
+            "The users file (AUTH_USERS_FILE) cannot be used: line 1 is not a name, a colon and an argon2id hash, "
+            "with or without a colon and scopes.",
         ),
     ],
 )

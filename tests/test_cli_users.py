@@ -49,26 +49,38 @@ def assert_one_line(result: Result, text: str) -> None:
 def test_a_user_is_added_with_the_password_on_standard_input(run_users, users_file):
     result = run_users("add", "alice")
     assert (result.exit_code, result.output) == (0, "alice was added.\n")
-    assert matches(Users(users_file).read()["alice"], PASSWORD)
+    assert matches(Users(users_file).read()["alice"].hash, PASSWORD)
     assert stat.S_IMODE(users_file.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("line", [PASSWORD, f"{PASSWORD}\r\n", f"{PASSWORD}\nmore\n"])
 def test_the_password_is_the_first_line_without_its_end(run_users, users_file, line):
     assert run_users("add", "alice", line=line).exit_code == 0
-    assert matches(Users(users_file).read()["alice"], PASSWORD)
+    assert matches(Users(users_file).read()["alice"].hash, PASSWORD)
 
 
 def test_spaces_belong_to_the_password(run_users, users_file):
     assert run_users("add", "alice", line=f" {PASSWORD} \n").exit_code == 0
-    assert matches(Users(users_file).read()["alice"], f" {PASSWORD} ")
+    assert matches(Users(users_file).read()["alice"].hash, f" {PASSWORD} ")
 
 
 def test_adding_a_user_again_changes_the_password_and_says_so(run_users, users_file):
     run_users("add", "alice")
     result = run_users("add", "alice", line="another password\n")
     assert (result.exit_code, result.output) == (0, "alice has a new password.\n")
-    assert matches(Users(users_file).read()["alice"], "another password")
+    assert matches(Users(users_file).read()["alice"].hash, "another password")
+
+
+def test_what_a_user_may_do_is_printed_and_changed(run_users, users_file):
+    run_users("add", "alice")
+    run_users("add", "bob", "--scope", "audit,read")
+    assert run_users("scopes", "alice").output == "predict,read\n"
+    assert run_users("scopes", "bob").output == "read,audit\n"
+    assert run_users("scopes", "alice", "audit,predict").output == "predict,audit\n"
+    assert Users(users_file).read()["alice"].scopes == {"predict", "audit"}
+    assert_one_line(run_users("scopes", "carl"), "There is no user of that name")
+    assert_one_line(run_users("scopes", "alice", "everything"), "predict, read, audit")
+    assert_one_line(run_users("add", "alice", "--scope", ""), "predict, read, audit")
 
 
 def test_users_are_listed_by_name_and_nothing_else_is_told(run_users):

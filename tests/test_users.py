@@ -5,15 +5,29 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from argon2 import Type, extract_parameters
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tabserve.api import users as module
-from tabserve.api.users import InvalidUserError, NoUsersError, UnknownUserError, Users, UsersFileError, matches
+from tabserve.api.users import (
+    DEFAULT_SCOPES,
+    SCOPES,
+    InvalidUserError,
+    NoUsersError,
+    UnknownUserError,
+    User,
+    Users,
+    UsersFileError,
+    matches,
+)
 from tests.conftest import ROOT, write_users
 
 PASSWORD = "correct horse battery"
+HASH = f"$argon2id$v=19$m=8,t=1,p=1${'A' * 22}${'B' * 43}"
 
 
 @pytest.fixture
@@ -38,18 +52,18 @@ def test_an_added_user_has_the_password_and_no_other(users: Users) -> None:
     assert users.add("bob", f"{PASSWORD}2")
     hashes = Users(users._path).read()
     assert list(hashes) == ["alice", "bob"]
-    assert matches(hashes["alice"], PASSWORD)
-    assert not matches(hashes["alice"], f"{PASSWORD}2")
-    assert not matches(hashes["alice"], "")
+    assert matches(hashes["alice"].hash, PASSWORD)
+    assert not matches(hashes["alice"].hash, f"{PASSWORD}2")
+    assert not matches(hashes["alice"].hash, "")
     users.check_there_are_some()
 
 
 def test_adding_a_user_again_changes_the_password(users: Users) -> None:
     users.add("alice", PASSWORD)
     assert not users.add("alice", "another password")
-    (hash_,) = users.read().values()
-    assert matches(hash_, "another password")
-    assert not matches(hash_, PASSWORD)
+    (user,) = users.read().values()
+    assert matches(user.hash, "another password")
+    assert not matches(user.hash, PASSWORD)
 
 
 def test_a_removed_user_is_gone_and_the_others_are_not(users: Users) -> None:
@@ -64,13 +78,65 @@ def test_a_removed_user_is_gone_and_the_others_are_not(users: Users) -> None:
 def test_hashes_are_argon2id_with_owasps_parameters_and_a_salt_of_their_own(users: Users, path: Path) -> None:
     users.add("alice", PASSWORD)
     users.add("bob", PASSWORD)
-    hashes = list(users.read().values())
+    hashes = [user.hash for user in users.read().values()]
     for hash_ in hashes:
         parameters = extract_parameters(hash_)
         assert parameters.type is Type.ID
         assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19 * 1024, 2, 1)
     assert hashes[0] != hashes[1]
     assert PASSWORD not in path.read_text()
+
+
+def test_a_user_may_predict_and_read_unless_the_file_says_what(users: Users, path: Path) -> None:
+    users.add("alice", PASSWORD)
+    users.add("bob", PASSWORD, ["audit", "read"])
+    assert [user.scopes for user in users.read().values()] == [{"predict", "read"}, {"audit", "read"}]
+    alice, bob = path.read_text().splitlines()
+    assert alice.count(":") == 1  # as files always were
+    assert bob.endswith(":read,audit")
+    users.add("bob", f"{PASSWORD}2")  # a new password is no new scope
+    assert users.read()["bob"].scopes == {"audit", "read"}
+    users.allow("alice", ["audit"])
+    users.allow("bob", ["read", "predict"])
+    assert [user.scopes for user in users.read().values()] == [{"audit"}, {"predict", "read"}]
+    with pytest.raises(UnknownUserError):
+        users.allow("carl", ["read"])
+
+
+@pytest.mark.parametrize("scopes", [[], [""], ["write"], ["read", "Audit"], ["read", "audit "]])
+def test_a_scope_that_there_is_not_is_refused_and_nothing_is_written(
+    users: Users, path: Path, scopes: list[str]
+) -> None:
+    with pytest.raises(InvalidUserError, match="predict, read, audit"):
+        users.add("alice", PASSWORD, scopes)
+    assert not path.exists()
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(r"[A-Za-z0-9._@-]{1,64}", fullmatch=True), st.sets(st.sampled_from([*SCOPES]))),
+        max_size=5,
+        unique_by=lambda user: user[0],
+    )
+)
+def test_what_is_written_of_users_is_what_is_read(listed: list[tuple[str, set[str]]]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "users.txt"
+        named = {name: User(HASH, frozenset(scopes) or DEFAULT_SCOPES) for name, scopes in listed}
+        path.write_text("".join(user.line(name) for name, user in named.items()))
+        assert Users(path).read() == named
+
+
+@given(st.text(alphabet=st.sampled_from("predictaudit,:\0 \x85"), max_size=20))
+def test_no_other_scopes_are_read(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "users.txt"
+        path.write_bytes(f"alice:{HASH}:{text}\n".encode())
+        if set(text.split(",")) <= set(SCOPES):
+            assert Users(path).read()["alice"].scopes == set(text.split(","))
+        else:
+            with pytest.raises(UsersFileError, match="line 1"):
+                Users(path).read()
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
@@ -154,7 +220,7 @@ def test_any_other_name_is_refused_and_nothing_is_written(users: Users, path: Pa
 )
 def test_a_password_of_some_length_is_taken(users: Users, password: str) -> None:
     users.add("alice", password)
-    assert matches(users.read()["alice"], password)
+    assert matches(users.read()["alice"].hash, password)
 
 
 @pytest.mark.parametrize("password", ["", "x" * 7, "ä" * 7, "x" * 1025, "ä" * 513, "\udcff" * 12])
@@ -177,6 +243,10 @@ def test_any_other_password_is_refused_and_not_repeated(users: Users, path: Path
         "b b:{hash}",
         ":{hash}",
         "bob:{hash}:x",
+        "bob:{hash}:",
+        "bob:{hash}:read,",
+        "bob:{hash}:read,write",
+        "bob:{hash}:read:audit",
         "bob:$argon2i${rest}",
         "bob:$argon2id$v=19$m=19456,t=2,p=1$short$hash",
         "alice:{hash}",
@@ -188,7 +258,7 @@ def test_a_line_that_is_no_users_is_refused_with_its_number_and_without_its_cont
     users: Users, path: Path, line: str
 ) -> None:
     write_users(path, ("alice", PASSWORD))
-    hash_ = users.read()["alice"]
+    hash_ = users.read()["alice"].hash
     content = path.read_text() + line.format(hash=hash_, rest=hash_.removeprefix("$argon2id$")) + "\n"
     path.write_text(content, encoding="utf-8")
     for use in (users.read, users.check_there_are_some, lambda: users.add("carl", PASSWORD)):
@@ -225,7 +295,7 @@ def test_a_hash_that_cannot_be_computed_is_the_files_fault(users: Users, path: P
     write_users(path, ("alice", PASSWORD))
     path.write_text(path.read_text().replace("m=8,", "m=1,"))  # argon2 needs at least 8
     with pytest.raises(UsersFileError, match="could not be computed"):
-        matches(users.read()["alice"], PASSWORD)
+        matches(users.read()["alice"].hash, PASSWORD)
 
 
 def test_a_link_to_the_users_file_stays_one(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
 LATER = {
     errors.TooManyJobsError: {"Retry-After": "30"},
     errors.JobsAwayError: {"Retry-After": "5"},
+    errors.DecisionLogAwayError: {"Retry-After": "5"},
+    errors.DecisionLogFullError: {"Retry-After": "5"},
     errors.NoMemoryError: {"Retry-After": "5"},
 }
 

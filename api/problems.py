@@ -31,6 +31,9 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TooManyJobsError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobsAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DecisionLogAwayError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DecisionLogFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NewerDecisionLogError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NoMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -559,6 +559,29 @@ class JobsAwayError(TabserveError):
         super().__init__("The database of jobs cannot be used at the moment; try again later.")
 
 
+class DecisionLogAwayError(TabserveError):
+    """The database of decisions cannot be used."""
+
+    def __init__(self) -> None:
+        super().__init__("The database of decisions cannot be used at the moment; try again later.")
+
+
+class DecisionLogFullError(TabserveError):
+    """A decision cannot be logged, so it is not made."""
+
+    def __init__(self) -> None:
+        super().__init__("No decision can be logged at the moment, so none is made; try again later.")
+
+
+class NewerDecisionLogError(TabserveError):
+    """The database of decisions has a schema of the future."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database of decisions was used by a newer version of Tabserve: use that version, or another database."
+        )
+
+
 class NoMemoryError(TabserveError):
     """The system ended a process that read a file, because there was no memory left: others took it."""
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,10 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sql
 
 from tests.conftest import wait_until
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"), key=str)
+
+
+def new_database(server: str) -> str:
+    """The address of an empty database of a server, whose address is without one."""
+    name = f"test_{secrets.token_hex(4)}"
+    address = f"{server.replace('postgresql:', 'postgresql+psycopg:')}/postgres"
+    engine = sql.create_engine(address, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"create database {name}")
+    engine.dispose()
+    return f"{server}/{name}"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tabserve.jobs import store as module
 from tabserve.jobs.job import DONE, FAILED, FILE, RUNNING, WAITING, Claim, Order, is_id
 from tabserve.jobs.store import MOST_ATTEMPTS, MOST_OF_ONE, MOST_WAITING, Store
 from tests.conftest import ROOT
-from tests.postgres import running_postgres
+from tests.postgres import new_database, running_postgres
 
 SECRET = "hunter2-of-the-jobs"
 MARKER = b"Xylophone4711"
@@ -44,15 +44,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'jobs.db'}"
-    server = request.getfixturevalue("postgres")
-    name = f"test_{secrets.token_hex(4)}"
-    engine = sql.create_engine(
-        f"{server.replace('postgresql', 'postgresql+psycopg')}/postgres", isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"create database {name}")
-    engine.dispose()
-    return f"{server}/{name}"
+    return new_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

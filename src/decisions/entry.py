@@ -48,6 +48,9 @@ class Entry:
         How many records were decided.
     answers : str
         For a shadow, the id of the decision that was answered.
+    keys : mapping
+        What identifies the record: its values in the declared id columns, by name. For a table, lists of its rows'
+        values, with None where a row has none.
     faults : mapping
         For a refusal, how many records had each fault, by field and kind of fault, `field:kind`.
     """
@@ -69,4 +72,5 @@ class Entry:
     reasons: list[Mapping[str, Any]] | None = None
     rows: int = 1
     answers: str = ""
+    keys: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, int] = field(default_factory=dict)

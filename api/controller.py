@@ -151,7 +151,8 @@ def model(model_id: str) -> Response:
     """Describe a model: what it is, how it was made and how good it is."""
     predictor = current.predictor()
     artifact = predictor.resolve(model_id)
-    described = {**predictor.describe(artifact).to_json(), **artifact.declared.signature()}
+    manifest = predictor.describe(artifact)
+    described = {**manifest.to_json(), "verdict": manifest.verdict, **artifact.declared.signature()}
     return as_json(shown(ModelSchema, described))
 
 

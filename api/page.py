@@ -118,6 +118,7 @@ class ModelCard:
     interval: tuple[float, float] | None
     cross_validation: float
     metrics: Mapping[str, float]
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -238,4 +239,5 @@ def _card(manifest: Manifest, *, is_champion: bool) -> ModelCard:
         interval=manifest.intervals.get(headline),
         cross_validation=metrics[CROSS_VALIDATION][headline],
         metrics=metrics[HOLD_OUT],
+        verdict=manifest.verdict,
     )

@@ -9,6 +9,7 @@ from apiflask.fields import Boolean, Dict, Float, Integer, List, Nested, Raw, St
 from apiflask.validators import Equal, Length, OneOf, Range
 from marshmallow import RAISE, ValidationError, pre_load
 
+from tabserve.registry.manifest import FAILED, PASSED, PASSED_WITH_WARNINGS
 from tabserve.registry.model_id import MODEL_ID
 
 MODEL_ID_PATTERN = re.sub(r"\?P<\w+>", "", MODEL_ID.pattern)  # JSON Schema has no named groups
@@ -186,6 +187,11 @@ class ModelSchema(AnswerSchema):
     )
     thresholds = Dict(required=True, metadata={"description": "The thresholds considered, and what each leads to"})
     gates = List(Nested(GateSchema), required=True)
+    verdict = String(
+        required=True,
+        validate=OneOf([FAILED, PASSED_WITH_WARNINGS, PASSED]),
+        metadata={"description": "On the model as a whole; its report says what the warnings are"},
+    )
     features = List(Dict(), required=True)
     target = Dict(required=True)
 

@@ -45,7 +45,7 @@ def run(registry: Registry, monkeypatch: pytest.MonkeyPatch):
 def listed(text: str) -> list[list[str]]:
     """The table's lines below its heading, split into words."""
     heading, *lines = text.splitlines()
-    assert heading.split() == ["use", "case", "model_id", "trained", "(UTC)", "hold-out"]
+    assert heading.split() == ["use", "case", "model_id", "trained", "(UTC)", "hold-out", "verdict"]
     return [line.split() for line in lines]
 
 
@@ -58,8 +58,8 @@ def test_list_prints_the_models_newest_first_with_date_metric_and_champion(run, 
     created = registry.manifest(model_id).created
     score = f"{registry.manifest(model_id).headline_of('hold_out'):.3f}"
     assert first[:2] == ["credit", new]
-    assert first[-2:] == ["roc_auc", score]
-    assert second == ["credit", model_id, created[:10], created[11:16], "roc_auc", score, "champion"]
+    assert first[-3:] == ["roc_auc", score, "passed"]
+    assert second == ["credit", model_id, created[:10], created[11:16], "roc_auc", score, "passed", "champion"]
     assert third == ["bikes", "no", "model", "yet"]
 
 
@@ -87,6 +87,7 @@ def test_list_is_json_for_programs(run, registry, model_id):
         "is_champion": True,
         "metric": "roc_auc",
         "hold_out": manifest.metrics["hold_out"]["roc_auc"],
+        "verdict": "passed",
     }
 
 
@@ -222,7 +223,7 @@ def test_a_hold_out_that_shall_not_be_there_is_deleted(run, registry, model_id, 
 def test_show_is_the_manifest_for_programs(run, registry, model_id):
     result = run("show", "--json", model_id)
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == registry.manifest(model_id).to_json()
+    assert json.loads(result.stdout) == {**registry.manifest(model_id).to_json(), "verdict": "passed"}
 
 
 def test_show_says_what_a_model_is_and_where_its_report_is(run, registry, model_id):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import Verdict, group_gate
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.manifest import Manifest
+from tabserve.registry.manifest import FAILED, PASSED, PASSED_WITH_WARNINGS, DataWarning, Manifest
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,28 @@ def test_the_value_of_a_gate_on_small_groups_is_withheld_and_its_verdict_is_not(
     shown = replace(artifact.manifest, groups=groups, gates=gates).publishable()
     assert shown.gates == (replace(gates[0], value=None), *gates[1:])
     assert replace(shown, groups={}, gates=()) == replace(artifact.manifest, groups={}, gates=())
+
+
+REACHED, MISSED = Verdict("smallest r2", 0.7, 0.5, True), Verdict("smallest r2", 0.3, 0.5, False)
+ODD = DataWarning("There are few rows.", "Collect more.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "doubt"),
+    [
+        ({"gates": (REACHED,)}, PASSED, None),
+        ({"gates": (REACHED, MISSED)}, FAILED, None),
+        ({"gates": (REACHED, replace(MISSED, accepted="it is fairer"))}, PASSED_WITH_WARNINGS, "it is fairer"),
+        ({"gates": (replace(REACHED, gate="a, not compared: it is gone", value=None),)}, PASSED_WITH_WARNINGS, "gone"),
+        ({"gates": (replace(REACHED, gate=group_gate("age"), value=None),)}, PASSED, None),
+        ({"gates": (REACHED,), "warnings": (ODD,)}, PASSED_WITH_WARNINGS, "There are few rows. Collect more."),
+        ({"gates": (MISSED,), "warnings": (ODD,)}, FAILED, None),
+        ({"gates": ()}, PASSED_WITH_WARNINGS, "nothing was demanded"),
+    ],
+)
+def test_a_verdict_is_failed_passed_with_warnings_or_passed(
+    artifact: Artifact, changes: dict[str, Any], verdict: str, doubt: str | None
+) -> None:
+    manifest = replace(artifact.manifest, **{"warnings": (), **changes})
+    assert manifest.verdict == verdict
+    assert doubt is None or doubt in " ".join(manifest.doubts)

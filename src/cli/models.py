@@ -82,7 +82,7 @@ def _none_in(registry: Registry, use_case: str | None = None) -> str:
     return f"There are no {f'{use_case} ' if use_case else ''}models in {registry.location}."
 
 
-HEADING = ("use case", "model_id", "trained (UTC)", "hold-out", "")
+HEADING = ("use case", "model_id", "trained (UTC)", "hold-out", "verdict", "")
 
 
 def _summary(registry: Registry, model_id: str, is_champion: bool) -> dict[str, Any]:
@@ -101,6 +101,7 @@ def _summary(registry: Registry, model_id: str, is_champion: bool) -> dict[str, 
         "created": manifest.created,
         "metric": manifest.headline,
         "hold_out": manifest.headline_of(HOLD_OUT),
+        "verdict": manifest.verdict,
     }
 
 
@@ -109,7 +110,7 @@ def _cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
     if "refused" in summary:
         return *names, f"refused: {summary['refused']}"
     score = f"{summary['metric']} {summary['hold_out']:.3f}"
-    return *names, _minute(summary["created"]), score, "champion" if summary["is_champion"] else ""
+    return *names, _minute(summary["created"]), score, summary["verdict"], "champion" if summary["is_champion"] else ""
 
 
 def _minute(created: str) -> str:
@@ -160,11 +161,11 @@ def _can_be_loaded(registry: Registry, model_id: str) -> bool:
 def show(registry: Registry, model_id: str, is_json: bool) -> None:
     """Show what a model is and how good it is.
 
-    With --json, print its manifest.
+    With --json, print its manifest and the verdict on it.
     """
     manifest = registry.manifest(model_id)
     if is_json:
-        click.echo(as_json(manifest.to_json()))
+        click.echo(as_json({**manifest.to_json(), "verdict": manifest.verdict}))
         return
     click.echo(aligned(list(_description(registry, manifest))))
     click.echo()
@@ -183,10 +184,10 @@ def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, 
     yield "hold-out", f"{metric} {manifest.headline_of(HOLD_OUT):.3f}, 95 % interval {low:.3f} to {high:.3f}"
     if manifest.threshold is not None:
         yield "threshold", f"{manifest.threshold:.3f}, by {manifest.threshold_choice}"
-    accepted = [gate.accepted for gate in manifest.gates if gate.accepted]
-    yield "gates", f"{len(manifest.gates) - len(accepted)} passed"
-    for reason in accepted:
-        yield "accepted", f"worse than the champion: {reason}"
+    yield "verdict", manifest.verdict
+    yield "gates", f"{sum(gate.passed for gate in manifest.gates)} of {len(manifest.gates)} passed"
+    for doubt in manifest.doubts:
+        yield "warning", doubt
     with suppress(BrokenArtifactError):  # the list reports such a fault
         if registry.champion(manifest.use_case) == manifest.model_id:
             yield "champion", "yes"

@@ -8,6 +8,7 @@ from typing import ClassVar
 from tabserve.columns.kinds import check_kinds
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
 
+NOT_COMPARED = ", not compared: "  # in a gate's words, before the reason
 LESS_IS_BETTER = frozenset({"brier", "log_loss", "expected_cost", "rmse", "mae"})  # of all others, more is better
 
 
@@ -34,6 +35,11 @@ class Verdict:
     bound: float
     passed: bool
     accepted: str = ""
+
+    @property
+    def not_compared(self) -> bool:
+        """Whether the gate had nothing to judge; a value may also be withheld."""
+        return NOT_COMPARED in self.gate
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ class ChampionMargin(Gate):
     def judge(self, evidence: Evidence) -> Verdict | None:
         gate = f"largest {self.name} {self._worse} champion"
         if evidence.not_compared:
-            return Verdict(f"{gate}, not compared: {evidence.not_compared}", None, self.bound, passed=True)
+            return Verdict(f"{gate}{NOT_COMPARED}{evidence.not_compared}", None, self.bound, passed=True)
         if evidence.champion is None:
             return None
         if evidence.flattered:

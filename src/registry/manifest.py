@@ -12,6 +12,8 @@ from tabserve.evaluation.metrics import Metrics
 
 Built = TypeVar("Built")
 
+FAILED, PASSED_WITH_WARNINGS, PASSED = "failed", "passed with warnings", "passed"  # verdicts on models
+
 
 @dataclass(frozen=True)
 class Source:
@@ -285,6 +287,23 @@ class Manifest:
     def passed(self) -> bool:
         """Whether all gates were passed, or a person accepted what was not."""
         return all(verdict.passed or verdict.accepted for verdict in self.gates)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a person should look at before the model answers, in sentences; see docs/training.md."""
+        return (
+            *(() if self.gates else ("No gates are declared: nothing was demanded of this model.",)),
+            *(f"{gate.gate}: failed, and accepted: {gate.accepted}." for gate in self.gates if gate.accepted),
+            *(f"{gate.gate}." for gate in self.gates if gate.not_compared),
+            *map(str, self.warnings),
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Failed, passed with warnings where there are doubts, or passed."""
+        if not self.passed:
+            return FAILED
+        return PASSED_WITH_WARNINGS if self.doubts else PASSED
 
     def headline_of(self, part: str) -> float:
         """The headline metric of a part, such as the hold-out."""

@@ -87,6 +87,8 @@ def render_report(
         failed=[gate for gate in gates if not (gate.passed or gate.accepted)],
         accepted=[gate.accepted for gate in gates if gate.accepted],
         gates=gates,
+        verdict=subject.manifest.verdict,
+        doubts=subject.manifest.doubts,
         number=number,
         summary=[*summary, *_further(subject, importance)],
         sections=[

@@ -9,7 +9,7 @@ from apiflask import APIFlask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
-from tabserve.api import auth, controller, docs, errors, jobs, limits, openapi, page
+from tabserve.api import auth, controller, docs, errors, jobs, limits, openapi, page, request_id
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.extensions["predictor"] = Predictor(
         settings.open_registry(), settings.default_use_case, settings.compiled_trees
     )
+    request_id.init_app(app)  # before all others, who may log something
     counts = limits.Counts(settings.rate_limit_storage)
     auth.init_app(app, settings, counts)
     limits.init_app(app, settings, auth.client, counts)

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from flask import Flask
 
+from tabserve.api.request_id import KEY, marks_of
 from tabserve.api.threads import BusyError, Lane, Pool
 from tabserve.settings import Settings
 
@@ -223,6 +224,7 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        KEY: marks_of(scope),
     }
     for name, value in scope["headers"]:
         key = _key(name.decode("latin-1"))

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import current_app
 
+from tabserve.log import MARKS
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
 
@@ -18,6 +19,11 @@ def predictor() -> Predictor:
     """The application's predictor."""
     found: Predictor = extension("predictor")
     return found
+
+
+def request_id() -> str:
+    """The id of the request that is answered."""
+    return MARKS.get().request_id
 
 
 def settings() -> Settings:

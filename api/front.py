@@ -18,8 +18,10 @@ from tabserve.api.controller import health_answer, predicted, readiness_answer
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
 from tabserve.api.pulse import Pulse
+from tabserve.api.request_id import headers_of, marks_of
 from tabserve.api.threads import BusyError, Pool
 from tabserve.api.users import PREDICT as PREDICT_SCOPE
+from tabserve.log import MARKS, Marks
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
@@ -36,6 +38,10 @@ class Certain(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+    def to(self, marks: Marks) -> "Certain":
+        """The answer to a request with these marks."""
+        return Certain(self.status, [*self.headers, *headers_of(marks)], self.body)
 
     @classmethod
     def of(cls, response: Response) -> Self:
@@ -78,7 +84,7 @@ class Front:
             try:
                 await bridge(scope, receive, send, begun)
             except BusyError:
-                answer = self._busy
+                answer = self._busy.to(marks_of(scope))
         if answer:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
@@ -98,18 +104,24 @@ class Front:
         Certain or None
             None for what is Flask's.
         """
-        if probe := self._probe(scope):
-            return Certain.of(probe)
-        if self._pulse and self._pulse.is_late:
-            return self._busy
-        artifact = self._artifact(scope)
-        return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
+        marks = marks_of(scope)
+        MARKS.set(marks)  # for as long as the task, or the callback, that answers
+        answer = self._answer(scope, body)
+        return answer and answer.to(marks)
 
     def start(self) -> Bridge:
         """Begin in the loop that runs, before the first request or with it."""
         self._bridge = Bridge(self._app, Pool(THREADS, self._patience))
         self._pulse = Pulse(asyncio.get_running_loop(), self._patience)
         return self._bridge
+
+    def _answer(self, scope: Scope, body: bytes) -> Certain | None:
+        if probe := self._probe(scope):
+            return Certain.of(probe)
+        if self._pulse and self._pulse.is_late:
+            return self._busy
+        artifact = self._artifact(scope)
+        return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
 
     def _probe(self, scope: Scope) -> Response | None:
         """The answer to a probe, which nothing may hold up: neither work nor a registry that is away."""

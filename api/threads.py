@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
@@ -69,7 +70,7 @@ class Pool:
         self._waiting: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
 
     async def run(self, lane: Lane, work: Callable[..., Result], *arguments: Any, waits: bool = True) -> Result:
-        """Let a thread do the work, and return what it returns.
+        """Let a thread do the work, in the context of the caller, and return what it returns.
 
         Who is cancelled while the work is done waits for its end.
 
@@ -88,7 +89,9 @@ class Pool:
             When it waited longer than `patience`; it will not be done.
         """
         done: asyncio.Future[Result] = self._loop.create_future()
-        waiting = _Waiting(lane, partial(self._begin, partial(self._work, lane, done, partial(work, *arguments))))
+        waiting = _Waiting(
+            lane, partial(self._begin, partial(self._work, lane, done, partial(copy_context().run, work, *arguments)))
+        )
         if self._has_place(lane):
             self._take_place(waiting)
         else:

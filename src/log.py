@@ -9,10 +9,11 @@ import sys
 import threading
 import traceback
 import warnings
+from contextvars import ContextVar
 from logging.config import dictConfig
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 OURS = {"tabserve", "gunicorn"}  # loggers whose messages are known to be harmless
 LONGEST_LINE = 1000  # characters
@@ -20,6 +21,30 @@ SERVICE_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 COMMAND_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 logger = logging.getLogger(__name__)
+
+
+class Marks(NamedTuple):
+    """What a request is found by.
+
+    Attributes
+    ----------
+    request_id : str
+        Of this request; empty where no request is answered.
+    traceparent : str
+        What it is part of, as in W3C Trace Context; empty when it said nothing.
+    """
+
+    request_id: str = ""
+    traceparent: str = ""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that it is part of."""
+        return self.traceparent[3:35]
+
+
+NO_MARKS = Marks()
+MARKS = ContextVar("MARKS", default=NO_MARKS)  # of the request that is being answered
 
 
 def traced(error: BaseException) -> str:
@@ -57,6 +82,8 @@ class OneLine(logging.Formatter):
             text = f"a message of this library, at {record.module}.{record.funcName}:{record.lineno}"
         if record.exc_info and record.exc_info[1]:
             text = f"{text} ({traced(record.exc_info[1])})"
+        if request_id := MARKS.get().request_id:
+            text = f"[{request_id}] {text}"
         record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None, "exc_info": None})
         record.exc_text = record.stack_info = None
         line = super().format(record)

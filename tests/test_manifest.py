@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tabserve.evaluation.distribution import Distributions
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import Verdict, group_gate
 from tabserve.registry.artifact import Artifact
@@ -80,7 +81,9 @@ def test_the_value_of_a_gate_on_small_groups_is_withheld_and_its_verdict_is_not(
     groups = {"age": grouped(19, 281), "sex": grouped(100, 200)}
     shown = replace(artifact.manifest, groups=groups, gates=gates).publishable()
     assert shown.gates == (replace(gates[0], value=None), *gates[1:])
-    assert replace(shown, groups={}, gates=()) == replace(artifact.manifest, groups={}, gates=())
+    assert shown.distributions == Distributions()
+    withheld = {"groups": {}, "gates": (), "distributions": Distributions()}
+    assert replace(shown, **withheld) == replace(artifact.manifest, **withheld)
 
 
 REACHED, MISSED = Verdict("smallest r2", 0.7, 0.5, True), Verdict("smallest r2", 0.3, 0.5, False)

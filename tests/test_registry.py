@@ -626,10 +626,10 @@ def test_an_artifact_of_another_library_version_is_refused(registry, model_id, m
     assert reason(registry, model_id) == f"it was written with {library} {version} and this service has {installed}"
 
 
-@pytest.mark.parametrize("protocol", [3, 5, "4", None])
+@pytest.mark.parametrize("protocol", [4, 6, "5", None])
 def test_an_artifact_of_another_protocol_is_refused(registry, model_id, protocol):
     edit_manifest(registry, model_id, protocol=protocol)
-    said = f"it has protocol {protocol!r}, but this program reads 4: train it again"
+    said = f"it has protocol {protocol!r}, but this program reads 5: train it again"
     assert reason(registry, model_id) == said
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from tabserve.evaluation.distribution import Distributions
 from tabserve.evaluation.fairness import GroupComparison
 from tabserve.evaluation.gates import Verdict, group_gate
 from tabserve.evaluation.metrics import Metrics
@@ -224,6 +225,8 @@ class Manifest:
         The metrics of all trained algorithms, by algorithm and part.
     protected : ProtectedComparison or None
         None without protected features.
+    distributions : Distributions
+        How often the columns of the training part, and the predictions out of fold, have which values.
     gates : tuple of Verdict
         The results of the gates.
     warnings : tuple of DataWarning
@@ -262,6 +265,7 @@ class Manifest:
     metrics: Mapping[str, Metrics]
     comparison: Mapping[str, Mapping[str, Metrics]]
     protected: ProtectedComparison | None
+    distributions: Distributions = field(default_factory=Distributions)
     gates: tuple[Verdict, ...] = ()
     warnings: tuple[DataWarning, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
@@ -310,11 +314,14 @@ class Manifest:
         return self.metrics[part][self.headline]
 
     def publishable(self) -> "Manifest":
-        """The manifest without the figures of small groups, and without figures from which these could be computed."""
+        """The manifest without the figures of small groups, and without figures from which these could be computed.
+
+        Distributions are for those who watch the model; of a month or of a rare value they may rest on few people.
+        """
         groups = {name: comparison.publishable() for name, comparison in self.groups.items()}
         withheld = {group_gate(name) for name, comparison in groups.items() if comparison.withheld}
         gates = tuple(replace(gate, value=None) if gate.gate in withheld else gate for gate in self.gates)
-        return replace(self, groups=groups, gates=gates)
+        return replace(self, groups=groups, gates=gates, distributions=Distributions())
 
 
 def _plain(value: Any) -> Any:

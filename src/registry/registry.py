@@ -39,7 +39,7 @@ from tabserve.registry.stores import (
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 4  # rises when older programs could not read new artifacts
+PROTOCOL = 5  # rises when older programs could not read new artifacts
 PIPELINE, MODEL, TRAIN_TABLE, TEST_TABLE = "pipeline.pkl", "model.pkl", "train.parquet", "test.parquet"
 REPORT = "report.html"
 NOT_EVERYWHERE = (TRAIN_TABLE, TEST_TABLE)  # rows of people: an artifact is complete without them

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.errors import TooFewRowsError
+from tabserve.evaluation.calibration import Calibration
 from tabserve.evaluation.metrics import HOLD_OUT, TRAIN, Measure, Metrics, Scorer
 from tabserve.models.base import Fold, Model
 from tabserve.tasks.dealing import are_distinct, grouped_folds
@@ -249,6 +250,10 @@ class Task(ABC):
             By the metrics' names, the headline included.
         """
         return self.measure(y, predictions, decision)(None)
+
+    def calibration(self, y: Vector, predictions: Predictions) -> Calibration | None:
+        """How far predictions are from the outcomes; None where they are not the probability of one of two classes."""
+        return None
 
     @property
     @abstractmethod

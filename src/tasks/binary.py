@@ -9,6 +9,7 @@ import numpy as np
 from tabserve.aliases import Matrix, Predictions, Vector
 from tabserve.columns.kinds import check_kinds, fits
 from tabserve.errors import InvalidUseCaseError
+from tabserve.evaluation.calibration import Calibration, calibration
 from tabserve.evaluation.metrics import SMALLEST_PROBABILITY, Confusion, Counts, Measure, Metrics, Ranking, Scorer
 from tabserve.models.base import Classifier
 from tabserve.tasks.base import AnswerPart, Explained, pooled, probability_problem
@@ -203,6 +204,9 @@ class Binary(ClassTask):
             "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
             "expected_cost": self.cost.of(table),
         }
+
+    def calibration(self, y: Vector, predictions: Predictions) -> Calibration:
+        return calibration(y, predictions)
 
     @property
     def metric_names(self) -> tuple[str, ...]:

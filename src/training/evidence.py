@@ -15,6 +15,7 @@ from tabserve.declaration.declaration import Algorithm
 from tabserve.declaration.example import with_example
 from tabserve.declaration.use_case import UseCase
 from tabserve.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
+from tabserve.evaluation.distribution import Distribution
 from tabserve.evaluation.fairness import GroupComparison, compare_groups, smallest_ratios
 from tabserve.evaluation.gates import Evidence, Verdict, judge
 from tabserve.evaluation.metrics import CHRONOLOGICAL, CROSS_VALIDATION, HOLD_OUT, TRAIN, Metrics
@@ -32,6 +33,7 @@ from tabserve.tasks.base import pooled
 from tabserve.training.candidate import Candidate
 from tabserve.training.champion import Champion, NotCompared
 from tabserve.training.data_checks import check_decisions
+from tabserve.training.distributions import columns_of, distributions_of
 from tabserve.training.folds import folds_of
 from tabserve.training.parts import MOST_KEPT, Part, Parts, sample
 from tabserve.training.plan import Plan
@@ -122,8 +124,9 @@ def describe(
         As many as candidates, without verdicts.
     """
     now = time.time_ns() // 1000
+    columns = columns_of(parts)
     return [
-        _describe(use_case, one, measured, champion, parts, plan, warnings, created=now - place)
+        _describe(use_case, one, measured, champion, parts, plan, warnings, columns, created=now - place)
         for place, one in enumerate(ranked)
     ]
 
@@ -136,6 +139,7 @@ def _describe(
     parts: Parts,
     plan: Plan,
     warnings: Sequence[DataWarning],
+    columns: Mapping[str, Distribution],
     created: int,
 ) -> Manifest:
     task, candidate, test = use_case.task, one.candidate, parts.test
@@ -158,6 +162,7 @@ def _describe(
         metrics=one.metrics,
         comparison={name: other.metrics for name, other in measured.items()},
         protected=without_protected(use_case, one, parts, plan),
+        distributions=distributions_of(candidate, parts, columns),
         warnings=(*warnings, *_doubts(use_case, one)),
     )
 

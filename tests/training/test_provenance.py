@@ -23,7 +23,7 @@ def test_a_manifest_says_what_the_model_is_and_how_it_was_made(artifact, credit,
     text = (trained.location / artifact.model_id / "manifest.json").read_text()
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
-    assert manifest["protocol"] == 4
+    assert manifest["protocol"] == 5
     assert manifest["model_id"] == artifact.model_id
     assert re.fullmatch(r"credit-lightgbm_v\d+\.\d+\.\d+-\d+\.\d{6}", manifest["model_id"])
     assert (manifest["use_case"], manifest["algorithm"], manifest["seed"]) == ("credit", "lightgbm", 42)

@@ -34,7 +34,7 @@ class QuietRequestHandler(WSGIRequestHandler):
 
 if __name__ == "__main__":
     settings = application.extensions["settings"]
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, settings.log_format)
     logging.getLogger("tabserve.api").info("the development server answers on http://%s:%d", HOST, settings.port)
     if settings.job_workers and not is_running_from_reloader():
         Companion().start()  # it ends with this process

@@ -37,7 +37,8 @@ from tabserve.api.worker import Worker, stop_without_loss  # noqa: E402
 FIRST_LOOK = 10  # seconds that a worker waits for its models, then /health answers even if the registry hangs
 
 settings = Settings.at_start()
-log.configure(settings.log_level)  # for the workers, too; gunicorn applies the same configuration again later
+# for the workers, too; gunicorn applies the same configuration again later
+log.configure(settings.log_level, settings.log_format)
 check_at_start(settings)  # in the master, which would otherwise start failing workers again and again
 cpus = joblib.cpu_count()  # those granted by affinity and cgroup limits, not those of the machine
 
@@ -60,7 +61,7 @@ control_socket_disable = True  # no second way in, and no file in a folder of gu
 accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps a log
 errorlog = "-"
 logger_class = Log
-logconfig_dict = log.configuration(settings.log_level)
+logconfig_dict = log.configuration(settings.log_level, settings.log_format)
 loglevel = logconfig_dict["loggers"]["gunicorn.error"]["level"].lower()
 
 # each connection takes a file descriptor, and shells allow only a few; some are needed for other things

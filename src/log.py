@@ -4,12 +4,14 @@ Only the entry points call `configure` or `configure_command`; all other modules
 library.
 """
 
+import json
 import logging
 import sys
 import threading
 import traceback
 import warnings
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from logging.config import dictConfig
 from pathlib import Path
 from types import TracebackType
@@ -76,35 +78,68 @@ class OneLine(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        if _is_ours(record):
-            text = record.getMessage().partition("Traceback (most recent")[0].rstrip()  # gunicorn logs some
-        else:
-            text = f"a message of this library, at {record.module}.{record.funcName}:{record.lineno}"
-        if record.exc_info and record.exc_info[1]:
-            text = f"{text} ({traced(record.exc_info[1])})"
-        if request_id := MARKS.get().request_id:
-            text = f"[{request_id}] {text}"
+        request_id, text = MARKS.get().request_id, _message(record)
+        text = f"[{request_id}] {text}" if request_id else text
         record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None, "exc_info": None})
         record.exc_text = record.stack_info = None
-        line = super().format(record)
-        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
-        return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+        return _bounded(super().format(record))
 
 
-def configuration(level: str) -> dict[str, Any]:
+class JsonLine(logging.Formatter):
+    """Writes a record as one JSON object on one line; its message is as bounded and as harmless as that of `OneLine`.
+
+    What a record brings as `fields`, in `extra`, are members of the object, too.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        marks = MARKS.get()
+        members = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": _bounded(_message(record)),
+            **({"request_id": marks.request_id} if marks.request_id else {}),
+            **({"trace_id": marks.trace_id} if marks.trace_id else {}),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(members, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What a record may say."""
+    if _is_ours(record):
+        text = record.getMessage().partition("Traceback (most recent")[0].rstrip()  # gunicorn logs some
+    else:
+        text = f"a message of this library, at {record.module}.{record.funcName}:{record.lineno}"
+    error = record.exc_info and record.exc_info[1]
+    return f"{text} ({traced(error)})" if error else text
+
+
+def _bounded(line: str) -> str:
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+
+
+FORMATTERS = {"text": OneLine, "json": JsonLine}
+
+
+def configuration(level: str, line_format: str = "text") -> dict[str, Any]:
     """The configuration for `logging.config.dictConfig`.
 
     Parameters
     ----------
     level : str
         Lowest level of our own messages in the log; those of other libraries are logged from WARNING.
+    line_format : str
+        `text` or `json`.
     """
     gunicorns_level = "INFO" if level == "DEBUG" else level  # its DEBUG lines quote requests
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"others": {"()": OthersFromWarning}},
-        "formatters": {"line": {"()": OneLine, "fmt": SERVICE_FORMAT}},
+        "formatters": {"line": {"()": FORMATTERS[line_format], "fmt": SERVICE_FORMAT}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["others"]}},
         "root": {"level": level if level in ("ERROR", "CRITICAL") else "WARNING", "handlers": ["stderr"]},
         "loggers": {
@@ -114,12 +149,12 @@ def configuration(level: str) -> dict[str, Any]:
     }
 
 
-def configure(level: str) -> None:
+def configure(level: str, line_format: str = "text") -> None:
     """Make this process, a server or one of its workers, log as `configuration` says; nothing bypasses the log.
 
     Python's warnings are dropped: they quote cells and paths, and Python remembers the text of each one shown.
     """
-    dictConfig(configuration(level))
+    dictConfig(configuration(level, line_format))
     logging.raiseExceptions = False  # a message that cannot be formatted would be printed with its arguments
     warnings.simplefilter("ignore")
     threading.excepthook = lambda args: _report(args.exc_value)

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from tabserve.log import LONGEST_LINE, SERVICE_FORMAT, OneLine, traced
+from tabserve.log import LONGEST_LINE, MARKS, NO_MARKS, SERVICE_FORMAT, JsonLine, Marks, OneLine, traced
 from tabserve.registry.registry import Registry
 from tests.buckets import S3
 from tests.conftest import ALICE, ROOT, free_port, running_server
@@ -48,20 +48,39 @@ SECRETS += [authorization(name, password)[6:-4] for name, password in (ALICE, (A
 NOT_FOR_LOGS = [*SECRETS, "Traceback", ".py", "site-packages", "/tmp", str(ROOT), "Authorization"]
 
 
+MEMBERS = ("time", "level", "logger", "process", "message")
+ACCESS = ("method", "route", "status", "ms", "bytes")
+
+
 def assert_clean(text: str) -> None:
     for line in text.splitlines():
         assert not [secret for secret in NOT_FOR_LOGS if secret in line], line
-        assert LINE.fullmatch(line), line
-        assert len(line) <= LONGEST_LINE
+        if line.startswith("{"):
+            message = json.loads(line)
+            assert message.keys() - {"request_id", "trace_id", *ACCESS} == {*MEMBERS}, line
+            assert len(message["message"]) <= LONGEST_LINE
+        else:
+            assert LINE.fullmatch(line), line
+            assert len(line) <= LONGEST_LINE
 
 
 # how a record is written
 
 
-def written(name: str = "tabserve.api.app", message: str = "%s", args: Any = (), **attributes: Any) -> str:
+def recorded(name: str = "tabserve.api.app", message: str = "%s", args: Any = (), **attributes: Any) -> Any:
     record = logging.LogRecord(name, logging.WARNING, f"{ROOT}/{MARKER}.py", 7, message, args, None, "view")
     record.__dict__.update(attributes)
-    return OneLine(SERVICE_FORMAT).format(record)
+    return record
+
+
+def written(*arguments: Any, **options: Any) -> str:
+    return OneLine(SERVICE_FORMAT).format(recorded(*arguments, **options))
+
+
+def as_json(*arguments: Any, **options: Any) -> Any:
+    line = JsonLine().format(recorded(*arguments, **options))
+    assert line.isprintable()
+    return json.loads(line)
 
 
 def raised(message: str) -> Any:
@@ -76,6 +95,7 @@ def test_a_message_of_ours_is_one_line_of_bounded_length(message: str, value: st
     line = written(message=message.replace("%", "%%") + "%s", args=(value,))
     assert len(line) <= LONGEST_LINE
     assert line.isprintable()
+    assert len(as_json(message=message.replace("%", "%%") + "%s", args=(value,))["message"]) <= LONGEST_LINE
 
 
 @given(st.text(min_size=1))
@@ -83,6 +103,28 @@ def test_of_other_libraries_is_told_where_but_not_what(value: str) -> None:
     line = written("botocore.auth", f"{value}%s", (MARKER,), module="auth", exc_info=raised(MARKER))
     place = r"a message of this library, at auth\.view:7 \(KeyError at test_log\.raised:\d+\)"
     assert re.search(rf"WARNING botocore\.auth: {place}$", line)
+    told = as_json("botocore.auth", f"{value}%s", (MARKER,), module="auth", exc_info=raised(MARKER))
+    assert (told["level"], told["logger"]) == ("WARNING", "botocore.auth")
+    assert re.fullmatch(place, told["message"])
+
+
+def test_a_line_as_json_says_when_who_and_for_which_request() -> None:
+    told = as_json(created=1e9 + 0.25, process=7)
+    assert told == {
+        "time": "2001-09-09T01:46:40.250+00:00",
+        "level": "WARNING",
+        "logger": "tabserve.api.app",
+        "process": 7,
+        "message": "%s",
+    }
+    MARKS.set(Marks("an-id", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    try:
+        told = as_json(fields={"status": 200})
+        assert (told["request_id"], told["trace_id"]) == ("an-id", "4bf92f3577b34da6a3ce929d0e0e4736")
+        assert told["status"] == 200
+        assert written(message="Done").endswith(" WARNING tabserve.api.app: [an-id] Done")
+    finally:
+        MARKS.set(NO_MARKS)
 
 
 def test_a_traceback_is_its_places_also_where_another_handler_wrote_it_already() -> None:
@@ -134,14 +176,17 @@ fail()
 """
 
 
-def test_nothing_that_goes_wrong_in_a_process_gets_past_the_log() -> None:
-    done = subprocess.run([sys.executable, "-c", HOSTILE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("line_format", ["text", "json"])
+def test_nothing_that_goes_wrong_in_a_process_gets_past_the_log(line_format: str) -> None:
+    code = HOSTILE.replace('configure("DEBUG")', f'configure("DEBUG", "{line_format}")')
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert_clean(done.stderr)
     assert done.stdout == ""
     assert done.returncode == 1
     assert done.stderr.count("unexpected ValueError at") == 3  # in a thread, in a destructor, at the end
     assert done.stderr.count("a message of this library") == 6 * 4
-    assert "tabserve.registry.stores: of ours" in done.stderr
+    assert re.search("tabserve.registry.stores.*of ours", done.stderr)
+    assert all(line.startswith("{") == (line_format == "json") for line in done.stderr.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -315,9 +360,9 @@ def bucket(trained: Registry, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["pass", "cut"])
+@pytest.mark.parametrize(("mode", "line_format"), [("pass", "text"), ("cut", "json"), ("pass", "json")])
 def test_the_log_of_a_hostile_run_at_debug_holds_nothing_that_it_must_not(
-    bucket: str, s3: S3, mode: str, record: dict[str, Any], users_file: Path, tmp_path: Path
+    bucket: str, s3: S3, mode: str, line_format: str, record: dict[str, Any], users_file: Path, tmp_path: Path
 ) -> None:
     proxy = s3.proxy()
     proxy.fail(mode)
@@ -332,6 +377,7 @@ def test_the_log_of_a_hostile_run_at_debug_holds_nothing_that_it_must_not(
         "RATE_LIMIT": "250/hour",
         "RATE_LIMIT_STORAGE": f"redis://:{REDIS}@127.0.0.1:{free_port()}",
         "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": line_format,
         "WEB_CONCURRENCY": "1",
     }
     with running_server(tmp_path / "log.txt", environment) as server:

@@ -42,7 +42,7 @@ def worker(lease: float, parent: int | None) -> None:
     they share DATABASE_URL and MODEL_REGISTRY. At Ctrl-C or SIGTERM the job is given back to the others.
     """
     settings = Settings.at_start()
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, settings.log_format)
     _let_others_go_first()
     Loop(settings, lease, parent).run()
 

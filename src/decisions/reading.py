@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 import sqlalchemy as sql
@@ -382,7 +382,7 @@ def _outcomes(store: DecisionStore, id_: str, rows: Rows) -> dict[int, Outcome]:
 
 
 @contextmanager
-def table_file(store: DecisionStore, id_: str) -> Iterator[BinaryIO | None]:
+def table_file(store: DecisionStore, id_: str) -> Iterator[IO[bytes] | None]:
     """A table of the log as a file, which is deleted afterwards; None when there is none."""
     with SpooledTemporaryFile(IN_MEMORY) as file:
         part = 0
@@ -390,7 +390,7 @@ def table_file(store: DecisionStore, id_: str) -> Iterator[BinaryIO | None]:
             file.write(content)
             part += 1
         file.seek(0)
-        yield cast("BinaryIO", file) if part else None
+        yield file if part else None
 
 
 def _part(store: DecisionStore, id_: str, part: int) -> bytes | None:

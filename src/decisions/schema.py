@@ -27,9 +27,15 @@ decisions = sql.Table(
     sql.Column("answers", sql.String, nullable=False),
     sql.Column("faults", sql.Text),  # JSON
     sql.Column("erased", sql.Double),  # when; the row is then a tombstone
-    sql.Column("erased_digest", sql.String),  # SHA-256 of the record that was erased
+    sql.Column("erased_digest", sql.String),  # SHA-256 of the record that was erased; of a table and its rows, JSON
     sql.Index("tabserve_decisions_by_time", "use_case", "time"),
     sql.Index("tabserve_decisions_by_model", "model_id"),
+    sql.Index(
+        "tabserve_decisions_by_answers",
+        "answers",
+        sqlite_where=sql.text("answers <> ''"),
+        postgresql_where=sql.text("answers <> ''"),
+    ),
 )
 # the tables of decisions of kind `table`, as Parquet in parts: the records, `score` or `score_<label>`, and `decision`
 tables = sql.Table(
@@ -48,6 +54,7 @@ keys = sql.Table(
     sql.Column("value", sql.String, primary_key=True),
     sql.Column("decision", sql.String(36), primary_key=True),
     sql.Column("row", sql.Integer, primary_key=True),  # of a table; 0 of a single record
+    sql.Index("tabserve_decision_keys_by_decision", "decision"),
 )
 # what really happened; the first outcome of a record counts unless it is corrected
 outcomes = sql.Table(

@@ -1,13 +1,14 @@
 """The tables of the decision log: the records of a list or a file with what was decided, as Parquet."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from tabserve.aliases import Record
 from tabserve.decisions.plain import dumped, loaded
 from tabserve.tables.parquet_writer import parquet_pieces
+from tabserve.tables.pieces import Pieces
 
 # how the file's columns are named: a record's, as they are or as JSON, and then what was predicted and decided
 RECORD, JSON, SCORE, DECISION = "record.", "json.", "score", "decision"
@@ -64,7 +65,7 @@ def written(
     return parquet_pieces({**kept, **predicted, DECISION: decisions})
 
 
-def rows_in(file: BinaryIO, size: int, first: int = 0) -> Iterator[Rows]:
+def rows_in(file: IO[bytes], size: int, first: int = 0) -> Iterator[Rows]:
     """The rows of a table of the log, at most `size` at a time.
 
     Parameters
@@ -89,6 +90,37 @@ def rows_in(file: BinaryIO, size: int, first: int = 0) -> Iterator[Rows]:
             if skipped < batch.num_rows:
                 yield _rows(at, batch.slice(skipped).to_pydict())
                 at += batch.num_rows - skipped
+
+
+def without_rows(file: IO[bytes], rows: Collection[int]) -> Iterator[bytes]:
+    """A table of the log in which some rows hold nothing, in pieces; the others keep their places.
+
+    Parameters
+    ----------
+    file : binary file
+        What was `written`.
+    rows : collection of int
+        The rows, counted from 0.
+
+    Yields
+    ------
+    bytes
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow.parquet import ParquetFile, ParquetWriter
+
+    sink = Pieces()
+    with ParquetFile(file) as table, ParquetWriter(sink, table.schema_arrow) as writer:
+        at = 0
+        for number in range(table.num_row_groups):
+            group = table.read_row_group(number)
+            mask = pa.array([row in rows for row in range(at, at + group.num_rows)], pa.bool_())
+            empty = [pc.if_else(mask, pa.scalar(None, column.type), column) for column in group.columns]
+            writer.write_table(pa.table(empty, schema=group.schema))
+            yield sink.taken()
+            at += group.num_rows
+    yield sink.taken()
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, list[Any]]:

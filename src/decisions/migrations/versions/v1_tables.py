@@ -39,6 +39,14 @@ def upgrade(op: "Operations") -> None:
     )
     op.create_index("tabserve_decisions_by_time", "tabserve_decisions", ["use_case", "time"])
     op.create_index("tabserve_decisions_by_model", "tabserve_decisions", ["model_id"])
+    shadows = sql.text("answers <> ''")
+    op.create_index(
+        "tabserve_decisions_by_answers",
+        "tabserve_decisions",
+        ["answers"],
+        sqlite_where=shadows,
+        postgresql_where=shadows,
+    )
     op.create_table(
         "tabserve_decision_tables",
         sql.Column("decision", sql.String(36), primary_key=True),
@@ -53,6 +61,7 @@ def upgrade(op: "Operations") -> None:
         sql.Column("decision", sql.String(36), primary_key=True),
         sql.Column("row", sql.Integer, primary_key=True),
     )
+    op.create_index("tabserve_decision_keys_by_decision", "tabserve_decision_keys", ["decision"])
     op.create_table(
         "tabserve_outcomes",
         sql.Column("decision", sql.String(36), primary_key=True),

@@ -1,0 +1,164 @@
+"""Erasing: a record is taken out of the decision log, with all that came of it; a tombstone says that it was there."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, NamedTuple
+
+import orjson
+import sqlalchemy as sql
+
+from tabserve.aliases import Record
+from tabserve.decisions.entry import TABLE
+from tabserve.decisions.plain import dumped, loaded
+from tabserve.decisions.reading import IN_MEMORY, MOST_IDS, split_id
+from tabserve.decisions.schema import decisions, keys, outcomes, tables
+from tabserve.decisions.store import PART, DecisionStore
+from tabserve.decisions.tables import rows_in, without_rows
+
+# what a tombstone keeps: when which model decided, and nothing of the record or the person
+_NOTHING: dict[str, Any] = {
+    "request_id": "",
+    "client": "",
+    "record": None,
+    "score": None,
+    "scores": None,
+    "decision": None,
+    "reasons": None,
+}
+
+
+class Erased(NamedTuple):
+    """What became of the ids that were to be erased."""
+
+    records: int
+    unknown: int
+
+
+def digest_of(record: Record) -> str:
+    """SHA-256 of a record in its canonical form: JSON with sorted keys and without blanks."""
+    return hashlib.sha256(orjson.dumps(loaded(dumped(record)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def erase(store: DecisionStore, ids: Iterable[str]) -> Erased:
+    """Erase records by the ids of their decisions: the records, reasons, scores, keys, outcomes and shadows.
+
+    Parameters
+    ----------
+    store : DecisionStore
+    ids : iterable of str
+        Of decisions, of rows of tables, or of whole tables.
+
+    Returns
+    -------
+    Erased
+        What was erased already counts as unknown.
+
+    Raises
+    ------
+    DecisionLogAwayError
+        When the database cannot be used.
+    """
+    wanted: dict[str, set[int]] = {}
+    whole: set[str] = set()
+    total = 0
+    for id_ in dict.fromkeys(ids):
+        total += 1
+        decision, row = split_id(id_)
+        if row is None:
+            whole.add(decision)
+        else:
+            wanted.setdefault(decision, set()).add(row)
+    done = sum(_erase_entries(store, some) for some in _some([*whole]))
+    done += sum(_erase_rows(store, id_, rows) for id_, rows in wanted.items() if id_ not in whole)
+    store.database.empty_log()
+    return Erased(done, total - done)
+
+
+def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), MOST_IDS):
+        yield ids[start : start + MOST_IDS]
+
+
+def _erase_entries(store: DecisionStore, ids: Sequence[str]) -> int:
+    """Erase whole entries, and the shadows of them."""
+    c = decisions.c
+    is_meant = sql.or_(c.id.in_(ids), sql.and_(c.answers.in_(ids), c.answers != ""))
+    with store.database.writing() as connection:
+        is_there = sql.or_(c.erased.is_(None), c.id.in_(sql.select(tables.c.decision)))  # or some rows still are
+        shown = sql.select(c.id, c.kind, c.record, c.erased_digest)
+        found = connection.execute(shown.where(is_meant, is_there).with_for_update()).all()
+        for id_, kind, record, of_rows in found:
+            digest = _table_digest(connection, id_, of_rows) if kind == TABLE else digest_of(loaded(record or "{}"))
+            values = {**_NOTHING, "erased": time.time(), "erased_digest": digest}
+            connection.execute(sql.update(decisions).where(c.id == id_).values(**values))
+        erased = [id_ for id_, *_ in found]
+        for some in _some(erased):
+            for table in (keys, outcomes, tables):
+                connection.execute(sql.delete(table).where(table.c.decision.in_(some)))
+    return sum(id_ in set(ids) for id_ in erased)
+
+
+def _table_digest(connection: sql.Connection, id_: str, of_rows: str | None) -> str:
+    """SHA-256 of the file of a table, beside those of rows that were erased before."""
+    digest = hashlib.sha256()
+    for part in _parts(connection, id_):
+        digest.update(part)
+    return dumped({**loaded(of_rows or "{}"), "table": digest.hexdigest()})
+
+
+def _parts(connection: sql.Connection, id_: str) -> Iterator[bytes]:
+    part = 0
+    query = sql.select(tables.c.content).where(tables.c.decision == id_)
+    while (content := connection.scalar(query.where(tables.c.part == part))) is not None:
+        yield bytes(content)
+        part += 1
+
+
+def _erase_rows(store: DecisionStore, id_: str, rows: set[int]) -> int:
+    """Erase rows of a table; the table is written again without what they held."""
+    c = decisions.c
+    with store.database.writing() as connection, SpooledTemporaryFile(IN_MEMORY) as file:
+        found = connection.execute(
+            sql.select(c.erased_digest).where(c.id == id_, c.kind == TABLE).with_for_update()
+        ).one_or_none()
+        for part in _parts(connection, id_) if found else ():
+            file.write(part)
+        digests = _digests(file, rows) if file.tell() else {}
+        if found is None or not digests:
+            return 0
+        known = loaded(found.erased_digest) if found.erased_digest else {}
+        connection.execute(sql.delete(tables).where(tables.c.decision == id_))
+        _write(connection, id_, file, digests)
+        values = {"erased": time.time(), "erased_digest": dumped({**known, **digests})}
+        connection.execute(sql.update(decisions).where(c.id == id_).values(**values))
+        for some in _some([*digests]):
+            for table in (keys, outcomes):
+                are_rows = table.c.row.in_([*map(int, some)])
+                connection.execute(sql.delete(table).where(table.c.decision == id_, are_rows))
+    return len(digests)
+
+
+def _digests(file: IO[bytes], rows: set[int]) -> dict[str, str]:
+    """The digests of a table's records, by row; none of rows that are not there or hold nothing."""
+    digests = {}
+    for row in sorted(rows):
+        file.seek(0)
+        some = next(rows_in(file, 1, row), None)
+        if some and some.first == row and some.decisions[0] is not None:
+            digests[str(row)] = digest_of(some.records[0])
+    return digests
+
+
+def _write(connection: sql.Connection, id_: str, file: IO[bytes], erased: Mapping[str, str]) -> None:
+    """Write a table again, without what some of its rows held."""
+    file.seek(0)
+    part, buffer = 0, bytearray()
+    for piece in (*without_rows(file, {*map(int, erased)}), None):
+        buffer += piece or b""
+        while len(buffer) >= PART or (piece is None and buffer):
+            content = {"decision": id_, "part": part, "content": bytes(buffer[:PART])}
+            connection.execute(sql.insert(tables), content)
+            del buffer[:PART]
+            part += 1

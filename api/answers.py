@@ -9,7 +9,7 @@ import orjson
 from flask import Response
 
 from tabserve.aliases import Record
-from tabserve.explain import Explanation, Reason
+from tabserve.explain import Explanation
 from tabserve.predict import Prediction
 from tabserve.predictor import TablePrediction, ids_of
 from tabserve.registry.artifact import Artifact
@@ -96,13 +96,4 @@ def _content(artifact: Artifact, prediction: Prediction) -> dict[str, Any]:
 
 def _explanation(one: Explanation) -> dict[str, Any]:
     both = {"reasons": one.reasons, "counter_reasons": one.counter_reasons}
-    return {**vars(one), **{name: [_reason(reason) for reason in reasons] for name, reasons in both.items()}}
-
-
-def _reason(reason: Reason) -> dict[str, Any]:
-    return {
-        "feature": reason.column,
-        "reason": reason.text,
-        "contribution": reason.contribution,
-        "protected": reason.protected,
-    }
+    return {**vars(one), **{name: [reason.to_json() for reason in reasons] for name, reasons in both.items()}}

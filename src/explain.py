@@ -34,6 +34,15 @@ class Reason:
     contribution: float
     protected: bool
 
+    def to_json(self) -> dict[str, str | float | bool]:
+        """As it is answered and logged."""
+        return {
+            "feature": self.column,
+            "reason": self.text,
+            "contribution": self.contribution,
+            "protected": self.protected,
+        }
+
 
 @dataclass(frozen=True)
 class Explanation:

@@ -25,6 +25,7 @@ for _command in (
     Lazy("score", "tabserve.cli.score:score", "Score files, buckets and databases offline."),
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
     Lazy("worker", "tabserve.cli.worker:worker", "Answer large tables, beside the service."),
+    Lazy("mover", "tabserve.cli.mover:mover", "Move decisions into their database, beside the service."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),
     Lazy("users", "tabserve.cli.users:users", "List, add and remove users of the service."),
     Lazy("openapi", "tabserve.cli.openapi:openapi", "Print the service's OpenAPI document."),

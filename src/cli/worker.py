@@ -43,7 +43,7 @@ def worker(lease: float, parent: int | None) -> None:
     """
     settings = Settings.at_start()
     log.configure(settings.log_level, settings.log_format)
-    _let_others_go_first()
+    let_others_go_first()
     Loop(settings, lease, parent).run()
 
 
@@ -128,7 +128,7 @@ class Loop:
             time.sleep(LONGEST)
 
 
-def _let_others_go_first() -> None:
+def let_others_go_first() -> None:
     """Take the CPU last, and be the first whom the kernel ends when memory runs out."""
     usual = os.getpriority(os.PRIO_PROCESS, os.getppid())
     os.nice(max(0, usual + NICE - os.nice(0)))  # once, though the program may begin again

@@ -1,0 +1,83 @@
+"""`tabserve mover`: moves decisions into their database, beside the service, which starts it."""
+
+import logging
+import os
+import signal
+import time
+from typing import Any
+
+import click
+
+from tabserve import log
+from tabserve.cli.worker import STOPS, let_others_go_first
+from tabserve.decisions.mover import Mover
+from tabserve.decisions.store import DecisionStore
+from tabserve.errors import DecisionLogAwayError, NewerDecisionLogError
+from tabserve.settings import Settings
+
+PAUSE = 0.2  # seconds between two looks for entries
+FIRST_AWAY, LONGEST_AWAY = 0.5, 10.0  # seconds between two tries while the database is away
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--parent", type=int, hidden=True, help="End with this process.")
+def mover(parent: int | None) -> None:
+    """Move decisions from the spool's folder into the database of DECISION_LOG.
+
+    `tabserve serve` starts it itself when decisions are logged. At SIGTERM it first moves what the service's workers
+    leave behind.
+    """
+    settings = Settings.at_start()
+    log.configure(settings.log_level, settings.log_format)
+    if settings.decision_log is None:
+        raise click.UsageError("Decisions are not logged: set DECISION_LOG.")
+    let_others_go_first()
+    store = DecisionStore(settings.decision_log)
+    moving = Mover(settings.decision_spool_folder, settings.decision_spool, store, settings.open_registry())
+    _Loop(moving, parent).run()
+    moving.close()
+    store.database.close()
+
+
+class _Loop:
+    def __init__(self, mover: Mover, parent: int | None) -> None:
+        self._mover = mover
+        self._parent = parent
+        self._is_stopping = False
+
+    def run(self) -> None:
+        for sign in STOPS:
+            signal.signal(sign, self._stop)
+        pause = 0.0
+        while not self._mover.is_alone():
+            if self._should_stop():
+                return
+            time.sleep(PAUSE)
+        while True:
+            is_stopping = self._should_stop()  # before the last look
+            try:
+                pause = 0 if self._mover.move() else PAUSE
+            except (DecisionLogAwayError, NewerDecisionLogError) as error:
+                if is_stopping:
+                    logger.warning("decisions stay in the spool's folder: the database cannot be used")
+                    return
+                if isinstance(error, NewerDecisionLogError):
+                    logger.error("%s", error)
+                pause = min(max(FIRST_AWAY, 2 * pause), LONGEST_AWAY)
+            if is_stopping and self._mover.is_done:
+                return
+            self._wait(pause)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        was_stopping = self._should_stop()
+        while time.monotonic() < end and self._should_stop() == was_stopping:
+            time.sleep(PAUSE)
+
+    def _should_stop(self) -> bool:
+        return self._is_stopping or (self._parent is not None and os.getppid() != self._parent)
+
+    def _stop(self, *_: Any) -> None:
+        self._is_stopping = True

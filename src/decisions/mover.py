@@ -1,0 +1,239 @@
+"""Mover: takes the entries that workers have spooled into the database, exactly once each."""
+
+import fcntl
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tabserve.decisions.entry import DECISION, SHADOW, TABLE, Entry
+from tabserve.decisions.frames import find_frames
+from tabserve.decisions.plain import loaded
+from tabserve.decisions.spool import SUFFIX, TABLE_SUFFIX, waiting_bytes
+from tabserve.decisions.store import DecisionStore
+from tabserve.errors import NotExplainableError, TabserveError
+from tabserve.explain import explain
+from tabserve.log import traced
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.registry import Registry
+
+PIECE = 2_000_000  # bytes that are read and moved at a time
+DAMAGED = ".damaged"
+LOCK = "mover.lock"
+ORPHANED = 600.0  # seconds after which a table is nobody's that no entry came for
+KEPT = 8  # models that stay loaded
+ASKED_AGAIN = 60.0  # seconds after which a model that could not be loaded is tried again
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Source:
+    """A file of entries that is being moved."""
+
+    path: Path
+    file: int
+    at: int = 0  # what comes before is in the database
+
+
+class Mover:
+    """Moves entries from a folder into the database.
+
+    After a kill at any moment the files are moved from their beginning again: what is in the database already changes
+    nothing there. A file is deleted when all of it is in the database and its worker has left it.
+
+    Parameters
+    ----------
+    folder : Path
+        The workers' spool.
+    most : int
+        Bytes that may wait there.
+    store : DecisionStore
+        Where entries go.
+    registry : Registry
+        Where the models are, to work out the reasons for decisions.
+    """
+
+    def __init__(self, folder: Path, most: int, store: DecisionStore, registry: Registry) -> None:
+        self._folder = folder
+        self._most = most
+        self._store = store
+        self._reasons = Reasons(registry)
+        self._sources: dict[Path, _Source] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+
+    def is_alone(self) -> bool:
+        """Whether no other process moves the entries of this folder; from then on none can."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def move(self) -> int:
+        """Move what is there now.
+
+        Returns
+        -------
+        int
+            How many entries were moved.
+
+        Raises
+        ------
+        DecisionLogAwayError
+            When the database cannot be used. What is not moved stays.
+        """
+        moved = 0
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            source = self._sources.setdefault(path, _Source(path, os.open(path, os.O_RDONLY)))
+            moved += self._move(source)
+        if not moved and not self._sources:
+            self._remove_orphans()
+        return moved
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits and no worker has a file."""
+        return not self._sources
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self._sources.values():
+            os.close(source.file)
+        self._sources.clear()
+        os.close(self._lock)
+
+    def _move(self, source: _Source) -> int:
+        is_finished = _is_finished(source.file)  # first: nothing is written after that
+        moved = 0
+        size = PIECE
+        while True:
+            content = os.pread(source.file, size, source.at)
+            is_end = len(content) < size
+            found = find_frames(content, is_whole=is_finished and is_end)
+            if found.end:
+                self._add(found.payloads)
+                for damaged in found.damaged:
+                    self._set_aside(source.path, damaged)
+                source.at += found.end
+                moved += len(found.payloads)
+            if is_end:
+                break
+            size = PIECE if found.end else 2 * size  # an entry may be larger than a piece
+        if is_finished:
+            source.path.unlink()
+            os.close(self._sources.pop(source.path).file)
+        return moved
+
+    def _add(self, payloads: Sequence[bytes]) -> None:
+        entries = [*self._entries(payloads)]
+        singles = [entry for entry in entries if entry.kind != TABLE]
+        if not self._is_late:
+            singles = self._reasons.worked_out(singles)
+        self._store.add(singles)
+        for entry in entries:
+            if entry.kind == TABLE:
+                self._add_table(entry)
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether so much waits that reasons would take too long: they can be worked out later."""
+        return waiting_bytes(self._folder) > self._most // 2
+
+    def _add_table(self, entry: Entry) -> None:
+        path = self._folder / f"{entry.id}{TABLE_SUFFIX}"
+        content = path.read_bytes() if path.exists() else b""  # it is gone when the entry was added before
+        self._store.add([entry], {entry.id: content})
+        path.unlink(missing_ok=True)
+
+    def _entries(self, payloads: Sequence[bytes]) -> Iterator[Entry]:
+        for payload in payloads:
+            try:
+                yield Entry(**loaded(payload))
+            except (TypeError, ValueError):
+                self._set_aside(self._folder / "entries", payload)
+
+    def _set_aside(self, path: Path, content: bytes) -> None:
+        """Keep what cannot be read, for a person to look at."""
+        file = os.open(path.with_suffix(DAMAGED), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        os.write(file, content)
+        os.close(file)
+        logger.error("%d bytes of a spool file were damaged; they are set aside in the spool's folder", len(content))
+
+    def _remove_orphans(self) -> None:
+        """Remove tables whose workers were killed before they wrote the entry, and answered."""
+        for path in self._folder.glob("*"):
+            if path.suffix in (TABLE_SUFFIX, ".new"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - ORPHANED:
+                        path.unlink()
+
+
+class Reasons:
+    """What spoke for decisions, worked out by the models that made them.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where the models are.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[str, tuple[Artifact | None, float]] = {}
+
+    def worked_out(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries with their reasons, where the same model can give them."""
+        reasons: dict[str, list[Mapping[str, Any]]] = {}
+        by_model: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.kind in (DECISION, SHADOW):
+                by_model[entry.model_id, entry.digest].append(entry)
+        for (model_id, digest), decided in by_model.items():
+            artifact = self._artifact(model_id)
+            if artifact and artifact.digest == digest:
+                with suppress(NotExplainableError):
+                    reasons |= self._explained(artifact, decided)
+        return [replace(entry, reasons=reasons.get(entry.id)) for entry in entries]
+
+    @staticmethod
+    def _explained(artifact: Artifact, entries: Sequence[Entry]) -> dict[str, list[Mapping[str, Any]]]:
+        try:
+            explanations = explain(artifact, [entry.record for entry in entries])
+        except NotExplainableError:
+            raise
+        except Exception as error:  # nothing may hold up the log
+            logger.error("reasons cannot be worked out: %s", traced(error))
+            return {}
+        return {
+            entry.id: [reason.to_json() for reason in explanation.reasons]
+            for entry, explanation in zip(entries, explanations, strict=True)
+        }
+
+    def _artifact(self, model_id: str) -> Artifact | None:
+        artifact, expires = self._known.get(model_id, (None, 0.0))
+        if artifact or time.monotonic() < expires:
+            return artifact
+        try:
+            artifact = self._registry.load(model_id)
+        except TabserveError as error:
+            logger.warning("no reasons for the decisions of %s: %s", model_id, error)
+        while len(self._known) >= KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[model_id] = artifact, time.monotonic() + ASKED_AGAIN
+        return artifact
+
+
+def _is_finished(file: int) -> bool:
+    """Whether no worker has a file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -10,6 +10,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
 from tabserve.api import auth, controller, docs, errors, jobs, limits, openapi, page, request_id
+from tabserve.api.metrics import route
+from tabserve.api.metrics.figures import Figures
+from tabserve.api.metrics.folder import WORKER
+from tabserve.api.metrics.predictor import CountingPredictor
 from tabserve.log import traced
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
@@ -55,9 +59,10 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
     app.extensions["settings"] = settings
-    app.extensions["predictor"] = Predictor(
-        settings.open_registry(), settings.default_use_case, settings.compiled_trees
-    )
+    predictor = Predictor(settings.open_registry(), settings.default_use_case, settings.compiled_trees)
+    figures = None if settings.metrics == "off" else Figures.of_process(WORKER)
+    app.extensions["figures"] = figures
+    app.extensions["predictor"] = CountingPredictor(predictor, figures) if figures else predictor
     request_id.init_app(app)  # before all others, who may log something
     counts = limits.Counts(settings.rate_limit_storage)
     auth.init_app(app, settings, counts)
@@ -70,6 +75,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     routes = (controller.blueprint, controller.predictions, jobs.orders, jobs.blueprint, docs.blueprint, page.blueprint)
     for blueprint in routes:
         app.register_blueprint(blueprint)
+    if settings.metrics == "path":
+        app.register_blueprint(route.blueprint)
     for module in extra:
         app.register_blueprint(module.blueprint)
     if settings.trusted_proxies:

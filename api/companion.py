@@ -1,4 +1,4 @@
-"""The companion: the process that answers jobs beside the service, and comes and goes with it."""
+"""Companions: processes beside the service that come and go with it."""
 
 import logging
 import os
@@ -11,13 +11,14 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+PROGRAM = (sys.executable, "-P", "-m")  # what comes next is a module; -P: not one that lies in this folder
 GRACE = 10.0  # seconds in which it gives its job back; then it is killed, and its job waits for the end of its lease
 LONG = 30.0  # seconds after which a process has lived long enough to be restarted at once
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before one is restarted that did not live long
 
 
 class Companion:
-    """A worker process that is restarted when it ends.
+    """A process that is restarted when it ends.
 
     It is a separate program and no fork: whoever starts it may have threads, and may fork others. It ends by itself
     when its parent has died.
@@ -26,11 +27,13 @@ class Companion:
     ----------
     command : sequence of str, optional
         What to run; by default `tabserve worker`.
+    what : str
+        What the log calls it.
     """
 
-    def __init__(self, command: Sequence[str] = ()) -> None:
-        worker = ("-P", "-m", "tabserve", "worker", "--parent", str(os.getpid()))  # -P: not what lies in this folder
-        self._command = list(command) or [sys.executable, *worker]
+    def __init__(self, command: Sequence[str] = (), what: str = "the worker that answers jobs") -> None:
+        self._command = list(command) or [*PROGRAM, "tabserve", "worker", "--parent", str(os.getpid())]
+        self._what = what
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopping = False
         self._started_at = self._again_at = 0.0
@@ -47,7 +50,7 @@ class Companion:
             )
         except OSError as error:  # too many processes, or no memory for another: `keep` tries again
             self._process = None
-            logger.error("the worker that answers jobs cannot be started: %s", error.strerror)
+            logger.error("%s cannot be started: %s", self._what, error.strerror)
 
     def keep(self) -> None:
         """Start the process again if it has ended; call this every second or so."""
@@ -59,7 +62,7 @@ class Companion:
             has_lived = now - self._started_at > LONG
             self._pause = FIRST_PAUSE if has_lived else min(2 * self._pause, LONGEST_PAUSE)
             self._again_at = now + (0 if has_lived else self._pause)
-            logger.warning("the worker that answers jobs has ended; the next one comes in %.0f s", self._again_at - now)
+            logger.warning("%s has ended; the next one comes in %.0f s", self._what, self._again_at - now)
         if now >= self._again_at:
             self._again_at = 0.0
             self.start()
@@ -81,8 +84,8 @@ class Companion:
                 self._process.wait()
 
 
-def accompany(server: Any) -> None:
-    """Let gunicorn start a companion, keep it while it serves, and stop it when it stops.
+def accompany(server: Any, companions: Sequence[Companion]) -> None:
+    """Let gunicorn start companions, keep them while it serves, and stop them when it stops.
 
     gunicorn has no hooks for this, so its `manage_workers`, which it calls every second, and its `stop` are replaced.
 
@@ -90,18 +93,22 @@ def accompany(server: Any) -> None:
     ----------
     server : gunicorn.arbiter.Arbiter
         The master process, which is about to start its workers.
+    companions : sequence of Companion
     """
-    companion = Companion()
     manage, stop = server.manage_workers, server.stop
 
     def manage_workers() -> None:
         manage()
-        companion.keep()
+        for companion in companions:
+            companion.keep()
 
     def stop_(graceful: bool = True) -> None:
-        companion.end()  # while the requests are answered
+        for companion in companions:
+            companion.end()  # while the requests are answered
         stop(graceful)
-        companion.stop()
+        for companion in companions:
+            companion.stop()
 
     server.manage_workers, server.stop = manage_workers, stop_
-    companion.start()
+    for companion in companions:
+        companion.start()

@@ -17,7 +17,7 @@ from functools import cache
 from http import HTTPStatus
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -53,11 +53,25 @@ class Phase(Enum):
     LEAVING = auto()  # the client, to close its end
 
 
+class Refusal(NamedTuple):
+    """Why a connection is closed after an answer that the application does not give."""
+
+    reason: str  # in the metrics
+    status: HTTPStatus
+    detail: str
+
+
+CLIENTS = Refusal("clients", HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients are connected.")
+SLOW = Refusal("slow", HTTPStatus.BAD_REQUEST, "The request did not arrive in time.")
+MALFORMED = Refusal("malformed", HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
+BROKEN = Refusal("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here.")
+
+
 @cache
-def _refusal(status: HTTPStatus, detail: str) -> bytes:
+def _answer_to(refusal: Refusal) -> bytes:
     """An answer after which the connection is closed."""
-    again = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    answer = problem(status, detail, headers={"Connection": "close", **again})
+    again = {"Retry-After": "1"} if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    answer = problem(refusal.status, refusal.detail, headers={"Connection": "close", **again})
     return f"HTTP/1.1 {answer.status}\r\n{answer.headers}".encode("latin-1") + answer.get_data()
 
 
@@ -172,7 +186,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if self._rest:
             return
         if self.phase is Phase.BODY:
-            self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
+            self.refuse(MALFORMED)
         if self._closed or self.phase not in (Phase.WORK, Phase.ANSWER):
             self.transport.close()
 
@@ -209,7 +223,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             if not self._has_unread():
                 self._close_transport()
         elif phase is Phase.BODY:
-            self.refuse(HTTPStatus.BAD_REQUEST, "The request did not arrive in time.")
+            self.refuse(SLOW)
         else:
             self.drop()
 
@@ -258,10 +272,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     # ends
 
-    def refuse(self, status: HTTPStatus, detail: str) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer instead of the application, and close."""
         if not self._closed:
-            self._safe_write(_refusal(status, detail))
+            self.app.refused(refusal.reason, refusal.status)
+            self._safe_write(_answer_to(refusal))
             self._close_transport()
 
     def drop(self) -> None:
@@ -331,10 +346,10 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if self._closed:
             return
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here.")
+            self.refuse(BROKEN)
         else:
             self.log.warning("answered a malformed request with 400")
-            self.refuse(HTTPStatus.BAD_REQUEST, "The request is not well-formed HTTP.")
+            self.refuse(MALFORMED)
 
     def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         if request.version < (1, 1) and not close:  # such clients close unless they are told

@@ -70,7 +70,7 @@ class Front:
         self._credentials: Credentials = app.extensions["credentials"]
         self._rate_limit: RateLimit | None = app.extensions["rate_limit"]
         self._patience = self._settings.queue_ms / 1000
-        self._busy = Certain.of(answer_to(BusyError()))  # made once: a refusal must be cheap
+        self._too_busy = Certain.of(answer_to(BusyError()))  # made once: a refusal must be cheap
         self._pulse: Pulse | None = None
         self._bridge: Bridge | None = None
 
@@ -84,7 +84,7 @@ class Front:
             try:
                 await bridge(scope, receive, send, begun)
             except BusyError:
-                answer = self._busy.to(marks_of(scope))
+                answer = self._busy().to(marks_of(scope))
         if answer:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
@@ -109,6 +109,9 @@ class Front:
         answer = self._answer(scope, body)
         return answer and answer.to(marks)
 
+    def refused(self, reason: str, status: int) -> None:
+        """Hear that a connection was refused before there was a whole request."""
+
     def start(self) -> Bridge:
         """Begin in the loop that runs, before the first request or with it."""
         self._bridge = Bridge(self._app, Pool(THREADS, self._patience))
@@ -119,9 +122,12 @@ class Front:
         if probe := self._probe(scope):
             return Certain.of(probe)
         if self._pulse and self._pulse.is_late:
-            return self._busy
+            return self._busy()
         artifact = self._artifact(scope)
         return self._certain(artifact, scope, body) if artifact and 0 < len(body) <= LONGEST else None
+
+    def _busy(self) -> Certain:
+        return self._too_busy
 
     def _probe(self, scope: Scope) -> Response | None:
         """The answer to a probe, which nothing may hold up: neither work nor a registry that is away."""

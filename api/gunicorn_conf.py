@@ -24,7 +24,8 @@ import tabserve.tasks.multiclass
 import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.companion import accompany
+from tabserve.api.companion import PROGRAM, Companion, accompany
+from tabserve.api.metrics import folder
 from tabserve.api.start import check_gunicorn
 from tabserve.resolver import Refresher
 from tabserve.settings import Settings
@@ -34,6 +35,7 @@ check_gunicorn()  # before any of its methods is overridden
 from tabserve.api.server_log import Log  # noqa: E402
 from tabserve.api.worker import Worker, stop_without_loss  # noqa: E402
 
+METRICS = "the process that shows metrics"
 FIRST_LOOK = 10  # seconds that a worker waits for its models, then /health answers even if the registry hangs
 
 settings = Settings.at_start()
@@ -81,8 +83,16 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
 def when_ready(server: Any) -> None:
     """Prepare the master, which is about to start its workers."""
     stop_without_loss(server)
-    if settings.job_workers:
-        accompany(server)
+    if settings.metrics != "off":
+        folder.make()
+    jobs = [Companion()] if settings.job_workers else []
+    port = settings.metrics_port
+    metrics = (
+        [Companion([*PROGRAM, "tabserve.api.metrics.serving", settings.host, str(port), str(os.getpid())], METRICS)]
+        if port
+        else []
+    )
+    accompany(server, [*jobs, *metrics])
 
 
 def post_worker_init(worker: Any) -> None:

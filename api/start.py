@@ -24,7 +24,7 @@ def check_gunicorn() -> None:
         )
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, setting: str = "PORT=") -> None:
     """Exit when the port cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -32,7 +32,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0)  # without the details that Python adds
         other = port + 1 if 1024 <= port < 65535 else 8080
-        sys.exit(f"Port {port} on {host} cannot be used ({reason}). Choose another, such as PORT={other}.")
+        sys.exit(f"Port {port} on {host} cannot be used ({reason}). Choose another, such as {setting}{other}.")
 
 
 def check() -> Settings:
@@ -41,6 +41,8 @@ def check() -> Settings:
     settings = Settings.at_start()
     check_at_start(settings)
     check_port(settings.host, settings.port)
+    if settings.metrics_port:
+        check_port(settings.host, settings.metrics_port, "METRICS=:")
     return settings
 
 

@@ -8,15 +8,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from http import HTTPStatus
 from socket import SOL_SOCKET
 from typing import Any
 
 from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
-from tabserve.api.connection import Connection, Phase
-from tabserve.api.front import Front
+from tabserve.api.connection import CLIENTS, Connection, Phase
+from tabserve.api.metrics.front import front_of
 
 LOOK_AFTER = 0.5  # seconds between looks for clients that take too long
 LOOKS = 100  # connections looked at before requests get their turn
@@ -55,7 +54,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         self.wsgi = self.app.wsgi()
-        self.asgi = Front(self.wsgi)
+        self.asgi = front_of(self.wsgi)
 
     def init_signals(self) -> None:
         base.Worker.init_signals(self)  # until the loop runs; it would keep to itself a signal that comes before
@@ -121,7 +120,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         if len(self.connections) <= self.worker_connections or self._made_room():
             return
         self.nr_refused += 1
-        connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients are connected.")
+        connection.refuse(CLIENTS)
         if len(self.connections) > self.worker_connections * 9 // 8:  # even of those that are told
             connection.drop()
 

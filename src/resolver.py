@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -123,12 +123,18 @@ class Resolver:
         several.
     compiled_trees : Path, optional
         Where machine code of models' trees is kept: see `Model.speed_up`.
+
+    Attributes
+    ----------
+    failures : Counter of str
+        How often each model was refused when it was to be loaded.
     """
 
     def __init__(
         self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
     ) -> None:
         self.registry = registry
+        self.failures: Counter[str] = Counter()
         self._compiled_trees = compiled_trees
         self._default = default_use_case
         self._held: _Held | None = None
@@ -227,6 +233,11 @@ class Resolver:
         """
         resolved = self._resolved.get(name)
         return resolved.artifact if resolved else self._by_id.get(name)
+
+    def held(self) -> list[Artifact]:
+        """The models that are loaded; it never blocks."""
+        of_names = [resolved.artifact for resolved in list(self._resolved.values())]
+        return list({one.model_id: one for one in (*of_names, *self._by_id.artifacts())}.values())
 
     def known_readiness(self, use_cases: Collection[str] = ()) -> Readiness | None:
         """What the last `refresh` found, about these use cases or about all.
@@ -387,6 +398,7 @@ class Resolver:
             artifact = self.registry.load(model_id)
             _warm_up(artifact, self._compiled_trees)
         except BrokenArtifactError as error:
+            self.failures[model_id] += 1
             self._refused[model_id] = _Refusal(error.reason, version, time.monotonic() + REFUSED_FOR)
             raise
         self._refused.pop(model_id, None)
@@ -419,6 +431,9 @@ class _Models:
 
     def names(self) -> list[str]:
         return list(self._models)
+
+    def artifacts(self) -> list[Artifact]:
+        return list(self._models.values())
 
 
 def _warm_up(artifact: Artifact, compiled_trees: Path | None) -> None:

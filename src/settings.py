@@ -454,11 +454,18 @@ class Settings(RegistrySettings):
         settings = super().from_environment(environment)
         if settings.serve and settings.default_use_case not in (None, *settings.serve):
             raise InvalidSettingError("DEFAULT_USE_CASE", f"one of those in SERVE: {in_short(settings.serve)}")
+        if settings.metrics_port == settings.port:
+            raise InvalidSettingError("METRICS", "a port other than PORT")
         return settings
 
     def open_registry(self) -> Registry:
         """The registry at `model_registry`, where only what is served is seen."""
         return Registry(self.model_registry, self.model_signing_key, self.model_cache, self.serve)
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of the metrics, if they have one of their own."""
+        return int(self.metrics[1:]) if self.metrics[0] == ":" else None
 
     @property
     def rows_at_once(self) -> int:

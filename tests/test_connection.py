@@ -29,6 +29,9 @@ class Echo:
     def at_once(self, scope: Any, body: bytes) -> None:
         """Nothing is."""
 
+    def refused(self, reason: str, status: int) -> None:
+        """Nobody counts."""
+
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
         self.nr_turns = 0
         self._count()

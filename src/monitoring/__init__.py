@@ -1,0 +1,1 @@
+"""Monitoring: what really happened, what moved, and what another model would have decided."""

@@ -62,7 +62,7 @@ SKIPPED = {  # reasons for which a test may be skipped in the image; on the host
 Start = Callable[..., str]
 # what compose.yaml takes from the environment of who calls it, and the tests must not
 SETTINGS = {
-    *("AUTH_REQUIRED", "LOG_LEVEL", "MODEL_SIGNING_KEY", "RATE_LIMIT", "TABSERVE_UID"),
+    *("AUTH_REQUIRED", "LOG_LEVEL", "MODEL_SIGNING_KEY", "RATE_LIMIT", "TABSERVE_UID", "METRICS", "DECISION_LOG"),
     *("CLUSTER_REGISTRY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
 }
 

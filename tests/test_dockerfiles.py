@@ -22,6 +22,7 @@ ON_THE_SERVICE = ["Dockerfile.test", "deploy/compose/cluster/Dockerfile"]
 DOCKERFILES = ["Dockerfile", *ON_THE_SERVICE, *ON_THE_BASE]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SCALE, CLUSTER = ("replica", "proxy", "database"), ("scheduler", "worker", "client", "bucket")
+MONITORING = ("prometheus", "grafana")
 SAME = ("image", "environment", "volumes", "user", "networks")
 LOCKED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
@@ -44,7 +45,7 @@ def test_each_profile_of_compose_yaml_has_what_its_services_refer_to() -> None:
     for service in COMPOSE["services"].values():
         profiles = service.get("profiles", [])
         for needed in service.get("depends_on", {}):
-            assert set(COMPOSE["services"][needed].get("profiles", profiles)) == set(profiles)
+            assert set(COMPOSE["services"][needed].get("profiles", profiles)) >= set(profiles)
         assert set(service.get("networks", [])) <= {"default", *COMPOSE["networks"]}
         assert {secret["source"] for secret in service.get("secrets", [])} <= set(COMPOSE["secrets"])
         places = {volume.partition(":")[0] for volume in service.get("volumes", []) if volume[0] not in "./$"}
@@ -124,30 +125,53 @@ def test_services_are_locked_down_and_reached_from_this_machine_alone() -> None:
     assert services["api"]["cpus"] == 1
     assert "profiles" not in services["api"]
     profiles = {name: service["profiles"] for name, service in services.items() if name != "api"}
-    scale, cluster = {key: ["scale"] for key in SCALE}, {key: ["cluster"] for key in CLUSTER}
-    assert profiles == {"tests": ["tests"], **scale, **cluster}
+    groups = {"scale": SCALE, "cluster": CLUSTER, "monitoring": MONITORING}
+    expected = {name: [profile] for profile, names in groups.items() for name in names}
+    assert profiles == {**expected, "tests": ["tests"], "database": ["scale", "decisions"]}
 
 
 def test_jobs_do_not_fill_the_services_memory() -> None:
     service = COMPOSE["services"]["api"]
     ((volume, folder),) = (mount.split(":") for mount in service["volumes"])
     assert volume in COMPOSE["volumes"]
+    assert Path(service["environment"]["DECISION_SPOOL_FOLDER"]).parent == Path(folder)
     assert Path(urlsplit(service["environment"]["DATABASE_URL"]).path[1:]).parent == Path(folder)
     assert f"install --directory --mode 1777 {folder}" in SERVICE  # a new volume takes over owner and mode
 
 
-def test_the_replicas_share_a_database_that_only_they_reach() -> None:
+def test_the_replicas_share_a_database_that_only_the_service_reaches() -> None:
     services = COMPOSE["services"]
     address = urlsplit(services["replica"]["environment"]["DATABASE_URL"])
     assert (address.scheme, address.hostname) == ("postgresql", "database")
     assert services["replica"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert [name for name, service in services.items() if "database" in service.get("networks", [])] == [
+        "api",
         "replica",
         "database",
     ]
     assert services["database"]["networks"] == ["database"]
     assert "ports" not in services["database"]
     assert COMPOSE["networks"]["database"] == {"internal": True}
+
+
+def test_prometheus_and_grafana_are_pinned_and_metrics_stay_in_a_network_of_their_own() -> None:
+    services = COMPOSE["services"]
+    for name in MONITORING:
+        assert re.search(r":v?\d+\.\d+\.\d+}$", services[name]["image"])
+        for mount in services[name]["volumes"]:
+            source = mount.partition(":")[0]
+            assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"]
+    assert [name for name, service in services.items() if "monitoring" in service.get("networks", [])] == [
+        "api",
+        *MONITORING,
+    ]
+    assert services["prometheus"]["networks"] == ["monitoring"]
+    assert "ports" not in services["prometheus"]
+    assert COMPOSE["networks"]["monitoring"] == {"internal": True}
+    scrapes = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    (target,) = scrapes[0]["dns_sd_configs"]
+    assert target["names"] == ["api"]
+    assert f"METRICS=:{target['port']} docker compose --profile monitoring up" in (ROOT / "compose.yaml").read_text()
 
 
 def test_uploads_under_way_fill_the_proxys_disk_and_not_its_memory() -> None:

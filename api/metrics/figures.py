@@ -12,6 +12,7 @@ import numpy as np
 from tabserve.api.metrics import catalogue, folder
 from tabserve.api.metrics.catalogue import Metric
 from tabserve.api.metrics.sheet import Sheet
+from tabserve.evaluation.distribution import SCORE
 from tabserve.predict import Prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.model_id import ModelId
@@ -129,7 +130,7 @@ class Figures:
         labels = (artifact.manifest.use_case, artifact.model_id)
         result, *_ = artifact.task.answer_parts
         results = result.schema.get("enum", ())  # a regression has none
-        edges = catalogue.PROBABILITIES if results else catalogue.VALUES
+        edges = catalogue.PROBABILITIES if results else _deciles(artifact) or catalogue.VALUES
         places = self._models[artifact.model_id] = _OfModel(
             rows=self._sheet.place(catalogue.ROWS, labels),
             decisions={one: self._sheet.place(catalogue.PREDICTIONS, (*labels, str(one))) for one in results},
@@ -193,6 +194,12 @@ def faults_of(artifact: Artifact, rows: Iterable[Mapping[str, Any]]) -> Counter[
             kind = {MISSING: "missing", UNKNOWN: "unknown"}.get(sentences[0], "invalid")
             faults[field if field in declared else NOT_KNOWN, kind] += 1
     return faults
+
+
+def _deciles(artifact: Artifact) -> tuple[float, ...]:
+    """Of the values that a model gave when it was trained, as far as its manifest holds them."""
+    scores = artifact.manifest.distributions.scores
+    return scores[SCORE].edges if SCORE in scores else ()
 
 
 def _is_of_rows(by_field: Mapping[str, Any]) -> bool:

@@ -163,7 +163,7 @@ def _pattern(rule: str) -> str:
     for argument in _ARGUMENT.finditer(rule):
         pattern += re.escape(rule[end : argument.start()]) + _argument(argument)
         end = argument.end()
-    return (pattern + re.escape(rule[end:])).removesuffix("/")
+    return pattern + re.escape(rule[end:])
 
 
 def _argument(found: re.Match[str]) -> str:

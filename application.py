@@ -8,7 +8,7 @@ from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader
 
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.companion import Companion
+from tabserve.api.companion import Companion, mover
 from tabserve.api.start import check_port
 from tabserve.settings import Settings
 
@@ -38,4 +38,6 @@ if __name__ == "__main__":
     logging.getLogger("tabserve.api").info("the development server answers on http://%s:%d", HOST, settings.port)
     if settings.job_workers and not is_running_from_reloader():
         Companion().start()  # it ends with this process
+    if settings.decision_log and not is_running_from_reloader():
+        mover().start()
     application.run(host=HOST, port=settings.port, request_handler=QuietRequestHandler)

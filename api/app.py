@@ -9,7 +9,7 @@ from apiflask import APIFlask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
-from tabserve.api import auth, controller, docs, errors, jobs, limits, openapi, page, request_id
+from tabserve.api import auth, controller, decided, docs, errors, jobs, limits, openapi, page, request_id
 from tabserve.api.metrics import route
 from tabserve.api.metrics.figures import Figures
 from tabserve.api.metrics.folder import WORKER
@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     limits.init_app(app, settings, auth.client, counts)
     errors.init_app(app)
     jobs.init_app(app, settings)
+    decided.init_app(app, settings)
     extra = [import_module(module) for name, module in OF_ONE_USE_CASE.items() if _is_there(name)]
     openapi.init_app(app, settings, [module.describe for module in extra])
     # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT

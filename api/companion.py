@@ -84,6 +84,12 @@ class Companion:
                 self._process.wait()
 
 
+def mover() -> Companion:
+    """What moves decisions into their database; when it is told to end, it waits for those of the last requests."""
+    command = [*PROGRAM, "tabserve", "mover", "--parent", str(os.getpid())]
+    return Companion(command, "the process that moves decisions")
+
+
 def accompany(server: Any, companions: Sequence[Companion]) -> None:
     """Let gunicorn start companions, keep them while it serves, and stop them when it stops.
 

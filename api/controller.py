@@ -21,6 +21,7 @@ from tabserve.api.answers import (
     table_content,
 )
 from tabserve.api.bodies import read_body, uploaded_file, wanted_file, wants_partial
+from tabserve.api.decided import DECISION_ID, Answered, checked_log, origin, row_ids
 from tabserve.api.errors import PROBLEM_TYPE, LargeTableError, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -183,20 +184,25 @@ def output(model_id: str) -> Response:
     artifact = predictor.resolve(model_id)
     settings = current.settings()
     content = read_body(settings.max_content_length)
-    return as_json(predicted(predictor, artifact, content, settings, wants_partial))
+    log = checked_log()
+    answered = predicted(predictor, artifact, content, settings, wants_partial)
+    if log:
+        log.keep_answer(answered, content, origin())
+    return as_json(answered.content)
 
 
 def predicted(
     predictor: Predictor, artifact: Artifact, content: bytes, settings: Settings, is_partial: Callable[[], bool]
-) -> dict[str, Any]:
+) -> Answered:
     """What is answered to a body with a record or a list; the front uses it, too."""
     most, partial = settings.rows_at_once, is_partial()
     with _at_once(settings):
         body = predictor.read_body(artifact, content, most)
         if type(body) is dict:
-            return record_content(artifact, body, predictor.predict(artifact, body))
+            return Answered(artifact, record_content(artifact, body, predictor.predict(artifact, body)))
         table = Table.of(as_list(body, most))
-    return table_content(predictor.predict_table(artifact, table, partial=partial))
+    answer = predictor.predict_table(artifact, table, partial=partial)
+    return Answered(artifact, table_content(answer), answer)
 
 
 @predictions.post("/explain/<model_id>")
@@ -230,13 +236,18 @@ def outputs(model_id: str) -> Response:
     artifact = predictor.resolve(model_id)
     settings = current.settings()
     content = read_body(settings.max_content_length)
+    log = checked_log()
     with _at_once(settings):
         if content:
             body = predictor.read_body(artifact, content, settings.rows_at_once, with_outcomes=True)
             table = predictor.table_of(artifact, as_list(body, settings.rows_at_once))
         else:
             table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits(settings))
-    return as_json(table_content(predictor.predict_table(artifact, table, partial=wants_partial())))
+    answer = predictor.predict_table(artifact, table, partial=wants_partial())
+    answered = Answered(artifact, table_content(answer), answer)
+    if content and log:  # the hold-out was decided about long ago
+        log.keep_answer(answered, content, origin())
+    return as_json(answered.content)
 
 
 @predictions.post("/outputs_upload/<model_id>")
@@ -248,10 +259,17 @@ def outputs_upload(model_id: str) -> Response:
     artifact = predictor.resolve(model_id)
     file, partial, kind = uploaded_file(), wants_partial(), wanted_file(FILE_ANSWERS)
     settings = current.settings()
+    log = checked_log()
     with _at_once(settings):
         table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits(settings))
     answer = predictor.predict_table(artifact, table, partial=partial)
-    return table_as_file(answer, kind) if kind else as_json(table_content(answer))
+    id_ = log.keep_table(answer, origin()) if log else None
+    if kind:
+        response = table_as_file(answer, kind)
+        response.headers.update({DECISION_ID: id_} if id_ else {})
+        return response
+    ids = {"decision_ids": row_ids(id_, answer.prediction)} if log else {}
+    return as_json({**table_content(answer), **ids})
 
 
 @contextmanager

@@ -15,12 +15,14 @@ from werkzeug.http import parse_list_header
 from tabserve.api.auth import Credentials, client_of
 from tabserve.api.bridge import Bridge, Receive, Scope, Send, encoded, header_of
 from tabserve.api.controller import health_answer, predicted, readiness_answer
+from tabserve.api.decided import DecisionLog, Origin
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
 from tabserve.api.pulse import Pulse
-from tabserve.api.request_id import headers_of, marks_of
+from tabserve.api.request_id import headers_of, marks_of, request_id_of
 from tabserve.api.threads import BusyError, Pool
 from tabserve.api.users import PREDICT as PREDICT_SCOPE
+from tabserve.errors import DecisionLogFullError
 from tabserve.log import MARKS, Marks
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
@@ -29,6 +31,7 @@ from tabserve.settings import Settings
 THREADS = 4  # in which Flask answers; lists and files leave one of them to short requests
 LONGEST = 16 * 1024  # bytes of a body that is answered on the loop: some 50 records, a millisecond
 OUTPUT, PREDICT = "/output/", "/predict"
+ROUTE = "/output/<model_id>"
 READY = "/ready"
 
 
@@ -71,6 +74,8 @@ class Front:
         self._rate_limit: RateLimit | None = app.extensions["rate_limit"]
         self._patience = self._settings.queue_ms / 1000
         self._too_busy = Certain.of(answer_to(BusyError()))  # made once: a refusal must be cheap
+        self._log: DecisionLog | None = app.extensions["decision_log"]
+        self._full = Certain.of(answer_to(DecisionLogFullError()))
         self._pulse: Pulse | None = None
         self._bridge: Bridge | None = None
 
@@ -146,29 +151,41 @@ class Front:
         path: str = scope["path"]
         if scope["method"] != "POST" or scope["query_string"] or self._settings.cors_origins:
             return None
+        if self._log and self._log.syncs_each:  # a disk must not hold up the loop
+            return None
         if path.startswith(OUTPUT):
             return self._predictor.loaded(path[len(OUTPUT) :].removesuffix("/"))
         return self._predictor.loaded("champion") if path.removesuffix("/") == PREDICT else None
 
     def _certain(self, artifact: Artifact, scope: Scope, body: bytes) -> Certain | None:
-        client = self._client(scope)
-        if client is None:
+        caller = self._caller(scope)
+        if caller is None:
             return None
+        if self._log and self._log.refuses:
+            return self._full
+        user, client = caller
         try:
-            answer = predicted(self._predictor, artifact, body, self._settings, _never)
+            answered = predicted(self._predictor, artifact, body, self._settings, _never)
         except Exception:  # Flask meets it, too, and says what is wrong
             return None
-        is_admitted = self._rate_limit is None or self._rate_limit.admits(client)
-        return Certain.of_json(orjson.dumps(answer)) if is_admitted else None
+        if not (self._rate_limit is None or self._rate_limit.admits(client)):
+            return None
+        if self._log:
+            route = PREDICT if scope["path"].startswith(PREDICT) else ROUTE
+            try:
+                self._log.keep_answer(answered, body, Origin(route, user, request_id_of(scope)))
+            except DecisionLogFullError:
+                return self._full
+        return Certain.of_json(orjson.dumps(answered.content))
 
-    def _client(self, scope: Scope) -> str | None:
-        """Who asks, as far as it matters; None when that must be found out first."""
+    def _caller(self, scope: Scope) -> tuple[str, str] | None:
+        """The user, and what the rate limit calls the client, as far as they matter; None when they are not known."""
         user = None
         if self._settings.auth_required:
             user = self._credentials.remembered(header_of(scope, b"authorization"), PREDICT_SCOPE)
             if user is None:
                 return None
-        return client_of(user, self._address(scope)) if self._rate_limit else ""
+        return user or "", client_of(user, self._address(scope)) if self._rate_limit else ""
 
     def _address(self, scope: Scope) -> str:
         """The client's address, as `ProxyFix` finds it."""

@@ -24,7 +24,7 @@ import tabserve.tasks.multiclass
 import tabserve.tasks.regression  # noqa: F401
 from tabserve import log
 from tabserve.api.auth import check_at_start
-from tabserve.api.companion import PROGRAM, Companion, accompany
+from tabserve.api.companion import PROGRAM, Companion, accompany, mover
 from tabserve.api.metrics import folder
 from tabserve.api.start import check_gunicorn
 from tabserve.resolver import Refresher
@@ -92,7 +92,7 @@ def when_ready(server: Any) -> None:
         if port
         else []
     )
-    accompany(server, [*jobs, *metrics])
+    accompany(server, [*jobs, *metrics, *([mover()] if settings.decision_log else [])])
 
 
 def post_worker_init(worker: Any) -> None:

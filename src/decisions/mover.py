@@ -13,6 +13,7 @@ from typing import Any
 
 from tabserve.decisions.entry import DECISION, SHADOW, TABLE, Entry
 from tabserve.decisions.frames import find_frames
+from tabserve.decisions.listed import as_parquet
 from tabserve.decisions.plain import loaded
 from tabserve.decisions.spool import SUFFIX, TABLE_SUFFIX, waiting_bytes
 from tabserve.decisions.store import DecisionStore
@@ -133,30 +134,37 @@ class Mover:
 
     def _add(self, payloads: Sequence[bytes]) -> None:
         entries = [*self._entries(payloads)]
-        singles = [entry for entry in entries if entry.kind != TABLE]
+        singles = [entry for entry, _ in entries if entry.kind != TABLE]
         if not self._is_late:
             singles = self._reasons.worked_out(singles)
         self._store.add(singles)
-        for entry in entries:
+        for entry, listed in entries:
             if entry.kind == TABLE:
-                self._add_table(entry)
+                self._add_table(entry, listed)
 
     @property
     def _is_late(self) -> bool:
         """Whether so much waits that reasons would take too long: they can be worked out later."""
         return waiting_bytes(self._folder) > self._most // 2
 
-    def _add_table(self, entry: Entry) -> None:
+    def _add_table(self, entry: Entry, listed: Mapping[str, Any] | None) -> None:
         path = self._folder / f"{entry.id}{TABLE_SUFFIX}"
-        content = path.read_bytes() if path.exists() else b""  # it is gone when the entry was added before
+        content = b""
+        if listed:
+            content = as_parquet(listed)
+        elif path.exists():  # it is gone when the entry was added before
+            content = path.read_bytes()
         self._store.add([entry], {entry.id: content})
         path.unlink(missing_ok=True)
 
-    def _entries(self, payloads: Sequence[bytes]) -> Iterator[Entry]:
+    def _entries(self, payloads: Sequence[bytes]) -> Iterator[tuple[Entry, Mapping[str, Any] | None]]:
+        """Entries, and of a list what was sent and decided."""
         for payload in payloads:
             try:
-                yield Entry(**loaded(payload))
-            except (TypeError, ValueError):
+                values = loaded(payload)
+                listed = values.pop("table", None)
+                yield Entry(**values), listed
+            except (AttributeError, TypeError, ValueError):
                 self._set_aside(self._folder / "entries", payload)
 
     def _set_aside(self, path: Path, content: bytes) -> None:

@@ -110,6 +110,10 @@ class Threshold(Decision):
     chosen_by: str = ""
     alternatives: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def cut(self) -> float:
+        return self.value
+
     def decide(self, predictions: Predictions) -> Vector:
         """1 from the threshold on, else 0."""
         return (predictions >= self.value).astype(np.float64)

@@ -8,6 +8,11 @@ from tabserve.aliases import Predictions, Vector
 class Decision(ABC):
     """How a result follows from a prediction; saved beside the model."""
 
+    @property
+    def cut(self) -> float | None:
+        """The prediction from which on the result is another; None where there is no such cut."""
+        return None
+
     @abstractmethod
     def decide(self, predictions: Predictions) -> Vector:
         """The result of each row, as the target is encoded.

@@ -1,0 +1,262 @@
+"""Decisions are kept before they are answered, at once and by Flask."""
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+
+from tabserve.api.app import create_app
+from tabserve.api.decided import DecisionLog
+from tabserve.api.front import Front
+from tabserve.decisions.entry import TABLE
+from tabserve.decisions.mover import Mover
+from tabserve.decisions.plain import loaded
+from tabserve.decisions.reading import Logged, logged
+from tabserve.decisions.schema import decisions
+from tabserve.decisions.store import DecisionStore
+from tabserve.registry.registry import Registry
+from tabserve.settings import Settings
+from tabserve.tables.writer import write_csv
+
+
+@dataclass
+class Place:
+    """A service that keeps its decisions, and their database."""
+
+    settings: Settings
+    registry: Registry
+
+    def __post_init__(self) -> None:
+        self.app = create_app(self.settings)
+        for name in ("credit", "bikes", "champion"):
+            self.app.extensions["predictor"].resolve(name)
+        self.client = self.app.test_client()
+        self.store = DecisionStore(self.settings.decision_log or "sqlite:///nowhere.db")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is in the database, after all of it was moved."""
+        self.move()
+        with self.store.database.reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(sql.select(decisions).order_by(decisions.c.id))]
+
+    def logged(self) -> list[Logged]:
+        self.move()
+        return [*logged(self.store, "credit")]
+
+    def move(self) -> None:
+        mover = Mover(self.settings.decision_spool_folder, 10**9, self.store, self.registry)
+        mover.move()
+        mover.close()
+
+    @property
+    def log(self) -> DecisionLog:
+        log: DecisionLog = self.app.extensions["decision_log"]
+        return log
+
+    def at_once(self, path: str, content: Any, **headers: str) -> Any:
+        """The front's answer as JSON; None when it leaves the request to Flask."""
+        front = Front(self.app)
+        given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        scope = {"method": "POST", "path": path, "query_string": b"", "headers": given, "client": ("127.0.0.1", 1)}
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        answer = front.at_once(scope, body)
+        return answer and (json.loads(answer.body) if answer.status == 200 else answer.status)
+
+
+@pytest.fixture
+def make(tmp_path: Path, trained: Registry) -> Iterator[Callable[..., Place]]:
+    places: list[Place] = []
+
+    def make(**values: Any) -> Place:
+        settings = Settings(
+            model_registry=trained.location,
+            auth_required=False,
+            decision_log=f"sqlite:///{tmp_path / 'decisions.db'}",
+            decision_spool_folder=tmp_path / "spool",
+        )
+        places.append(Place(replace(settings, **values), trained))
+        return places[-1]
+
+    yield make
+    for place in places:
+        if place.settings.decision_log:
+            place.log.close()
+
+
+@pytest.fixture
+def place(make: Callable[..., Place]) -> Place:
+    return make()
+
+
+def test_nothing_is_kept_unless_it_is_asked_for(
+    make: Callable[..., Place], record: dict[str, Any], tmp_path: Path
+) -> None:
+    place = make(decision_log=None)
+    assert "decision_ids" not in place.at_once("/output/credit", record)
+    assert "decision_ids" not in place.client.post("/output/credit", json=[record]).json
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("path", ["/output/credit", "/predict"])
+def test_a_record_is_kept_as_it_came_and_was_answered(place: Place, record: dict[str, Any], path: str) -> None:
+    answers = [
+        place.at_once(path, record, x_request_id="one"),
+        place.client.post(path, json=record, headers={"X-Request-Id": "two"}).json,
+    ]
+    rows = place.rows()
+    for row, answer, request_id in zip(rows, answers, ["one", "two"], strict=True):
+        assert answer["decision_ids"] == [row["id"]]
+        assert (row["kind"], row["use_case"], row["model_id"]) == ("decision", "credit", answer["model"])
+        assert (row["score"], [loaded(row["decision"])]) == (*answer["probability"], answer["result"])
+        assert loaded(row["record"]) == record
+        assert row["request_id"] == request_id
+        assert row["route"] == ("/predict" if path == "/predict" else "/output/<model_id>")
+        assert row["digest"] == place.registry.digest(row["model_id"])
+        assert row["threshold"] == place.registry.manifest(row["model_id"]).threshold
+        assert loaded(row["reasons"])
+        assert abs(row["time"] - time.time()) < 60
+
+
+def test_a_list_is_one_entry_with_its_records_beside_it(place: Place, records: list[dict[str, Any]]) -> None:
+    some = records[:5]
+    for is_at_once in (True, False):
+        answer = (
+            place.at_once("/output/credit", some)
+            if is_at_once
+            else place.client.post("/outputs/credit", json=some).json
+        )
+        rows = place.rows()
+        assert (rows[-1]["kind"], rows[-1]["rows"], rows[-1]["record"]) == (TABLE, 5, None)
+        assert answer["decision_ids"] == [f"{rows[-1]['id']}.{number}" for number in range(5)]
+        kept = place.logged()[-1]
+        assert kept.ids == answer["decision_ids"]
+        assert kept.records == some
+        assert [*kept.scores] == answer["probability"]
+        assert kept.decisions == answer["result"]
+
+
+def test_rows_at_fault_leave_nothing(place: Place, records: list[dict[str, Any]]) -> None:
+    some = [records[0], {**records[1], "age": "SECRET"}, records[2]]
+    answer = place.client.post("/output/credit?partial=true", json=some).json
+    (kept,) = place.logged()
+    assert answer["decision_ids"] == [kept.ids[0], None, kept.ids[1]]
+    assert kept.records == [some[0], some[2]]
+    place.log.close()
+    place.move()
+    assert b"SECRET" not in Path(str(place.settings.decision_log).removeprefix("sqlite:///")).read_bytes()
+
+
+def test_columns_are_kept_like_a_list(place: Place, records: list[dict[str, Any]]) -> None:
+    columns = {name: [record.get(name) for record in records[:3]] for name in records[0]}
+    answer = place.client.post("/output/credit", json={"columns": columns}).json
+    (kept,) = place.logged()
+    assert kept.ids == answer["decision_ids"]
+    assert kept.records == records[:3]
+
+
+def test_outcomes_that_are_sent_along_are_not_kept(place: Place, records: list[dict[str, Any]]) -> None:
+    sent = [{**record, "default": 1} for record in records[:3]]
+    assert place.client.post("/outputs/credit", json=sent).status_code == 200
+    (kept,) = place.logged()
+    assert kept.records == records[:3]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+def test_a_file_is_one_entry(place: Place, records: list[dict[str, Any]], accept: str) -> None:
+    file = {"fileupload": (io.BytesIO(write_csv([*records[0]], records[:4]).encode()), "new.csv")}
+    answer = place.client.post("/outputs_upload/credit", data=file, headers={"Accept": accept})
+    assert answer.status_code == 200, answer.text
+    (kept,) = place.logged()
+    assert len(kept.ids) == 4
+    if accept == "text/csv":
+        assert kept.ids[0] == f"{answer.headers['Decision-Id']}.0"
+    else:
+        assert kept.ids == answer.json["decision_ids"]
+    again = place.client.post("/output/credit", json=kept.records).json
+    assert again["probability"] == [*kept.scores]
+    assert not [*place.settings.decision_spool_folder.glob("*.parquet")]
+
+
+def test_several_classes_and_numbers_are_kept(place: Place, bikes: Any) -> None:
+    answer = place.at_once("/output/bikes", dict(bikes.example))
+    (row,) = place.rows()
+    assert (row["score"], loaded(row["decision"]), row["threshold"]) == (*answer["result"], *answer["result"], None)
+
+
+def test_the_hold_out_is_not_kept(place: Place) -> None:
+    answer = place.client.post("/outputs/credit").json
+    assert "decision_ids" not in answer
+    assert place.rows() == []
+
+
+def test_who_asked_is_kept(make: Callable[..., Place], users_file: Path, record: dict[str, Any]) -> None:
+    place = make(auth_required=True, auth_users_file=users_file)
+    from tests.conftest import ALICE
+
+    assert place.client.post("/output/credit", json=record, auth=ALICE).status_code == 200
+    assert [row["client"] for row in place.rows()] == ["alice"]
+
+
+def test_nothing_is_decided_that_cannot_be_kept(make: Callable[..., Place], record: dict[str, Any]) -> None:
+    place = make(decision_spool=100)
+    assert place.client.post("/output/credit", json=record).status_code == 200
+    answer = place.client.post("/output/credit", json=record)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "logged" in answer.json["detail"]
+    assert place.at_once("/output/credit", record) == 503
+    assert place.at_once("/output/credit", [record]) == 503
+    assert len(place.rows()) == 1
+
+
+def test_what_cannot_be_kept_is_counted_when_it_may_be_dropped(
+    make: Callable[..., Place], record: dict[str, Any]
+) -> None:
+    place = make(decision_spool=100, decision_log_full="drop")
+    assert place.at_once("/output/credit", record)["decision_ids"] != [None]
+    assert place.at_once("/output/credit", record)["decision_ids"] == [None]
+    assert place.at_once("/output/credit", [record, record])["decision_ids"] == [None, None]
+    assert place.client.post("/output/credit", json=record).json["decision_ids"] == [None]
+    assert (place.log.logged, place.log.dropped) == (1, 3)
+    assert len(place.rows()) == 1
+
+
+def test_a_folder_that_cannot_be_used_refuses(
+    make: Callable[..., Place], record: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = make(decision_spool_folder=tmp_path / "file" / "spool")
+    assert place.at_once("/output/credit", record) == 503
+    assert place.client.post("/output/credit", json=record).status_code == 503
+
+
+def test_the_loop_does_not_wait_for_a_disk(make: Callable[..., Place], record: dict[str, Any]) -> None:
+    place = make(decision_fsync="each")
+    assert place.at_once("/output/credit", record) is None
+    assert place.client.post("/output/credit", json=record).json["decision_ids"]
+
+
+def test_keeping_a_record_or_a_list_imports_neither_arrow_nor_sqlalchemy(
+    trained: Registry, tmp_path: Path, record: dict[str, Any]
+) -> None:
+    from tests.test_layout import modules_after
+
+    settings = (
+        f"Settings(model_registry=Path({str(trained.location)!r}), auth_required=False, "
+        f"decision_log='sqlite:///{tmp_path}/d.db', decision_spool_folder=Path({str(tmp_path / 'spool')!r}))"
+    )
+    code = f"""
+from pathlib import Path
+from tabserve.api.app import create_app
+from tabserve.settings import Settings
+client = create_app({settings}).test_client()
+assert client.post("/output/credit", json={record!r}).json["decision_ids"]
+assert client.post("/output/credit", json=[{record!r}]).json["decision_ids"]
+"""
+    assert not modules_after(code) & {"pyarrow", "sqlalchemy", "alembic", "pandas", "sklearn"}

@@ -255,6 +255,22 @@ class Task(ABC):
         """How far predictions are from the outcomes; None where they are not the probability of one of two classes."""
         return None
 
+    def estimated(self, predictions: Predictions, decision: Decision) -> Metrics:
+        """The metrics that are expected of predictions before any outcome is known; empty where none can be.
+
+        Parameters
+        ----------
+        predictions : ndarray, shape (n_rows,) or (n_rows, n_classes)
+            They must be calibrated.
+        decision : Decision
+            What this task decided on.
+
+        Returns
+        -------
+        dict of float
+        """
+        return {}
+
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Two classes: the prediction is a probability, and a threshold chosen by costs makes the decision."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -211,6 +212,25 @@ class Binary(ClassTask):
 
     def calibration(self, y: Vector, predictions: Predictions) -> Calibration:
         return calibration(y, predictions)
+
+    def estimated(self, predictions: Predictions, decision: Decision) -> Metrics:
+        """AUC and cost if each row has outcome 1 with its own probability.
+
+        As in confidence-based performance estimation (NannyML 2022; Garg et al. 2022, Leveraging unlabeled data to
+        predict out-of-distribution performance): a row counts as p of a 1 and as 1 - p of a 0. The cost is the mean of
+        `missed` p where a 0 was decided and `false_alarm` (1 - p) where a 1 was; the AUC is the share, among pairs of
+        two rows, of p_i (1 - p_j) with p_i > p_j, ties counting half.
+        """
+        p = np.sort(predictions)
+        decided = decision.decide(p)
+        cost = np.mean(np.where(decided == 1, self.cost.false_alarm * (1 - p), self.cost.missed * p))
+        _, first, places, counts = np.unique(p, return_index=True, return_inverse=True, return_counts=True)
+        zeros = np.concatenate([[0.0], np.cumsum(1 - p)])
+        below, up_to = zeros[first][places], zeros[first + counts][places]
+        own = p * (1 - p)  # a row is no pair with itself
+        pairs = float(np.sum(p * zeros[-1] - own))
+        ranked = float(np.sum(p * (below + up_to) / 2 - own / 2))
+        return {"roc_auc": ranked / pairs if pairs > 0 else math.nan, "expected_cost": float(cost)}
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tabserve import log
 from tabserve.api.auth import check_at_start
 from tabserve.api.companion import PROGRAM, Companion, accompany, mover
 from tabserve.api.metrics import folder
+from tabserve.api.observers import tracing
 from tabserve.api.start import check_gunicorn
 from tabserve.resolver import Refresher
 from tabserve.settings import Settings
@@ -41,6 +42,7 @@ FIRST_LOOK = 10  # seconds that a worker waits for its models, then /health answ
 settings = Settings.at_start()
 # for the workers, too; gunicorn applies the same configuration again later
 log.configure(settings.log_level, settings.log_format)
+tracing.check_at_start(settings)
 check_at_start(settings)  # in the master, which would otherwise start failing workers again and again
 cpus = joblib.cpu_count()  # those granted by affinity and cgroup limits, not those of the machine
 
@@ -60,7 +62,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # heartbeats
 preload_app = False  # see above
 sendfile = False  # it would wait for the client, and the files are small
 control_socket_disable = True  # no second way in, and no file in a folder of gunicorn's choice
-accesslog = None  # a line for each request costs more than a prediction; the load balancer keeps a log
+accesslog = None  # see `observers.access_log`, which quotes no request
 errorlog = "-"
 logger_class = Log
 logconfig_dict = log.configuration(settings.log_level, settings.log_format)

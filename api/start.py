@@ -10,6 +10,7 @@ import sys
 import gunicorn
 
 from tabserve.api.auth import check_at_start
+from tabserve.api.observers import tracing
 from tabserve.settings import Settings
 
 TESTED = "27.0."  # the beginning of gunicorn's tested versions: `worker`, `connection` override private methods
@@ -39,6 +40,7 @@ def check() -> Settings:
     """Make all checks, in the order in which their causes are put right; return the settings."""
     check_gunicorn()
     settings = Settings.at_start()
+    tracing.check_at_start(settings)
     check_at_start(settings)
     check_port(settings.host, settings.port)
     if settings.metrics_port:

@@ -15,7 +15,7 @@ from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
 from tabserve.api.connection import CLIENTS, Connection, Phase
-from tabserve.api.metrics.front import front_of
+from tabserve.api.observers.front import observed
 
 LOOK_AFTER = 0.5  # seconds between looks for clients that take too long
 LOOKS = 100  # connections looked at before requests get their turn
@@ -54,7 +54,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         self.wsgi = self.app.wsgi()
-        self.asgi = front_of(self.wsgi)
+        self.asgi = observed(self.wsgi)
 
     def init_signals(self) -> None:
         base.Worker.init_signals(self)  # until the loop runs; it would keep to itself a signal that comes before

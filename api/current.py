@@ -1,15 +1,12 @@
 """What the running application holds for its requests."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import current_app
 
 from tabserve.log import MARKS
 from tabserve.predictor import Predictor
 from tabserve.settings import Settings
-
-if TYPE_CHECKING:
-    from tabserve.api.decided import DecisionLog
 
 
 def extension(name: str) -> Any:
@@ -27,12 +24,6 @@ def predictor() -> Predictor:
 def request_id() -> str:
     """The id of the request that is answered."""
     return MARKS.get().request_id
-
-
-def decision_log() -> "DecisionLog | None":
-    """Where decisions are kept; None unless they are."""
-    found: DecisionLog | None = extension("decision_log")
-    return found
 
 
 def settings() -> Settings:

@@ -226,7 +226,7 @@ def init_app(app: APIFlask, settings: Settings) -> None:
 
 def checked_log() -> DecisionLog | None:
     """Where decisions are kept, if they are and may be: see `DecisionLog.check`."""
-    log = current.decision_log()
+    log: DecisionLog | None = current.extension("decision_log")
     if log:
         log.check()
     return log

@@ -224,6 +224,12 @@ class PredictionSchema(AnswerSchema):
         values=List(Raw(allow_none=True)),
         metadata={"description": "What the records hold in columns declared as ids; left out without any"},
     )
+    decision_ids = List(
+        String(allow_none=True),
+        metadata={
+            "description": "Where decisions are logged: what each record's is found by; null for an invalid record"
+        },
+    )
 
 
 class ScoredPredictionSchema(PredictionSchema):

@@ -9,7 +9,20 @@ from apiflask import APIFlask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tabserve
-from tabserve.api import auth, controller, decided, docs, errors, jobs, limits, openapi, page, request_id
+from tabserve.api import (
+    auth,
+    controller,
+    decided,
+    decisions,
+    docs,
+    errors,
+    jobs,
+    limits,
+    openapi,
+    outcomes,
+    page,
+    request_id,
+)
 from tabserve.api.metrics import route
 from tabserve.api.metrics.figures import Figures
 from tabserve.api.metrics.folder import WORKER
@@ -70,11 +83,14 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     errors.init_app(app)
     jobs.init_app(app, settings)
     decided.init_app(app, settings)
+    decisions.init_app(app, settings)
     extra = [import_module(module) for name, module in OF_ONE_USE_CASE.items() if _is_there(name)]
-    openapi.init_app(app, settings, [module.describe for module in extra])
+    openapi.init_app(app, settings, [outcomes.describe, *(module.describe for module in extra)])
     # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT
-    routes = (controller.blueprint, controller.predictions, jobs.orders, jobs.blueprint, docs.blueprint, page.blueprint)
-    for blueprint in routes:
+    for blueprint in (
+        *(controller.blueprint, controller.predictions, jobs.orders, jobs.blueprint, outcomes.blueprint),
+        *(decisions.blueprint, docs.blueprint, page.blueprint),
+    ):
         app.register_blueprint(blueprint)
     if settings.metrics == "path":
         app.register_blueprint(route.blueprint)

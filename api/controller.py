@@ -56,11 +56,11 @@ MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times
 
 ERRORS = {
     400: "Not JSON, JSON of the wrong shape, or nothing to predict",
-    404: "No such model, use case or job, no hold-out, or no result",
+    404: "No such model, use case, job or decision, no hold-out, or no result",
     413: "Too many rows or bytes",
     415: "Not a table that can be read",
     422: "A field is missing, unknown or invalid",
-    501: "Models of this kind cannot be explained",
+    501: "Models of this kind cannot be explained, or no decisions are logged",
     503: "No usable model, too much to do, or the database of jobs cannot be used",
 }
 

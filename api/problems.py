@@ -26,6 +26,8 @@ STATUS: dict[type[errors.TabserveError], HTTPStatus] = {
     errors.UnsupportedFileError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.AbandonedJobError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.NotExplainableError: HTTPStatus.NOT_IMPLEMENTED,
+    errors.NoDecisionLogError: HTTPStatus.NOT_IMPLEMENTED,
+    errors.UnknownDecisionError: HTTPStatus.NOT_FOUND,
     errors.NoModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BrokenArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreAwayError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -566,6 +566,22 @@ class DecisionLogAwayError(TabserveError):
         super().__init__("The database of decisions cannot be used at the moment; try again later.")
 
 
+class NoDecisionLogError(TabserveError):
+    """Nothing is logged, and something of the log is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("No decisions are logged: set DECISION_LOG=on, or to the address of a database.")
+
+
+class UnknownDecisionError(TabserveError):
+    """No decision in the log has that id."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such decision in the log: the id is wrong, or the decision is older than DECISION_RETENTION."
+        )
+
+
 class DecisionLogFullError(TabserveError):
     """A decision cannot be logged, so it is not made."""
 

@@ -136,8 +136,8 @@ def decisions_postgres() -> Iterator[str]:
         yield f"postgresql://keeper:not-in-any-log@127.0.0.1:{port}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def log_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"], name="log_address")
+def address_of_log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty log in a database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'decisions.db'}"

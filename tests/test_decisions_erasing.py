@@ -17,13 +17,13 @@ from tabserve.decisions.store import DecisionStore
 from tabserve.registry.artifact import Artifact
 from tests.decisions import (  # noqa: F401 - three are fixtures
     add_outcomes,
+    address_of_log,
     decision_store,
     decisions_postgres,
     entry_of,
     fill,
     fill_table,
     id_of,
-    log_address,
 )
 
 

@@ -14,6 +14,7 @@ from tabserve.decisions.store import DecisionStore
 from tabserve.decisions.tables import Rows, columns_of, rows_in, written
 from tabserve.registry.artifact import Artifact
 from tests.decisions import (  # noqa: F401 - three are fixtures
+    address_of_log,
     decided,
     decision_store,
     decisions_postgres,
@@ -21,7 +22,6 @@ from tests.decisions import (  # noqa: F401 - three are fixtures
     fill,
     fill_table,
     id_of,
-    log_address,
 )
 
 CELLS = st.one_of(

@@ -68,6 +68,8 @@ EVERY_STATUS = [
     (tabserve.errors.TooManyJobsError("100 jobs are waiting already."), 503),
     (tabserve.errors.JobsAwayError(), 503),
     (tabserve.errors.DecisionLogAwayError(), 503),
+    (tabserve.errors.NoDecisionLogError(), 501),
+    (tabserve.errors.UnknownDecisionError(), 404),
     (tabserve.errors.DecisionLogFullError(), 503),
     (tabserve.errors.NewerDecisionLogError(), 503),
     (tabserve.errors.NoMemoryError(), 503),

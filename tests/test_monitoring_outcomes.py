@@ -13,13 +13,13 @@ from tabserve.decisions.store import DecisionStore
 from tabserve.monitoring.outcomes import MOST_PROBLEMS, Counts, Given, Outcomes
 from tabserve.registry.artifact import Artifact
 from tests.decisions import (  # noqa: F401 - three are fixtures
+    address_of_log,
     decision_store,
     decisions_postgres,
     entry_of,
     fill,
     fill_table,
     id_of,
-    log_address,
 )
 
 TARGET = Category(name="default", values=("no", "yes"))

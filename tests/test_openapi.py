@@ -40,6 +40,8 @@ PREDICTIONS = {
     ("/predictions", "post"),
 }
 SCORES = {("/scores/{name}", "post")}
+OUTCOMES = {("/outcomes", "post")}
+DECISIONS = {("/decisions/{id}", "get")}
 JOBS = {("/jobs/{name}", "get"), ("/jobs/{name}", "delete"), ("/jobs/{name}/result.{kind}", "get")}
 NOT_IN_THE_CONTRACT = ("openapi.", "docs.", "page.")
 USE_CASES = list(all_use_cases().values())
@@ -137,7 +139,7 @@ def test_every_route_is_documented_and_nothing_else(service: FlaskClient, docume
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     documented = {(path, method) for path, method, _ in operations(document)}
-    assert documented == rules == ROUTES | PREDICTIONS | SCORES | JOBS
+    assert documented == rules == ROUTES | PREDICTIONS | SCORES | JOBS | OUTCOMES | DECISIONS
 
 
 def test_every_operation_says_what_it_does_and_which_problems_it_answers_with(document: dict[str, Any]) -> None:
@@ -175,6 +177,7 @@ def test_every_example_works_as_it_stands(service: FlaskClient, document: dict[s
                 auth=ALICE if "security" in operation else None,
             )
             expected = {("/jobs/{name}", "post"): 202} | dict.fromkeys(JOBS, 404)  # nobody has the id of an example
+            expected |= {**dict.fromkeys(OUTCOMES, 501), **dict.fromkeys(DECISIONS, 403)}  # no log, and no scope
             assert answer.status_code == expected.get((path, method), 200), (path, request, answer.text)
             assert_fits(document, operation, answer)
             sent += 1
@@ -237,8 +240,8 @@ def test_where_a_user_is_needed_the_document_says_so_and_what_happens_without_on
     service: FlaskClient, document: dict[str, Any]
 ) -> None:
     locked = {(path, method) for path, method, operation in operations(document) if "security" in operation}
-    assert locked == PREDICTIONS | SCORES | JOBS
-    for path, method in locked - JOBS:
+    assert locked == PREDICTIONS | SCORES | JOBS | OUTCOMES | DECISIONS
+    for path, method in locked - JOBS - DECISIONS:
         operation = document["paths"][path][method]
         assert operation["security"] == [{"BasicAuth": []}]
         url = next(requests(path, operation), Sent("/outputs_upload/credit", {}, None, None)).url
@@ -252,7 +255,7 @@ def test_where_a_user_is_needed_the_document_says_so_and_what_happens_without_on
 def test_where_no_user_is_needed_there_is_no_padlock(trained: Registry) -> None:
     open_document = document_of(create_app(Settings(model_registry=trained.location, auth_required=False)))
     locked = {path for path, _, operation in operations(open_document) if "security" in operation}
-    assert locked == {"/predictions", "/scores/{name}"}
+    assert locked == {"/predictions", "/scores/{name}", "/decisions/{id}"}
     for path, _, operation in operations(open_document):
         assert ("401" in operation["responses"]) == ("429" in operation["responses"]) == (path in locked)
 
@@ -262,7 +265,7 @@ def test_a_limit_is_documented_where_it_counts(trained: Registry, record: dict[s
     client = create_app(settings).test_client()
     limited = document_of(client.application)
     counted = {(path, method) for path, method, operation in operations(limited) if "429" in operation["responses"]}
-    assert counted == PREDICTIONS | SCORES
+    assert counted == PREDICTIONS | SCORES | OUTCOMES | DECISIONS
     assert client.post("/predict", json=record).status_code == 200
     answer = client.post("/predict", json=record)
     assert answer.status_code == 429

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -145,6 +146,19 @@ class Kept:
     outcome: Outcome | None = None
     erased: float | None = None
     erased_digest: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All that is kept, by the names of `Entry`; times as in ISO 8601. What is not there is null."""
+        entry = {**vars(self.entry), "time": iso(self.entry.time), "record": self.entry.record or None}
+        del entry["keys"]
+        outcome = self.outcome and {**vars(self.outcome), "time": iso(self.outcome.time)}
+        erased = None if self.erased is None else iso(self.erased)
+        return {**entry, "outcome": outcome, "erased": erased, "erased_digest": self.erased_digest}
+
+
+def iso(time: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(time, UTC).isoformat()
 
 
 _ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.(0|[1-9][0-9]{0,8}))?")

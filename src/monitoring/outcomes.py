@@ -44,7 +44,7 @@ class Counts:
     unknown, invalid : int
         Reports: about no decision in the log, or with an outcome that the model's target cannot be.
     problems : dict of str
-        What is wrong with the first invalid reports, by their places counted from 0.
+        What is wrong with the first invalid reports, by their numbers.
     """
 
     recorded: int = 0
@@ -59,7 +59,8 @@ class Counts:
         """The counts, and the problems by place, if there are any."""
         plain = asdict(self)
         problems = plain.pop("problems")
-        return {**plain, **({"errors": {str(place): [text] for place, text in problems.items()}} if problems else {})}
+        errors = {str(number): [text] for number, text in problems.items()}
+        return {**plain, "errors": errors} if errors else plain
 
 
 class _Decision(NamedTuple):
@@ -97,7 +98,14 @@ class Outcomes:
         self._targets: dict[str, tuple[Feature, Encoder]] = {}
 
     def record(
-        self, given: Sequence[Given], *, use_case: str = "", column: str = "", client: str = "", correct: bool = False
+        self,
+        given: Sequence[Given],
+        *,
+        use_case: str = "",
+        column: str = "",
+        client: str = "",
+        correct: bool = False,
+        numbers: Sequence[int] | None = None,
     ) -> Counts:
         """Record outcomes; those of a batch together or not at all.
 
@@ -111,6 +119,8 @@ class Outcomes:
             Who reports.
         correct : bool
             Whether other outcomes than those that are known replace them.
+        numbers : sequence of int, optional
+            What the reports are called in `Counts.problems`; by default their places.
 
         Returns
         -------
@@ -122,12 +132,13 @@ class Outcomes:
             When the database cannot be used.
         """
         counts = Counts()
+        called = range(len(given)) if numbers is None else numbers
         for start in range(0, len(given), MOST_IDS):
             some = given[start : start + MOST_IDS]
             with self._store.database.writing() as connection:
                 self._store.database.lock(connection)  # of two reports at once, the second sees the first
                 about = _by_key(connection, some, use_case, column) if column else _by_id(connection, some)
-                self._record(connection, some, about, start, client, correct, counts)
+                self._record(connection, some, about, called[start : start + MOST_IDS], client, correct, counts)
         return counts
 
     def _record(
@@ -135,20 +146,20 @@ class Outcomes:
         connection: sql.Connection,
         given: Sequence[Given],
         about: Sequence[Sequence[_Decision]],
-        first: int,
+        numbers: Sequence[int],
         client: str,
         correct: bool,
         counts: Counts,
     ) -> None:
         before = _known(connection, [*{one.id for some in about for one in some}])
         known = dict(before)
-        for place, (report, meant) in enumerate(zip(given, about, strict=True), first):
+        for number, report, meant in zip(numbers, given, about, strict=True):
             counts.unknown += not meant
             problem = next(filter(None, (self._problem(one, report.outcome) for one in meant)), None)
             if problem:
                 counts.invalid += 1
                 if len(counts.problems) < MOST_PROBLEMS:
-                    counts.problems[place] = problem
+                    counts.problems[number] = problem
                 continue
             for one in meant:
                 known[one.id, one.row] = self._merged(

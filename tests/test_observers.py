@@ -148,7 +148,7 @@ def test_a_server_logs_each_request_without_query_and_body(
     lines = [json.loads(line) for line in text.splitlines()]
     accesses = {line["request_id"]: line for line in lines if line["logger"] == "tabserve.access"}
     found = [accesses[f"number-{number}"] for number in range(len(asked))]
-    assert [line["route"] for line in found] == [*["/output/<model_id>"] * 3, "/jobs/<job_id>", "(unknown)"]
+    assert [line["route"] for line in found] == [*["/output/<model_id>"] * 3, "/jobs/<name>", "(unknown)"]
     assert [line["status"] for line in found] == [status for *_, status in asked]
     assert {line["trace_id"] for line in found} == {TRACE}
     assert all(line["ms"] > 0 and line["bytes"] > 0 for line in found)

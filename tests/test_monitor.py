@@ -12,7 +12,8 @@ import pytest
 from tabserve.decisions.entry import REFUSED
 from tabserve.decisions.store import DecisionStore
 from tabserve.evaluation.drift import NONE
-from tabserve.monitoring.monitor import QUALITY, WHOLE, Monitored, keep, monitor, newest
+from tabserve.monitoring.kept import keep, newest
+from tabserve.monitoring.monitor import QUALITY, WHOLE, Monitored, monitor
 from tabserve.registry.artifact import Artifact
 from tests.decisions import entry_of, fill, id_of
 
@@ -111,8 +112,8 @@ def test_a_model_that_became_worthless_is_found(
 
 
 def test_a_result_is_kept_until_the_next(store: DecisionStore, result: Monitored) -> None:
-    keep(store, result)
-    keep(store, result)
+    keep(store, result.to_json())
+    keep(store, result.to_json())
     kept = newest(store, "credit")
     assert kept == json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert newest(store, "bikes") is None

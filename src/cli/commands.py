@@ -26,6 +26,7 @@ for _command in (
     Lazy("serve", "tabserve.cli.serve:serve", "Serve predictions over HTTP."),
     Lazy("worker", "tabserve.cli.worker:worker", "Answer large tables, beside the service."),
     Lazy("mover", "tabserve.cli.mover:mover", "Move decisions into their database, beside the service."),
+    Lazy("monitor", "tabserve.cli.monitor:monitor", "Compare what was decided with training and outcomes."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),
     Lazy("users", "tabserve.cli.users:users", "List, add and remove users of the service."),
     Lazy("openapi", "tabserve.cli.openapi:openapi", "Print the service's OpenAPI document."),

@@ -1,6 +1,5 @@
 """Monitoring: what a model meets and decides, beside what it was trained on and what came of it."""
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sql
 
 from tabserve.columns.features import Category
-from tabserve.decisions.schema import monitored
 from tabserve.decisions.store import DecisionStore
 from tabserve.declaration.plain import from_plain
 from tabserve.errors import InvalidUseCaseError
@@ -335,30 +332,3 @@ def _most_moved(one: Compared) -> str:
     """The bin whose share changed most, in words."""
     place = int(np.argmax(np.abs(np.subtract(one.live, one.training))))
     return f"{one.bins[place]} was {100 * one.training[place]:.0f} % and is {100 * one.live[place]:.0f} %"
-
-
-def keep(store: DecisionStore, result: Monitored) -> None:
-    """Store a result, in the place of the one before, for the page and the metrics.
-
-    Raises
-    ------
-    DecisionLogAwayError
-        When the database cannot be used.
-    """
-    row = {"use_case": result.use_case, "time": result.time, "result": json.dumps(result.to_json(), allow_nan=False)}
-    with store.database.writing() as connection:
-        connection.execute(sql.delete(monitored).where(monitored.c.use_case == result.use_case))
-        connection.execute(sql.insert(monitored).values(row))
-
-
-def newest(store: DecisionStore, use_case: str) -> dict[str, Any] | None:
-    """The newest result for a use case, as `Monitored.to_json` gives it; None when there is none.
-
-    Raises
-    ------
-    DecisionLogAwayError
-        When the database cannot be used.
-    """
-    with store.database.reading() as connection:
-        text = connection.scalar(sql.select(monitored.c.result).where(monitored.c.use_case == use_case))
-    return None if text is None else json.loads(text)

@@ -1,0 +1,178 @@
+"""What monitoring found, as a page and as lines for a terminal; both are made from a result as plain data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tabserve.charts.pages import render_page
+from tabserve.charts.parts import NOTHING, ReportTable, Section, metric_name, number, share
+from tabserve.charts.small import paired_bars
+
+Plain = Mapping[str, Any]  # as `Monitored.to_json` gives it, or a part of it
+
+COLUMN_HEAD = ("Column", "PSI", "By chance", "Smallest visible", "Verdict", "Missing", "Other")
+MONTH_HEAD = ("Month", "Decisions", "Outcomes known", "Drifted", "Decided", "Refused records")
+ADVICE = (
+    "Drift is said of a PSI that is at least 0.2 beyond chance, where chance alone would make a false alarm on one "
+    "page in a hundred. Below the smallest visible PSI, which follows from the rows, nothing can be told from chance."
+)
+
+
+def render(results: Sequence[Plain], live: Sequence[Section] = ()) -> str:
+    """A page of one or several results, in the report's look; it loads nothing.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        As `Monitored.to_json` gives them.
+    live : sequence of Section
+        What comes before them.
+
+    Returns
+    -------
+    str
+    """
+    return render_page(
+        title="Monitoring",
+        description="What models meet and decide, beside what they were trained on and what came of it.",
+        sections=[*live, *(section for result in results for section in sections(result))],
+    )
+
+
+def sections(result: Plain) -> Iterator[Section]:
+    """The parts of a page about a result."""
+    name, whole = result["use_case"], result["windows"][-1]
+    yield Section(f"{name}: what to look at", [*heading(result)], points=[_found(one) for one in result["findings"]])
+    yield Section(f"{name}: drift", [ADVICE], tables=[_columns(whole), *_months(result)])
+    tables = [*_metrics(result), *_gates(whole), *_groups(whole)]
+    yield Section(f"{name}: quality", [*_about_quality(whole)], tables=tables)
+
+
+def heading(result: Plain) -> Iterator[str]:
+    """Sentences about what was looked at."""
+    whole = result["windows"][-1]
+    when = datetime.fromtimestamp(result["time"], UTC)
+    yield f"{result['model_id']}, looked at on {when:%d %B %Y at %H:%M} UTC: {whole['rows']:,} decisions."
+    if result["others"]:
+        yield f"{result['others']:,} decisions by other models are left out."
+    if not result["findings"]:
+        yield "Nothing was found." if whole["rows"] else "The decision log holds none of this time."
+
+
+def lines(result: Plain) -> Iterator[tuple[str, ...]]:
+    """Rows of a table for a terminal: the columns of the whole time, then the months."""
+    for table in (_columns(result["windows"][-1], charts=False), *_months(result), *_metrics(result)):
+        yield tuple(map(str, table.head))
+        yield from (tuple(map(str, row)) for row in table.rows)
+        yield ("",)
+
+
+def _found(finding: Plain) -> str:
+    when = "" if finding["window"] == "all" else f"{finding['window']}: "
+    return f"{when}{finding['sentence']}"
+
+
+def _compared(window: Plain) -> list[Plain]:
+    return [*window["columns"], *window["scores"], *([window["decisions"]] if window["decisions"] else [])]
+
+
+def _columns(window: Plain, *, charts: bool = True) -> ReportTable:
+    rows = []
+    for one in _compared(window):
+        drift = one["drift"]
+        row = [
+            one["name"],
+            number(drift["psi"]),
+            number(drift["chance"]),
+            number(drift["detectable"]),
+            drift["verdict"],
+        ]
+        row += [share(one["live"][-1]), NOTHING if one["other"] is None else share(one["other"])]
+        rows.append([*row, paired_bars(one["training"], one["live"], _in_words(one))] if charts else row)
+    head = [*COLUMN_HEAD, "Training and now"] if charts else COLUMN_HEAD
+    return ReportTable("Columns, predictions and decisions beside those of the training part", head, rows)
+
+
+def _in_words(one: Plain) -> str:
+    shares = zip(one["bins"], one["training"], one["live"], strict=True)
+    return "; ".join(f"{name}: {share(before)}, now {share(now)}" for name, before, now in shares if before or now)
+
+
+def _months(result: Plain) -> Iterator[ReportTable]:
+    rows = []
+    for window in result["windows"][:-1]:
+        drifted = [one["name"] for one in _compared(window) if one["drift"]["verdict"] == "drift"]
+        rows.append(
+            [
+                window["name"],
+                f"{window['rows']:,}",
+                share(window["coverage"]),
+                ", ".join(drifted) or NOTHING,
+                _decided(window),
+                _refused(window),
+            ]
+        )
+    if rows:
+        yield ReportTable("Months", MONTH_HEAD, rows)
+
+
+def _decided(window: Plain) -> str:
+    one = window["decisions"]
+    if not one:
+        return NOTHING
+    return ", ".join(f"{name} {share(now)}" for name, now in zip(one["bins"], one["live"], strict=True) if now)
+
+
+def _refused(window: Plain) -> str:
+    return ", ".join(f"{fault} {times:,}" for fault, times in sorted(window["refused"].items())) or NOTHING
+
+
+def _about_quality(whole: Plain) -> Iterator[str]:
+    if whole["quality"]:
+        yield f"By the outcomes of {whole['quality']['rows']:,} decisions; intervals cover 95 %."
+    else:
+        yield f"The outcomes of {share(whole['coverage'])} of the decisions are known: too few to judge all of them by."
+    calibration = (whole["quality"] or {}).get("calibration")
+    if calibration:
+        yield (
+            f"Calibration error {number(calibration['error'])}; by chance, {number(calibration['chance'])} "
+            "would be expected."
+        )
+    if any(whole["estimated"]):
+        yield "Expected figures are estimates from the predictions, and true only while these are calibrated."
+    else:
+        yield "Nothing is estimated: the model has no probabilities of two classes, or they are not calibrated."
+
+
+def _metrics(result: Plain) -> Iterator[ReportTable]:
+    rows = []
+    for window in result["windows"]:
+        quality, expected = window["quality"], window["estimated"]
+        for place, name in enumerate((quality or {"metrics": expected})["metrics"]):
+            realised = NOTHING
+            if quality:
+                low, high = quality["intervals"][name]
+                realised = f"{number(quality['metrics'][name])} ({number(low)} to {number(high)})"
+            if not place or name in expected or window is result["windows"][-1]:
+                rows.append([window["name"], metric_name(name), realised, number(expected.get(name))])
+    if rows:
+        yield ReportTable("What happened, and what is expected", ("Month", "Metric", "Realised", "Expected"), rows)
+
+
+def _gates(whole: Plain) -> Iterator[ReportTable]:
+    gates = (whole["quality"] or {}).get("gates")
+    if gates:
+        rows = [
+            [gate["gate"], number(gate["value"]), number(gate["bound"]), "✓ passed" if gate["passed"] else "✗ failed"]
+            for gate in gates
+        ]
+        yield ReportTable("The declared gates, judged by what happened", ("Gate", "Value", "Bound", "Verdict"), rows)
+
+
+def _groups(whole: Plain) -> Iterator[ReportTable]:
+    for feature, comparison in (whole["quality"] or {}).get("groups", {}).items():
+        figures = ("rows", "share_of_1", "selection_rate", "roc_auc")
+        rows = [[group, *(number(one[name]) for name in figures)] for group, one in comparison["values"].items()]
+        ratio = f"smallest ratio of favourable decisions {number(comparison['disparate_impact'])}"
+        head = ("Group", "Rows", "Share of events", "Favourable decisions", "ROC AUC")
+        yield ReportTable(f"Groups by {feature}: {ratio}", head, rows)

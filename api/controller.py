@@ -21,7 +21,7 @@ from tabserve.api.answers import (
     table_content,
 )
 from tabserve.api.bodies import read_body, uploaded_file, wanted_file, wants_partial
-from tabserve.api.decided import DECISION_ID, Answered, checked_log, origin, row_ids
+from tabserve.api.decided import DECISION_ID, checked_log, keep_refusal, origin, refusals_kept
 from tabserve.api.errors import PROBLEM_TYPE, LargeTableError, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -37,6 +37,7 @@ from tabserve.api.schemas import (
     shown,
 )
 from tabserve.api.users import PREDICT
+from tabserve.decisions.log import Answered, row_ids
 from tabserve.errors import TooManyRowsError
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
@@ -185,9 +186,11 @@ def output(model_id: str) -> Response:
     settings = current.settings()
     content = read_body(settings.max_content_length)
     log = checked_log()
-    answered = predicted(predictor, artifact, content, settings, wants_partial)
+    with refusals_kept(log, artifact):
+        answered = predicted(predictor, artifact, content, settings, wants_partial)
     if log:
         log.keep_answer(answered, content, origin())
+        keep_refusal(log, artifact, answered.content["errors"])
     return as_json(answered.content)
 
 
@@ -243,10 +246,12 @@ def outputs(model_id: str) -> Response:
             table = predictor.table_of(artifact, as_list(body, settings.rows_at_once))
         else:
             table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits(settings))
-    answer = predictor.predict_table(artifact, table, partial=wants_partial())
+    with refusals_kept(log, artifact):
+        answer = predictor.predict_table(artifact, table, partial=wants_partial())
     answered = Answered(artifact, table_content(answer), answer)
-    if content and log:  # the hold-out was decided about long ago
+    if content and log:  # the hold-out is nobody's to decide about
         log.keep_answer(answered, content, origin())
+        keep_refusal(log, artifact, answered.content["errors"])
     return as_json(answered.content)
 
 
@@ -262,8 +267,11 @@ def outputs_upload(model_id: str) -> Response:
     log = checked_log()
     with _at_once(settings):
         table = predictor.read_table(artifact, cast("BinaryIO", file.stream), "The file", *_file_limits(settings))
-    answer = predictor.predict_table(artifact, table, partial=partial)
+    with refusals_kept(log, artifact):
+        answer = predictor.predict_table(artifact, table, partial=partial)
     id_ = log.keep_table(answer, origin()) if log else None
+    if log and answer.prediction.faulty:
+        keep_refusal(log, artifact, answer.problems())
     if kind:
         response = table_as_file(answer, kind)
         response.headers.update({DECISION_ID: id_} if id_ else {})

@@ -1,227 +1,50 @@
-"""Decided: keeps what was decided in the decision log before it is answered."""
+"""Decided: the decision log of the requests that Flask answers."""
 
-import logging
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-import orjson
 from apiflask import APIFlask
 from flask import request
 
 from tabserve.api import current
 from tabserve.api.auth import auth
-from tabserve.decisions.entry import TABLE
-from tabserve.decisions.ids import new_id
-from tabserve.decisions.listed import by_label
-from tabserve.decisions.spool import Spool
-from tabserve.errors import DecisionLogFullError
-from tabserve.predict import Prediction
-from tabserve.predictor import TablePrediction, with_columns
+from tabserve.api.metrics.figures import faults_of
+from tabserve.decisions.log import DecisionLog, Origin
+from tabserve.decisions.shadow import Shadows
+from tabserve.errors import InvalidFieldsError
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
-from tabserve.tables.kept import ValueRecords, column_of
-
-logger = logging.getLogger(__name__)
 
 DECISION_ID = "Decision-Id"  # header of an answer that is a file
 
 
-class Origin(NamedTuple):
-    """Where something that is decided comes from.
-
-    Parameters
-    ----------
-    route : str
-        Such as `/output/<model_id>`.
-    client : str
-        The user's name; empty without one.
-    request_id : str
-    """
-
-    route: str
-    client: str = ""
-    request_id: str = ""
-
-
-class Answered(NamedTuple):
-    """What a model answered.
-
-    Parameters
-    ----------
-    artifact : Artifact
-        The model.
-    content : dict
-        The answer.
-    table : TablePrediction or None
-        What the answer follows from; None for a single record.
-    """
-
-    artifact: Artifact
-    content: dict[str, Any]
-    table: TablePrediction | None = None
-
-
-class DecisionLog:
-    """Where a process keeps its decisions. Nothing is opened before the first, so a process may fork after making it.
-
-    Parameters
-    ----------
-    settings : Settings
-        The service's.
-
-    Attributes
-    ----------
-    dropped : int
-        How many decisions were answered without being kept.
-    logged : int
-        How many were kept.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._folder = settings.decision_spool_folder
-        self._most = settings.decision_spool
-        self.syncs_each = settings.decision_fsync == "each"
-        self._drops = settings.decision_log_full == "drop"
-        self._lock = threading.Lock()
-        self._opened: Spool | None = None
-        self.logged = self.dropped = 0
-
-    @property
-    def refuses(self) -> bool:
-        """Whether nothing may be decided, because it could not be kept."""
-        if self._drops:
-            return False
-        try:
-            return self._spool.is_full
-        except DecisionLogFullError:
-            return True
-
-    def check(self) -> None:
-        """Refuse a request before a model runs.
-
-        Raises
-        ------
-        DecisionLogFullError
-            When what is decided could not be kept.
-        """
-        if self.refuses:
-            raise DecisionLogFullError
-
-    def keep_answer(self, answered: "Answered", body: bytes, origin: Origin) -> None:
-        """Keep what was decided, and add its ids to the answer: see `keep`."""
-        artifact, content, table = answered
-        if table is None:
-            content["decision_ids"] = [self.keep(artifact, body, content, origin)]
-        else:
-            content["decision_ids"] = row_ids(self.keep_list(table, body, origin), table.prediction)
-
-    def keep(self, artifact: Artifact, body: bytes, content: Mapping[str, Any], origin: Origin) -> str | None:
-        """Keep the decision about one record.
-
-        Parameters
-        ----------
-        artifact : Artifact
-            What decided.
-        body : bytes
-            The record as it came, in JSON.
-        content : mapping
-            What is answered.
-        origin : Origin
-
-        Returns
-        -------
-        str or None
-            Its id; None when it was dropped.
-
-        Raises
-        ------
-        DecisionLogFullError
-            When it cannot be kept. Then it must not be answered.
-        """
-        (decision,) = content["result"]
-        (score,) = content.get("probability", content["result"])
-        entry: dict[str, Any] = {
-            **_head(artifact, origin),
-            "record": orjson.Fragment(body),
-            "score": score,
-            "decision": decision,
-        }
-        if "ids" in content:
-            entry["keys"] = {name: value for name, (value,) in content["ids"].items()}
-        return entry["id"] if self._append(entry) else None
-
-    def keep_list(self, answer: TablePrediction, body: bytes, origin: Origin) -> str | None:
-        """Keep the decisions about a list, whose JSON is the body: as `keep`. The mover makes its table."""
-        decisions, scores = _results(answer)
-        table = {
-            "body": orjson.Fragment(body),
-            "is_columns": isinstance(answer.table.records, ValueRecords),
-            "target": answer.artifact.target.feature.name,
-            "decisions": decisions,
-            "scores": scores,
-        }
-        entry = {**_table_head(answer, origin), "table": table}
-        return entry["id"] if answer.prediction.good and self._append(entry) else None
-
-    def keep_table(self, answer: TablePrediction, origin: Origin) -> str | None:
-        """Keep the decisions about a file: as `keep`. Rows at fault leave nothing."""
-        if not answer.prediction.good:
-            return None
-        entry = _table_head(answer, origin)
-        id_: str = entry["id"]
-        try:
-            self._spool.write_table(id_, _table_of(answer))
-            self._spool.append(orjson.dumps(entry))
-        except DecisionLogFullError:
-            if self._opened:
-                self._opened.drop_table(id_)
-            self._dropped()
-            return None
-        self.logged += 1
-        return id_
-
-    def _append(self, entry: Mapping[str, Any]) -> bool:
-        try:
-            self._spool.append(orjson.dumps(entry))
-        except DecisionLogFullError:
-            self._dropped()
-            return False
-        self.logged += 1
-        return True
-
-    def _dropped(self) -> None:
-        """Count what could not be kept, within an `except`; raise where it must not be answered."""
-        if not self._drops:
-            raise
-        self.dropped += 1
-
-    @property
-    def _spool(self) -> Spool:
-        """Where they wait; `DecisionLogFullError` while its folder cannot be used."""
-        if self._opened is None:
-            with self._lock:
-                self._opened = self._opened or self._open()
-        return self._opened
-
-    def _open(self) -> Spool:
-        try:
-            return Spool(self._folder, self._most, syncs_each=self.syncs_each)
-        except OSError as error:
-            logger.error("the folder of decisions cannot be used: %s", error.strerror)
-            raise DecisionLogFullError from None
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._opened:
-            self._opened.close()
-            self._opened = None
-
-
 def init_app(app: APIFlask, settings: Settings) -> None:
     """Let an application keep its decisions, when DECISION_LOG is set."""
-    app.extensions["decision_log"] = DecisionLog(settings) if settings.decision_log else None
+    log = DecisionLog(settings) if settings.decision_log else None
+    if log and settings.shadow:
+        log.shadow = Shadows(log, app.extensions["predictor"], dict(settings.shadow))
+    app.extensions["decision_log"] = log
+
+
+@contextmanager
+def refusals_kept(log: DecisionLog | None, artifact: Artifact) -> Iterator[None]:
+    """Keep that a request is refused for its fields, if it is."""
+    try:
+        yield
+    except InvalidFieldsError as error:
+        if log:
+            keep_refusal(log, artifact, error.by_field)
+        raise
+
+
+def keep_refusal(log: DecisionLog, artifact: Artifact, by_field: Mapping[str, Any] | None) -> None:
+    """Keep how many records had which fault: see `InvalidFieldsError`; None where there was none."""
+    if by_field:
+        is_of_rows = by_field.keys() == {"rows", "count"} and isinstance(by_field["rows"], Mapping)
+        rows, count = ([*by_field["rows"].values()], by_field["count"]) if is_of_rows else ([by_field], 1)
+        faults = {f"{field}:{kind}": amount for (field, kind), amount in faults_of(artifact, rows).items()}
+        log.keep_refusal(artifact, faults, count, origin())
 
 
 def checked_log() -> DecisionLog | None:
@@ -236,68 +59,3 @@ def origin() -> Origin:
     """Where Flask's request comes from."""
     route = request.url_rule.rule if request.url_rule else ""
     return Origin(route, auth.current_user or "", current.request_id())
-
-
-def row_ids(id_: str | None, prediction: Prediction) -> list[str | None]:
-    """The ids of the rows of a table; None for those at fault."""
-    ids: list[str | None] = [None] * (len(prediction.good) + len(prediction.faulty))
-    if id_:
-        for row in prediction.good:
-            ids[row] = f"{id_}.{row}"
-    return ids
-
-
-def _table_of(answer: TablePrediction) -> bytes:
-    """What the log keeps of a table, as Parquet: without outcomes."""
-    from tabserve.decisions.tables import written  # pyarrow, for files alone
-
-    table = answer.table if answer.table.columns else with_columns(answer.artifact, answer.table)
-    columns = {
-        name: _only(
-            answer.prediction.good,
-            table.extras[name] if name in table.extras else column_of(table.records, name),
-        )
-        for name in table.columns
-    }
-    decisions, scores = _results(answer)
-    return b"".join(written(columns, by_label(scores), decisions))
-
-
-def _results(answer: TablePrediction) -> tuple[list[Any], list[Any]]:
-    """The decisions and the scores of all rows; None for those at fault."""
-    columns = answer.prediction.columns
-    return columns["result"], columns.get("probability", columns["result"])
-
-
-def _table_head(answer: TablePrediction, origin: Origin) -> dict[str, Any]:
-    good = answer.prediction.good
-    return {
-        **_head(answer.artifact, origin),
-        "kind": TABLE,
-        "rows": len(good),
-        "keys": {name: _only(good, values) for name, values in answer.ids().items()},
-    }
-
-
-def _head(artifact: Artifact, origin: Origin) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "time": time.time(),
-        "request_id": origin.request_id,
-        "client": origin.client,
-        "use_case": artifact.manifest.use_case,
-        "model_id": artifact.model_id,
-        "digest": artifact.digest,
-        "route": origin.route,
-        "threshold": artifact.decision.cut,
-    }
-
-
-def _only(places: Sequence[int], values: Sequence[Any]) -> list[Any]:
-    """The values at some places, None at the others."""
-    if len(places) == len(values):
-        return [*values]
-    kept: list[Any] = [None] * len(values)
-    for place in places:
-        kept[place] = values[place]
-    return kept

@@ -15,13 +15,13 @@ from werkzeug.http import parse_list_header
 from tabserve.api.auth import Credentials, client_of
 from tabserve.api.bridge import Bridge, Receive, Scope, Send, encoded, header_of
 from tabserve.api.controller import health_answer, predicted, readiness_answer
-from tabserve.api.decided import DecisionLog, Origin
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
 from tabserve.api.pulse import Pulse
 from tabserve.api.request_id import headers_of, marks_of, request_id_of
 from tabserve.api.threads import BusyError, Pool
 from tabserve.api.users import PREDICT as PREDICT_SCOPE
+from tabserve.decisions.log import DecisionLog, Origin
 from tabserve.errors import DecisionLogFullError
 from tabserve.log import MARKS, Marks
 from tabserve.predictor import Predictor

@@ -456,6 +456,8 @@ class Settings(RegistrySettings):
             raise InvalidSettingError("DEFAULT_USE_CASE", f"one of those in SERVE: {in_short(settings.serve)}")
         if settings.metrics_port == settings.port:
             raise InvalidSettingError("METRICS", "a port other than PORT")
+        if settings.shadow and settings.decision_log is None:
+            raise InvalidSettingError("SHADOW", "empty unless DECISION_LOG is set, where its predictions go")
         return settings
 
     def open_registry(self) -> Registry:

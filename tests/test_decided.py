@@ -12,17 +12,26 @@ import pytest
 import sqlalchemy as sql
 
 from tabserve.api.app import create_app
-from tabserve.api.decided import DecisionLog
 from tabserve.api.front import Front
-from tabserve.decisions.entry import TABLE
+from tabserve.api.problems import problem_of
+from tabserve.decisions.entry import REFUSED, SHADOW, TABLE
+from tabserve.decisions.log import DecisionLog
 from tabserve.decisions.mover import Mover
 from tabserve.decisions.plain import loaded
 from tabserve.decisions.reading import Logged, logged
 from tabserve.decisions.schema import decisions
+from tabserve.decisions.shadow import MOST, Shadows
 from tabserve.decisions.store import DecisionStore
+from tabserve.errors import InvalidSettingError
+from tabserve.jobs.runner import Limits, Runner
+from tabserve.jobs.store import Store
+from tabserve.predictor import Predictor
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
+from tabserve.tables.table import Table
 from tabserve.tables.writer import write_csv
+from tests.conftest import ALICE, wait_until
+from tests.test_layout import modules_after
 
 
 @dataclass
@@ -197,8 +206,6 @@ def test_the_hold_out_is_not_kept(place: Place) -> None:
 
 def test_who_asked_is_kept(make: Callable[..., Place], users_file: Path, record: dict[str, Any]) -> None:
     place = make(auth_required=True, auth_users_file=users_file)
-    from tests.conftest import ALICE
-
     assert place.client.post("/output/credit", json=record, auth=ALICE).status_code == 200
     assert [row["client"] for row in place.rows()] == ["alice"]
 
@@ -245,8 +252,6 @@ def test_the_loop_does_not_wait_for_a_disk(make: Callable[..., Place], record: d
 def test_keeping_a_record_or_a_list_imports_neither_arrow_nor_sqlalchemy(
     trained: Registry, tmp_path: Path, record: dict[str, Any]
 ) -> None:
-    from tests.test_layout import modules_after
-
     settings = (
         f"Settings(model_registry=Path({str(trained.location)!r}), auth_required=False, "
         f"decision_log='sqlite:///{tmp_path}/d.db', decision_spool_folder=Path({str(tmp_path / 'spool')!r}))"
@@ -260,3 +265,95 @@ assert client.post("/output/credit", json={record!r}).json["decision_ids"]
 assert client.post("/output/credit", json=[{record!r}]).json["decision_ids"]
 """
     assert not modules_after(code) & {"pyarrow", "sqlalchemy", "alembic", "pandas", "sklearn"}
+
+
+def test_refusals_are_kept_by_field_and_kind_and_nothing_of_the_record(
+    place: Place, records: list[dict[str, Any]]
+) -> None:
+    at_fault = {**records[0], "age": "SECRET", "SECRET": 1}
+    del at_fault["purpose"]
+    assert place.at_once("/output/credit", at_fault) is None  # Flask says it
+    assert place.client.post("/output/credit", json=at_fault).status_code == 422
+    assert place.client.post("/output/credit?partial=true", json=[at_fault, records[0]]).status_code == 200
+    rows = {row["kind"]: row for row in place.rows()}
+    assert rows.keys() == {REFUSED, TABLE}
+    assert loaded(rows[REFUSED]["faults"]) == {"age:invalid": 1, "purpose:missing": 1, "(unknown):unknown": 1}
+    assert (rows[REFUSED]["record"], rows[REFUSED]["rows"]) == (None, 1)
+    assert "SECRET" not in str(rows[REFUSED])
+
+
+def test_a_shadow_predicts_what_was_answered(
+    make: Callable[..., Place], records: list[dict[str, Any]], trained: Registry
+) -> None:
+    model_id = trained.latest("credit")
+    place = make(shadow=(("credit", model_id),))
+    single = place.at_once("/output/credit", records[0])
+    many = place.client.post("/output/credit", json=records[:2]).json
+    place.at_once("/output/bikes", records[0])
+    wait_until(lambda: place.log.logged == 2 and len(place.rows()) == 5, 10, "The shadow does not predict.")
+    shadows = [row for row in place.rows() if row["kind"] == SHADOW]
+    answered = [*single["decision_ids"], *many["decision_ids"]]
+    assert sorted(row["answers"] for row in shadows) == sorted(answered)
+    by_id = dict(zip(answered, [*single["probability"], *many["probability"]], strict=True))
+    assert {row["answers"]: row["score"] for row in shadows} == by_id
+    assert {row["model_id"] for row in shadows} == {model_id}
+
+
+def test_a_shadow_that_has_too_much_to_do_leaves_answers_out(
+    make: Callable[..., Place], record: dict[str, Any], trained: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make(shadow=(("credit", trained.latest("credit")),))
+    shadows = place.log.shadow
+    assert isinstance(shadows, Shadows)
+    monkeypatch.setattr(shadows, "_start", lambda: None)  # its thread never gets a turn
+    for _ in range(MOST + 10):
+        assert place.at_once("/output/credit", record)["decision_ids"]
+    assert shadows.dropped == 10
+    assert len(place.rows()) == MOST + 10
+
+
+def test_a_shadow_that_is_not_there_is_said_once(
+    make: Callable[..., Place], record: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = make(shadow=(("credit", "credit-lightgbm_v9-9.9"),))
+    for _ in range(3):
+        place.at_once("/output/credit", record)
+    wait_until(lambda: "no shadow of credit" in caplog.text, 10, "It is not said.")
+    time.sleep(0.2)
+    assert caplog.text.count("no shadow") == 1
+
+
+def test_a_shadow_needs_the_log() -> None:
+    with pytest.raises(InvalidSettingError, match="DECISION_LOG"):
+        Settings.from_environment({"SHADOW": "credit:credit-x"})
+
+
+@pytest.mark.parametrize("kind", ["file", "list"])
+def test_a_job_is_kept_once_however_often_it_is_begun(
+    make: Callable[..., Place], records: list[dict[str, Any]], tmp_path: Path, kind: str, trained: Registry
+) -> None:
+    place = make(database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    store = Store(place.settings.database_url, 24)
+    runner = Runner(store, Predictor(trained, "credit"), Limits(1000, 60), problem_of, log=place.log)
+    if kind == "file":
+        content = write_csv([*records[0]], records[:4]).encode()
+        sent = place.client.post("/jobs/credit", data={"fileupload": (io.BytesIO(content), "new.csv")})
+    else:
+        sent = place.client.post("/jobs/credit", json=records[:4])
+    job = store.get(sent.json["id"])
+    assert job
+    answer = Predictor(trained, "credit").predict_table(trained.load(job.model_id), Table.of(records[:4]))
+    runner._kept(job, answer)  # by a worker that was killed then
+    assert runner.run_next()
+    done = store.get(job.id)
+    assert done
+    assert done.summary
+    (row,) = place.rows()
+    assert (row["id"], row["kind"], row["rows"], row["route"]) == (
+        done.summary["decision_id"],
+        TABLE,
+        4,
+        "/jobs/<name>",
+    )
+    (kept,) = place.logged()
+    assert kept.records == records[:4]

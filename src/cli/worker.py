@@ -15,6 +15,7 @@ import click
 
 from tabserve import log
 from tabserve.api.problems import problem_of
+from tabserve.decisions.log import DecisionLog
 from tabserve.errors import JobsAwayError, StoreAwayError
 from tabserve.jobs.runner import LEASE, Limits, Runner
 from tabserve.jobs.store import Store
@@ -71,6 +72,7 @@ class Loop:
             problem_of,
             self.is_stopping,
             lease,
+            DecisionLog(settings) if settings.decision_log else None,
         )
 
     def run(self) -> None:

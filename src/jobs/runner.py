@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tabserve.decisions.ids import id_of
+from tabserve.decisions.log import DecisionLog, Origin
 from tabserve.errors import AbandonedJobError, JobsAwayError, LostJobError, NoMemoryError, StoreAwayError
 from tabserve.jobs.job import FILE, HOLD_OUT, RESULTS, Claim, Job
 from tabserve.jobs.store import BODY, MOST_ATTEMPTS, Store
@@ -65,6 +67,8 @@ class Runner:
         Whether the job that is being answered should be given back.
     lease : float
         Seconds; see `LEASE`.
+    log : DecisionLog, optional
+        Where what is decided is kept.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Runner:
         problem_of: Callable[[Exception], Mapping[str, Any]],
         is_stopping: Callable[[], bool] = lambda: False,
         lease: float = LEASE,
+        log: DecisionLog | None = None,
     ) -> None:
         self._store = store
         self._predictor = predictor
@@ -82,6 +87,7 @@ class Runner:
         self._problem_of = problem_of
         self._is_stopping = is_stopping
         self._lease = lease
+        self._log = log
 
     def run_next(self) -> bool:
         """Answer the job that has waited longest; whether there was one.
@@ -134,11 +140,19 @@ class Runner:
             answer = self._predict(claim.job, heart)
             for kind in RESULTS:
                 self._store.write(claim, kind, heart.watching(_written(kind, claim.job, answer)))
-            self._store.finish(claim, len(answer.table.records), _summary(claim.job, answer))
+            summary = {**_summary(claim.job, answer), **self._kept(claim.job, answer)}
+            self._store.finish(claim, len(answer.table.records), summary)
         except (JobsAwayError, LostJobError, NoMemoryError, StoppingError, StoreAwayError):
             raise
         except Exception as error:
             self._store.fail(claim, self._problem_of(error))
+
+    def _kept(self, job: Job, answer: TablePrediction) -> dict[str, Any]:
+        """Keep what was decided; whoever begins the job again keeps the same, by the same id."""
+        if self._log is None or job.kind == HOLD_OUT:
+            return {}
+        id_ = id_of(job.created, job.id)
+        return {"decision_id": self._log.keep_table(answer, Origin("/jobs/<name>", job.owner), id_)}
 
     def _predict(self, job: Job, heart: "_Heart") -> TablePrediction:
         artifact = self._predictor.resolve(job.model_id)

@@ -113,7 +113,7 @@ def test_answers_of_4xx_do_not_make_the_environment_unhealthy_and_alarms_have_th
             }
         },
         "CloudWatchMetrics": {
-            "Environment": {"ApplicationRequests5xx": 60, "ApplicationLatencyP99": 60},
+            "Environment": {"ApplicationRequests5xx": 60, "ApplicationLatencyP99": 60, "InstancesSevere": 60},
             "Instance": {},
         },
     }

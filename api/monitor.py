@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 
 from tabserve.api import auth, current
 from tabserve.api.controller import REPORT_HEADERS
-from tabserve.api.errors import problem
+from tabserve.api.decisions import decision_store
 from tabserve.api.users import READ
 
 if TYPE_CHECKING:
@@ -24,21 +24,14 @@ blueprint.before_request(auth.require_scope_if_set(READ))  # AUTH_REQUIRED
 @blueprint.get("/monitor")
 def monitor() -> Response:
     """Show traffic, decisions, drift and quality of each use case, a self-contained page."""
-    address = current.settings().decision_log
-    if address is None:
-        return problem(404, "Nothing is kept of decisions, so there is nothing to show: DECISION_LOG is not set.")
-    # drawn when it is asked for: a process that only predicts needs neither SQLAlchemy nor Jinja's page
-    from tabserve.decisions.store import DecisionStore
+    store = decision_store()
+    # drawn when it is asked for: a process that only predicts needs neither SQLAlchemy nor a template
     from tabserve.monitoring.kept import newest
     from tabserve.monitoring.page import render
 
-    store = DecisionStore(address)
-    try:
-        names = current.predictor().use_cases()
-        results = [result for name in names if (result := newest(store, name))]
-        content = render(results, [*_traffic(store, names, {result["use_case"] for result in results})])
-    finally:
-        store.database.close()
+    names = current.predictor().use_cases()
+    results = [result for name in names if (result := newest(store, name))]
+    content = render(results, [*_traffic(store, names, {result["use_case"] for result in results})])
     headers = {**REPORT_HEADERS, "Cache-Control": "no-store"}
     return Response(content, headers=headers, content_type="text/html; charset=utf-8")
 

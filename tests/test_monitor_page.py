@@ -57,8 +57,8 @@ def test_the_page_loads_and_runs_nothing(trained: Registry, log: str) -> None:
 
 def test_without_a_log_the_page_says_so(trained: Registry) -> None:
     answer = create_app(settings(trained, None)).test_client().get("/monitor")
-    assert answer.status_code == 404
-    assert "DECISION_LOG is not set" in answer.get_data(as_text=True)
+    assert answer.status_code == 501
+    assert "set DECISION_LOG=on" in answer.get_data(as_text=True)
 
 
 def test_a_log_that_is_away_is_said(trained: Registry, tmp_path: Path) -> None:

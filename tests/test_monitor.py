@@ -14,6 +14,8 @@ from tabserve.decisions.store import DecisionStore
 from tabserve.evaluation.drift import NONE
 from tabserve.monitoring.kept import keep, newest
 from tabserve.monitoring.monitor import QUALITY, WHOLE, Monitored, monitor
+from tabserve.monitoring.quality import joined
+from tabserve.monitoring.tally import MOST_JUDGED, Sample
 from tabserve.registry.artifact import Artifact
 from tests.decisions import entry_of, fill, id_of
 
@@ -125,6 +127,20 @@ def test_an_empty_log_is_no_error(tmp_path: Path, artifact: Artifact) -> None:
     assert found.whole.rows == 0
     assert found.findings == ()
     store.database.close()
+
+
+def test_a_sample_of_months_is_drawn_evenly_from_each() -> None:
+    months = []
+    for place, rows in enumerate([200_000, 3_000, 90_000]):
+        months.append(Sample())
+        for _ in range(rows // 1000):
+            drawn = int(months[-1].drawn(1000).sum())
+            months[-1].add(*(np.full(drawn, float(place)) for _ in range(3)), np.empty((drawn, 0)))
+        assert months[-1].rows <= MOST_JUDGED
+        assert months[-1].rows / months[-1].share == pytest.approx(rows, rel=0.02)
+    scores, *_ = joined(months).arrays
+    assert np.bincount(scores.astype(int)) / len(scores) == pytest.approx(np.array([200, 3, 90]) / 293, abs=0.01)
+    assert MOST_JUDGED / 2 < len(scores) < 1.02 * MOST_JUDGED
 
 
 def test_only_the_time_that_is_meant_counts(store: DecisionStore, result: Monitored, artifact: Artifact) -> None:

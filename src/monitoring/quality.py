@@ -1,8 +1,7 @@
 """Quality: how good decisions turned out to be and, before that is known, how good they are expected to be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from tabserve.evaluation.gates import (
     judge,
 )
 from tabserve.evaluation.metrics import HOLD_OUT, Metrics
-from tabserve.monitoring.tally import Sample
+from tabserve.monitoring.tally import MOST_JUDGED, Sample
 from tabserve.registry.artifact import Artifact
 
 COVERED = 0.8  # share of a window's decisions whose outcomes must be known: those that come first are not typical
@@ -155,12 +154,15 @@ def estimated(artifact: Artifact, sample: Sample, calibration: Calibration | Non
     return artifact.task.estimated(sample.arrays[0], artifact.decision)
 
 
-def joined(samples: Any) -> Sample:
-    """The decisions of several windows, as if they had been drawn together."""
+def joined(samples: Iterable[Sample]) -> Sample:
+    """The decisions of several windows, each drawn with the same chance."""
     samples = [sample for sample in samples if sample.rows]
-    share = min((sample.share for sample in samples), default=1.0)
-    whole = Sample(share)
+    decided = sum(sample.rows / sample.share for sample in samples)
+    share = min([MOST_JUDGED / max(decided, 1), *(sample.share for sample in samples)])
+    whole, generator = Sample(share), np.random.default_rng(1)
     for sample in samples:
-        rows = np.random.default_rng(1).random(sample.rows) < share / sample.share
-        whole.add(*(part[rows] for part in sample.arrays))
+        rows = generator.random(sample.rows) < share / sample.share
+        for kept, part in zip((whole.scores, whole.y, whole.decided, whole.groups), sample.arrays, strict=True):
+            kept.append(part[rows])
+        whole.rows += int(rows.sum())
     return whole

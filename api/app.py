@@ -73,7 +73,12 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # double slashes are answered with 404: a redirect would not be problem+json
     app.extensions["settings"] = settings
-    predictor = Predictor(settings.open_registry(), settings.default_use_case, settings.compiled_trees)
+    predictor = Predictor(
+        settings.open_registry(),
+        settings.default_use_case,
+        settings.compiled_trees,
+        approved_only=settings.approved_only,
+    )
     figures = None if settings.metrics == "off" else Figures.of_process(WORKER)
     app.extensions["figures"] = figures
     app.extensions["predictor"] = CountingPredictor(predictor, figures) if figures else predictor

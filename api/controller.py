@@ -1,7 +1,7 @@
 """The routes: HTTP in, a call to the predictor, HTTP out."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -11,6 +11,7 @@ from flask import Response
 from marshmallow import RAISE
 
 import tabserve
+from tabserve.aliases import Record
 from tabserve.api import API_VERSION, auth, current, limits
 from tabserve.api.answers import (
     FILE_ANSWERS,
@@ -38,7 +39,7 @@ from tabserve.api.schemas import (
 )
 from tabserve.api.users import PREDICT
 from tabserve.decisions.log import Answered, row_ids
-from tabserve.errors import TooManyRowsError
+from tabserve.errors import InvalidFieldsError, TooManyRowsError
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.resolver import Readiness
@@ -51,6 +52,7 @@ blueprint = APIBlueprint("service", __name__)  # open to anybody
 predictions = APIBlueprint("predictions", __name__)
 predictions.before_request(auth.require_scope_if_set(PREDICT))  # AUTH_REQUIRED
 predictions.before_request(limits.count_request)  # RATE_LIMIT, by user
+Answer = TypeVar("Answer")
 View = TypeVar("View", bound=Callable[..., Any])
 
 MOST_EXPLAINED = 1000  # records in one request: an explanation takes many times as long as a prediction
@@ -202,10 +204,21 @@ def predicted(
     with _at_once(settings):
         body = predictor.read_body(artifact, content, most)
         if type(body) is dict:
-            return Answered(artifact, record_content(artifact, body, predictor.predict(artifact, body)))
+            answering, prediction = _by_arm(artifact, body, predictor.predict)
+            arm = artifact.arm_of(body).model_id if artifact.split else ""
+            return Answered(answering, record_content(answering, body, prediction), arm=arm)
         table = Table.of(as_list(body, most))
     answer = predictor.predict_table(artifact, table, partial=partial)
     return Answered(artifact, table_content(answer), answer)
+
+
+def _by_arm(artifact: Artifact, record: Record, ask: Callable[[Artifact, Record], Answer]) -> tuple[Artifact, Answer]:
+    """Ask the model whose record it is; where a challenger refuses one, the champion answers."""
+    arm = artifact.arm_of(record)
+    if arm is not artifact:
+        with suppress(InvalidFieldsError):
+            return arm, ask(arm, record)
+    return artifact, ask(artifact, record)
 
 
 @predictions.post("/explain/<model_id>")
@@ -222,7 +235,8 @@ def explanations(model_id: str) -> Response:
     settings = current.settings()
     body = predictor.read_body(artifact, read_body(settings.max_content_length), settings.rows_at_once)
     if type(body) is dict:
-        return explanations_as_json(artifact, [predictor.explain(artifact, body)])
+        answering, explanation = _by_arm(artifact, body, predictor.explain)
+        return explanations_as_json(answering, [explanation])
     table = Table.of(as_list(body, min(MOST_EXPLAINED, settings.rows_at_once)))
     return explanations_as_json(artifact, predictor.explain_table(artifact, table))
 

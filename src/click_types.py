@@ -1,5 +1,9 @@
 """Types of command-line arguments."""
 
+import re
+import time
+from datetime import UTC, datetime
+
 import click
 
 from tabserve.errors import InvalidUseCaseError, UnknownExecutorError, UnknownUseCaseError
@@ -32,3 +36,23 @@ class ExecutorSpec(click.ParamType[str]):
             return check_spec(value)
         except UnknownExecutorError as error:
             self.fail(str(error), param, ctx)
+
+
+class PointInTime(click.ParamType[float]):
+    """Seconds since 1970: a date or time in ISO 8601, UTC unless it says otherwise, or how long ago, such as 90d."""
+
+    name = "time"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        if ago := re.fullmatch(r"([0-9]{1,5})([hdwy])", value, re.ASCII):
+            return time.time() - int(ago[1]) * SECONDS[ago[2]]
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither how long ago, such as 90d, nor a date such as 2026-03-01.", param, ctx)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+SECONDS = {"h": 3600, "d": 86_400, "w": 604_800, "y": 366 * 86_400}

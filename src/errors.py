@@ -363,6 +363,36 @@ class NoModelError(TabserveError):
         super().__init__(f"There is no {what} yet; train one.")
 
 
+class NoApprovedModelError(NoModelError):
+    """Only approved models answer, and none of a use case is the champion."""
+
+    def __init__(self, use_case: str) -> None:
+        TabserveError.__init__(
+            self,
+            f"No model of {use_case} is approved, and only approved models answer here (APPROVED_ONLY): promote one.",
+        )
+
+
+class UnapprovedModelError(TabserveError):
+    """Only approved models answer, and this one was never made the champion."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"{model_id} was never approved, and only approved models answer here (APPROVED_ONLY): promote it first."
+        )
+
+
+class NothingLoggedError(TabserveError):
+    """The decision log has no record that a candidate can predict."""
+
+    def __init__(self, use_case: str, refused: int) -> None:
+        super().__init__(
+            f"The model refuses all {refused:,} logged records of {use_case}."
+            if refused
+            else f"The decision log holds no record of {use_case} of that time."
+        )
+
+
 class NoDefaultUseCaseError(TabserveError):
     """A request means the default use case, and nothing says which of several that is."""
 
@@ -378,6 +408,50 @@ class NoEarlierChampionError(TabserveError):
 
     def __init__(self, use_case: str) -> None:
         super().__init__(f"There is no earlier champion of {use_case} to go back to; promote a model instead.")
+
+
+class ReasonNeededError(TabserveError):
+    """A model that a person should look at first is let answer without a reason.
+
+    Parameters
+    ----------
+    why : str
+        The beginning of a sentence.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}: say by --reason why it may answer.")
+
+
+class NotApprovedError(TabserveError):
+    """An approval, or its withdrawal, is not one; one sentence says why."""
+
+
+class InvalidSplitError(TabserveError):
+    """Records cannot be divided like this; one sentence says why."""
+
+
+class UnsignedHistoryError(TabserveError):
+    """A history is signed, and a change would not be."""
+
+    def __init__(self, use_case: str) -> None:
+        super().__init__(f"The history of {use_case} is signed: set MODEL_SIGNING_KEY to the service's.")
+
+
+class DivergedHistoryError(TabserveError):
+    """A history cannot be copied over one with other changes."""
+
+    def __init__(self, use_case: str, champion: str) -> None:
+        super().__init__(
+            f"The history of {use_case} has other changes there, which would be lost: promote {champion} there instead."
+        )
+
+
+class BusyHistoryError(TabserveError):
+    """Others change a history again and again."""
+
+    def __init__(self, use_case: str) -> None:
+        super().__init__(f"Others are changing the history of {use_case}. Nothing was done; try again.")
 
 
 class NoHoldOutError(TabserveError):

@@ -57,13 +57,20 @@ class Predictor:
         What `latest` and `champion` mean: see `Resolver`.
     compiled_trees : Path, optional
         Where machine code of models' trees is kept: see `Resolver`.
+    approved_only : bool
+        Whether only approved models answer: see `Resolver`.
     """
 
     def __init__(
-        self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
+        self,
+        registry: Registry,
+        default_use_case: str | None = None,
+        compiled_trees: Path | None = None,
+        *,
+        approved_only: bool = False,
     ) -> None:
         self.registry = registry
-        self.resolver = Resolver(registry, default_use_case, compiled_trees)
+        self.resolver = Resolver(registry, default_use_case, compiled_trees, approved_only=approved_only)
 
     # which models there are
 

@@ -4,17 +4,19 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabserve.errors import (
     BrokenArtifactError,
+    NoApprovedModelError,
     NoDefaultUseCaseError,
     NoModelError,
     StoreAwayError,
     TabserveError,
+    UnapprovedModelError,
     UnavailableError,
     UnknownModelError,
     UnknownUseCaseError,
@@ -22,7 +24,7 @@ from tabserve.errors import (
 )
 from tabserve.log import traced
 from tabserve.predict import make_prediction
-from tabserve.registry.artifact import Artifact
+from tabserve.registry.artifact import Artifact, Split
 from tabserve.registry.model_id import USE_CASE
 from tabserve.registry.registry import Registry
 from tabserve.settings import DEFAULT_USE_CASE
@@ -123,6 +125,8 @@ class Resolver:
         several.
     compiled_trees : Path, optional
         Where machine code of models' trees is kept: see `Model.speed_up`.
+    approved_only : bool
+        Whether only models answer that are, or were, champions, as they were when they were promoted.
 
     Attributes
     ----------
@@ -131,9 +135,15 @@ class Resolver:
     """
 
     def __init__(
-        self, registry: Registry, default_use_case: str | None = None, compiled_trees: Path | None = None
+        self,
+        registry: Registry,
+        default_use_case: str | None = None,
+        compiled_trees: Path | None = None,
+        *,
+        approved_only: bool = False,
     ) -> None:
         self.registry = registry
+        self._approved_only = approved_only
         self.failures: Counter[str] = Counter()
         self._compiled_trees = compiled_trees
         self._default = default_use_case
@@ -265,6 +275,7 @@ class Resolver:
             for model_id in self._by_id.names():
                 with suppress(TabserveError):
                     self._check_exists(model_id)
+                    self._check_approved(model_id)
             self._known = self.readiness()
         finally:
             self._began = None
@@ -326,6 +337,7 @@ class Resolver:
             before = self._resolved.get(name)  # another thread may have replaced it
             try:
                 artifact, refused = self._newest_usable(name)
+                artifact, refused = self._divided(name, artifact, before, refused)
             except UnavailableError as error:
                 if before is None:
                     raise
@@ -351,9 +363,19 @@ class Resolver:
         self._check_exists(model_id)
         artifact = self._by_id.get(model_id)
         if artifact is None:
+            self._check_approved(model_id)  # before anything of it is unpickled
             artifact = self._answering(model_id) or self._load(model_id)
             self._by_id.keep(artifact)
         return artifact
+
+    def _check_approved(self, model_id: str) -> None:
+        if self._approved_only and model_id not in self._approved(model_id):
+            self._by_id.forget(model_id)  # its history was refused, and began again without it
+            raise UnapprovedModelError(model_id)
+
+    def _approved(self, model_id: str) -> Mapping[str, str]:
+        """The approved models of a model's use case, with their digests."""
+        return self.registry.history(model_id.partition("-")[0]).state.approved
 
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
         """The model that answers to a name, and why the first choice does not when it is another one."""
@@ -372,17 +394,49 @@ class Resolver:
 
     def _answering(self, model_id: str) -> Artifact | None:
         """A model that answers to a name already, however many use cases there are."""
-        artifacts = (resolved.artifact for resolved in list(self._resolved.values()))
-        return next((artifact for artifact in artifacts if artifact.model_id == model_id), None)
+        for resolved in list(self._resolved.values()):
+            artifact, split = resolved.artifact, resolved.artifact.split
+            if artifact.model_id == model_id:
+                return replace(artifact, split=None) if split else artifact
+            if split and split.challenger.model_id == model_id:
+                return split.challenger
+        return None
+
+    def _divided(
+        self, name: str, artifact: Artifact, before: _Resolved | None, refused: UnavailableError | None
+    ) -> tuple[Artifact, UnavailableError | None]:
+        """The model that answers to a name, with the challenger that a share of the records is split off for."""
+        split = None if name == "latest" else self.registry.history(artifact.manifest.use_case).state.split
+        if split is None or artifact.model_id not in split.shares:
+            return artifact, refused
+        share = split.shares[split.model_id]
+        known = before.artifact if before and before.artifact.digest == artifact.digest else None
+        if known and known.split and (known.split.challenger.model_id, known.split.share) == (split.model_id, share):
+            return known, refused
+        try:
+            challenger = self._answering(split.model_id) or self._load(split.model_id)
+        except UnknownModelError:
+            return artifact, BrokenArtifactError(split.model_id, "it no longer exists")
+        except UnavailableError as error:
+            return artifact, error
+        return replace(artifact, split=Split(challenger, share)), refused
 
     def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
         """The model_ids that may answer, best first. Nothing stands in for a champion, because a person chose it."""
         try:
-            champion = None if latest else self.registry.champion(use_case)
+            state = self.registry.history(use_case).state
         except UnavailableError as error:
             self._report(error)
             raise
-        return [champion] if champion else self.registry.list(use_case)
+        if state.champion and not latest:
+            return [state.champion]
+        model_ids = self.registry.list(use_case)
+        if not self._approved_only or not model_ids:
+            return model_ids
+        approved = [model_id for model_id in model_ids if latest and model_id in state.approved]
+        if not approved:
+            raise NoApprovedModelError(use_case)
+        return approved
 
     def _report(self, error: UnavailableError) -> None:
         if str(error) not in self._reported:  # the same error comes every second
@@ -396,6 +450,8 @@ class Resolver:
             raise BrokenArtifactError(model_id, refusal.reason)
         try:
             artifact = self.registry.load(model_id)
+            if self._approved_only and self._approved(model_id).get(model_id) not in ("", artifact.digest):
+                raise BrokenArtifactError(model_id, "it is not the one that was approved: promote it again")
             _warm_up(artifact, self._compiled_trees)
         except BrokenArtifactError as error:
             self.failures[model_id] += 1

@@ -263,7 +263,7 @@ class RegistrySettings:
 
     def open_registry(self) -> Registry:
         """The registry at `model_registry`."""
-        return Registry(self.model_registry, self.model_signing_key, self.model_cache)
+        return Registry(self.model_registry, self.model_signing_key, self.model_cache, approvals=self.approvals)
 
 
 @dataclass(frozen=True)
@@ -462,7 +462,7 @@ class Settings(RegistrySettings):
 
     def open_registry(self) -> Registry:
         """The registry at `model_registry`, where only what is served is seen."""
-        return Registry(self.model_registry, self.model_signing_key, self.model_cache, self.serve)
+        return Registry(self.model_registry, self.model_signing_key, self.model_cache, self.serve, self.approvals)
 
     @property
     def metrics_port(self) -> int | None:

@@ -102,7 +102,7 @@ def digest(path: Path) -> str:
 def test_it_holds_the_code_the_platforms_files_and_the_models(made: zipfile.ZipFile, models: Path) -> None:
     names = set(made.namelist())
     expected = {"Dockerfile", "application.py", "gunicorn.conf.py", "setup.py", "src/datasets/bikes.csv"}
-    expected |= {"api/templates/page.html", "models/credit.champion"}
+    expected |= {"api/templates/page.html", "models/credit.history"}
     platform = ROOT / "deploy" / "elasticbeanstalk"
     expected |= {str(path.relative_to(platform)) for path in platform.rglob("*") if path.is_file()}
     for path in models.glob("*/manifest.json"):
@@ -269,7 +269,7 @@ def test_another_model_gives_another_digest(
     for name in ("before", "promoted", "more"):
         digests.add(digest(Path(str(bundle(origin, Path(registry.location), tmp_path / f"{name}.zip").filename))))
         if name == "before":
-            registry.promote(registry.list("bikes")[-1])
+            registry.promote(registry.list("bikes")[-1], reason="a test")
         else:
             copy_of(registry)
     assert len(digests) == 3
@@ -356,8 +356,8 @@ def test_a_model_that_other_libraries_made_does_not_answer(origin: Path, registr
     output.unlink()
     registry.promote(old)
     done = run(origin, "--models", folder, "--output", output)
-    assert_refused(done, output, "credit.champion", "libraries of requirements.txt")
-    (folder / "credit.champion").unlink()
+    assert_refused(done, output, "credit.history", "libraries of requirements.txt")
+    (folder / "credit.history").unlink()
     for model_id in registry.list("credit"):
         edit_manifest(registry, model_id, libraries={**libraries, "scikit-learn": "1.0"})
     done = run(origin, "--models", folder, "--output", output)
@@ -398,14 +398,24 @@ def test_a_model_that_is_not_whole_is_refused(damage: Any, origin: Path, registr
     assert_refused(done, tmp_path / "bundle.zip", "credit-lightgbm_v1.0.0-", "not what training wrote")
 
 
+@pytest.mark.parametrize("name", ["credit.history", "credit.champion"])
 @pytest.mark.parametrize("content", ["credit-lightgbm_v1.0.0-1234567890.123456", "bikes", "", "\xff"])
 def test_a_champion_that_is_not_there_is_refused(
-    content: str, origin: Path, registry: Registry, tmp_path: Path
+    name: str, content: str, origin: Path, registry: Registry, tmp_path: Path
 ) -> None:
     text = registry.latest("bikes") if content == "bikes" else content
-    (Path(registry.location) / "credit.champion").write_text(text, encoding="latin-1")
+    if name == "credit.history" and "-" in text:
+        text = json.dumps({"champion": text}) + "\n"
+    (Path(registry.location) / name).write_text(text, encoding="latin-1")
     done = run(origin, "--models", registry.location, "--output", tmp_path / "bundle.zip")
-    assert_refused(done, tmp_path / "bundle.zip", "credit.champion", "tabserve models promote")
+    assert_refused(done, tmp_path / "bundle.zip", name, "tabserve models promote")
+
+
+def test_a_history_after_which_there_is_no_champion_travels(origin: Path, registry: Registry, tmp_path: Path) -> None:
+    champion = copy_of(registry)
+    registry.promote(champion)
+    registry.delete(champion)
+    assert "models/credit.history" in bundle(origin, Path(registry.location), tmp_path / "bundle.zip").namelist()
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(origin: Path, models: Path, tmp_path: Path) -> None:

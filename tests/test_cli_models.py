@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tabserve.cli.commands import tabserve
+from tabserve.decisions.entry import Entry
+from tabserve.decisions.ids import new_id
+from tabserve.decisions.store import DecisionStore
 from tabserve.registry.registry import Registry
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
@@ -108,7 +111,9 @@ def test_a_signed_registry_is_promoted_in_and_copied(run, registry, tmp_path, mo
     refused = run("copy", str(tmp_path / "other"))
     assert refused.exit_code == 1
     assert "it is not signed with this service's key; promote a model again" in refused.stderr
-    assert run("promote", champion).exit_code == 0
+    asked = run("promote", champion)
+    assert (asked.exit_code, asked.stderr.endswith("say by --reason why it may answer.\n")) == (1, True)
+    assert run("promote", champion, "--reason", "a command without the key was used").exit_code == 0
     assert run("copy", str(tmp_path / "other")).exit_code == 0
     monkeypatch.delenv("MODEL_SIGNING_KEY")
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "other"))
@@ -391,3 +396,91 @@ def test_a_use_case_whose_models_are_all_refused_is_missing(run, registry, model
     result = run("missing")
     assert result.stdout.split() == ["bikes", "credit"]
     assert result.stderr.count("its file model.pkl is not the one that training wrote") == 2
+
+
+def test_history_shows_who_what_and_why(run, registry, model_id):
+    new = copy_of(registry)
+    assert run("promote", model_id, "--by", "ann", "--reason", "it is the first").exit_code == 0
+    assert run("promote", new, "--by", "bob").exit_code == 0
+    assert run("rollback", "credit", "--by", "cat", "--reason", "too slow").exit_code == 0
+    lines = run("history", "credit").stdout.splitlines()
+    assert [line.split()[2:5] for line in lines[1:3]] == [["ann", "promote", model_id], ["bob", "promote", new]]
+    assert lines[3].endswith("too slow")
+    assert lines[4] == f"champion: {model_id}"
+    told = json.loads(run("history", "credit", "--json").stdout)
+    assert told["champion"] == model_id
+    assert [change["action"] for change in told["changes"]] == ["promote", "promote", "rollback"]
+    history = registry.location / "credit.history"
+    history.write_text(history.read_text().replace("it is the first", "it is the best"))
+    refused = run("history", "credit")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "change 2 of its history does not follow the one before" in refused.stderr
+
+
+def test_who_promotes_is_the_systems_user_unless_told(run, registry, model_id, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "dora")
+    assert run("promote", model_id).exit_code == 0
+    assert registry.history("credit").changes[0].by == "dora"
+    for option in ("--by", "--reason"):
+        assert run("promote", model_id, option, "two\nlines").exit_code == 2
+    monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid")))
+    nobody = run("promote", model_id)
+    assert (nobody.exit_code, "Say who you are" in nobody.stderr) == (2, True)
+
+
+def test_with_approvals_2_another_person_approves(run, registry, model_id, monkeypatch):
+    monkeypatch.setenv("APPROVALS", "2")
+    proposed = run("promote", model_id, "--by", "ann")
+    assert proposed.stdout == (f"Proposed by ann. Another person approves it: tabserve models approve {model_id}\n")
+    assert f"proposed: {model_id}, by ann" in run("history", "credit").stdout
+    refused = run("approve", model_id, "--by", "ann")
+    assert (refused.exit_code, "another person must approve it" in refused.stderr) == (1, True)
+    assert run("withdraw", model_id, "--by", "bob").stdout == f"{model_id} is no longer proposed.\n"
+    assert run("promote", model_id, "--by", "ann").exit_code == 0
+    assert run("approve", model_id, "--by", "bob").stdout == f"{model_id} is now the champion.\n"
+    assert registry.champion("credit") == model_id
+
+
+def test_sign_signs_again_with_the_newest_key(run, registry, monkeypatch):
+    old = Registry(registry.location, "old")
+    model_id = copy_of(old)
+    old.promote(model_id)
+    assert "set MODEL_SIGNING_KEY" in run("sign").stderr
+    monkeypatch.setenv("MODEL_SIGNING_KEY", "new,old")
+    signed = run("sign")
+    assert signed.exit_code == 1  # the others were never signed
+    assert {f"{model_id} is signed.", "credit is signed."} <= set(signed.stdout.splitlines())
+    assert Registry(registry.location, "new").champion("credit") == model_id
+    unsigned = registry.latest("bikes") if registry.list("bikes") else registry.list("credit")[-1]
+    assert f"{unsigned} is refused: its manifest is not signed" in signed.stderr
+    assert run("sign", unsigned).exit_code == 0
+    Registry(registry.location, "new").load(unsigned)
+
+
+def test_split_divides_the_records_until_it_is_off(run, registry, model_id):
+    new = copy_of(registry)
+    registry.promote(model_id)
+    assert run("split", "credit").stdout == "The records of credit are not divided.\n"
+    assert run("split", "credit", f"{model_id}=90", f"{new}=10", "--by", "ann").exit_code == 0
+    assert run("split", "credit").stdout == f"{model_id}=90 {new}=10\n"
+    assert "split 90/10" in run("history", "credit").stdout
+    for arguments in ((f"{model_id}=90",), ("A=90", "B=10"), (f"{model_id}=90", "--off")):
+        assert run("split", "credit", *arguments).exit_code in (1, 2)
+    assert run("split", "credit", "--off").stdout == "The champion answers every record again.\n"
+    assert registry.history("credit").state.split is None
+
+
+def test_a_model_that_decided_records_in_the_log_is_kept(run, registry, model_id, tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path / 'decisions.db'}"
+    store = DecisionStore(address)
+    head = {"time": 1.0, "use_case": "credit", "digest": "", "route": ""}
+    store.add([Entry(id=new_id(), model_id=model_id, **head), Entry(id=new_id(), model_id="another", **head)])
+    monkeypatch.setenv("DECISION_LOG", address)
+    refused = run("delete", "--yes", model_id)
+    assert refused.exit_code == 1
+    assert f"{model_id} decided 1 record(s) in the log" in refused.stderr
+    assert registry.list("credit") == [model_id]
+    new = copy_of(registry)
+    assert run("delete", "--yes", new).exit_code == 0
+    monkeypatch.delenv("DECISION_LOG")
+    assert run("delete", "--yes", model_id).exit_code == 0

@@ -30,6 +30,7 @@ from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.table import Table
 from tabserve.tables.writer import write_csv
+from tests.artifacts import copy_of
 from tests.conftest import ALICE, wait_until
 from tests.test_layout import modules_after
 
@@ -357,3 +358,28 @@ def test_a_job_is_kept_once_however_often_it_is_begun(
     )
     (kept,) = place.logged()
     assert kept.records == records[:4]
+
+
+def test_a_split_is_sticky_and_each_decision_is_logged_with_its_arm(
+    make: Callable[..., Place], registry: Registry, records: list[dict[str, Any]]
+) -> None:
+    champion, challenger = registry.latest("credit"), copy_of(registry)
+    registry.promote(champion)
+    registry.split("credit", {champion: 70, challenger: 30})
+    place = make(model_registry=registry.location)
+    some = records[:200]
+    at_once = [place.at_once("/output/credit", record) for record in some]
+    by_flask = [place.client.post("/output/credit", json=record).json for record in some]
+    arms = [answer["model"] for answer in at_once]
+    assert [answer["model"] for answer in by_flask] == arms
+    assert 40 <= arms.count(challenger) <= 80
+    assert arms.count(champion) + arms.count(challenger) == 200
+    rows = place.rows()
+    assert [row["model_id"] for row in rows] == [row["arm"] for row in rows] == arms + arms
+    assert {row["digest"] for row in rows} == {registry.digest(champion), registry.digest(challenger)}
+    explained = place.client.post("/explain/credit", json=some[arms.index(challenger)]).json
+    assert explained["model"] == challenger
+    for path, content in ((f"/output/{champion}", some[0]), ("/output/credit", some), ("/output/latest", some[0])):
+        answer = place.client.post(path, json=content).json
+        assert answer["model"] == (challenger if path.endswith("latest") else champion)
+    assert {row["arm"] for row in place.rows()[400:]} == {""}

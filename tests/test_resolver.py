@@ -9,24 +9,31 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tabserve import resolver as module
+from tabserve.api.app import create_app
+from tabserve.columns.carried import Id
 from tabserve.errors import (
     BrokenArtifactError,
+    NoApprovedModelError,
     NoDefaultUseCaseError,
     NoModelError,
     TabserveError,
+    UnapprovedModelError,
     UnknownModelError,
     UnknownUseCaseError,
 )
 from tabserve.predict import make_prediction
-from tabserve.registry.artifact import Artifact
+from tabserve.registry.artifact import Artifact, Split
 from tabserve.registry.registry import Registry
 from tabserve.resolver import KEPT_MODELS, Readiness, Refresher, Resolver
+from tabserve.settings import Settings
 from tests.artifacts import NEW, OLD, change_byte, copy_of, edit_manifest
 from tests.conftest import Server, running_server, wait_until
 
@@ -523,9 +530,9 @@ def test_another_use_cases_champion_answers_nothing(registry, key):
     counting = CountingRegistry(registry.location, key)
     other = copy_of(counting, "bikes-lightgbm_v1.0.0-1900000000.000000", use_case="bikes")
     counting.promote(other)
-    (counting.location / "bikes.champion").rename(counting.location / "credit.champion")
+    (counting.location / "bikes.history").rename(counting.location / "credit.history")
     for name in ("credit", "champion"):
-        with pytest.raises(BrokenArtifactError, match="a model of another use case"):
+        with pytest.raises(BrokenArtifactError, match="change 1 of its history is another use case's; promote a"):
             Resolver(counting, "credit").resolve(name)
     assert counting.loads.total() == 0
 
@@ -537,10 +544,11 @@ def test_an_unsigned_champion_moves_nothing_where_a_key_is_set(registry):
     resolver = Resolver(counting, "credit")
     counting.promote(old)
     assert resolver.resolve("credit").model_id == old
-    Registry(counting.location).promote(new)
+    history = counting.location / "credit.history"
+    history.write_text(history.read_text().replace(old, new))
     assert resolver.resolve("credit").model_id == old
     assert "not signed with this service's key; promote a model again" in resolver.readiness().refused["credit"]
-    counting.promote(new)
+    counting.promote(new, reason="the history was changed")
     assert resolver.resolve("credit").model_id == new
 
 
@@ -897,3 +905,121 @@ def test_threads_never_see_an_error_while_models_come_and_go(registry, record, m
         for thread in threads:
             thread.join()
     assert failures == []
+
+
+# approved models only
+
+
+@pytest.fixture
+def strict(registry):
+    """A resolver that answers with approved models only."""
+    return Resolver(registry, "credit", approved_only=True)
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_only_a_champion_answers_where_only_approved_models_do(registry, strict, model_id):
+    for name in ("credit", "champion", "latest"):
+        with pytest.raises(NoApprovedModelError, match="No model of credit is approved"):
+            strict.resolve(name)
+    with pytest.raises(UnapprovedModelError, match=f"{model_id} was never approved"):
+        strict.resolve(model_id)
+    assert "APPROVED_ONLY" in strict.readiness().unavailable["credit"]
+    registry.promote(model_id)
+    newer = copy_of(registry)
+    for name in ("credit", "champion", "latest", model_id):
+        assert strict.resolve(name).model_id == model_id
+    with pytest.raises(UnapprovedModelError):
+        strict.resolve(newer)
+    registry.promote(newer)
+    assert strict.resolve("latest").model_id == newer
+    registry.rollback("credit")
+    assert (strict.resolve("credit").model_id, strict.resolve("latest").model_id) == (model_id, newer)
+    with pytest.raises(UnknownModelError):
+        strict.resolve("credit-lightgbm_v1.0.0-1.000000")
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_what_is_approved_no_longer_is_forgotten(registry, strict, model_id):
+    newer = copy_of(registry)
+    registry.promote(model_id)
+    registry.promote(newer)
+    assert strict.resolve(model_id).model_id == model_id
+    (registry.location / "credit.history").write_text("nonsense")
+    registry.promote(newer, reason="somebody changed the file")
+    strict.refresh()
+    assert strict.loaded(model_id) is None
+    with pytest.raises(UnapprovedModelError):
+        strict.resolve(model_id)
+
+
+def test_an_approved_model_is_the_one_that_was_promoted_and_no_other_of_its_name(registry, strict, model_id):
+    registry.promote(model_id)
+    manifest = registry.manifest(model_id)
+    files = {name: registry.read(model_id, name, manifest) for name in manifest.files}
+    shutil.rmtree(registry.location / model_id)
+    registry.save(files, replace(manifest, seed=manifest.seed + 1))
+    with pytest.raises(BrokenArtifactError, match="not the one that was approved"):
+        strict.resolve("credit")
+    assert Resolver(registry, "credit").resolve("credit").model_id == model_id
+
+
+def test_http_says_why_nothing_that_is_not_approved_answers(registry, model_id, record):
+    settings = Settings(model_registry=registry.location, auth_required=False, approved_only=True, serve=("credit",))
+    client = create_app(settings).test_client()
+    refused = client.post(f"/output/{model_id}", json=record)
+    assert (refused.status_code, "never approved" in refused.json["detail"]) == (404, True)
+    assert client.post("/output/credit", json=record).status_code == 503
+    ready = client.get("/ready")
+    assert (ready.status_code, "promote one" in ready.json["errors"]["credit"][0]) == (503, True)
+    registry.promote(model_id)
+    assert client.post("/output/credit", json=record).status_code == 200
+
+
+# a split
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_share_of_the_records_is_the_challengers_until_the_split_ends(registry, model_id, records):
+    challenger = copy_of(registry)
+    registry.promote(model_id)
+    resolver = Resolver(registry, "credit")
+    assert resolver.resolve("credit").split is None
+    taken = []
+    for share in (10, 50):
+        registry.split("credit", {model_id: 100 - share, challenger: share})
+        artifact = resolver.resolve("credit")
+        assert resolver.resolve("credit") is artifact  # nothing is made again each second
+        assert artifact.model_id == model_id
+        arms = [artifact.arm_of(record).model_id for record in records]
+        assert arms == [artifact.arm_of(dict(reversed(record.items()))).model_id for record in records]
+        assert abs(arms.count(challenger) / len(arms) - share / 100) < 0.05
+        taken.append({place for place, arm in enumerate(arms) if arm == challenger})
+    assert taken[0] < taken[1]
+    for name in ("latest", model_id, challenger):
+        assert resolver.resolve(name).split is None
+    registry.end_split("credit")
+    assert resolver.resolve("credit").split is None
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_challenger_that_is_refused_leaves_every_record_to_the_champion(registry, model_id):
+    challenger = copy_of(registry)
+    registry.promote(model_id)
+    registry.split("credit", {model_id: 50, challenger: 50})
+    change_byte(registry.location / challenger / "model.pkl")
+    resolver = Resolver(registry, "credit")
+    assert (resolver.resolve("credit").model_id, resolver.resolve("credit").split) == (model_id, None)
+    assert challenger in resolver.readiness().refused["credit"]
+
+
+def test_a_declared_id_decides_the_arm(artifact, record):
+    rider = Id(name="rider")
+    champion: Any = SimpleNamespace(encoder=SimpleNamespace(extras=(rider,)))
+    split = Split(artifact, 50)
+    arms = [
+        {split.takes(champion, {**record, "age": age, "rider": name}) for age in range(20, 30)} for name in range(40)
+    ]
+    assert all(len(found) == 1 for found in arms)
+    assert len(set.union(*arms)) == 2
+    without = {split.takes(champion, {**record, "age": age, "rider": None}) for age in range(20, 40)}
+    assert len(without) == 2

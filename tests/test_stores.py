@@ -188,7 +188,7 @@ def test_what_is_deleted_is_gone(store):
 
 
 @pytest.mark.parametrize("write", [FolderStore.create, FolderStore.replace])
-@pytest.mark.parametrize("path", ["credit.champion", "a folder/a file"])
+@pytest.mark.parametrize("path", ["credit.history", "a folder/a file"])
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, write, path):
     def is_full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -594,7 +594,7 @@ def test_a_cache_deletes_nothing_that_it_did_not_write(s3, bucket, proxy, regist
     assert (tmp_path / f"s3+{bucket}" / "notes" / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("name", [MANIFEST, "credit.champion"])
+@pytest.mark.parametrize("name", [MANIFEST, "credit.history"])
 def test_an_object_that_is_far_too_large_is_refused_by_itself(s3, published, tmp_path, name):
     credit, bikes = published.latest("credit"), published.latest("bikes")
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
@@ -824,7 +824,7 @@ def test_a_champion_that_is_withdrawn_gives_way_to_the_newest(published, registr
     client = create_app(settings).test_client()
     assert client.get("/ready").json["models"]["credit"] == old
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
-    s3.client().delete_object(Bucket=bucket, Key=f"{prefix}/credit.champion")
+    s3.client().delete_object(Bucket=bucket, Key=f"{prefix}/credit.history")
     time.sleep(stores.RELIST_AFTER)
     assert client.get("/ready").json["models"]["credit"] == new
 

@@ -1,23 +1,31 @@
 """`tabserve models`: the registry."""
 
+import getpass
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
 from tabserve.cli.output import aligned, as_json, json_option
+from tabserve.click_types import PointInTime
 from tabserve.declaration.discovery import all_use_cases, broken_use_cases
-from tabserve.errors import BrokenArtifactError, TabserveError, UnknownUseCaseError
+from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelError, UnknownUseCaseError
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
-from tabserve.registry.manifest import Manifest
+from tabserve.registry.artifact import Artifact
+from tabserve.registry.history import Change, History
+from tabserve.registry.manifest import Manifest, as_plain
 from tabserve.registry.model_id import ModelId
 from tabserve.registry.registry import REPORT, Registry
 from tabserve.registry.stores import Location, parse_location
 from tabserve.settings import RegistrySettings
+
+LONGEST_SAID = 1000  # characters of a name or a reason
 
 
 class KnownUseCase(click.ParamType[str]):
@@ -42,6 +50,31 @@ def _location(text: str) -> Location:
         return parse_location(text)
     except ValueError as error:
         raise click.BadParameter(f"It must be {error}.") from None
+
+
+def _who() -> str:
+    """The name of the system's user; empty where it has none, as in some containers."""
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return ""
+
+
+def _checked(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    text = text.strip()
+    if not text.isprintable() or len(text) > LONGEST_SAID:
+        raise click.BadParameter(f"It must be one line of at most {LONGEST_SAID} characters.")
+    if not text and parameter.name == "by":
+        raise click.BadParameter("Say who you are.")
+    return text
+
+
+def said(command: Any) -> Any:
+    """Take who makes a change, and why, for the history."""
+    by = click.option(
+        "--by", default=_who, metavar="NAME", callback=_checked, help="Who.  [default: the system's user]"
+    )
+    reason = click.option("--reason", default="", metavar="TEXT", callback=_checked, help="Why, for the history.")
+    return by(reason(command))
 
 
 @click.group()
@@ -203,26 +236,173 @@ def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
 
 @models.command()
 @click.argument("model_id")
+@said
 @click.pass_obj
-def promote(registry: Registry, model_id: str) -> None:
+def promote(registry: Registry, model_id: str, by: str, reason: str) -> None:
     """Make a model its use case's champion.
 
-    The service then answers with it, even when newer models are trained.
+    The service then answers with it, even when newer models are trained. A model that passed with warnings needs a
+    reason. With APPROVALS=2 the model is proposed, and another person approves it.
     """
     registry.load(model_id)
-    registry.promote(model_id)
-    click.echo(f"{model_id} is now the champion.")
+    _say_what_came_of(registry.promote(model_id, by, reason), f"{model_id} is now the champion.")
+
+
+def _say_what_came_of(history: History, done: str) -> None:
+    """What a change led to: that it is done, or that it waits for a second person."""
+    proposed = history.state.proposed
+    if proposed and proposed is history.changes[-1]:
+        click.echo(
+            f"Proposed by {proposed.by}. Another person approves it: tabserve models approve {proposed.model_id}"
+        )
+    else:
+        click.echo(done)
+
+
+@models.command()
+@click.argument("model_id")
+@said
+@click.pass_obj
+def approve(registry: Registry, model_id: str, by: str, reason: str) -> None:
+    """Approve what another person proposed: a promotion, or a split."""
+    registry.load(model_id)
+    history = registry.approve(model_id, by, reason)
+    done = "now answers its share of the records" if history.state.split else "is now the champion"
+    click.echo(f"{model_id} {done}.")
+
+
+@models.command()
+@click.argument("model_id")
+@said
+@click.pass_obj
+def withdraw(registry: Registry, model_id: str, by: str, reason: str) -> None:
+    """Take back, or turn down, what is proposed."""
+    registry.withdraw(model_id, by, reason)
+    click.echo(f"{model_id} is no longer proposed.")
 
 
 @models.command()
 @click.argument("use_case", type=KnownUseCase())
+@said
 @click.pass_obj
-def rollback(registry: Registry, use_case: str) -> None:
+def rollback(registry: Registry, use_case: str, by: str, reason: str) -> None:
     """Go back to the previous champion.
 
-    Deleted models are skipped. Without an earlier champion, nothing changes.
+    Deleted models are skipped. Without an earlier champion, nothing changes. It needs no second person.
     """
-    click.echo(f"{registry.rollback(use_case)} is the champion again.")
+    click.echo(f"{registry.rollback(use_case, by, reason)} is the champion again.")
+
+
+@models.command()
+@click.argument("use_case", type=KnownUseCase())
+@json_option
+@click.pass_obj
+def history(registry: Registry, use_case: str, is_json: bool) -> None:
+    """Show who made which model answer, when and why, after verifying all of it.
+
+    The exit status is 1 when a change was altered, is missing, or lacks the service's signature.
+    """
+    found = registry.history(use_case)
+    state = found.state
+    if is_json:
+        content = {
+            "use_case": use_case,
+            "champion": state.champion,
+            "proposed": state.proposed.model_id if state.proposed else None,
+            "split": dict(state.split.shares) if state.split else None,
+            "earlier": found.earlier,
+            "changes": [{name: value for name, value in as_plain(change).items() if value} for change in found.changes],
+        }
+        click.echo(as_json(content))
+        return
+    rows = [("", "", "champion, from before there was a history", model_id) for model_id in reversed(found.earlier)]
+    click.echo(aligned([HISTORY_HEADING, *rows, *map(_change_cells, found.changes)]))
+    click.echo(f"champion: {state.champion or 'none'}")
+    if state.proposed:
+        click.echo(f"proposed: {state.proposed.model_id}, by {state.proposed.by}")
+    if state.split:
+        click.echo(f"split: {_shares(state.split)}")
+
+
+HISTORY_HEADING = ("time (UTC)", "by", "change", "model_id", "verdict", "reason")
+
+
+def _change_cells(change: Change) -> tuple[str, ...]:
+    action = f"{change.action} {'/'.join(map(str, change.shares.values()))}" if change.shares else change.action
+    if change.begins:
+        action += " (the changes before are refused)"
+    return _minute(change.time), change.by or "-", action, change.model_id, change.verdict or "-", change.reason
+
+
+def _shares(change: Change) -> str:
+    return " ".join(f"{model_id}={share}" for model_id, share in change.shares.items())
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def sign(registry: Registry, names: tuple[str, ...]) -> None:
+    """Sign again with the newest key, the first in MODEL_SIGNING_KEY.
+
+    By default, all models and histories that one of the keys has signed. NAMES are model_ids and use cases: those are
+    signed even if no key has signed them, so look at them first. Digests and the chain of a history stay.
+    """
+    if not RegistrySettings.from_environment().model_signing_key:
+        raise click.ClickException("There is nothing to sign with: set MODEL_SIGNING_KEY, the newest key first.")
+    refused = []
+    for name in names or [*registry.list(), *registry.use_cases()]:
+        signing = registry.sign if ModelId.parse(name) else registry.sign_history
+        try:
+            signing(name, vouched=bool(names))
+        except TabserveError as error:
+            refused.append(name)
+            click.echo(str(error), err=True)
+        else:
+            click.echo(f"{name} is signed.")
+    if refused:
+        raise click.ClickException(f"{len(refused)} not signed. Name what shall be signed all the same.")
+
+
+class Share(click.ParamType[tuple[str, int]]):
+    """A model_id with its share of 100 records."""
+
+    name = "model_id=share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        model_id, _, share = str(value).partition("=")
+        if not (ModelId.parse(model_id) and share.isascii() and share.isdecimal()):
+            self.fail(
+                f"{value!r} is not MODEL_ID=SHARE, such as credit-lightgbm_v1.0.0-1795287600.123456=10.", param, ctx
+            )
+        return model_id, int(share)
+
+
+@models.command()
+@click.argument("use_case", type=KnownUseCase())
+@click.argument("shares", nargs=-1, type=Share(), metavar="[MODEL_ID=SHARE]...")
+@click.option("--off", is_flag=True, help="Let the champion answer every record again.")
+@said
+@click.pass_obj
+def split(
+    registry: Registry, use_case: str, shares: tuple[tuple[str, int], ...], off: bool, by: str, reason: str
+) -> None:
+    """Divide the records of a use case between its champion and a challenger.
+
+    The shares sum to 100; one is the champion's. Without shares, say how the records are divided now.
+    """
+    if off and shares:
+        raise click.UsageError("Give shares, or --off.")
+    if off:
+        registry.end_split(use_case, by, reason)
+        click.echo("The champion answers every record again.")
+        return
+    if shares:
+        for model_id, _ in shares:
+            registry.load(model_id)
+        _say_what_came_of(registry.split(use_case, dict(shares), by, reason), "The records are divided.")
+        return
+    now = registry.history(use_case).state.split
+    click.echo(_shares(now) if now else f"The records of {use_case} are not divided.")
 
 
 @models.command()
@@ -311,8 +491,76 @@ def _newest(registry: Registry, use_case: str) -> Iterator[str]:
 @models.command()
 @click.argument("model_id")
 @click.confirmation_option(prompt="Delete the model and its files?")
+@said
 @click.pass_obj
-def delete(registry: Registry, model_id: str) -> None:
-    """Delete a model and its files."""
-    registry.delete(model_id)
+def delete(registry: Registry, model_id: str, by: str, reason: str) -> None:
+    """Delete a model and its files.
+
+    With DECISION_LOG, a model is kept as long as the log holds what it decided.
+    """
+    _check_not_needed(model_id)
+    registry.delete(model_id, by, reason)
     click.echo(f"{model_id} was deleted.")
+
+
+@models.command()
+@click.argument("model_id")
+@click.option(
+    "--since", type=PointInTime(), default="90d", show_default=True, help="From when on: a date, or how long ago."
+)
+@click.option("--until", type=PointInTime(), help="Until when.  [default: now]")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page, too.")
+@json_option
+@click.pass_obj
+def challenge(
+    registry: Registry, model_id: str, since: float, until: float | None, html: Path | None, is_json: bool
+) -> None:
+    """Replay the decision log through a model: what it would have decided.
+
+    Nothing is changed or logged. DECISION_LOG says where the log is. Where outcomes are known, the metric and the cost
+    are compared on the same records.
+    """
+    address = RegistrySettings.from_environment().decision_log
+    if not address:
+        raise click.ClickException("There is no decision log to replay: set DECISION_LOG to the service's.")
+    from tabserve.decisions.store import DecisionStore  # imported here: most commands do without them
+    from tabserve.monitoring import challenge as challenging
+    from tabserve.monitoring import challenge_page
+
+    found = challenging.challenge(
+        DecisionStore(address), registry.load(model_id), _champion_beside(registry, model_id), since, until
+    )
+    if html:
+        html.write_text(challenge_page.page(found), encoding="utf-8")
+    if is_json:
+        click.echo(as_json(asdict(found)))
+        return
+    click.echo("\n".join(challenge_page.sentences(found)))
+    for table in challenge_page.tables(found):
+        click.echo(f"\n{table.caption}")
+        click.echo(aligned([table.head, *table.rows]))
+
+
+def _champion_beside(registry: Registry, model_id: str) -> Artifact | None:
+    """The champion that a model challenges; None when there is no other, or it cannot be loaded."""
+    parts = ModelId.parse(model_id)
+    assert parts
+    with suppress(BrokenArtifactError, UnknownModelError):
+        champion = registry.champion(parts.use_case)
+        return registry.load(champion) if champion and champion != model_id else None
+    return None
+
+
+def _check_not_needed(model_id: str) -> None:
+    """Refuse to delete what decisions in the log are replayed with."""
+    settings = RegistrySettings.from_environment()
+    if not settings.decision_log:
+        return
+    from tabserve.decisions.references import decided_by  # imported here: SQLAlchemy takes 0.2 s
+    from tabserve.decisions.store import DecisionStore
+
+    if decided := decided_by(DecisionStore(settings.decision_log), model_id):
+        raise click.ClickException(
+            f"{model_id} decided {decided:,} record(s) in the log, which cannot be replayed without it. Keep it until "
+            "they have expired by DECISION_RETENTION or were erased."
+        )

@@ -30,7 +30,8 @@ def _address(context: click.Context, parameter: click.Parameter, text: str | Non
     type=click.IntRange(min=1),
     help="Processes (WEB_CONCURRENCY).  [default: one for each CPU granted]",
 )
-def serve(host: str | None, port: int | None, workers: int | None) -> None:
+@click.option("--approved-only", is_flag=True, help="Answer only with models that were promoted (APPROVED_ONLY).")
+def serve(host: str | None, port: int | None, workers: int | None, approved_only: bool) -> None:
     """Serve predictions over HTTP, with gunicorn.
 
     Options override the environment variables in parentheses; the README lists all settings. Without users, and
@@ -38,7 +39,7 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
     the requests it has accepted and stops.
     """
     end_at_interrupt()  # until gunicorn has its own handler
-    given = {"HOST": host, "PORT": port, "WEB_CONCURRENCY": workers}
+    given = {"HOST": host, "PORT": port, "WEB_CONCURRENCY": workers, "APPROVED_ONLY": "true" if approved_only else None}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     is_for_others = any(name in os.environ for name in FOR_OTHERS) or Settings().auth_users_file.exists()
     if not is_for_others:

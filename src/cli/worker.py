@@ -67,7 +67,12 @@ class Loop:
         self._is_away = False
         self._runner = Runner(
             Store(settings.database_url, settings.job_hours),
-            Predictor(settings.open_registry(), settings.default_use_case, settings.compiled_trees),
+            Predictor(
+                settings.open_registry(),
+                settings.default_use_case,
+                settings.compiled_trees,
+                approved_only=settings.approved_only,
+            ),
             Limits(settings.max_rows, SLOWER * settings.max_file_seconds),
             problem_of,
             self.is_stopping,

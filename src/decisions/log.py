@@ -53,11 +53,14 @@ class Answered(NamedTuple):
         The answer.
     table : TablePrediction or None
         What the answer follows from; None for a single record.
+    arm : str
+        The arm of a split that a single record fell into; empty without a split.
     """
 
     artifact: Artifact
     content: dict[str, Any]
     table: TablePrediction | None = None
+    arm: str = ""
 
 
 class Shadow(Protocol):
@@ -167,15 +170,17 @@ class DecisionLog:
 
     def keep_answer(self, answered: Answered, body: bytes, origin: Origin) -> None:
         """Keep what was decided, and add its ids to the answer: see `keep`."""
-        artifact, content, table = answered
+        artifact, content, table, arm = answered
         if table is None:
-            content["decision_ids"] = [self.keep(artifact, body, content, origin)]
+            content["decision_ids"] = [self.keep(artifact, body, content, origin, arm)]
         else:
             content["decision_ids"] = row_ids(self.keep_list(table, body, origin), table.prediction)
         if self.shadow:
             self.shadow.offer(artifact.manifest.use_case, body, content["decision_ids"], origin)
 
-    def keep(self, artifact: Artifact, body: bytes, content: Mapping[str, Any], origin: Origin) -> str | None:
+    def keep(
+        self, artifact: Artifact, body: bytes, content: Mapping[str, Any], origin: Origin, arm: str = ""
+    ) -> str | None:
         """Keep the decision about one record.
 
         Parameters
@@ -187,6 +192,8 @@ class DecisionLog:
         content : mapping
             What is answered.
         origin : Origin
+        arm : str
+            The arm of a split that the record fell into.
 
         Returns
         -------
@@ -202,6 +209,7 @@ class DecisionLog:
         (score,) = content.get("probability", content["result"])
         entry: dict[str, Any] = {
             **_head(artifact, origin),
+            "arm": arm,
             "record": orjson.Fragment(body),
             "score": score,
             "decision": decision,

@@ -37,6 +37,11 @@ class Verdict:
     accepted: str = ""
 
     @property
+    def outcome(self) -> str:
+        """Passed, failed or, where a person accepted a failure, accepted."""
+        return "passed" if self.passed else "accepted" if self.accepted else "failed"
+
+    @property
     def not_compared(self) -> bool:
         """Whether the gate had nothing to judge; a value may also be withheld."""
         return NOT_COMPARED in self.gate

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from tabserve.aliases import Record
+from tabserve.columns.carried import Id
 from tabserve.columns.derived import DerivedColumn
 from tabserve.columns.features import Feature
 from tabserve.models.base import Model
@@ -75,6 +77,35 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Which records a challenger answers in a champion's place.
+
+    Parameters
+    ----------
+    challenger : Artifact
+    share : int
+        How many of 100 records.
+    """
+
+    challenger: "Artifact"
+    share: int
+
+    def takes(self, champion: "Artifact", record: Record) -> bool:
+        """Whether a record is the challenger's.
+
+        The same value of a declared id column always is, or without one the same record. A larger share takes the
+        records of a smaller one, and more.
+        """
+        key: object = sorted(record.items())
+        for extra in champion.encoder.extras:
+            if isinstance(extra, Id) and record.get(extra.name) is not None:
+                key = extra.name, record[extra.name]
+                break
+        text = f"{self.challenger.model_id} {key}".encode(errors="replace")
+        return int.from_bytes(blake2b(text, digest_size=8).digest()) % 100 < self.share
+
+
+@dataclass(frozen=True)
 class Artifact:
     """What a training saved for one model, verified and loaded.
 
@@ -94,6 +125,8 @@ class Artifact:
         How results follow from its predictions.
     digest : str
         The SHA-256 in its manifest's JSON: what exactly was trained. Signing it again does not change it.
+    split : Split or None
+        Which single records a challenger answers instead.
     """
 
     manifest: Manifest
@@ -103,10 +136,15 @@ class Artifact:
     task: Task
     decision: Decision
     digest: str = ""
+    split: "Split | None" = None
 
     def speed_up(self, folder: Path | None = None) -> None:
         """Predict faster from now on, where the predictions stay equal to the last bit: see `Model.speed_up`."""
         self.model.speed_up(self.model_id, folder)
+
+    def arm_of(self, record: Record) -> "Artifact":
+        """The model that answers a record: this one, or a challenger."""
+        return self.split.challenger if self.split and self.split.takes(self, record) else self
 
     @property
     def model_id(self) -> str:

@@ -279,12 +279,12 @@ class Manifest:
         ValueError
             When a part is missing or has the wrong type.
         """
-        manifest: Manifest = _build(cls, content)
+        manifest: Manifest = from_plain(cls, content)
         return manifest
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a JSON writer."""
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = as_plain(self)
         return plain
 
     @property
@@ -324,28 +324,35 @@ class Manifest:
         return replace(self, groups=groups, gates=gates, distributions=Distributions())
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """A dataclass of this package's records as plain data, for a JSON writer."""
     if is_dataclass(value):
-        return {_key(part.name): _plain(getattr(value, part.name)) for part in fields(value)}
+        return {_key(part.name): as_plain(getattr(value, part.name)) for part in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: as_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     return value
 
 
-def _build(kind: Any, value: Any) -> Any:
-    """Convert plain data to the type of an annotation; numbers and texts stay as they are."""
+def from_plain(kind: Any, value: Any) -> Any:
+    """Convert plain data to the type of an annotation; numbers and texts stay as they are.
+
+    Raises
+    ------
+    ValueError
+        When a part is missing or has the wrong type.
+    """
     if is_dataclass(kind):
         return _build_dataclass(kind, value)
     origin, of = get_origin(kind), get_args(kind)
     if NoneType in of:
-        return None if value is None else _build(of[0], value)
+        return None if value is None else from_plain(of[0], value)
     if origin is tuple:
         kinds = of[:1] * len(_of_kind(list, value)) if of[-1] is ... else of
-        return tuple(_build(*pair) for pair in zip(kinds, _of_kind(list, value), strict=True))
+        return tuple(from_plain(*pair) for pair in zip(kinds, _of_kind(list, value), strict=True))
     if origin in (Mapping, dict):
-        return {key: _build(of[1], item) for key, item in _of_kind(dict, value).items()}
+        return {key: from_plain(of[1], item) for key, item in _of_kind(dict, value).items()}
     if kind is Any:
         return value
     return _of_kind(int | float if kind is float else kind, value)
@@ -354,7 +361,7 @@ def _build(kind: Any, value: Any) -> Any:
 def _build_dataclass(kind: Any, value: Any) -> Any:
     hints = _hints(kind)
     try:
-        return kind(**{name: _build(hints[name], value[key]) for name, key in _keys(kind) if key in value})
+        return kind(**{name: from_plain(hints[name], value[key]) for name, key in _keys(kind) if key in value})
     except TypeError:  # a required part is missing, or the value is not a mapping
         raise ValueError(kind.__name__) from None
 

@@ -4,6 +4,7 @@ A path in a store names a file (`credit.champion`) or a file in a folder (`<mode
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path("models")
 DEFAULT_CACHE = Path("model-cache")
-CHAMPION_SUFFIX = ".champion"  # of the file with a use case's champion
+HISTORY_SUFFIX = ".history"  # of the file with the changes of who answers for a use case
+CHAMPION_SUFFIX = ".champion"  # of the file that named a use case's champion before there were histories
 MANIFEST = "manifest.json"  # a model exists exactly when this file does
 DELETED = "deleted"  # names the last deleted model: with this file, a store may be empty on purpose
 
@@ -39,7 +41,7 @@ ABANDONED_AFTER = 3600  # seconds after which an unfinished file must be a kille
 SAFE_SEGMENT = re.compile(r"[a-zA-Z0-9._-]*[a-zA-Z0-9_-]", re.ASCII)  # not . and .., which have a meaning on disks
 
 # Bytes beyond which a file is not read: training writes none so large, and reading it could kill a worker.
-MOST_BYTES = {MANIFEST: 5_000_000, CHAMPION_SUFFIX: 1000}
+MOST_BYTES = {MANIFEST: 5_000_000, CHAMPION_SUFFIX: 1000, HISTORY_SUFFIX: 5_000_000}
 MOST_BYTES_OF_OTHERS = 1 << 30
 
 RELIST_AFTER = 30.0  # seconds until a bucket is listed, or tried, again; each listing costs money
@@ -54,6 +56,7 @@ ATTEMPTS = 2
 LISTING_SECONDS = 20.0
 READ_SECONDS = 30.0
 WRITE_SECONDS = 300.0  # only the person who publishes waits
+CHANGED_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's words
 SLOW = 5.0  # seconds after which a failed read counts as a failure of the bucket, not of the file
 
 Location: TypeAlias = Path | str  # a folder, or s3://bucket/prefix
@@ -118,7 +121,7 @@ class Entry(NamedTuple):
     written : float
         Unix time in seconds.
     content : str, optional
-        Of a champion's file, which is read with the listing.
+        Of a history or a champion's file, which are read with the listing.
     """
 
     version: str
@@ -184,6 +187,25 @@ class Store(ABC):
     @abstractmethod
     def replace(self, path: str, content: bytes) -> None:
         """Write a file atomically: readers see the new content or the old one."""
+
+    @abstractmethod
+    def swap(self, path: str, content: bytes, version: Any) -> None:
+        """Replace a file, atomically, if nobody has written it meanwhile.
+
+        Parameters
+        ----------
+        path : str
+        content : bytes
+        version : object
+            What `version` said before the old content was read; None where there was none.
+
+        Raises
+        ------
+        FileExistsError
+            When it was written meanwhile. A bucket may also say so of a write whose answer was lost on the way.
+        StoreAwayError
+            When the store cannot be reached.
+        """
 
     @abstractmethod
     def delete(self, path: str) -> None:
@@ -279,6 +301,17 @@ class FolderStore(Store):
         with _removed_on_failure(temporary):
             _write(temporary, content, "wb")
             temporary.replace(target)
+
+    def swap(self, path: str, content: bytes, version: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # not the file itself: it is replaced
+            if self.version(path) != version:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self.replace(path, content)
+        finally:
+            os.close(folder)
 
     def delete(self, path: str) -> None:
         (self.folder / path).unlink()
@@ -419,6 +452,16 @@ class BucketStore(Store):
         with _reached():
             self._files.pipe_file(f"{self._root}/{path}", content, timeout=WRITE_SECONDS)
 
+    def swap(self, path: str, content: bytes, version: Entry | None) -> None:
+        condition = {"IfMatch": version.version} if version else {"IfNoneMatch": "*"}
+        try:
+            with _reached():
+                self._files.pipe_file(f"{self._root}/{path}", content, timeout=WRITE_SECONDS, **condition)
+        except (FileNotFoundError, StoreAwayError) as error:  # it was deleted, or is being written
+            if isinstance(error, StoreAwayError) and error.reason not in CHANGED_MEANWHILE:
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+
     def delete(self, path: str) -> None:
         with _reached():
             self._files.rm_file(f"{self._root}/{path}", timeout=WRITE_SECONDS)
@@ -435,8 +478,8 @@ class CachedStore(Store):
 
     Files are kept by their SHA-256. The SHA-256 of a manifest is not known beforehand, so it is kept by the version in
     the listing, together with the SHA-256 of what was read. So no copy is outdated or damaged. The listing is kept as
-    well, including the champions' files. While the bucket cannot be listed, or all models are gone from its listing
-    though none was deleted, `away` says why, and the last listing and the copies are used.
+    well, including the histories and the champions' files. While the bucket cannot be listed, or all models are gone
+    from its listing though none was deleted, `away` says why, and the last listing and the copies are used.
 
     Parameters
     ----------
@@ -514,7 +557,7 @@ class CachedStore(Store):
             self._forget_deleted(known)
 
     def _with_content(self, path: str, entry: Entry, before: Mapping[str, Entry]) -> Entry:
-        if not path.endswith(CHAMPION_SUFFIX):
+        if not path.endswith((CHAMPION_SUFFIX, HISTORY_SUFFIX)):
             return entry
         if path in before and before[path][:2] == entry[:2]:
             return before[path]
@@ -597,6 +640,9 @@ class CachedStore(Store):
 
     def replace(self, path: str, content: bytes) -> None:
         self._changing(self._bucket.replace, path, content)
+
+    def swap(self, path: str, content: bytes, version: Any) -> None:
+        self._changing(self._bucket.swap, path, content, version)
 
     def delete(self, path: str) -> None:
         self._changing(self._bucket.delete, path)

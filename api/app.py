@@ -1,6 +1,7 @@
 """The application factory."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -91,7 +92,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     decided.init_app(app, settings)
     decisions.init_app(app, settings)
     extra = [import_module(module) for name, module in OF_ONE_USE_CASE.items() if _is_there(name)]
-    openapi.init_app(app, settings, [outcomes.describe, *(module.describe for module in extra)])
+    openapi.init_app(app, settings, [partial(outcomes.describe, settings), *(module.describe for module in extra)])
     # each blueprint decides who may use it, and whether its requests count towards RATE_LIMIT
     for blueprint in (
         *(controller.blueprint, controller.predictions, jobs.orders, jobs.blueprint, outcomes.blueprint),

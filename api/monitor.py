@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response
+from apiflask import APIBlueprint
+from flask import Response
 
 from tabserve.api import auth, current
 from tabserve.api.controller import REPORT_HEADERS
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SPANS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0}  # seconds that traffic is counted for
 
-blueprint = Blueprint("monitor", __name__)
+blueprint = APIBlueprint("monitor", __name__, enable_openapi=False)  # a page
 blueprint.before_request(auth.require_scope_if_set(READ))  # AUTH_REQUIRED
 
 

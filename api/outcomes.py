@@ -18,6 +18,7 @@ from tabserve.api.schemas import AnswerSchema, QuerySchema
 from tabserve.api.users import PREDICT
 from tabserve.declaration.declaration import ENDINGS
 from tabserve.registry.artifact import Artifact, Declared
+from tabserve.settings import Settings
 from tabserve.tables.json_body import as_list, parse
 from tabserve.tables.limits import Deadline
 
@@ -100,7 +101,7 @@ def _reported(artifact: Artifact) -> "Reported":
     return in_list(as_list([body] if type(body) is dict else body, most), artifact.declared)
 
 
-def describe(paths: dict[str, Any], use_cases: Mapping[str, Declared]) -> None:
+def describe(settings: Settings, paths: dict[str, Any], use_cases: Mapping[str, Declared]) -> None:
     """Complete what the OpenAPI document says of the route."""
     report = {
         "type": "object",
@@ -112,7 +113,7 @@ def describe(paths: dict[str, Any], use_cases: Mapping[str, Declared]) -> None:
         "minProperties": FIELDS,
         "maxProperties": FIELDS,
     }
-    lists = {"type": "array", "items": report, "minItems": 1, "maxItems": current.settings().rows_at_once}
+    lists = {"type": "array", "items": report, "minItems": 1, "maxItems": settings.rows_at_once}
     kinds = f"A file ({', '.join(ENDINGS)}) with the columns `outcome` and `id`, or a declared id column"
     upload = {"type": "string", "contentMediaType": "application/octet-stream", "description": kinds}
     example = {"id": "019a6f2e-7d1c-7b5a-8c3e-2f4d5a6b7c8d", "outcome": 1}

@@ -28,6 +28,8 @@ for _command in (
     Lazy("mover", "tabserve.cli.mover:mover", "Move decisions into their database, beside the service."),
     Lazy("monitor", "tabserve.cli.monitor:monitor", "Compare what was decided with training and outcomes."),
     Lazy("models", "tabserve.cli.models:models", "List, show, promote, verify, copy and delete models."),
+    Lazy("decisions", "tabserve.cli.decisions:decisions", "Find, export, erase and replay logged decisions."),
+    Lazy("outcomes", "tabserve.cli.outcomes:outcomes", "Record what really happened."),
     Lazy("users", "tabserve.cli.users:users", "List, add and remove users of the service."),
     Lazy("openapi", "tabserve.cli.openapi:openapi", "Print the service's OpenAPI document."),
 ):

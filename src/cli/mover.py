@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -11,10 +13,13 @@ import click
 from tabserve import log
 from tabserve.cli.worker import STOPS, let_others_go_first
 from tabserve.decisions.mover import Mover
+from tabserve.decisions.retention import expire
 from tabserve.decisions.store import DecisionStore
 from tabserve.errors import DecisionLogAwayError, NewerDecisionLogError
 from tabserve.settings import Settings
 
+BETWEEN_EXPIRIES = 60.0  # seconds
+MOST_EXPIRED = 5000  # decisions at a time: what arrives must not wait for long
 PAUSE = 0.2  # seconds between two looks for entries
 FIRST_AWAY, LONGEST_AWAY = 0.5, 10.0  # seconds between two tries while the database is away
 
@@ -36,14 +41,22 @@ def mover(parent: int | None) -> None:
     let_others_go_first()
     store = DecisionStore(settings.decision_log)
     moving = Mover(settings.decision_spool_folder, settings.decision_spool, store, settings.open_registry())
-    _Loop(moving, parent).run()
+    _Loop(moving, parent, partial(_expire, store, settings.decision_retention)).run()
     moving.close()
     store.database.close()
 
 
+def _expire(store: DecisionStore, days: int | None) -> None:
+    """Delete some of what is older than DECISION_RETENTION."""
+    if days is not None:
+        expire(store, days, MOST_EXPIRED)
+
+
 class _Loop:
-    def __init__(self, mover: Mover, parent: int | None) -> None:
+    def __init__(self, mover: Mover, parent: int | None, expire: Callable[[], None]) -> None:
         self._mover = mover
+        self._expire = expire
+        self._expires_at = 0.0
         self._parent = parent
         self._is_stopping = False
 
@@ -59,6 +72,9 @@ class _Loop:
             is_stopping = self._should_stop()  # before the last look
             try:
                 pause = 0 if self._mover.move() else PAUSE
+                if time.monotonic() > self._expires_at:
+                    self._expires_at = time.monotonic() + BETWEEN_EXPIRIES
+                    self._expire()
             except (DecisionLogAwayError, NewerDecisionLogError) as error:
                 if is_stopping:
                     logger.warning("decisions stay in the spool's folder: the database cannot be used")

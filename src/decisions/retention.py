@@ -12,7 +12,7 @@ from tabserve.decisions.store import DecisionStore
 DAY = 86_400  # seconds
 
 
-def expire(store: DecisionStore, days: float) -> int:
+def expire(store: DecisionStore, days: float, most: int | None = None) -> int:
     """Delete the entries that are older than some days, with their tables, keys and outcomes; nothing of them stays.
 
     Each transaction deletes few of them, so that nobody waits for long. SQLite's file shrinks.
@@ -21,6 +21,8 @@ def expire(store: DecisionStore, days: float) -> int:
     ----------
     store : DecisionStore
     days : float
+    most : int, optional
+        Stop after about so many, and leave the rest for the next time.
 
     Returns
     -------
@@ -37,6 +39,8 @@ def expire(store: DecisionStore, days: float) -> int:
     for use_case in use_cases(store):
         while number := _delete_some(store, use_case, before):
             deleted += number
+            if most is not None and deleted >= most:
+                break
     if deleted:
         store.database.empty_log()
     return deleted

@@ -29,11 +29,16 @@ class Companion:
         What to run; by default `tabserve worker`.
     what : str
         What the log calls it.
+    is_last : bool
+        Whether it is told to end when the last request is answered, and not before.
     """
 
-    def __init__(self, command: Sequence[str] = (), what: str = "the worker that answers jobs") -> None:
+    def __init__(
+        self, command: Sequence[str] = (), what: str = "the worker that answers jobs", *, is_last: bool = False
+    ) -> None:
         self._command = list(command) or [*PROGRAM, "tabserve", "worker", "--parent", str(os.getpid())]
         self._what = what
+        self.is_last = is_last
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopping = False
         self._started_at = self._again_at = 0.0
@@ -85,9 +90,9 @@ class Companion:
 
 
 def mover() -> Companion:
-    """What moves decisions into their database; when it is told to end, it waits for those of the last requests."""
+    """What moves decisions into their database, up to those of the last requests."""
     command = [*PROGRAM, "tabserve", "mover", "--parent", str(os.getpid())]
-    return Companion(command, "the process that moves decisions")
+    return Companion(command, "the process that moves decisions", is_last=True)
 
 
 def accompany(server: Any, companions: Sequence[Companion]) -> None:
@@ -110,7 +115,8 @@ def accompany(server: Any, companions: Sequence[Companion]) -> None:
 
     def stop_(graceful: bool = True) -> None:
         for companion in companions:
-            companion.end()  # while the requests are answered
+            if not companion.is_last:
+                companion.end()  # while the requests are answered
         stop(graceful)
         for companion in companions:
             companion.stop()

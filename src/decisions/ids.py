@@ -5,29 +5,30 @@ import random
 import threading
 import time
 
+_HEAD_BITS, _TAIL_BITS = 12, 62  # the random parts before and after the variant
 _lock = threading.Lock()
-_last = [0, 0]  # the millisecond, and its 74 random bits
+_last = [0, 0, 0]  # the millisecond, and its random parts
 
 
 def new_id() -> str:
     """An id, greater than all that this process has made before. It is no secret."""
     with _lock:
-        moment, bits = _last
+        moment, head, tail = _last
         now = time.time_ns() // 1_000_000
-        if now > moment:
-            moment, bits = now, random.getrandbits(73)  # the first bit stays 0: room for the steps
+        if now > moment:  # the first bit of the tail stays 0: room for the steps
+            moment, head, tail = now, random.getrandbits(_HEAD_BITS), random.getrandbits(_TAIL_BITS - 1)
         else:  # the same millisecond, or a clock that was turned back; the steps do not tell the next id
-            bits += 1 + random.getrandbits(32)
-        _last[:] = moment, bits
-    return _written(moment, bits)
+            tail += 1 + random.getrandbits(32)
+        _last[:] = moment, head, tail
+    return _written(moment, head, tail)
 
 
 def id_of(seconds: float, seed: str) -> str:
     """An id that is the same for the same moment, in seconds since 1970, and the same text."""
-    bits = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=10).digest(), "big") >> 6
-    return _written(int(seconds * 1000), bits)
+    digest = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=10).digest(), "big")
+    return _written(int(seconds * 1000), digest >> 68, digest & (1 << _TAIL_BITS) - 1)
 
 
-def _written(moment: int, bits: int) -> str:
-    text = "%032x" % (moment << 80 | 7 << 76 | bits >> 62 << 64 | 2 << 62 | bits & 0x3FFF_FFFF_FFFF_FFFF)
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _written(moment: int, head: int, tail: int) -> str:
+    first, last = f"{moment:012x}", f"{1 << 63 | tail:016x}"
+    return f"{first[:8]}-{first[8:]}-7{head:03x}-{last[:4]}-{last[4:]}"

@@ -207,13 +207,8 @@ class DecisionLog:
         """
         (decision,) = content["result"]
         (score,) = content.get("probability", content["result"])
-        entry: dict[str, Any] = {
-            **_head(artifact, origin),
-            "arm": arm,
-            "record": orjson.Fragment(body),
-            "score": score,
-            "decision": decision,
-        }
+        entry = {**_head(artifact, origin), "arm": arm} if arm else _head(artifact, origin)
+        entry["record"], entry["score"], entry["decision"] = orjson.Fragment(body), score, decision
         if "ids" in content:
             entry["keys"] = {name: value for name, (value,) in content["ids"].items()}
         return entry["id"] if self._append(entry) else None

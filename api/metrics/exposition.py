@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tabserve.api.metrics import folder as folders
-from tabserve.api.metrics.catalogue import COUNTER, GAUGE, HISTOGRAM, MEMORY, METRICS, SUM, Metric
+from tabserve.api.metrics.catalogue import COUNTER, GAUGE, HISTOGRAM, MEMORY, METRICS, ROWS, SCORE, SUM, Metric
 from tabserve.api.metrics.sheet import Series, read
 
 OPEN_METRICS = "application/openmetrics-text"
@@ -69,8 +69,10 @@ def totals_of(folder: Path) -> Totals:
         for one in series:
             if one.metric.kind != GAUGE or (runs and not math.isnan(one.values[0])):
                 _add(totals, one)
-        if runs:
+        if runs and not name.startswith(folders.LOOP):  # a thread of a worker
             _add(totals, Series(MEMORY, (name.removeprefix(f"{folders.WORKER}-"),), 0, (), [_memory(process)]))
+    scores = totals.get(SCORE, {})  # each row has one
+    totals[ROWS] = {labels: Series(ROWS, labels, 0, (), [sum(one.values[:-1])]) for labels, one in scores.items()}
     return totals
 
 

@@ -12,12 +12,12 @@ from tabserve.api.bridge import Bridge, Message, Receive, Scope, Send, header_of
 from tabserve.api.front import Certain, Front
 from tabserve.api.metrics.catalogue import PATH
 from tabserve.api.metrics.figures import NOT_KNOWN, Figures
+from tabserve.api.metrics.folder import LOOP
 from tabserve.api.metrics.predictor import NotingPredictor
 from tabserve.api.metrics.route import shown
 from tabserve.api.request_id import marks_of
 
 PUBLISH = 1.0  # seconds between two looks at which models there are
-MOST_KEPT = 1000  # paths whose routes are remembered
 COUNTED = "tabserve.counted"  # in a request's scope
 _ARGUMENT = re.compile(r"<(?:(?P<kind>[^:<>(]+)(?:\((?P<choices>[^)]*)\))?:)?(?P<name>\w+)>")
 
@@ -38,11 +38,11 @@ class MeasuredFront(Front):
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
-        self._figures: Figures = app.extensions["figures"]
+        self._figures = Figures.of_process(LOOP)
         self._predictor = self._noted = NotingPredictor(self._predictor)
         self._routes = Routes(app)
-        self._known: dict[str, str] = {}  # routes by path, of what was answered at once
-        self._scraper = ThreadPoolExecutor(1) if self._settings.metrics == "path" else None
+        self._shown = PATH if self._settings.metrics == "path" else None
+        self._scraper = ThreadPoolExecutor(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -58,17 +58,20 @@ class MeasuredFront(Front):
     def at_once(self, scope: Scope, body: bytes) -> Certain | None:
         """The answer to a request that is certain: see `Front.at_once`."""
         begun = perf_counter()
-        if self._is_scrape(scope):  # in `__call__`, however late the loop is
+        path = scope["path"]
+        if path == self._shown:  # in `__call__`, however late the loop is
             return None
-        self._noted.last = None
-        answer = super().at_once(scope, body)
-        if answer:
-            path = scope["path"]
-            route = self._known.get(path) or self._route_of(path, answer.status)
-            if self._noted.last and answer.status == 200:
-                self._figures.decided(*self._noted.last)
-            scope[COUNTED] = True
-            self._figures.answered(route, scope["method"], answer.status, perf_counter() - begun)
+        noted = self._noted
+        noted.last = None
+        answer = Front.at_once(self, scope, body)
+        if answer is None:
+            return None
+        scope[COUNTED] = True
+        seconds = perf_counter() - begun
+        if noted.last and answer.status == 200:
+            self._figures.one_row(path, self._routes.route_of, *noted.last, seconds)
+        else:
+            self._figures.answered(self._routes.route_of(path), scope["method"], answer.status, seconds)
         return answer
 
     def start(self) -> Bridge:
@@ -88,16 +91,8 @@ class MeasuredFront(Front):
         self._figures.watch(self._predictor.resolver)
         asyncio.get_running_loop().call_later(PUBLISH, self._publish)
 
-    def _route_of(self, path: str, status: int) -> str:
-        route = self._routes.route_of(path)
-        if status == 200:  # its path is no client's invention
-            if len(self._known) >= MOST_KEPT:
-                self._known.clear()
-            self._known[path] = route
-        return route
-
     def _is_scrape(self, scope: Scope) -> bool:
-        return self._scraper is not None and scope["path"] == PATH and scope["method"] == "GET"
+        return bool(scope["path"] == self._shown and scope["method"] == "GET")
 
     async def _show(self, scope: Scope, request: "_Request") -> None:
         """Answer with the metrics, made in a thread that does nothing else."""

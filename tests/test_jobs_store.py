@@ -83,6 +83,7 @@ def test_a_job_waits_runs_and_is_done(store: Store) -> None:
     waiting = store.get(id_)
     assert waiting
     assert (waiting.state, waiting.rows, waiting.rows_done, waiting.started) == (WAITING, None, 0, None)
+    assert store.states() == {WAITING: 1, RUNNING: 0, DONE: 0, FAILED: 0}
     assert (waiting.model_id, waiting.kind, waiting.partial) == ("credit-lightgbm_v1-1.2", FILE, True)
 
     claim = claimed(store)

@@ -98,7 +98,7 @@ QUEUE_BYTES = Metric(
     "tabserve_decision_log_queue_bytes", GAUGE, "Bytes of decisions that wait for their database", together=SUM
 )
 QUEUE_SECONDS = Metric(
-    "tabserve_decision_log_queue_seconds", GAUGE, "Age of the oldest decision that waits for the database, in seconds"
+    "tabserve_decision_log_queue_seconds", GAUGE, "Seconds since no decision waited for the database"
 )
 LOG_AWAY = Metric("tabserve_decision_log_away", GAUGE, "1 while the database of decisions cannot be used")
 LOG_DROPPED = Metric(

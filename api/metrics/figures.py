@@ -56,6 +56,7 @@ class Figures:
         self._models: dict[str, _OfModel] = {}
         self._rows: dict[str, tuple[str, int, int, int, array[float], Mapping[Any, int]]] = {}
         self._failures: Counter[str] = Counter()
+        self._dropped = 0
         for reason in REASONS:
             sheet.place(catalogue.REFUSED, (reason,))
 
@@ -205,6 +206,11 @@ class Figures:
         for use_case, amount in (failures - self._failures).items():
             self.count(catalogue.LOAD_FAILURES, (use_case,), amount)
         self._failures = failures
+
+    def dropped(self, decisions: int) -> None:
+        """Count the decisions that were not logged, of which this process has had so many."""
+        self.count(catalogue.LOG_DROPPED, amount=decisions - self._dropped)
+        self._dropped = decisions
 
     def count(self, metric: Metric, labels: tuple[str, ...] = (), amount: float = 1) -> None:
         """Add to a counter."""

@@ -22,8 +22,8 @@ VARIABLE = "TABSERVE_METRICS_FOLDER"  # by which a service tells its processes; 
 PREFIX = "tabserve-metrics-"
 OWNER = "owner"  # a file that is locked while the service runs
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
-# names of sheets: of a worker's threads, of its event loop, which waits for no lock, of the process that answers jobs, and
-# of the one that moves decisions to their database
+# names of sheets: of a worker's threads, of its event loop, which waits for no lock, of the process that answers jobs,
+# and of the one that moves decisions to their database
 WORKER, LOOP, JOBS, MOVER = "worker", "loop", "jobs", "mover"
 
 logger = logging.getLogger(__name__)

@@ -89,6 +89,8 @@ class MeasuredFront(Front):
 
     def _publish(self) -> None:
         self._figures.watch(self._predictor.resolver)
+        if self._log:
+            self._figures.dropped(self._log.dropped)
         asyncio.get_running_loop().call_later(PUBLISH, self._publish)
 
     def _is_scrape(self, scope: Scope) -> bool:

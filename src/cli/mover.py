@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from tabserve import log
+from tabserve.api.metrics import catalogue, folder
+from tabserve.api.metrics.figures import Figures
 from tabserve.cli.worker import STOPS, let_others_go_first
 from tabserve.decisions.mover import Mover
 from tabserve.decisions.retention import expire
@@ -59,6 +61,8 @@ class _Loop:
         self._expires_at = 0.0
         self._parent = parent
         self._is_stopping = False
+        self._figures = Figures.of_companion(folder.MOVER)
+        self._empty_at = time.time()  # when nothing waited
 
     def run(self) -> None:
         for sign in STOPS:
@@ -71,7 +75,9 @@ class _Loop:
         while True:
             is_stopping = self._should_stop()  # before the last look
             try:
-                pause = 0 if self._mover.move() else PAUSE
+                moved = self._mover.move()
+                pause = 0 if moved else PAUSE
+                self._count(moved, is_away=False)
                 if time.monotonic() > self._expires_at:
                     self._expires_at = time.monotonic() + BETWEEN_EXPIRIES
                     self._expire()
@@ -81,10 +87,22 @@ class _Loop:
                     return
                 if isinstance(error, NewerDecisionLogError):
                     logger.error("%s", error)
+                self._count(0, is_away=True)
                 pause = min(max(FIRST_AWAY, 2 * pause), LONGEST_AWAY)
             if is_stopping and self._mover.is_done:
                 return
             self._wait(pause)
+
+    def _count(self, moved: int, *, is_away: bool) -> None:
+        if not self._figures:
+            return
+        waiting, now = self._mover.waiting, time.time()
+        if not waiting:
+            self._empty_at = now
+        self._figures.count(catalogue.LOGGED, amount=moved)
+        self._figures.set(catalogue.LOG_AWAY, float(is_away))
+        self._figures.set(catalogue.QUEUE_BYTES, float(waiting))
+        self._figures.set(catalogue.QUEUE_SECONDS, now - self._empty_at)
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds

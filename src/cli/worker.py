@@ -14,6 +14,9 @@ from typing import Any
 import click
 
 from tabserve import log
+from tabserve.api.metrics import catalogue, folder
+from tabserve.api.metrics.figures import Figures
+from tabserve.api.metrics.predictor import CountingPredictor
 from tabserve.api.problems import problem_of
 from tabserve.decisions.log import DecisionLog
 from tabserve.errors import JobsAwayError, StoreAwayError
@@ -65,14 +68,17 @@ class Loop:
         self._is_stopping = False
         self._parent = parent
         self._is_away = False
+        self._figures = Figures.of_companion(folder.JOBS)
+        self._store = Store(settings.database_url, settings.job_hours)
+        predictor = Predictor(
+            settings.open_registry(),
+            settings.default_use_case,
+            settings.compiled_trees,
+            approved_only=settings.approved_only,
+        )
         self._runner = Runner(
-            Store(settings.database_url, settings.job_hours),
-            Predictor(
-                settings.open_registry(),
-                settings.default_use_case,
-                settings.compiled_trees,
-                approved_only=settings.approved_only,
-            ),
+            self._store,
+            CountingPredictor(predictor, self._figures) if self._figures else predictor,
             Limits(settings.max_rows, SLOWER * settings.max_file_seconds),
             problem_of,
             self.is_stopping,
@@ -91,6 +97,7 @@ class Loop:
             try:
                 if time.monotonic() >= clean_at:
                     self._runner.clean()
+                    self._count_jobs()
                     clean_at = time.monotonic() + CLEAN
                 has_worked = self._runner.run_next()
                 self._is_away = False
@@ -109,6 +116,11 @@ class Loop:
     def is_stopping(self) -> bool:
         """Whether the process should end."""
         return self._is_stopping or (self._parent is not None and os.getppid() != self._parent)
+
+    def _count_jobs(self) -> None:
+        if self._figures:
+            states = self._store.states()
+            self._figures.replace(catalogue.JOBS, {(state,): float(number) for state, number in states.items()})
 
     def _give_memory_back(self) -> None:
         """Give the memory of a large table back to the system; what is kept even so, only a new program gives back."""

@@ -103,6 +103,15 @@ class Mover:
         """Whether nothing waits and no worker has a file."""
         return not self._sources
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not moved yet."""
+        waiting = 0
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # its worker has just deleted it
+                waiting += path.stat().st_size - (self._sources[path].at if path in self._sources else 0)
+        return waiting
+
     def close(self) -> None:
         """Close the files."""
         for source in self._sources.values():

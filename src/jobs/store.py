@@ -205,6 +205,13 @@ class Store:
                 self._delete_results(connection, id_)
                 self._end(connection, id_, state=FAILED, error=error)
 
+    def states(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        counted = sql.select(_jobs.c.state, sql.func.count()).group_by(_jobs.c.state)
+        with self._database.reading() as connection:
+            found = {row[0]: row[1] for row in connection.execute(counted)}
+        return {state: found.get(state, 0) for state in (WAITING, RUNNING, DONE, FAILED)}
+
     def clean(self) -> None:
         """Delete what has expired, and what SQLite keeps of deleted rows."""
         over = sql.select(_jobs.c.id).where(_jobs.c.expires < self.clock)

@@ -4,13 +4,20 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 
 from tabserve.api.metrics.catalogue import BY_NAME, COUNTER, HISTOGRAM
-from tests.conftest import ROOT
+from tabserve.registry.registry import Registry
+from tests.conftest import ROOT, free_port, running_server, wait_until
 
 FOLDER = ROOT / "deploy" / "monitoring"
 RULES = [rule for group in yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"] for rule in group["rules"]]
@@ -32,7 +39,7 @@ def promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def test_prometheus_accepts_the_rules_and_its_own_settings(tmp_path: Any) -> None:
+def test_prometheus_accepts_the_rules_and_its_own_settings(tmp_path: Path) -> None:
     assert f"{len(RULES)} rules found" in promtool("check", "rules", "rules.yaml")
     settings = (FOLDER / "prometheus.yml").read_text().replace("/etc/prometheus/", f"{FOLDER}/")
     (tmp_path / "prometheus.yml").write_text(settings)
@@ -127,3 +134,80 @@ def test_links_and_queries_of_the_runbook_lead_somewhere() -> None:
     for query in re.findall(r"`([^`]*tabserve_[^`]*)`", RUNBOOK):
         for series, selected in names_in(query).items():
             assert selected <= labels_of(series)
+
+
+@pytest.mark.slow
+def test_a_real_prometheus_reads_a_real_service_by_the_dashboards_queries(
+    trained: Registry, record: dict[str, Any], tmp_path: Path
+) -> None:
+    if not shutil.which("prometheus"):
+        pytest.skip("Prometheus is not installed: Debian has it in its package prometheus")
+    metrics, port = free_port(), free_port()
+    environment = {"MODEL_REGISTRY": str(trained.location), "WEB_CONCURRENCY": "1", "METRICS": f":{metrics}"}
+    with running_server(tmp_path / "log.txt", environment) as server, prometheus(tmp_path, metrics, port) as ask:
+        for body in [json.dumps(record).encode(), b"{}"] * 10:
+            request = Request(f"{server.url}/output/credit", body, {"Content-Type": "application/json"})
+            with suppress(HTTPError):  # the half of them is not valid
+                urlopen(request, timeout=30).close()
+        wait_until(lambda: value(ask("sum(tabserve_faults_total)")) > 0, 60, "faults are seen")
+        assert value(ask('tabserve_requests_total{route="/output/<model_id>",method="POST",status="200"}')) == 10
+        assert value(ask('tabserve_requests_total{route="/output/<model_id>",method="POST",status="422"}')) == 10
+        assert value(ask("sum(tabserve_rows_total)")) == 10
+        assert value(ask("tabserve_model_loaded")) == 1
+        for query in QUERIES:
+            ask(query.replace("$__rate_interval", "1m"))
+        wait_until(lambda: ask("tabserve:slow:ratio_rate5m") != [], 60, "the rules are computed")
+        wait_until(lambda: {rule["health"] for rule in ask.rules()} == {"ok"}, 60, "all rules are fine")
+
+
+class Ask:
+    """Asks a Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def __call__(self, query: str) -> list[Any]:
+        found: list[Any] = self._get(f"/query?{urlencode({'query': query})}")["result"]
+        return found
+
+    def rules(self) -> list[Any]:
+        return [rule for group in self._get("/rules")["groups"] for rule in group["rules"]]
+
+    def is_there(self) -> bool:
+        try:
+            return bool(self("vector(1)"))
+        except OSError:
+            return False
+
+    def _get(self, path: str) -> Any:
+        with urlopen(f"{self._url}{path}", timeout=30) as answer:
+            content = json.load(answer)
+        assert content["status"] == "success", content
+        return content["data"]
+
+
+def value(result: list[Any]) -> float:
+    """The value of a query's only series; 0 without one."""
+    return float(result[0]["value"][1]) if result else 0.0
+
+
+@contextmanager
+def prometheus(folder: Path, target: int, port: int) -> Iterator[Ask]:
+    """A Prometheus with our settings, which watches a port of this machine and looks every second."""
+    settings = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    settings["global"] = dict.fromkeys(settings["global"], "1s")
+    settings["rule_files"] = [str(FOLDER / "rules.yaml")]
+    (scrape,) = settings["scrape_configs"]
+    del scrape["dns_sd_configs"]
+    scrape["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
+    options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address=127.0.0.1:{port}")
+    with (folder / "prometheus.txt").open("wb") as log:
+        process = subprocess.Popen(["prometheus", *options], cwd=folder, stdout=log, stderr=log)
+    try:
+        ask = Ask(port)
+        wait_until(ask.is_there, 60, "Prometheus answers")
+        yield ask
+    finally:
+        process.terminate()
+        process.wait(30)

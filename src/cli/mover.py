@@ -13,6 +13,7 @@ import click
 from tabserve import log
 from tabserve.api.metrics import catalogue, folder
 from tabserve.api.metrics.figures import Figures
+from tabserve.api.metrics.monitored import show_drift
 from tabserve.cli.worker import STOPS, let_others_go_first
 from tabserve.decisions.mover import Mover
 from tabserve.decisions.retention import expire
@@ -43,7 +44,7 @@ def mover(parent: int | None) -> None:
     let_others_go_first()
     store = DecisionStore(settings.decision_log)
     moving = Mover(settings.decision_spool_folder, settings.decision_spool, store, settings.open_registry())
-    _Loop(moving, parent, partial(_expire, store, settings.decision_retention)).run()
+    _Loop(moving, parent, partial(_expire, store, settings.decision_retention), partial(show_drift, store)).run()
     moving.close()
     store.database.close()
 
@@ -55,9 +56,16 @@ def _expire(store: DecisionStore, days: int | None) -> None:
 
 
 class _Loop:
-    def __init__(self, mover: Mover, parent: int | None, expire: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        mover: Mover,
+        parent: int | None,
+        expire: Callable[[], None],
+        show_drift: Callable[[Figures], None],
+    ) -> None:
         self._mover = mover
         self._expire = expire
+        self._show_drift = show_drift
         self._expires_at = 0.0
         self._parent = parent
         self._is_stopping = False
@@ -81,6 +89,8 @@ class _Loop:
                 if time.monotonic() > self._expires_at:
                     self._expires_at = time.monotonic() + BETWEEN_EXPIRIES
                     self._expire()
+                    if self._figures:
+                        self._show_drift(self._figures)
             except (DecisionLogAwayError, NewerDecisionLogError) as error:
                 if is_stopping:
                     logger.warning("decisions stay in the spool's folder: the database cannot be used")

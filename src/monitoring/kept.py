@@ -44,6 +44,19 @@ def newest(store: DecisionStore, use_case: str) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
+def newest_of_all(store: DecisionStore) -> dict[str, dict[str, Any]]:
+    """The newest result of each use case.
+
+    Raises
+    ------
+    DecisionLogAwayError
+        When the database cannot be used.
+    """
+    with store.database.reading() as connection:
+        rows = connection.execute(sql.select(monitored.c.use_case, monitored.c.result)).all()
+    return {use_case: json.loads(text) for use_case, text in rows}
+
+
 def traffic(store: DecisionStore, since: float) -> dict[str, int]:
     """How many records were decided since a time, by use case.
 

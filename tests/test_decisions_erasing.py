@@ -120,6 +120,11 @@ def test_what_is_old_is_deleted_with_all_that_belongs_to_it(
     assert expire(store, 30) == 0
 
 
+def test_a_record_with_half_a_character_is_erased(store: DecisionStore, artifact: Artifact) -> None:
+    store.add([entry_of(artifact, id_of(0), 1.0, record={"purpose": "\ud800"}, score=0.5, decision=0)])
+    assert erase(store, [id_of(0)]) == (1, 0)
+
+
 def test_sqlite_gives_the_space_back(artifact: Artifact, record: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "decisions.db"
     store = DecisionStore(f"sqlite:///{path}")

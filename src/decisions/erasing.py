@@ -1,12 +1,12 @@
 """Erasing: a record is taken out of the decision log, with all that came of it; a tombstone says that it was there."""
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, NamedTuple
 
-import orjson
 import sqlalchemy as sql
 
 from tabserve.aliases import Record
@@ -37,8 +37,9 @@ class Erased(NamedTuple):
 
 
 def digest_of(record: Record) -> str:
-    """SHA-256 of a record in its canonical form: JSON with sorted keys and without blanks."""
-    return hashlib.sha256(orjson.dumps(loaded(dumped(record)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """SHA-256 of a record in its canonical form: JSON in ASCII with sorted keys and without blanks."""
+    canonical = json.dumps(loaded(dumped(record)), sort_keys=True, separators=(",", ":"))  # orjson refuses odd texts
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def erase(store: DecisionStore, ids: Iterable[str]) -> Erased:

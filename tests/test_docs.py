@@ -32,7 +32,8 @@ README = (ROOT / "README.md").read_text()
 HEADINGS = ("Columns", "Derived columns")
 LOANS = 400  # rows
 PURPOSES = ["business", "car", "education", "furniture", "repairs"]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNBOOK = ROOT / "deploy" / "monitoring" / "runbook.md"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), RUNBOOK]
 
 
 def blocks(language: str, text: str = README) -> list[str]:

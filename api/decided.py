@@ -13,6 +13,7 @@ from tabserve.api.metrics.figures import faults_of
 from tabserve.decisions.log import DecisionLog, Origin
 from tabserve.decisions.shadow import Shadows
 from tabserve.errors import InvalidFieldsError
+from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
 
@@ -23,7 +24,9 @@ def init_app(app: APIFlask, settings: Settings) -> None:
     """Let an application keep its decisions, when DECISION_LOG is set."""
     log = DecisionLog(settings) if settings.decision_log else None
     if log and settings.shadow:
-        log.shadow = Shadows(log, app.extensions["predictor"], dict(settings.shadow))
+        # a predictor of its own: a shadow may be a model that nobody has let answer yet
+        predictor = Predictor(settings.open_registry(), settings.default_use_case, settings.compiled_trees)
+        log.shadow = Shadows(log, predictor, dict(settings.shadow))
     app.extensions["decision_log"] = log
 
 

@@ -239,3 +239,11 @@ def test_the_command_moves_until_it_is_stopped_and_nobody_writes(
     assert command.wait(10) == 0
     assert len(kept(store)) == 2
     assert spools(folder) == []
+
+
+def test_what_waits_is_known(mover: Mover, spool: Spool) -> None:
+    assert mover.waiting == 0
+    spool.append(payload())
+    assert mover.waiting > 200
+    mover.move()
+    assert mover.waiting == 0

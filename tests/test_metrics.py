@@ -469,6 +469,15 @@ def test_the_port_of_the_metrics_is_another_one() -> None:
         Settings.from_environment({"METRICS": ":8080"})
 
 
+def test_the_documentation_lists_what_is_shown() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `tabserve_")]
+    assert lines == [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels) or '-'} | {one.meaning} |"
+        for one in METRICS
+    ]
+
+
 # real servers
 
 

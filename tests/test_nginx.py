@@ -261,6 +261,12 @@ def test_a_redirection_forgets_the_port_of_http(echo: Nginx) -> None:
     assert answer.headers["Location"] == "https://scores.example.org/docs"
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6Detrics", "/metrics?name=x"])
+def test_metrics_are_not_passed_on(echo: Nginx, path: str) -> None:
+    answer = echo.ask("GET", path, X_Forwarded_Proto="https")
+    assert (answer.status, answer.json["detail"]) == (404, "There is nothing here.")
+
+
 @pytest.mark.parametrize("path", ["/", "/output/credit", "/ready"])
 def test_https_is_not_redirected(echo: Nginx, path: str) -> None:
     answer = echo.ask("POST", path, b"{}", X_Forwarded_Proto="https")

@@ -1,5 +1,8 @@
 """Erasing records from the decision log, deleting old ones, and the log of accesses."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from tabserve.decisions.accesses import note, noted
-from tabserve.decisions.entry import SHADOW
+from tabserve.decisions.entry import SHADOW, Entry
 from tabserve.decisions.erasing import digest_of, erase
 from tabserve.decisions.plain import loaded
 from tabserve.decisions.reading import Wanted, found, logged, one
@@ -134,6 +137,23 @@ def test_sqlite_gives_the_space_back(artifact: Artifact, record: dict[str, Any],
     assert expire(store, 1) == 5000
     assert path.stat().st_size < before / 10
     assert record["purpose"].encode() not in path.read_bytes()
+
+
+def test_the_process_that_moves_decisions_deletes_what_is_old(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'decisions.db'}"
+    store = DecisionStore(address)
+    usual = {"use_case": "credit", "model_id": "credit-a_v1-1.2", "digest": "ab", "route": "/predict"}
+    store.add([Entry(id=id_of(age), time=time.time() - age * DAY, **usual) for age in (0, 20, 40, 60)])
+    environment = {
+        **os.environ,
+        "DECISION_LOG": address,
+        "DECISION_SPOOL_FOLDER": str(tmp_path / "spool"),
+        "DECISION_RETENTION": "30d",
+        "MODEL_REGISTRY": str(tmp_path / "models"),
+    }
+    command = [sys.executable, "-m", "tabserve", "mover", "--parent", "1"]  # which is gone, so it looks once
+    subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
+    assert [kept.entry.id for kept in found(store, Wanted())] == [id_of(20), id_of(0)]
 
 
 def test_accesses_are_listed_in_their_order(store: DecisionStore) -> None:

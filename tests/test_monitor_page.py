@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
 from tabserve.api.app import create_app
 from tabserve.decisions.store import DecisionStore
@@ -16,6 +18,7 @@ from tabserve.monitoring.monitor import monitor
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
+from tests.browser import browser  # noqa: F401 - a fixture
 from tests.conftest import ALICE
 from tests.decisions import fill
 
@@ -70,3 +73,24 @@ def test_only_those_who_may_read_see_it(trained: Registry, log: str, users_file:
     client = create_app(settings(trained, log, auth_required=True, auth_users_file=users_file)).test_client()
     assert client.get("/monitor").status_code == 401
     assert client.get("/monitor", auth=ALICE).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_can_be_read_on_a_telephone_in_light_and_dark(
+    trained: Registry,
+    log: str,
+    browser: Browser,  # noqa: F811 - the fixture
+    tmp_path: Path,
+    scheme: Any,
+) -> None:
+    file = tmp_path / "monitor.html"
+    file.write_bytes(create_app(settings(trained, log)).test_client().get("/monitor").data)
+    tab = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    messages: list[str] = []
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("request", lambda request: messages.append(request.url))
+    tab.goto(file.as_uri())
+    assert [message for message in messages if message != file.as_uri() and not message.startswith("data:")] == []
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert not Axe().run(tab).response["violations"]
+    tab.close()

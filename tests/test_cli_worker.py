@@ -212,3 +212,13 @@ def test_a_wrong_setting_is_one_line(workers: Workers) -> None:
     (line,) = workers.log.read_text().splitlines()
     assert line.startswith("The environment variable DATABASE_URL is invalid")
     assert MARKER not in line
+
+
+def test_its_log_is_json_where_that_is_asked_for(workers: Workers) -> None:
+    worker = workers.start(LOG_FORMAT="json")
+    wait_until(lambda: "waiting for jobs" in workers.log.read_text(), 60, "It does not wait for jobs.")
+    worker.terminate()
+    worker.wait(20)
+    lines = [json.loads(line) for line in workers.log.read_text().splitlines()]
+    assert [line["message"] for line in lines] == ["waiting for jobs", "stopped"]
+    assert {line["process"] for line in lines} == {worker.pid}

@@ -315,16 +315,16 @@ def file_for_a_folder(registry: Registry, model_id: str) -> None:
 
 
 def damaged_champion(registry: Registry, model_id: str) -> None:
-    (registry.location / "churn.champion").write_bytes(b"\xff" * 5000)
+    (registry.location / "churn.history").write_bytes(b"\xff" * 5000)
 
 
 def folder_for_a_champion(registry: Registry, model_id: str) -> None:
-    (registry.location / "churn.champion").unlink()
-    (registry.location / "churn.champion").mkdir()
+    (registry.location / "churn.history").unlink()
+    (registry.location / "churn.history").mkdir()
 
 
 def champion_that_is_gone(registry: Registry, model_id: str) -> None:
-    (registry.location / "churn.champion").write_text("churn-lightgbm_v1.0.0-1.000000")
+    shutil.rmtree(registry.location / model_id)
 
 
 @pytest.mark.parametrize("loaded_before", [True, False])

@@ -159,7 +159,8 @@ def test_there_is_a_valid_example_of_every_setting() -> None:
 @pytest.mark.parametrize("name", VALID)
 def test_a_setting_is_read_from_the_environment(name: str) -> None:
     text, value = VALID[name]
-    assert getattr(Settings.from_environment({name: text}), name.lower()) == value
+    with_log = {"DECISION_LOG": "on"} if name == "SHADOW" else {}
+    assert getattr(Settings.from_environment({**with_log, name: text}), name.lower()) == value
 
 
 def test_the_process_environment_is_what_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ SCORES = {("/scores/{name}", "post")}
 OUTCOMES = {("/outcomes", "post")}
 DECISIONS = {("/decisions/{id}", "get")}
 JOBS = {("/jobs/{name}", "get"), ("/jobs/{name}", "delete"), ("/jobs/{name}/result.{kind}", "get")}
-NOT_IN_THE_CONTRACT = ("openapi.", "docs.", "page.")
+NOT_IN_THE_CONTRACT = ("monitor.", "openapi.", "docs.", "page.")
 USE_CASES = list(all_use_cases().values())
 
 

@@ -178,6 +178,22 @@ def test_what_is_created_must_be_new_and_what_is_replaced_need_not(store):
     assert store.read("a/b") == b"three"
 
 
+def test_what_somebody_wrote_meanwhile_is_not_replaced(store):
+    store.swap("c", b"one", None)
+    before = store.version("c")
+    with pytest.raises(FileExistsError):
+        store.swap("c", b"two", None)
+    store.swap("c", b"three, and longer", before)
+    assert store.read("c") == b"three, and longer"
+    with pytest.raises(FileExistsError):
+        store.swap("c", b"four", before)
+    now = store.version("c")
+    store.delete("c")
+    with pytest.raises(FileExistsError):
+        store.swap("c", b"five", now)
+    assert not store.exists("c")
+
+
 def test_what_is_deleted_is_gone(store):
     store.create("a/b", b"one")
     store.create("a/c", b"two")
@@ -827,6 +843,21 @@ def test_a_champion_that_is_withdrawn_gives_way_to_the_newest(published, registr
     s3.client().delete_object(Bucket=bucket, Key=f"{prefix}/credit.history")
     time.sleep(stores.RELIST_AFTER)
     assert client.get("/ready").json["models"]["credit"] == new
+
+
+def test_no_change_of_a_history_in_a_bucket_is_lost_when_many_come_at_once(published, registry, tmp_path):
+    models = [copy_of(registry) for _ in range(4)]
+    for model_id in models:
+        registry.copy(model_id, published)
+
+    def promote(place: int) -> None:
+        fresh(published, tmp_path / str(place)).promote(models[place], f"person {place}")
+
+    with ThreadPoolExecutor(len(models)) as threads:
+        list(threads.map(promote, range(len(models))))
+    history = fresh(published, tmp_path / "last").history("credit")
+    assert sorted(change.model_id for change in history.changes) == sorted(models)
+    assert history.state.champion == history.changes[-1].model_id
 
 
 def test_a_listing_that_drips_is_given_up_and_made_again(published, proxy, tmp_path, monkeypatch, record):

@@ -424,10 +424,15 @@ class Resolver:
     def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
         """The model_ids that may answer, best first. Nothing stands in for a champion, because a person chose it."""
         try:
-            state = self.registry.history(use_case).state
+            history = self.registry.history(use_case)
+            if history.waits:  # the newest model must not answer because somebody damaged a history
+                raise BrokenArtifactError(
+                    f"The champion of {use_case}", "its history begins again, and another person must approve it"
+                )
         except UnavailableError as error:
             self._report(error)
             raise
+        state = history.state
         if state.champion and not latest:
             return [state.champion]
         model_ids = self.registry.list(use_case)

@@ -1023,3 +1023,18 @@ def test_a_declared_id_decides_the_arm(artifact, record):
     assert len(set.union(*arms)) == 2
     without = {split.takes(champion, {**record, "age": age, "rider": None}) for age in range(20, 40)}
     assert len(without) == 2
+
+
+@pytest.mark.usefixtures("always_recheck")
+def test_a_history_that_begins_again_lets_nobody_answer_before_the_second_person_has_approved(registry, model_id):
+    two = Registry(registry.location, approvals=2)
+    copy_of(registry)
+    registry.promote(model_id)
+    (registry.location / "credit.history").write_text("nonsense")
+    resolver = Resolver(two, "credit")
+    for _ in range(2):
+        with pytest.raises(BrokenArtifactError, match="The champion of credit is refused"):
+            resolver.resolve("credit")
+        two.promote(model_id, "ann", "the file was damaged")
+    two.approve(model_id, "bob")
+    assert resolver.resolve("credit").model_id == model_id

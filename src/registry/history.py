@@ -153,6 +153,11 @@ class History:
             state = self.after(state, change)
         return state
 
+    @property
+    def waits(self) -> bool:
+        """Whether it begins again with a promotion that waits for a second person: nobody knows who answers."""
+        return bool(self.changes) and self.changes[0].begins and self.state.champion is None
+
     def asked(self, state: State, change: Change) -> int:
         """How many people a change needs: as many as it says.
 

@@ -6,6 +6,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from tabserve.aliases import Record
 from tabserve.columns.carried import Id
 from tabserve.columns.derived import DerivedColumn
@@ -96,13 +98,14 @@ class Split:
         The same value of a declared id column always is, or without one the same record. A larger share takes the
         records of a smaller one, and more.
         """
-        key: object = sorted(record.items())
+        told: Record = record
         for extra in champion.encoder.extras:
             if isinstance(extra, Id) and record.get(extra.name) is not None:
-                key = extra.name, record[extra.name]
+                told = {extra.name: record[extra.name]}
                 break
-        text = f"{self.challenger.model_id} {key}".encode(errors="replace")
-        return int.from_bytes(blake2b(text, digest_size=8).digest()) % 100 < self.share
+        key = orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS)
+        digest = blake2b(key, digest_size=8, key=self.challenger.model_id.encode()[-64:]).digest()
+        return int.from_bytes(digest) % 100 < self.share
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,8 @@ def is_signed(content: bytes) -> bool:
 def _where_it_begins(lines: Sequence[bytes], use_case: str, keys: Keys) -> int:
     """The place of the last change after which the changes before no longer count; 0 where all count."""
     for place in range(len(lines) - 1, 0, -1):
+        if b'"begins": true' not in lines[place]:
+            continue
         try:
             if _read_change(lines[place], use_case, keys).begins:
                 return place

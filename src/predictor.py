@@ -190,12 +190,13 @@ class Predictor:
         dict, list or ColumnRecords
         """
         declared = artifact.declared
-        others = [*declared.extras, *([declared.target.feature] if with_outcomes else [])]
         body = parse(content, max_rows, len(declared.features) + len(declared.extras) + 1)
-        is_named = any(one.name == COLUMNS for one in (*declared.features, *declared.extras, declared.target.feature))
-        if type(body) is dict and body.keys() == {COLUMNS} and not is_named:
-            return as_columns(body[COLUMNS], declared.features, others)
-        return body
+        if type(body) is not dict or body.keys() != {COLUMNS}:
+            return body
+        if any(one.name == COLUMNS for one in (*declared.features, *declared.extras, declared.target.feature)):
+            return body
+        others = [*declared.extras, *([declared.target.feature] if with_outcomes else [])]
+        return as_columns(body[COLUMNS], declared.features, others)
 
     def read_table(self, artifact: Artifact, stream: BinaryIO, name: str, max_rows: int, deadline: Deadline) -> Table:
         """Read a file with a model's columns: see `tables.reader.read_table`."""

@@ -30,5 +30,5 @@ def id_of(seconds: float, seed: str) -> str:
 
 
 def _written(moment: int, head: int, tail: int) -> str:
-    first, last = f"{moment:012x}", f"{1 << 63 | tail:016x}"
-    return f"{first[:8]}-{first[8:]}-7{head:03x}-{last[:4]}-{last[4:]}"
+    digits = f"{moment << 80 | 7 << 76 | head << 64 | 1 << 63 | tail:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

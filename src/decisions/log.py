@@ -330,11 +330,8 @@ def _head(artifact: Artifact, origin: Origin) -> dict[str, Any]:
         "time": time.time(),
         "request_id": origin.request_id,
         "client": origin.client,
-        "use_case": artifact.manifest.use_case,
-        "model_id": artifact.model_id,
-        "digest": artifact.digest,
         "route": origin.route,
-        "threshold": artifact.decision.cut,
+        **artifact.identity,
     }
 
 

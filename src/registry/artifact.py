@@ -154,6 +154,16 @@ class Artifact:
         """The model_id in the manifest."""
         return self.manifest.model_id
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a decision says of the model that made it."""
+        return {
+            "use_case": self.manifest.use_case,
+            "model_id": self.model_id,
+            "digest": self.digest,
+            "threshold": self.decision.cut,
+        }
+
     @property
     def encoder(self) -> RecordEncoder:
         """The pipeline's encoder, with this model's columns and their words."""

@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables scale integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables scale year integration lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -104,6 +104,9 @@ bench: setup  ## measure speed and memory; writes benchmarks/RESULTS.md (needs w
 stress: setup  ## measure what slow, broken and too many clients do to a service; writes benchmarks/STRESS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.stress
+
+year: setup  ## log a year of a million decisions, and let tabserve monitor look for its one shift
+	$(BIN)/python -m benchmarks.year $(OPTIONS)
 
 accuracy: setup  ## measure how good tuning is on the credit data; writes benchmarks/ACCURACY.md
 	$(BIN)/python -m benchmarks.accuracy

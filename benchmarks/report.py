@@ -110,6 +110,12 @@ def _targets(medians: Mapping[str, Figures], timings: Figures) -> str:
             else []
         ),
         ("the same with users and a rate limit, relative to without", speed("guarded", "service"), "at least", 0.7),
+        (
+            "the same with metrics and decision log, relative to without",
+            speed("operated", "service"),
+            "at least",
+            0.85,
+        ),
         ("one-row requests/s, relative to the tutorial", speed("service", "tutorial"), "at least", 20),
         (
             "rows/s in lists of 1,000, relative to the tutorial",

@@ -205,6 +205,7 @@ def make_services(materials: Materials, before: Path | None = None) -> dict[str,
         "floor_orjson": Service("Floor with orjson and a plain Response", floor, "/orjson"),
         "service": service,
         "guarded": guarded(service, materials.folder),
+        "operated": operated(service, materials.folder),
         **older,
         "expert": Service("Expert", expert, "/predict", "/predict_list", model, forks=False),
         "tutorial": Service("Tutorial", tutorial, "/predict", "/predict_list", model, forks=False),
@@ -229,6 +230,18 @@ def guarded(service: Service, folder: Path) -> Service:
         environment={**service.environment, **settings},
         headers={"Authorization": f"Basic {b64encode(':'.join(USER).encode()).decode()}"},
     )
+
+
+def operated(service: Service, folder: Path) -> Service:
+    """The same service with metrics, and with a decision log that its mover fills meanwhile, on the same core."""
+    settings = {
+        "METRICS": "path",
+        "DECISION_LOG": f"sqlite:///{folder / 'decisions.db'}",
+        "DECISION_SPOOL_FOLDER": str(folder / "decisions"),
+        "DECISION_SPOOL": str(16 * 1024**3),
+    }
+    environment = {**service.environment, **settings}
+    return replace(service, title="Tabserve, with metrics and a decision log", environment=environment)
 
 
 def check_answers(service: Service, materials: Materials) -> None:

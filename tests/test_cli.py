@@ -73,7 +73,7 @@ def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
 
 
 def test_a_mistyped_command_is_exit_status_2_and_what_may_have_been_meant() -> None:
-    for arguments, meant in ((["modles"], "models"), (["models", "promte"], "promote"), (["users", "lst"], "list")):
+    for arguments, meant in ((["modles"], "models"), (["models", "verfy"], "verify"), (["users", "lst"], "list")):
         result = CliRunner().invoke(tabserve, arguments)
         assert result.exit_code == 2
         assert f"Did you mean '{meant}'?" in result.stderr

@@ -53,6 +53,13 @@ NOT_FOR_CLIENTS = {
     tabserve.errors.MissingExtraError,
     tabserve.errors.NoEarlierChampionError,
     tabserve.errors.LostJobError,
+    tabserve.errors.BusyHistoryError,
+    tabserve.errors.DivergedHistoryError,
+    tabserve.errors.UnsignedHistoryError,
+    tabserve.errors.InvalidSplitError,
+    tabserve.errors.NotApprovedError,
+    tabserve.errors.ReasonNeededError,
+    tabserve.errors.NothingLoggedError,
 }
 EVERY_STATUS = [
     (tabserve.errors.InvalidBodyError("The body is not JSON."), 400),
@@ -60,6 +67,8 @@ EVERY_STATUS = [
     (tabserve.errors.UnknownModelError(), 404),
     (tabserve.errors.UnknownUseCaseError(["bikes", "credit"]), 404),
     (tabserve.errors.NoDefaultUseCaseError(["churn", "loans"]), 404),
+    (tabserve.errors.UnapprovedModelError("credit-x"), 404),
+    (tabserve.errors.NoApprovedModelError("credit"), 503),
     (tabserve.errors.NoHoldOutError(), 404),
     (LargeTableError(10_000), 413),
     (tabserve.errors.UnknownJobError(), 404),

@@ -364,6 +364,5 @@ def test_a_model_that_is_refused_is_named_and_the_others_are_shown(registry: Reg
 
 def test_a_champion_that_cannot_be_read_is_said(registry: Registry, client: FlaskClient) -> None:
     registry.promote(registry.latest("credit"), reason="a test")
-    (file,) = registry.location.glob("credit*champion*")
-    file.write_text("nonsense")
+    (registry.location / "credit.history").write_text("nonsense")
     assert "The champion of credit is refused" in client.get("/").text

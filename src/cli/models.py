@@ -264,7 +264,10 @@ def _say_what_came_of(history: History, done: str) -> None:
 @said
 @click.pass_obj
 def approve(registry: Registry, model_id: str, by: str, reason: str) -> None:
-    """Approve what another person proposed: a promotion, or a split."""
+    """Approve what another person proposed.
+
+    That is a promotion, or a split.
+    """
     registry.load(model_id)
     history = registry.approve(model_id, by, reason)
     done = "now answers its share of the records" if history.state.split else "is now the champion"
@@ -298,9 +301,10 @@ def rollback(registry: Registry, use_case: str, by: str, reason: str) -> None:
 @json_option
 @click.pass_obj
 def history(registry: Registry, use_case: str, is_json: bool) -> None:
-    """Show who made which model answer, when and why, after verifying all of it.
+    """Show who made which model answer, when and why.
 
-    The exit status is 1 when a change was altered, is missing, or lacks the service's signature.
+    All of it is verified first. The exit status is 1 when a change was altered, is missing, or lacks the service's
+    signature.
     """
     found = registry.history(use_case)
     state = found.state
@@ -342,10 +346,11 @@ def _shares(change: Change) -> str:
 @click.argument("names", nargs=-1)
 @click.pass_obj
 def sign(registry: Registry, names: tuple[str, ...]) -> None:
-    """Sign again with the newest key, the first in MODEL_SIGNING_KEY.
+    """Sign models and histories again with the newest key.
 
-    By default, all models and histories that one of the keys has signed. NAMES are model_ids and use cases: those are
-    signed even if no key has signed them, so look at them first. Digests and the chain of a history stay.
+    That is the first in MODEL_SIGNING_KEY. By default, all are signed that one of the keys has signed. NAMES are
+    model_ids and use cases: those are signed even if no key has signed them, so look at them first. Digests and the
+    chain of a history stay.
     """
     if not RegistrySettings.from_environment().model_signing_key:
         raise click.ClickException("There is nothing to sign with: set MODEL_SIGNING_KEY, the newest key first.")
@@ -386,7 +391,7 @@ class Share(click.ParamType[tuple[str, int]]):
 def split(
     registry: Registry, use_case: str, shares: tuple[tuple[str, int], ...], off: bool, by: str, reason: str
 ) -> None:
-    """Divide the records of a use case between its champion and a challenger.
+    """Divide records between the champion and a challenger.
 
     The shares sum to 100; one is the champion's. Without shares, say how the records are divided now.
     """
@@ -515,10 +520,10 @@ def delete(registry: Registry, model_id: str, by: str, reason: str) -> None:
 def challenge(
     registry: Registry, model_id: str, since: float, until: float | None, html: Path | None, is_json: bool
 ) -> None:
-    """Replay the decision log through a model: what it would have decided.
+    """Show what a model would have decided.
 
-    Nothing is changed or logged. DECISION_LOG says where the log is. Where outcomes are known, the metric and the cost
-    are compared on the same records.
+    The records of the decision log are predicted again by it. Nothing is changed or logged. DECISION_LOG says where the
+    log is. Where outcomes are known, the metric and the cost are compared on the same records.
     """
     address = RegistrySettings.from_environment().decision_log
     if not address:

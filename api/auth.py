@@ -232,7 +232,8 @@ def require_scope(scope: str) -> Callable[[], Response | None]:
     """For `before_request` of blueprints that only users with a scope may use, whatever AUTH_REQUIRED is."""
 
     def check_scope() -> Response | None:
-        return None if scope in g.scopes else problem(HTTPStatus.FORBIDDEN, _missing(scope))
+        is_open = request.method == "OPTIONS"  # nobody is asked for credentials: browsers ask it before they have any
+        return None if is_open or scope in g.scopes else problem(HTTPStatus.FORBIDDEN, _missing(scope))
 
     required: Callable[[], Response | None] = auth.login_required(check_scope)
     return required

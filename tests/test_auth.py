@@ -206,6 +206,7 @@ def test_a_user_without_the_scope_is_told_which_is_missing(
         answer = client.post(path, json=record, auth=ALICE)
         assert (answer.status_code, answer.content_type) == (403, "application/problem+json")
         assert "scope `predict`" in answer.json["detail"]
+        assert client.options(path, auth=ALICE).status_code == client.options(path).status_code == 200
     assert client.post("/predict", json=record, auth=BOB).status_code == 200
     Users(changing_file).allow(NAME, ["predict"])
     clock.now += 60

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -505,7 +506,13 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
 
 def workers_of(server: Server) -> list[int]:
     """The processes that serve: those that were forked, and are no programs of their own."""
-    return [pid for pid in children_of(server.process.pid) if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children_of(server.process.pid) if b"gunicorn" in command_of(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def predict(server: Server, record: Any) -> None:

@@ -18,9 +18,10 @@ from tabserve.monitoring.monitor import monitor
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
-from tests.browser import browser  # noqa: F401 - a fixture
 from tests.conftest import ALICE
 from tests.decisions import fill
+
+pytest_plugins = ["tests.browser"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_only_those_who_may_read_see_it(trained: Registry, log: str, users_file:
 def test_the_page_can_be_read_on_a_telephone_in_light_and_dark(
     trained: Registry,
     log: str,
-    browser: Browser,  # noqa: F811 - the fixture
+    browser: Browser,
     tmp_path: Path,
     scheme: Any,
 ) -> None:

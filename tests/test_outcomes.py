@@ -98,6 +98,8 @@ def test_what_is_no_report_is_refused_whole(client: FlaskClient, record: dict[st
         {"person": 1, "outcome": 1},
     ):
         assert "errors" in post(client, body, status=422)
+    for id_ in ({}, None, True, [1], 7):
+        assert "`id` must be a text." in str(post(client, [report, {"id": id_, "outcome": 1}], status=422))
     for body in ([], "x", [1], None):
         post(client, body, status=400)
     post(client, report, "?correct=perhaps", 422)

@@ -11,7 +11,7 @@ import pytest
 from tabserve.registry.registry import Registry
 from tests.conftest import ALICE, ROOT, running_server
 
-OPERATIONS = 19
+OPERATIONS = 21
 
 
 # As a command, since its pytest plugin warns, and warnings are errors here.
@@ -26,6 +26,8 @@ def test_the_service_does_what_its_document_says(
         "MAX_ROWS": "20",  # so that longer lists are tried
         "AUTH_REQUIRED": auth_required,
         "AUTH_USERS_FILE": str(users_file),
+        "DECISION_LOG": f"sqlite:///{tmp_path / 'decisions.db'}",
+        "DECISION_SPOOL_FOLDER": str(tmp_path / "decisions"),
     }
     unlimited = {f"tabserve.jobs.store.{name}": 10**6 for name in ("MOST_WAITING", "MOST_OF_ONE")}
     with running_server(tmp_path / "log.txt", environment, unlimited) as server:

@@ -39,7 +39,7 @@ def in_list(records: Sequence[Mapping[str, Any]], declared: Declared) -> Reporte
     Raises
     ------
     InvalidFieldsError
-        When an object has other keys than the first one, or not these.
+        When an object has other keys than the first one, or not these, or an id that can be none.
     """
     names = _names(declared)
     one_of = " and one of ".join([f"`{OUTCOME}`", ", ".join(f"`{name}`" for name in names)])
@@ -50,6 +50,10 @@ def in_list(records: Sequence[Mapping[str, Any]], declared: Declared) -> Reporte
     if place := next((place for place, record in enumerate(records) if record.keys() != keys), 0):
         raise InvalidFieldsError({str(place): ["Must have the same keys as the first one."]})
     given = [Given(record[column], record[OUTCOME]) for record in records]
+    kinds: tuple[type, ...] = (str,) if column == ID and column not in _id_columns(declared) else (str, int, float)
+    for place, one in enumerate(given):
+        if not isinstance(one.id, kinds) or isinstance(one.id, bool):
+            raise InvalidFieldsError({str(place): [f"`{column}` must be {'a text' if len(kinds) == 1 else 'an id'}."]})
     return Reported(_meant(column, given, declared), given, range(len(given)))
 
 

@@ -724,7 +724,7 @@ def environment(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     run(*COMPOSE, "down", "--volumes", "--timeout", "1", env=variables)
 
 
-@pytest.mark.parametrize("profile", ["", *PROFILES])
+@pytest.mark.parametrize("profile", ["", *PROFILES, "monitoring", "decisions"])
 def test_compose_takes_each_profile_by_itself(profile: str) -> None:
     docker("compose", "--profile", profile, "config", "--quiet", env=compose_environment())
 

@@ -202,6 +202,8 @@ def main() -> None:
         store = DecisionStore(chosen.database or f"sqlite:///{folder}/year.db")
         begun = time.monotonic()
         fill(store, artifact, chosen.rows)
+        with store.database.writing() as connection:
+            connection.execute(sql.text("ANALYZE"))  # as PostgreSQL's autovacuum does by itself when rows come slowly
         print(f"{chosen.rows:,} decisions written in {time.monotonic() - begun:.0f} s")
         begun, cpu = time.monotonic(), time.process_time()
         result = monitor(store, artifact)

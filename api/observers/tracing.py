@@ -28,7 +28,7 @@ NEEDED = ("opentelemetry.sdk.trace.export", EXPORTER)
 class Tracing(Observer):
     """Makes spans; create one in each process, after the fork, since it starts a thread.
 
-    A span is made when its request is answered, in some 30 µs, of what is known then. Its trace and its parent are
+    A span is made when its request is answered, of what is known then. Its trace and its parent are
     those of the client's `traceparent`. Without one, a trace begins here, and the answer names it.
 
     Parameters

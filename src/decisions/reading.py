@@ -336,7 +336,8 @@ def _pages(store: DecisionStore, query: sql.Select[Any], size: int) -> Iterator[
     query = query.order_by(c.time, c.id).limit(size)
     page: Sequence[Any] = ()
     while True:
-        after = [sql.tuple_(c.time, c.id) > (page[-1][1], page[-1][0])] if page else []
+        # the first condition follows from the second, and lets PostgreSQL begin in the index where the page ended
+        after = [c.time >= page[-1][1], sql.tuple_(c.time, c.id) > (page[-1][1], page[-1][0])] if page else []
         with store.database.reading() as connection:
             page = connection.execute(query.where(*after)).all()
         if page:

@@ -22,7 +22,7 @@ from tabserve.api.answers import (
     table_content,
 )
 from tabserve.api.bodies import read_body, uploaded_file, wanted_file, wants_partial
-from tabserve.api.decided import DECISION_ID, checked_log, keep_refusal, origin, refusals_kept
+from tabserve.api.decided import DECISION_ID, checked_log, keep_answered, keep_refusal, origin, refusals_kept
 from tabserve.api.errors import PROBLEM_TYPE, LargeTableError, problem
 from tabserve.api.schemas import (
     ExplanationsSchema,
@@ -191,8 +191,7 @@ def output(model_id: str) -> Response:
     with refusals_kept(log, artifact):
         answered = predicted(predictor, artifact, content, settings, wants_partial)
     if log:
-        log.keep_answer(answered, content, origin())
-        keep_refusal(log, artifact, answered.content["errors"])
+        keep_answered(log, answered, content)
     return as_json(answered.content)
 
 
@@ -204,17 +203,19 @@ def predicted(
     with _at_once(settings):
         body = predictor.read_body(artifact, content, most)
         if type(body) is dict:
-            answering, prediction = _by_arm(artifact, body, predictor.predict)
-            arm = artifact.arm_of(body).model_id if artifact.split else ""
-            return Answered(answering, record_content(answering, body, prediction), arm=arm)
+            arm = artifact.arm_of(body)
+            answering, prediction = _by_arm(artifact, arm, body, predictor.predict)
+            arm_id = arm.model_id if artifact.split else ""
+            return Answered(answering, record_content(answering, body, prediction), arm=arm_id)
         table = Table.of(as_list(body, most))
     answer = predictor.predict_table(artifact, table, partial=partial)
     return Answered(artifact, table_content(answer), answer)
 
 
-def _by_arm(artifact: Artifact, record: Record, ask: Callable[[Artifact, Record], Answer]) -> tuple[Artifact, Answer]:
+def _by_arm(
+    artifact: Artifact, arm: Artifact, record: Record, ask: Callable[[Artifact, Record], Answer]
+) -> tuple[Artifact, Answer]:
     """Ask the model whose record it is; where a challenger refuses one, the champion answers."""
-    arm = artifact.arm_of(record)
     if arm is not artifact:
         with suppress(InvalidFieldsError):
             return arm, ask(arm, record)
@@ -235,7 +236,7 @@ def explanations(model_id: str) -> Response:
     settings = current.settings()
     body = predictor.read_body(artifact, read_body(settings.max_content_length), settings.rows_at_once)
     if type(body) is dict:
-        answering, explanation = _by_arm(artifact, body, predictor.explain)
+        answering, explanation = _by_arm(artifact, artifact.arm_of(body), body, predictor.explain)
         return explanations_as_json(answering, [explanation])
     table = Table.of(as_list(body, min(MOST_EXPLAINED, settings.rows_at_once)))
     return explanations_as_json(artifact, predictor.explain_table(artifact, table))
@@ -264,8 +265,7 @@ def outputs(model_id: str) -> Response:
         answer = predictor.predict_table(artifact, table, partial=wants_partial())
     answered = Answered(artifact, table_content(answer), answer)
     if content and log:  # the hold-out is nobody's to decide about
-        log.keep_answer(answered, content, origin())
-        keep_refusal(log, artifact, answered.content["errors"])
+        keep_answered(log, answered, content)
     return as_json(answered.content)
 
 

@@ -10,7 +10,7 @@ from flask import request
 from tabserve.api import current
 from tabserve.api.auth import auth
 from tabserve.api.metrics.figures import faults_of
-from tabserve.decisions.log import DecisionLog, Origin
+from tabserve.decisions.log import Answered, DecisionLog, Origin
 from tabserve.decisions.shadow import Shadows
 from tabserve.errors import InvalidFieldsError
 from tabserve.predictor import Predictor
@@ -48,6 +48,12 @@ def keep_refusal(log: DecisionLog, artifact: Artifact, by_field: Mapping[str, An
         rows, count = ([*by_field["rows"].values()], by_field["count"]) if is_of_rows else ([by_field], 1)
         faults = {f"{field}:{kind}": amount for (field, kind), amount in faults_of(artifact, rows).items()}
         log.keep_refusal(artifact, faults, count, origin())
+
+
+def keep_answered(log: DecisionLog, answered: Answered, body: bytes) -> None:
+    """Keep what was decided about a body, add its ids to the answer, and keep what was refused of it."""
+    log.keep_answer(answered, body, origin())
+    keep_refusal(log, answered.artifact, answered.content["errors"])
 
 
 def checked_log() -> DecisionLog | None:

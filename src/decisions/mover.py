@@ -153,7 +153,7 @@ class Mover:
 
     @property
     def _is_late(self) -> bool:
-        """Whether so much waits that reasons would take too long: they can be worked out later."""
+        """Whether so much waits that working out reasons would take too long; they are left out for good then."""
         return waiting_bytes(self._folder) > self._most // 2
 
     def _add_table(self, entry: Entry, listed: Mapping[str, Any] | None) -> None:

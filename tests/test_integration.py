@@ -74,7 +74,8 @@ def test_a_service_that_needs_a_user_gets_one_from_the_environment(
     environment = {"MODEL_REGISTRY": str(trained.location), "AUTH_REQUIRED": "true", "AUTH_USERS_FILE": str(users_file)}
     with running_server(tmp_path / "log.txt", {**environment, "WEB_CONCURRENCY": "1"}) as service:
         refused = run(service.url, trained)
-        assert (refused.exit_code, refused.output.count("401")) == (1, 1)
+        assert refused.exit_code == 1
+        assert ": 401 Send a user" in refused.output
         monkeypatch.setenv("TABSERVE_USER", ALICE[0])
         monkeypatch.setenv("TABSERVE_PASSWORD", ALICE[1])
         passed = run(service.url, trained)

@@ -92,8 +92,9 @@ class Mover:
         """
         moved = 0
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            source = self._sources.setdefault(path, _Source(path, os.open(path, os.O_RDONLY)))
-            moved += self._move(source)
+            if path not in self._sources:
+                self._sources[path] = _Source(path, os.open(path, os.O_RDONLY))
+            moved += self._move(self._sources[path])
         if not moved and not self._sources:
             self._remove_orphans()
         return moved

@@ -116,8 +116,13 @@ def _message(record: logging.LogRecord) -> str:
     return f"{text} ({traced(error)})" if error else text
 
 
+def printable(text: str) -> str:
+    """A text on one line that no terminal obeys: what is no letter is written as in Python."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def _bounded(line: str) -> str:
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    line = printable(line)
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
 
 

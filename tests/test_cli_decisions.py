@@ -30,6 +30,7 @@ from tests.decisions import (  # noqa: F401 - three are fixtures
     address_of_log,
     decision_store,
     decisions_postgres,
+    entry_of,
     fill,
     fill_table,
     id_of,
@@ -82,6 +83,15 @@ def test_decisions_are_listed_by_time_and_by_what_they_are_about(
     assert run("decisions", "find", "--since", "soon").exit_code == 2
     actions = [(access.action, access.rows, access.what.get("where")) for access in noted(log)]
     assert actions[2] == ("find", 3, ["person"])
+
+
+def test_a_terminal_obeys_nothing_that_a_client_sent(run: Run, log: DecisionStore, artifact: Artifact) -> None:
+    hostile = {"purpose": "\x1b[2J\x9b31m\u202e\ud800", "\x9b0m": "\u2028\x7f"}
+    log.add([entry_of(artifact, id_of(1), 10.0, record=hostile, score=0.5, decision="\x1b[2J\x9b31m\u202e")])
+    shown, listed = run("decisions", "show", id_of(1)).output, run("decisions", "find").output
+    assert all(letter.isprintable() or letter == "\n" for letter in shown + listed)
+    assert json.loads(shown)["record"] == hostile
+    assert len(listed.splitlines()) == 2
 
 
 def test_only_users_with_the_scope_may_look(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sql
 
 from tabserve.decisions.accesses import note, noted
@@ -105,6 +106,18 @@ def test_rows_of_a_table_are_erased_and_the_others_stay(
     assert erase(store, [table]) == (1, 0)
     assert [*logged(store, "credit")] == []
     assert (count(store, tables), count(store, keys), count(store, outcomes)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("erased", [".1", ""])
+def test_shadows_of_a_tables_rows_are_erased_with_them(
+    store: DecisionStore, artifact: Artifact, records: list[dict[str, Any]], erased: str
+) -> None:
+    table = fill_table(store, artifact, records[:3], 10.0)
+    shadow = {"kind": SHADOW, "record": {"purpose": "Xylophone4711"}, "score": 0.5, "answers": f"{table}.1"}
+    store.add([entry_of(artifact, id_of(9), 10.0, **shadow)])
+    assert erase(store, [f"{table}{erased}"]) == (1, 0)
+    assert "Xylophone4711" not in everything(store)
+    assert [*logged(store, "credit", kind=SHADOW)] == []
 
 
 def test_what_is_old_is_deleted_with_all_that_belongs_to_it(

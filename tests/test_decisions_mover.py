@@ -91,6 +91,15 @@ def test_entries_are_moved_while_their_worker_writes(mover: Mover, spool: Spool,
     assert not mover.is_done
 
 
+def test_a_file_is_opened_once_however_often_it_is_looked_at(mover: Mover, spool: Spool) -> None:
+    spool.append(payload())
+    mover.move()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(20):
+        mover.move()
+    assert len([*Path("/proc/self/fd").iterdir()]) < before + 5  # others may open some meanwhile
+
+
 def test_a_file_is_deleted_when_its_worker_has_left_it(
     mover: Mover, spool: Spool, store: DecisionStore, folder: Path
 ) -> None:

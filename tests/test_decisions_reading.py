@@ -1,15 +1,21 @@
 """Reading the decision log: batches in the order of time, and entries by id or by a column's value."""
 
 import io
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import pytest
+import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tabserve.decisions.entry import SHADOW, TABLE
-from tabserve.decisions.reading import Wanted, found, logged, one
+from tabserve.decisions.erasing import erase
+from tabserve.decisions.reading import Wanted, found, logged, one, table_file
 from tabserve.decisions.store import DecisionStore
 from tabserve.decisions.tables import Rows, columns_of, rows_in, written
 from tabserve.registry.artifact import Artifact
@@ -123,6 +129,27 @@ def test_entries_are_found_by_the_values_of_id_columns(
         *(f"{table}.{row}" for row in range(3)),
         ids[2],
     ]
+
+
+def test_a_table_is_read_whole_while_its_rows_are_erased(
+    store: DecisionStore, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [random.Random(row).randbytes(60_000).hex() for row in range(30)]  # some parts, as nothing is alike
+    content = b"".join(written({"text": texts}, [0.5] * 30, [1] * 30))
+    store.add([entry_of(artifact, id_of(1), 10.0, kind=TABLE, rows=30)], {id_of(1): content})
+    reading, rows = store.database.reading, iter(range(30))
+
+    @contextmanager
+    def erasing() -> Iterator[sql.Connection]:  # one after each transaction
+        with reading() as connection:
+            yield connection
+        erase(store, [f"{id_of(1)}.{next(rows)}"])
+
+    monkeypatch.setattr(store.database, "reading", erasing)
+    with table_file(store, id_of(1)) as file:
+        assert file
+        (read,) = rows_in(file, 30)
+    assert [record["text"] for record in read.records] == texts
 
 
 def sizes(read: list[Rows]) -> list[int]:

@@ -1,15 +1,18 @@
 """Outcomes: joined to decisions by their ids or by an id column; late, repeated and contradicting ones."""
 
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from tabserve.columns.features import Category, Feature
-from tabserve.decisions.entry import SHADOW
+from tabserve.decisions.entry import SHADOW, TABLE
 from tabserve.decisions.erasing import erase
 from tabserve.decisions.reading import logged, one
 from tabserve.decisions.store import DecisionStore
+from tabserve.decisions.tables import written
+from tabserve.monitoring import outcomes as module
 from tabserve.monitoring.outcomes import MOST_PROBLEMS, Counts, Given, Outcomes
 from tabserve.registry.artifact import Artifact
 from tests.decisions import (  # noqa: F401 - three are fixtures
@@ -69,6 +72,18 @@ def test_rows_of_tables_have_outcomes_of_their_own(
     assert batch.outcomes == ["no", None, "yes"]
 
 
+def test_rows_that_were_at_fault_have_no_outcomes_and_those_after_them_have(
+    store: DecisionStore, reports: Outcomes, artifact: Artifact
+) -> None:
+    decisions = [None, None, 1, 0]
+    content = b"".join(written({"age": [None, None, 30, 40]}, [None, None, 0.5, 0.25], decisions))
+    store.add([entry_of(artifact, id_of(1), 10.0, kind=TABLE, rows=2)], {id_of(1): content})
+    given = [Given(f"{id_of(1)}.{row}", "yes") for row in range(5)]
+    assert reports.record(given) == counted(recorded=2, unknown=3)
+    (batch,) = logged(store, "credit", with_outcomes=True)
+    assert (batch.ids, batch.outcomes) == ([f"{id_of(1)}.2", f"{id_of(1)}.3"], ["yes", "yes"])
+
+
 def test_what_is_unknown_or_invalid_is_counted_and_the_rest_recorded(
     store: DecisionStore, reports: Outcomes, artifact: Artifact, records: list[dict[str, Any]]
 ) -> None:
@@ -100,6 +115,31 @@ def test_an_outcome_by_an_id_column_is_that_of_every_decision_about_the_record(
     assert reports.record(given, use_case="bikes", column="person") == counted(unknown=4)
     again = [Given(1.0, "yes")]
     assert reports.record(again, use_case="credit", column="person") == counted(contradicting=3)
+
+
+def test_no_outcome_of_an_erased_record_stays(
+    store: DecisionStore, reports: Outcomes, artifact: Artifact, records: list[dict[str, Any]], log_address: str
+) -> None:
+    (id_,) = fill(store, artifact, records[:1], [10.0])
+    other, write = DecisionStore(log_address), module._write
+    with other.database.reading():  # opens it
+        pass
+    erasing = threading.Thread(target=erase, args=(other, [id_]))
+
+    def begin_to_erase(*arguments: Any) -> None:
+        erasing.start()
+        erasing.join(1)
+        write(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_write", begin_to_erase)
+        reports.record([Given(id_, "yes")])
+    erasing.join()
+    other.database.close()
+    kept = one(store, id_)
+    assert kept
+    assert kept.erased
+    assert kept.outcome is None
 
 
 def test_many_outcomes_are_recorded_in_batches(

@@ -12,10 +12,10 @@ import sqlalchemy as sql
 from tabserve.aliases import Record
 from tabserve.decisions.entry import TABLE
 from tabserve.decisions.plain import dumped, loaded
-from tabserve.decisions.reading import IN_MEMORY, MOST_IDS, split_id
+from tabserve.decisions.reading import IN_MEMORY, MOST_IDS, copy_table, split_id
 from tabserve.decisions.schema import decisions, keys, outcomes, tables
 from tabserve.decisions.store import PART, DecisionStore
-from tabserve.decisions.tables import rows_in, without_rows
+from tabserve.decisions.tables import decided_in, rows_in, without_rows
 
 # what a tombstone keeps: when which model decided, and nothing of the record or the person
 _NOTHING: dict[str, Any] = {
@@ -83,50 +83,57 @@ def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _erase_entries(store: DecisionStore, ids: Sequence[str]) -> int:
-    """Erase whole entries, and the shadows of them."""
+    """Erase whole entries, and the shadows of them and of their rows."""
     c = decisions.c
-    is_meant = sql.or_(c.id.in_(ids), sql.and_(c.answers.in_(ids), c.answers != ""))
     with store.database.writing() as connection:
-        is_there = sql.or_(c.erased.is_(None), c.id.in_(sql.select(tables.c.decision)))  # or some rows still are
-        shown = sql.select(c.id, c.kind, c.record, c.erased_digest)
-        found = connection.execute(shown.where(is_meant, is_there).with_for_update()).all()
-        for id_, kind, record, of_rows in found:
-            digest = _table_digest(connection, id_, of_rows) if kind == TABLE else digest_of(loaded(record or "{}"))
-            values = {**_NOTHING, "erased": time.time(), "erased_digest": digest}
-            connection.execute(sql.update(decisions).where(c.id == id_).values(**values))
-        erased = [id_ for id_, *_ in found]
-        for some in _some(erased):
-            for table in (keys, outcomes, tables):
-                connection.execute(sql.delete(table).where(table.c.decision.in_(some)))
-    return sum(id_ in set(ids) for id_ in erased)
+        store.database.lock(connection)  # an outcome that is recorded just now must not stay
+        erased = _bury(connection, c.id.in_(ids))
+        _bury_shadows(connection, ids)
+    return erased
 
 
-def _table_digest(connection: sql.Connection, id_: str, of_rows: str | None) -> str:
-    """SHA-256 of the file of a table, beside those of rows that were erased before."""
-    digest = hashlib.sha256()
-    for part in _parts(connection, id_):
-        digest.update(part)
-    return dumped({**loaded(of_rows or "{}"), "table": digest.hexdigest()})
+def _bury(connection: sql.Connection, is_meant: sql.ColumnElement[bool]) -> int:
+    """Make tombstones of entries; return of how many."""
+    c = decisions.c
+    is_there = sql.or_(c.erased.is_(None), c.id.in_(sql.select(tables.c.decision)))  # or some rows still are
+    shown = sql.select(c.id, c.kind, c.record, c.erased_digest)
+    found = connection.execute(shown.where(is_meant, is_there).with_for_update()).all()
+    for id_, kind, record, of_rows in found:
+        digest = _bury_table(connection, id_, of_rows) if kind == TABLE else digest_of(loaded(record or "{}"))
+        values = {**_NOTHING, "erased": time.time(), "erased_digest": digest}
+        connection.execute(sql.update(decisions).where(c.id == id_).values(**values))
+    for some in _some([id_ for id_, *_ in found]):
+        for table in (keys, outcomes, tables):
+            connection.execute(sql.delete(table).where(table.c.decision.in_(some)))
+    return len(found)
 
 
-def _parts(connection: sql.Connection, id_: str) -> Iterator[bytes]:
-    part = 0
-    query = sql.select(tables.c.content).where(tables.c.decision == id_)
-    while (content := connection.scalar(query.where(tables.c.part == part))) is not None:
-        yield bytes(content)
-        part += 1
+def _bury_shadows(connection: sql.Connection, answered: Sequence[str]) -> None:
+    """Erase what other models predicted for records that are erased, by the ids of their decisions."""
+    c = decisions.c
+    for some in _some(answered):
+        _bury(connection, sql.and_(c.answers.in_(some), c.answers != ""))
+
+
+def _bury_table(connection: sql.Connection, id_: str, of_rows: str | None) -> str:
+    """Erase the shadows of a table's rows; return SHA-256 of its file, beside those of rows that were erased before."""
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        is_there = copy_table(connection, id_, file)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if is_there:
+            _bury_shadows(connection, [f"{id_}.{row}" for row in decided_in(file)])
+    return dumped({**loaded(of_rows or "{}"), "table": digest})
 
 
 def _erase_rows(store: DecisionStore, id_: str, rows: set[int]) -> int:
     """Erase rows of a table; the table is written again without what they held."""
     c = decisions.c
     with store.database.writing() as connection, SpooledTemporaryFile(IN_MEMORY) as file:
+        store.database.lock(connection)
         found = connection.execute(
             sql.select(c.erased_digest).where(c.id == id_, c.kind == TABLE).with_for_update()
         ).one_or_none()
-        for part in _parts(connection, id_) if found else ():
-            file.write(part)
-        digests = _digests(file, rows) if file.tell() else {}
+        digests = _digests(file, rows) if found and copy_table(connection, id_, file) else {}
         if found is None or not digests:
             return 0
         known = loaded(found.erased_digest) if found.erased_digest else {}
@@ -138,6 +145,7 @@ def _erase_rows(store: DecisionStore, id_: str, rows: set[int]) -> int:
             for table in (keys, outcomes):
                 are_rows = table.c.row.in_([*map(int, some)])
                 connection.execute(sql.delete(table).where(table.c.decision == id_, are_rows))
+        _bury_shadows(connection, [f"{id_}.{row}" for row in digests])
     return len(digests)
 
 

@@ -400,15 +400,21 @@ def _outcomes(store: DecisionStore, id_: str, rows: Rows) -> dict[int, Outcome]:
 def table_file(store: DecisionStore, id_: str) -> Iterator[IO[bytes] | None]:
     """A table of the log as a file, which is deleted afterwards; None when there is none."""
     with SpooledTemporaryFile(IN_MEMORY) as file:
-        part = 0
-        while (content := _part(store, id_, part)) is not None:
-            file.write(content)
-            part += 1
-        file.seek(0)
-        yield file if part else None
+        with store.database.reading() as connection:
+            is_there = copy_table(connection, id_, file)
+        yield file if is_there else None
 
 
-def _part(store: DecisionStore, id_: str, part: int) -> bytes | None:
-    with store.database.reading() as connection:
-        content = connection.scalar(sql.select(tables.c.content).where(tables.c.decision == id_, tables.c.part == part))
-    return None if content is None else bytes(content)
+def copy_table(connection: sql.Connection, id_: str, file: IO[bytes]) -> bool:
+    """Copy a table of the log into an empty file, to be read; whether there is one.
+
+    It is as it was before or after somebody erased rows of it, but not half of each.
+    """
+    c = tables.c
+    query = sql.select(c.content).where(c.decision == id_).order_by(c.part)
+    with connection.execute(query.execution_options(stream_results=True, max_row_buffer=1)) as parts:  # they are large
+        for part in parts.scalars():
+            file.write(part)
+    is_there = file.tell() > 0
+    file.seek(0)
+    return is_there

@@ -66,6 +66,7 @@ def _delete_some(store: DecisionStore, use_case: str, before: float) -> int:
         ids = connection.scalars(old).all()
     if ids:
         with store.database.writing() as connection:
+            store.database.lock(connection)  # an outcome that is recorded just now must not stay
             for table in (keys, outcomes, tables):
                 connection.execute(sql.delete(table).where(table.c.decision.in_(ids)))
             connection.execute(sql.delete(decisions).where(c.id.in_(ids)))

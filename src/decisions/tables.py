@@ -92,6 +92,19 @@ def rows_in(file: IO[bytes], size: int, first: int = 0) -> Iterator[Rows]:
                 at += batch.num_rows - skipped
 
 
+def decided_in(file: IO[bytes]) -> list[int]:
+    """The rows of a table of the log that were decided, counted from 0; those at fault or erased were not.
+
+    Parameters
+    ----------
+    file : binary file
+        What was `written`; it must be seekable.
+    """
+    from pyarrow.parquet import read_table
+
+    return read_table(file, columns=[DECISION])[DECISION].is_valid().to_numpy().nonzero()[0].tolist()  # type: ignore[no-any-return]
+
+
 def without_rows(file: IO[bytes], rows: Collection[int]) -> Iterator[bytes]:
     """A table of the log in which some rows hold nothing, in pieces; the others keep their places.
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -10,9 +11,10 @@ import sqlalchemy as sql
 from tabserve.columns.features import Encoder, Feature
 from tabserve.decisions.entry import DECISION, TABLE
 from tabserve.decisions.plain import dumped, loaded
-from tabserve.decisions.reading import MOST_IDS, split_id
+from tabserve.decisions.reading import IN_MEMORY, MOST_IDS, copy_table, split_id
 from tabserve.decisions.schema import decisions, keys, outcomes
 from tabserve.decisions.store import DecisionStore, key_of
+from tabserve.decisions.tables import decided_in
 
 MOST_PROBLEMS = 20  # that an answer lists
 
@@ -198,19 +200,21 @@ def _by_id(connection: sql.Connection, given: Sequence[Given]) -> list[list[_Dec
     """What each report is about, by the ids of decisions."""
     ids = [split_id(report.id) if isinstance(report.id, str) else ("", None) for report in given]
     c = decisions.c
-    query = sql.select(c.id, c.kind, c.model_id, c.rows, c.erased, c.erased_digest)
-    found = {row.id: row for row in connection.execute(query.where(c.id.in_({id_ for id_, _ in ids})))}
-    return [
-        [_Decision(id_, row or 0, found[id_].model_id)] if id_ in found and _is_there(found[id_], row) else []
-        for id_, row in ids
-    ]
+    of_rows = {id_ for id_, row in ids if row is not None}
+    query = sql.select(c.id, c.kind, c.model_id, c.erased).where(c.id.in_({id_ for id_, _ in ids}))
+    models: dict[tuple[str, int | None], str] = {}
+    for id_, kind, model_id, erased in connection.execute(query).all():
+        if kind == DECISION and erased is None:
+            models[id_, None] = model_id
+        elif kind == TABLE and id_ in of_rows:
+            models |= dict.fromkeys(((id_, row) for row in _rows(connection, id_)), model_id)
+    return [[_Decision(id_, row or 0, models[id_, row])] if (id_, row) in models else [] for id_, row in ids]
 
 
-def _is_there(entry: Any, row: int | None) -> bool:
-    """Whether an entry, or the row of a table, is a decision whose record was not erased."""
-    if row is None:
-        return entry.kind == DECISION and entry.erased is None
-    return entry.kind == TABLE and row < entry.rows and str(row) not in loaded(entry.erased_digest or "{}")
+def _rows(connection: sql.Connection, id_: str) -> Sequence[int]:
+    """The rows of a table that were decided, and not erased."""
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        return decided_in(file) if copy_table(connection, id_, file) else ()
 
 
 def _by_key(connection: sql.Connection, given: Sequence[Given], use_case: str, column: str) -> list[list[_Decision]]:

@@ -17,12 +17,13 @@ from tabserve.evaluation.drift import DRIFT, SIGNIFICANCE, Drift, compare
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate
 from tabserve.evaluation.metrics import Metrics
-from tabserve.monitoring.quality import COVERED, Quality, estimated, joined, realised
+from tabserve.monitoring.quality import COVERED, UNCERTAIN, LiveVerdict, Quality, estimated, joined, realised
 from tabserve.monitoring.tally import Month, Sample, Tally, tally
 from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import FAILED
 
 WHOLE = "all"  # the window of all months together
-QUALITY = "quality"  # what is found, beside drift
+QUALITY, WARNING = "quality", "warning"  # what is found, beside drift
 FEWEST_OF_A_MONTH = 200  # rows of training in a calendar month, from which on it is compared with that month
 SCORE_NAME, DECISION_NAME = "prediction", "decision"  # what they are called beside the columns
 
@@ -99,7 +100,7 @@ class Finding:
     Parameters
     ----------
     kind : str
-        `drift` or `quality`.
+        `drift`, `quality` or, where too few rows are there to say whether a gate holds, `warning`.
     window : str
     subject : str
         A column, a metric or a gate.
@@ -183,7 +184,7 @@ def monitor(
     groups, gates = _declared(artifact)
     counted = tally(store, artifact, groups, since, until)
     windows = tuple(_windows(artifact, groups, gates, counted))
-    found = tuple(finding for window in windows for finding in _findings(window))
+    found = (*(finding for window in windows for finding in _findings(window)), *_warnings(windows))
     use_case = artifact.manifest.use_case
     return Monitored(use_case, artifact.model_id, time.time(), since, until, windows, found, counted.others)
 
@@ -319,13 +320,31 @@ def _findings(window: Window) -> Iterator[Finding]:
             sentence = f"{one.name} is not distributed as in training: PSI {one.drift.psi:.2f}, {_most_moved(one)}."
             yield Finding(DRIFT, window.name, one.name, sentence)
     if quality := window.quality:
-        for gate in quality.failed:
-            yield Finding(QUALITY, window.name, gate, f"The declared gate fails on what happened: {gate}.")
+        for gate in quality.gates:
+            if gate.verdict == FAILED:
+                sentence = f"The declared gate fails on what happened: {gate.gate}."
+                yield Finding(QUALITY, window.name, gate.gate, sentence)
         if quality.worse:
             low, high = quality.intervals[quality.worse]
             value = quality.metrics[quality.worse]
             sentence = f"{quality.worse} is {value:.3f} ({low:.3f} to {high:.3f}), and was better on the hold-out."
             yield Finding(QUALITY, window.name, quality.worse, sentence)
+
+
+def _warnings(windows: Sequence[Window]) -> Iterator[Finding]:
+    """What cannot be told of the gates, in the widest or else the newest window that is judged."""
+    judged = next((window for window in reversed(windows) if window.quality), None)
+    if judged and judged.quality:
+        for gate in judged.quality.gates:
+            if gate.verdict == UNCERTAIN:
+                yield Finding(WARNING, judged.name, gate.gate, _what_is_missing(gate))
+
+
+def _what_is_missing(gate: LiveVerdict) -> str:
+    told = f"It cannot be told whether the declared gate holds: {gate.gate}"
+    if gate.low is not None:
+        told += f", between {gate.low:.3f} and {gate.high:.3f} with the limit {gate.bound:g}"
+    return f"{told}." if gate.missing is None else f"{told}; about {gate.missing:,} more decisions would tell."
 
 
 def _most_moved(one: Compared) -> str:

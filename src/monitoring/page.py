@@ -12,6 +12,7 @@ Plain = Mapping[str, Any]  # as `Monitored.to_json` gives it, or a part of it
 
 COLUMN_HEAD = ("Column", "PSI", "By chance", "Smallest visible", "Verdict", "Missing", "Other")
 MONTH_HEAD = ("Month", "Decisions", "Outcomes known", "Drifted", "Decided", "Refused records")
+MARKS = {"passed": "✓", "failed": "✗"}
 ADVICE = (
     "Drift is said of a PSI that is at least 0.2 beyond chance, where chance alone would make a false alarm on one "
     "page in a hundred. Below the smallest visible PSI, which follows from the rows, nothing can be told from chance."
@@ -61,7 +62,8 @@ def heading(result: Plain) -> Iterator[str]:
 
 def lines(result: Plain) -> Iterator[tuple[str, ...]]:
     """Rows of a table for a terminal: the columns of the whole time, then the months."""
-    for table in (_columns(result["windows"][-1], charts=False), *_months(result), *_metrics(result)):
+    whole = result["windows"][-1]
+    for table in (_columns(whole, charts=False), *_months(result), *_metrics(result), *_gates(whole)):
         yield tuple(map(str, table.head))
         yield from (tuple(map(str, row)) for row in table.rows)
         yield ("",)
@@ -163,10 +165,22 @@ def _gates(whole: Plain) -> Iterator[ReportTable]:
     gates = (whole["quality"] or {}).get("gates")
     if gates:
         rows = [
-            [gate["gate"], number(gate["value"]), number(gate["bound"]), "✓ passed" if gate["passed"] else "✗ failed"]
+            [gate["gate"], within(gate), number(gate["bound"]), _verdict(gate), number(gate["missing"])]
             for gate in gates
         ]
-        yield ReportTable("The declared gates, judged by what happened", ("Gate", "Value", "Bound", "Verdict"), rows)
+        head = ("Gate", "Value", "Bound", "Verdict", "More decisions needed")
+        yield ReportTable("The declared gates, judged by what happened", head, rows)
+
+
+def _verdict(gate: Plain) -> str:
+    return f"{MARKS.get(gate['verdict'], '?')} {gate['verdict']}"
+
+
+def within(estimate: Plain) -> str:
+    """A figure with its interval."""
+    if estimate["value"] is None:
+        return NOTHING
+    return f"{number(estimate['value'])} ({number(estimate['low'])} to {number(estimate['high'])})"
 
 
 def _groups(whole: Plain) -> Iterator[ReportTable]:

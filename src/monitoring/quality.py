@@ -1,15 +1,18 @@
 """Quality: how good decisions turned out to be and, before that is known, how good they are expected to be."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from tabserve.aliases import Vector
 from tabserve.evaluation.bootstrap import bootstrap_intervals
 from tabserve.evaluation.calibration import Calibration
-from tabserve.evaluation.fairness import GroupBy, GroupComparison, compare_groups, smallest_ratios
+from tabserve.evaluation.fairness import FEWEST, GroupBy, GroupComparison, compare_groups
 from tabserve.evaluation.gates import (
-    LESS_IS_BETTER,
+    NOT_COMPARED,
     Evidence,
     Gate,
     LargestGap,
@@ -19,15 +22,47 @@ from tabserve.evaluation.gates import (
     Verdict,
     judge,
 )
+from tabserve.evaluation.intervals import Estimate, smallest_ratio
 from tabserve.evaluation.metrics import HOLD_OUT, Metrics
 from tabserve.monitoring.tally import MOST_JUDGED, Sample
 from tabserve.registry.artifact import Artifact
+from tabserve.registry.manifest import FAILED, PASSED
 
 COVERED = 0.8  # share of a window's decisions whose outcomes must be known: those that come first are not typical
 FEWEST_JUDGED = 100  # outcomes that metrics rest on
 CALIBRATED = 0.05  # calibration error beyond chance up to which probabilities are taken for calibrated
 SAMPLES = 200
 OF_LIVE = (SmallestMetric, LargestMetric, LargestGap, SmallestGroupRatio)  # gates on what a model does to new rows
+UNCERTAIN = "uncertain"  # beside failed and passed: too few rows to tell which
+TOO_SMALL = "fewer than two groups have favourable decisions"
+
+
+@dataclass(frozen=True)
+class LiveVerdict:
+    """What a gate found of live rows: a verdict on all that lies in the interval, not on the value alone.
+
+    Parameters
+    ----------
+    gate : str
+        What was demanded, in words.
+    value, low, high : float or None
+        What the model has, with a 95 % interval. None where it would show a group of few people, or there is none.
+    bound : float
+        The gate's limit.
+    verdict : str
+        `FAILED` where the whole interval is beyond the bound, `PASSED` where it keeps to it, else `UNCERTAIN`.
+    missing : int or None
+        Of an uncertain one, about how many more decisions would tell, if the value stays what it is: an interval
+        becomes narrower with the square root of the rows.
+    """
+
+    gate: str
+    value: float | None
+    low: float | None
+    high: float | None
+    bound: float
+    verdict: str
+    missing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +79,8 @@ class Quality:
     calibration : Calibration or None
     groups : mapping of GroupComparison
         By feature; without small groups.
-    gates : tuple of Verdict
+    gates : tuple of LiveVerdict
         The declared gates on what a model does to new rows, by these metrics.
-    failed : tuple of str
-        Those that fail even at the better end of the interval, so that it is more than chance.
     worse : str
         The headline metric's name where all of its interval is worse than that of the hold-out; else empty.
     """
@@ -57,8 +90,7 @@ class Quality:
     intervals: Mapping[str, tuple[float, float]]
     calibration: Calibration | None
     groups: Mapping[str, GroupComparison] = field(default_factory=dict)
-    gates: tuple[Verdict, ...] = ()
-    failed: tuple[str, ...] = ()
+    gates: tuple[LiveVerdict, ...] = ()
     worse: str = ""
 
 
@@ -86,6 +118,9 @@ def realised(
     task, decision, manifest = artifact.task, artifact.decision, artifact.manifest
     scores, y, decided, of_groups = sample.arrays
     known = ~np.isnan(y)
+    ratios = {
+        by.feature: _ratio(decided, of_groups[:, place]) for place, by in enumerate(groups) if task.compares_groups
+    }
     scores, y, decided, of_groups = scores[known], y[known], decided[known], of_groups[known]
     if len(y) < FEWEST_JUDGED or not task.can_be_judged_by(y):
         return None
@@ -97,37 +132,87 @@ def realised(
         for place, by in enumerate(groups)
         if task.compares_groups
     }
-    live = tuple(gate for gate in gates if isinstance(gate, OF_LIVE))
-    at_best = {name: low if name in LESS_IS_BETTER else high for name, (low, high) in intervals.items()}
-    failed = [verdict.gate for verdict in _judged(artifact, live, at_best, compared) if not verdict.passed]
     return Quality(
         len(y),
         metrics,
         intervals,
         task.calibration(y, scores),
         {name: comparison.publishable() for name, comparison in compared.items()},
-        _judged(artifact, live, metrics, compared),
-        tuple(name for name in failed if not _is_of_few(name, compared)),
+        tuple(
+            _judged(
+                artifact,
+                gates,
+                {name: Estimate(metrics[name], *ends) for name, ends in intervals.items()},
+                ratios,
+                len(y),
+            )
+        ),
         _worse(artifact, intervals),
     )
 
 
+@dataclass(frozen=True)
+class _Ratio:
+    """The smallest share of favourable decisions divided by the largest, among groups of which one may be small."""
+
+    estimate: Estimate
+    rows: int
+    is_of_few: bool
+
+
+def _ratio(decided: Vector, groups: Any) -> _Ratio:
+    """Of all decisions: those whose outcome is known are not typical of them."""
+    _, places = np.unique(groups.astype(str), return_inverse=True)
+    sizes, favourable = np.bincount(places), np.bincount(places, decided == 0).astype(np.int64)
+    estimate = smallest_ratio([*zip(favourable.tolist(), sizes.tolist(), strict=True)])
+    return _Ratio(estimate, len(decided), bool(np.any(sizes < FEWEST)))
+
+
 def _judged(
-    artifact: Artifact, gates: tuple[Gate, ...], metrics: Metrics, groups: Mapping[str, GroupComparison]
-) -> tuple[Verdict, ...]:
+    artifact: Artifact,
+    gates: tuple[Gate, ...],
+    metrics: Mapping[str, Estimate],
+    ratios: Mapping[str, _Ratio],
+    rows: int,
+) -> Iterator[LiveVerdict]:
+    for gate in gates:
+        if isinstance(gate, OF_LIVE) and (not gate.of_groups or gate.name in ratios):
+            ratio = ratios[gate.name] if gate.of_groups else None
+            at = [_verdict(artifact, gate, metrics, ratios, end) for end in ("value", "low", "high")]
+            found = _live(*at, rows=ratio.rows if ratio else rows)
+            yield replace(found, value=None, low=None, high=None) if ratio and ratio.is_of_few else found
+
+
+def _verdict(
+    artifact: Artifact, gate: Gate, metrics: Mapping[str, Estimate], ratios: Mapping[str, _Ratio], end: str
+) -> Verdict:
+    """What a gate says of the values, or of an end of their intervals."""
     manifest = artifact.manifest
+    live = {name: getattr(estimate, end) for name, estimate in metrics.items()}
     evidence = Evidence(
-        {**manifest.metrics, HOLD_OUT: metrics},
+        {**manifest.metrics, HOLD_OUT: live},
         manifest.comparison[manifest.baseline],
-        group_ratios=smallest_ratios(groups),
+        group_ratios={name: getattr(ratio.estimate, end) for name, ratio in ratios.items()},
     )
-    return judge(tuple(gate for gate in gates if not gate.of_groups or gate.name in groups), evidence)
+    (verdict,) = judge((gate,), evidence)
+    return verdict
 
 
-def _is_of_few(gate: str, groups: Mapping[str, GroupComparison]) -> bool:
-    """Whether a gate is on groups of which one is small: its ratio is mostly chance."""
-    sizes = {name: [one["rows"] or 0 for one in comparison.values.values()] for name, comparison in groups.items()}
-    return any(gate.endswith(f"by {name}") and min(rows) < FEWEST_JUDGED for name, rows in sizes.items())
+def _live(at_value: Verdict, *at_ends: Verdict, rows: int) -> LiveVerdict:
+    low, high = sorted(verdict.value or 0.0 for verdict in at_ends)
+    passed = {verdict.passed for verdict in at_ends}
+    verdict = UNCERTAIN if len(passed) > 1 else PASSED if passed == {True} else FAILED
+    value, bound = at_value.value, at_value.bound
+    if value is None or math.isnan(value):
+        return LiveVerdict(f"{at_value.gate}{NOT_COMPARED}{TOO_SMALL}", None, None, None, bound, UNCERTAIN)
+    missing = _missing(value, low, high, bound, rows) if verdict == UNCERTAIN else None
+    return LiveVerdict(at_value.gate, value, low, high, bound, verdict, missing)
+
+
+def _missing(value: float, low: float, high: float, bound: float, rows: int) -> int | None:
+    """How many more rows would bring the end of the interval to the bound, if the value stays; None for any number."""
+    to_end, to_bound = (low if bound < value else high) - value, bound - value
+    return None if not to_bound else math.ceil(rows * ((to_end / to_bound) ** 2 - 1))
 
 
 def _worse(artifact: Artifact, intervals: Mapping[str, tuple[float, float]]) -> str:

@@ -173,6 +173,17 @@ def test_what_is_damaged_is_set_aside(
     assert str(folder) not in caplog.text
 
 
+def test_no_entry_holds_up_those_behind_it(mover: Mover, spool: Spool, store: DecisionStore, folder: Path) -> None:
+    deep = payload(record={"remark": 0}).replace(b":0}", b":" + b"[" * 1500 + b"]" * 1500 + b"}")
+    hostile = [deep, payload(kind="table", table={"decisions": 5}), payload(kind="table", table={"decisions": [1]})]
+    for one in hostile:
+        spool.append(one)
+    spool.append(payload(id="a"))
+    mover.move()
+    assert kept(store).keys() == {"a"}
+    assert (folder / "entries.damaged").read_bytes() == b"".join(hostile)
+
+
 def test_tables_are_moved_with_their_entries(mover: Mover, spool: Spool, store: DecisionStore, folder: Path) -> None:
     id_ = new_id()
     spool.write_table(id_, b"parquet")

@@ -148,34 +148,34 @@ class Mover:
         if not self._is_late:
             singles = self._reasons.worked_out(singles)
         self._store.add(singles)
-        for entry, listed in entries:
+        for entry, content in entries:
             if entry.kind == TABLE:
-                self._add_table(entry, listed)
+                self._add_table(entry, content)
 
     @property
     def _is_late(self) -> bool:
         """Whether so much waits that working out reasons would take too long; they are left out for good then."""
         return waiting_bytes(self._folder) > self._most // 2
 
-    def _add_table(self, entry: Entry, listed: Mapping[str, Any] | None) -> None:
+    def _add_table(self, entry: Entry, content: bytes) -> None:
         path = self._folder / f"{entry.id}{TABLE_SUFFIX}"
-        content = b""
-        if listed:
-            content = as_parquet(listed)
-        elif path.exists():  # it is gone when the entry was added before
+        if not content and path.exists():  # it is gone when the entry was added before
             content = path.read_bytes()
         self._store.add([entry], {entry.id: content})
         path.unlink(missing_ok=True)
 
-    def _entries(self, payloads: Sequence[bytes]) -> Iterator[tuple[Entry, Mapping[str, Any] | None]]:
-        """Entries, and of a list what was sent and decided."""
+    def _entries(self, payloads: Sequence[bytes]) -> Iterator[tuple[Entry, bytes]]:
+        """Entries, and of a list its table."""
         for payload in payloads:
             try:
                 values = loaded(payload)
                 listed = values.pop("table", None)
-                yield Entry(**values), listed
-            except (AttributeError, TypeError, ValueError):
+                entry, content = Entry(**values), as_parquet(listed) if listed else b""
+            except Exception as error:  # nothing may hold up the log
+                logger.error("an entry cannot be read: %s", traced(error))
                 self._set_aside(self._folder / "entries", payload)
+            else:
+                yield entry, content
 
     def _set_aside(self, path: Path, content: bytes) -> None:
         """Keep what cannot be read, for a person to look at."""

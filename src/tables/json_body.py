@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from typing import Any
 
+import numpy as np
 import orjson
 
 from tabserve.aliases import Record
@@ -27,9 +28,11 @@ REPEATED = "Given more than once."
 SPARE = 1000  # more braces, brackets, colons and commas than records have are allowed: texts or wrong values hold them
 MOST_LISTS = 101_000  # brackets, in wrong values and texts
 IN_TEXTS = 10  # times as many colons and commas as the fields need are allowed: texts may hold them, too
+DEEPEST = 100  # lists and objects within each other: what is kept of a record is read by other programs, too
 COLUMNS = "columns"  # the only key of a body that holds columns instead of records
 _BY_COLUMNS = re.compile(rb'\s*\{\s*"columns"\s*:\s*\{')
 _KEY = re.compile(rb'"\s*:')
+_NO_BRACKETS = bytes({*range(256)} - {*b"[]{}"})
 
 
 def parse(content: bytes, max_rows: int, fields: int) -> Any:
@@ -39,8 +42,8 @@ def parse(content: bytes, max_rows: int, fields: int) -> Any:
     counted first, and a body that holds more of them than records of so many fields is refused before it is built.
     Columns have as many values as so many records, and few keys.
     """
-    objects, colons = content.count(b"{"), content.count(b":")
-    if objects > max_rows + SPARE or content.count(b"[") > MOST_LISTS:
+    objects, lists, colons = content.count(b"{"), content.count(b"["), content.count(b":")
+    if objects > max_rows + SPARE or lists > MOST_LISTS:
         raise TooManyRowsError(max_rows)
     by_columns = _BY_COLUMNS.match(content) is not None
     rows = max_rows + 1 if by_columns else objects
@@ -54,6 +57,8 @@ def parse(content: bytes, max_rows: int, fields: int) -> Any:
     except orjson.JSONDecodeError:
         # Many writers emit NaN and Infinity, which are not JSON, or 1e999: read them, so that the field can be named.
         body = _loads(content)
+    if objects + lists > DEEPEST and _may_be_deep(content) and _is_deep(body):
+        raise InvalidBodyError(f"The body is nested too deep: more than {DEEPEST} lists and objects within each other.")
     if colons > _keys(body):  # in most bodies each colon is a key's, and no key is repeated
         _refuse_repetitions(_loads(content, _repeated))
     return body
@@ -103,6 +108,21 @@ def as_columns(columns: Any, features: Iterable[Feature], others: Iterable[Featu
         words = " and ".join(f"'{name}' has {length}" for length, name in [*lengths.items()][:2])
         raise InvalidBodyError(f"The columns must be equally long: of values, {words}.")
     return ValueRecords(columns, next(iter(lengths), 0))
+
+
+def _may_be_deep(content: bytes) -> bool:
+    """Whether a body is nested deeper than `DEEPEST`, if none of the brackets stands in a text."""
+    brackets = np.frombuffer(content.translate(None, _NO_BRACKETS), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opens, 1, -1)).max(initial=0)) > DEEPEST
+
+
+def _is_deep(body: Any) -> bool:
+    level = [body]
+    for _ in range(DEEPEST + 1):
+        nested = (one.values() if type(one) is dict else one for one in level if type(one) in (dict, list))
+        level = [value for values in nested for value in values]
+    return bool(level)
 
 
 def _has_more_keys(content: bytes, most: int) -> bool:

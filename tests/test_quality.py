@@ -77,7 +77,7 @@ def test_a_group_of_few_people_is_not_shown(artifact: Artifact) -> None:
 @pytest.mark.parametrize("favourable", [[(300, 400)], [(0, 400), (0, 400)]])
 def test_what_has_no_ratio_is_not_compared(artifact: Artifact, favourable: list[tuple[int, int]]) -> None:
     drawn = sample(favourable)
-    drawn.y[0] = np.tile([0.0, 1.0], drawn.rows // 2)
+    drawn.parts[0][1][:] = np.tile([0.0, 1.0], drawn.rows // 2)
     quality = realised(artifact, SEX, (RATIO,), drawn)
     assert quality
     (found,) = quality.gates
@@ -87,8 +87,8 @@ def test_what_has_no_ratio_is_not_compared(artifact: Artifact, favourable: list[
 
 def test_decisions_count_for_the_ratio_though_their_outcome_is_not_known(artifact: Artifact) -> None:
     drawn = sample([(900, 1000), (500, 1000)])
-    unknown = np.flatnonzero(drawn.decided[0] == 1)[:300]
-    drawn.y[0][unknown] = np.nan
+    unknown = np.flatnonzero(drawn.parts[0][2] == 1)[:300]
+    drawn.parts[0][1][unknown] = np.nan
     quality = realised(artifact, SEX, (RATIO,), drawn)
     assert quality
     assert quality.rows == 1700

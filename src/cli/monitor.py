@@ -79,5 +79,7 @@ def monitor(
     if not is_json:
         for finding in result.findings:
             click.echo(f"{finding.kind} ({finding.window}): {finding.sentence}")
+        for sentence in page.what_arms_tell(plain):
+            click.echo(sentence)
     if any(finding.kind in fail_on for finding in result.findings):
         raise SystemExit(1)

@@ -19,7 +19,7 @@ from tabserve.evaluation.metrics import Measure, Scorer
 from tabserve.explain import explain
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
-from tabserve.tasks.decision import Decision
+from tabserve.tasks.decision import AsLogged, Decision
 
 COST = "expected_cost"
 EXPLAINED = 500  # records, evenly over the time, whose reasons are compared: an explanation takes many predictions
@@ -273,7 +273,7 @@ class _Replay:
                 "columns": _telling({name: _by_label(labels, kinds) for name, labels in self._bins.items()}),
                 "ratios": self._ratios(decided, deciding),
             }
-            past: Decision = _AsLogged(decided[~np.isnan(y)])
+            past: Decision = AsLogged(decided[~np.isnan(y)])
         else:
             moved = np.abs(would_be - was)
             found = {"moved": (float(np.median(moved)), float(np.quantile(moved, 0.95)))}
@@ -315,16 +315,6 @@ class _Replay:
         after = task.measure(y, would_be, self._candidate.decision)
         names = [name for name in (task.headline, COST) if name in task.metric_names]
         return {name: _difference(name, before, after, len(y)) for name in names}
-
-
-class _AsLogged(Decision):
-    """The decisions that were made, whatever the predictions."""
-
-    def __init__(self, decided: Vector) -> None:
-        self._decided = decided
-
-    def decide(self, predictions: Predictions) -> Vector:
-        return self._decided
 
 
 def _groupings(artifact: Artifact) -> list[GroupBy]:

@@ -17,6 +17,7 @@ from tabserve.evaluation.drift import DRIFT, SIGNIFICANCE, Drift, compare
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate
 from tabserve.evaluation.metrics import Metrics
+from tabserve.monitoring.arms import Arm, compare_arms
 from tabserve.monitoring.quality import COVERED, UNCERTAIN, LiveVerdict, Quality, estimated, joined, realised
 from tabserve.monitoring.tally import Month, Sample, Tally, tally
 from tabserve.registry.artifact import Artifact
@@ -128,6 +129,8 @@ class Monitored:
     findings : tuple of Finding
     others : int
         Decisions by other models, which are left out.
+    arms : tuple of Arm
+        Of all splits in that time, whichever model decided; empty where there are fewer than two.
     """
 
     use_case: str
@@ -138,6 +141,7 @@ class Monitored:
     windows: tuple[Window, ...]
     findings: tuple[Finding, ...] = ()
     others: int = 0
+    arms: tuple[Arm, ...] = ()
 
     @property
     def whole(self) -> Window:
@@ -186,7 +190,8 @@ def monitor(
     windows = tuple(_windows(artifact, groups, gates, counted))
     found = (*(finding for window in windows for finding in _findings(window)), *_warnings(windows))
     use_case = artifact.manifest.use_case
-    return Monitored(use_case, artifact.model_id, time.time(), since, until, windows, found, counted.others)
+    arms = compare_arms(artifact, counted.arms)
+    return Monitored(use_case, artifact.model_id, time.time(), since, until, windows, found, counted.others, arms)
 
 
 def _declared(artifact: Artifact) -> tuple[tuple[GroupBy, ...], tuple[Gate, ...]]:

@@ -7,15 +7,24 @@ from typing import Any
 from tabserve.charts.pages import render_page
 from tabserve.charts.parts import NOTHING, ReportTable, Section, metric_name, number, share
 from tabserve.charts.small import paired_bars
+from tabserve.evaluation.drift import TOO_FEW
 
 Plain = Mapping[str, Any]  # as `Monitored.to_json` gives it, or a part of it
 
 COLUMN_HEAD = ("Column", "PSI", "By chance", "Smallest visible", "Verdict", "Missing", "Other")
+ARM_HEAD = ("Difference", "Matters from", "Smallest visible", "Verdict")
 MONTH_HEAD = ("Month", "Decisions", "Outcomes known", "Drifted", "Decided", "Refused records")
 MARKS = {"passed": "✓", "failed": "✗"}
 ADVICE = (
     "Drift is said of a PSI that is at least 0.2 beyond chance, where chance alone would make a false alarm on one "
     "page in a hundred. Below the smallest visible PSI, which follows from the rows, nothing can be told from chance."
+)
+
+
+ARMS = (
+    "Each arm is compared with the first in the time that it has decisions of. Intervals of figures cover 95 % each, "
+    "those of differences 95 % together. Arms are different where a difference is more than chance and large enough to "
+    "matter, and alike where all of the interval is smaller than that."
 )
 
 
@@ -45,6 +54,8 @@ def sections(result: Plain) -> Iterator[Section]:
     name, whole = result["use_case"], result["windows"][-1]
     yield Section(f"{name}: what to look at", [*heading(result)], points=[_found(one) for one in result["findings"]])
     yield Section(f"{name}: drift", [ADVICE], tables=[_columns(whole), *_months(result)])
+    if result["arms"]:
+        yield Section(f"{name}: arms", [ARMS], tables=[*_arms(result)], points=[*what_arms_tell(result)])
     tables = [*_metrics(result), *_gates(whole), *_groups(whole)]
     yield Section(f"{name}: quality", [*_about_quality(whole)], tables=tables)
 
@@ -63,7 +74,7 @@ def heading(result: Plain) -> Iterator[str]:
 def lines(result: Plain) -> Iterator[tuple[str, ...]]:
     """Rows of a table for a terminal: the columns of the whole time, then the months."""
     whole = result["windows"][-1]
-    for table in (_columns(whole, charts=False), *_months(result), *_metrics(result), *_gates(whole)):
+    for table in (_columns(whole, charts=False), *_months(result), *_metrics(result), *_gates(whole), *_arms(result)):
         yield tuple(map(str, table.head))
         yield from (tuple(map(str, row)) for row in table.rows)
         yield ("",)
@@ -159,6 +170,46 @@ def _metrics(result: Plain) -> Iterator[ReportTable]:
                 rows.append([window["name"], metric_name(name), realised, number(expected.get(name))])
     if rows:
         yield ReportTable("What happened, and what is expected", ("Month", "Metric", "Realised", "Expected"), rows)
+
+
+def _arms(result: Plain) -> Iterator[ReportTable]:
+    arms = result["arms"]
+    if not arms:
+        return
+    first, *others = arms
+    figures = dict.fromkeys(name for arm in arms for name in arm["figures"])
+    rows = [
+        ["Decisions", *(f"{arm['rows']:,}" for arm in arms)],
+        ["Answered by another model", *(f"{arm['elsewhere']:,}" for arm in arms)],
+        ["Outcomes known", *(share(arm["coverage"]) for arm in arms)],
+        *([_figure(name), *(within(arm["figures"].get(name, {"value": None})) for arm in arms)] for name in figures),
+    ]
+    yield ReportTable("The arms of splits", ["", *(arm["model_id"] for arm in arms)], rows)
+    for arm in others:
+        differences = [
+            [_figure(one["name"]), within(one), *(number(one[key]) for key in ("matters", "visible")), one["verdict"]]
+            for one in arm["differences"]
+        ]
+        if differences:
+            head = (f"{arm['model_id']} less {first['model_id']}", *ARM_HEAD)
+            yield ReportTable("How much larger the figures of an arm are than those of the first", head, differences)
+
+
+def _figure(name: str) -> str:
+    return name.capitalize() if " " in name else metric_name(name)
+
+
+def what_arms_tell(result: Plain) -> Iterator[str]:
+    """Sentences about what cannot be told of arms, by the number of their decisions."""
+    first, others = result["arms"][:1], result["arms"][1:]
+    for arm in others:
+        decisions = f"{arm['rows']:,} decisions of {arm['model_id']} and {arm['beside']:,} of {first[0]['model_id']}"
+        if not arm["differences"]:
+            yield f"{decisions} at the same time are too few to compare."
+        for one in arm["differences"]:
+            if one["verdict"] == TOO_FEW:
+                less = f"a difference of {one['name']} below {number(one['visible'])} cannot be told from chance"
+                yield f"With {decisions} at the same time {less}."
 
 
 def _gates(whole: Plain) -> Iterator[ReportTable]:

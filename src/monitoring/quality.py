@@ -247,7 +247,6 @@ def joined(samples: Iterable[Sample]) -> Sample:
     whole, generator = Sample(share), np.random.default_rng(1)
     for sample in samples:
         rows = generator.random(sample.rows) < share / sample.share
-        for kept, part in zip((whole.scores, whole.y, whole.decided, whole.groups), sample.arrays, strict=True):
-            kept.append(part[rows])
+        whole.parts.append(tuple(column[rows] for column in sample.arrays))
         whole.rows += int(rows.sum())
     return whole

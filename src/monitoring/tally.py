@@ -11,6 +11,7 @@ from tabserve.columns.features import Category
 from tabserve.decisions.entry import REFUSED
 from tabserve.decisions.reading import Logged, Wanted, found, logged
 from tabserve.decisions.store import DecisionStore
+from tabserve.errors import InvalidTargetError
 from tabserve.evaluation.distribution import SCORE, Distributions, Tallies
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.registry.artifact import Artifact
@@ -24,22 +25,16 @@ class Sample:
 
     Attributes
     ----------
-    scores : list of ndarray
-        The predictions.
-    y : list of ndarray
-        The outcomes as numbers; NaN where they are not known.
-    decided : list of ndarray
-        The decisions' codes.
-    groups : list of list of list of str
-        By grouping, the group of each.
+    share : float
+        With what chance a decision is in it.
+    rows : int
+    parts : list of tuple of ndarray
+        As they were added.
     """
 
     share: float = 1.0
     rows: int = 0
-    scores: list[Predictions] = field(default_factory=list)
-    y: list[Vector] = field(default_factory=list)
-    decided: list[Vector] = field(default_factory=list)
-    groups: list[Any] = field(default_factory=list)
+    parts: list[tuple[Any, ...]] = field(default_factory=list)
     _generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def drawn(self, n_rows: int) -> Mask:
@@ -47,26 +42,30 @@ class Sample:
         drawn: Mask = self._generator.random(n_rows) < self.share
         return drawn
 
-    def add(self, scores: Predictions, y: Vector, decided: Vector, groups: Any) -> None:
-        """Keep rows; when they become too many, every second one of all."""
-        self.scores.append(scores)
-        self.y.append(y)
-        self.decided.append(decided)
-        self.groups.append(groups)
+    def add(self, scores: Predictions, y: Vector, decided: Vector, beside: Any) -> None:
+        """Keep rows; when they become too many, every second one of all.
+
+        Parameters
+        ----------
+        scores : ndarray, shape (n_rows,) or (n_rows, n_classes)
+            The predictions.
+        y, decided : ndarray, shape (n_rows,)
+            The outcomes as numbers, NaN where they are not known, and the decisions' codes.
+        beside : ndarray of n_rows
+            What else is to be known of each: its groups, or when it was decided.
+        """
+        self.parts.append((scores, y, decided, beside))
         self.rows += len(y)
         if self.rows > MOST_JUDGED:
             self.share /= 2
-            self._keep(self._generator.random(self.rows) < 0.5)
-
-    def _keep(self, mask: Mask) -> None:
-        scores, y, decided, groups = self.arrays
-        self.scores, self.y, self.decided = [scores[mask]], [y[mask]], [decided[mask]]
-        self.groups, self.rows = [groups[mask]], int(mask.sum())
+            mask = self._generator.random(self.rows) < 0.5
+            self.parts = [tuple(column[mask] for column in self.arrays)]
+            self.rows = int(mask.sum())
 
     @property
-    def arrays(self) -> tuple[Predictions, Vector, Vector, Any]:
-        """Scores, outcomes, decisions and groups of all rows."""
-        return tuple(np.concatenate(part) for part in (self.scores, self.y, self.decided, self.groups))  # type: ignore[return-value]
+    def arrays(self) -> tuple[Any, ...]:
+        """Scores, outcomes, decisions and what is beside them, of all rows."""
+        return tuple(np.concatenate(column) for column in zip(*self.parts, strict=True))
 
 
 @dataclass
@@ -97,6 +96,25 @@ class Month:
 
 
 @dataclass
+class ArmTally:
+    """What was counted of an arm of a split.
+
+    Attributes
+    ----------
+    rows : int
+        Decisions about the records that fell into it.
+    elsewhere : int
+        Those of them that another model answered, because the arm's refused the record.
+    sample : Sample
+        With the time of each.
+    """
+
+    rows: int = 0
+    elsewhere: int = 0
+    sample: Sample = field(default_factory=Sample)
+
+
+@dataclass
 class Tally:
     """What was counted of the log, by month such as `2026-03`.
 
@@ -105,10 +123,13 @@ class Tally:
     months : dict of Month
     others : int
         Decisions by other models, which are not counted there.
+    arms : dict of ArmTally
+        By model_id, whichever model decided; empty where no record fell into an arm.
     """
 
     months: dict[str, Month] = field(default_factory=dict)
     others: int = 0
+    arms: dict[str, ArmTally] = field(default_factory=dict)
 
     def month(self, name: str) -> Month:
         """The month of that name."""
@@ -152,6 +173,9 @@ def tally(
         months = batch.times.astype("M8[s]").astype("M8[M]").astype(str)
         for name in np.unique(months[own]).tolist():
             counter.count(batch, np.flatnonzero(own & (months == name)), counted.month(name))
+        for arm in {*batch.arms} - {""}:
+            rows = np.flatnonzero(np.array([one == arm for one in batch.arms]))
+            counter.count_arm(batch, rows, arm, counted.arms.setdefault(arm, ArmTally()))
     for name, faults in _refused(store, use_case, since, until):
         refused = counted.month(name).refused
         for fault, times in faults.items():
@@ -207,6 +231,22 @@ class _Counter:
         drawn = np.flatnonzero(month.sample.drawn(len(rows)))
         y = self.artifact.target.transform_known([outcomes[row] for row in drawn])
         month.sample.add(scores[drawn], y, decided[drawn], self._groups([records[row] for row in drawn]))
+
+    def count_arm(self, batch: Logged, rows: Any, name: str, arm: ArmTally) -> None:
+        """Count some rows of a batch that fell into an arm, whichever model answered.
+
+        Decisions of another kind, such as those of a model with other classes, cannot be compared and are left out.
+        """
+        drawn = rows[arm.sample.drawn(len(rows))]
+        try:
+            scores = self._scores([batch.scores[row] for row in drawn])
+            decided = self._codes([batch.decisions[row] for row in drawn])
+            y = self.artifact.target.transform_known([batch.outcomes[row] for row in drawn])
+        except (KeyError, TypeError, ValueError, InvalidTargetError):
+            return
+        arm.rows += len(rows)
+        arm.elsewhere += sum(batch.model_ids[row] != name for row in rows)
+        arm.sample.add(scores, y, decided, batch.times[drawn])
 
     def _scores(self, scores: Sequence[Any]) -> Predictions:
         """The predictions as the model gave them: of several classes a column for each."""

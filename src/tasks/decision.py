@@ -25,3 +25,20 @@ class Decision(ABC):
         -------
         ndarray, shape (n_rows,)
         """
+
+
+class AsLogged(Decision):
+    """The decisions that were made, whatever the predictions and whatever decided then.
+
+    Parameters
+    ----------
+    decided : ndarray, shape (n_rows,)
+        As the target is encoded.
+    """
+
+    def __init__(self, decided: Vector) -> None:
+        self.decided = decided
+
+    def decide(self, predictions: Predictions) -> Vector:
+        """The decisions about the same rows."""
+        return self.decided

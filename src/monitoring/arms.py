@@ -106,8 +106,8 @@ def compare_arms(artifact: Artifact, tallies: Mapping[str, ArmTally]) -> tuple[A
 
     Notes
     -----
-    Records fall into arms by chance, so a difference beyond chance is the models' doing. That holds of all records of an
-    arm, but not of those that its model answered: which ones a challenger refuses is no chance.
+    Records fall into arms by chance, so a difference beyond chance is the models' doing. That holds of all records of
+    an arm, but not of those that its model answered: which ones a challenger refuses is no chance.
     """
     tallies = {name: counted for name, counted in tallies.items() if counted.sample.rows}
     if len(tallies) < 2:

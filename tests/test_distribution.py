@@ -1,12 +1,15 @@
 """Distributions: bins that hold everything, show nobody, and mean the same for training and live rows."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tabserve.declaration.plain import from_plain
 from tabserve.evaluation.distribution import (
     SCORE,
     Distribution,
@@ -15,6 +18,8 @@ from tabserve.evaluation.distribution import (
 )
 from tabserve.evaluation.fairness import FEWEST
 from tabserve.registry.artifact import Artifact
+from tabserve.training.distributions import columns_of
+from tabserve.training.parts import read, split
 
 numbers = st.lists(
     st.one_of(st.just(math.nan), st.integers(-3, 3).map(float), st.floats(-1e30, 1e30)), min_size=1, max_size=300
@@ -95,3 +100,30 @@ def test_a_model_knows_what_it_was_trained_on_and_what_it_predicts(artifact: Art
 
 def test_bins_say_what_they_are_about() -> None:
     assert Distribution((5, 3), 1, codes=(2.0,), labels=("red",)).bins == ("red", "(rarer values)", "(missing)")
+
+
+DATED = {
+    "target": "left",
+    "outcomes": ["no", "yes"],
+    "time": "day",
+    "columns": {
+        "day": {"kind": "date"},
+        "born": {"kind": "date"},
+        "size": {"kind": "integer", "low": 0, "high": 999},
+        "left": {"kind": "boolean"},
+    },
+    "derived": {
+        "year": {"kind": "date_part", "date": "day", "part": "year"},
+        "birth_year": {"kind": "date_part", "date": "born", "part": "year"},
+        "age": {"kind": "years_between", "start": "born", "end": "day"},
+    },
+}
+
+
+def test_what_is_computed_from_the_time_alone_is_left_out_like_the_time(tmp_path: Path) -> None:
+    use_case = from_plain(DATED, "leavers")
+    days = pd.date_range("2024-01-01", periods=300).strftime("%Y-%m-%d")
+    rows = {"day": days, "born": [f"19{50 + n % 50}-05-05" for n in range(300)], "size": range(300)}
+    path = tmp_path / "leavers.csv"
+    pd.DataFrame({**rows, "left": ["yes", "no"] * 150}).to_csv(path, index=False)
+    assert {*columns_of(split(use_case, read(use_case, path), 42))} == {"born", "size", "birth_year", "age"}

@@ -26,15 +26,16 @@ Months = npt.NDArray[np.int64]
 
 
 def columns_of(parts: Parts) -> dict[str, Distribution]:
-    """The distribution of each feature and derived column, less the time that splits the data: it always moves on.
+    """The distribution of each feature and derived column.
 
-    Where months are known, each has the counts of the calendar months.
+    Less the time that splits the data and what is computed from it alone, such as its year: they always move on. Where
+    months are known, each has the counts of the calendar months.
     """
     use_case, train = parts.use_case, parts.train
     months = _months(use_case, train)
     found = {}
     for place, column in enumerate(use_case.columns):
-        if column.name != use_case.time:
+        if {*column.sources} != {use_case.time}:
             values = np.ascontiguousarray(train.X[:, place])
             labels = _labels(column)
             one = distribution_of_codes(values, labels) if labels else distribution_of_numbers(values)

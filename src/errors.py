@@ -652,7 +652,8 @@ class UnknownDecisionError(TabserveError):
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no such decision in the log: the id is wrong, or the decision is older than DECISION_RETENTION."
+            "There is no such decision in the log: the id is wrong, the decision is older than DECISION_RETENTION, or "
+            "it still waits for the database."
         )
 
 

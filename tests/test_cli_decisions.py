@@ -70,7 +70,7 @@ def test_decisions_are_listed_by_time_and_by_what_they_are_about(
     def listed(*options: str) -> list[str]:
         result = run("decisions", "find", "--json", *options)
         assert result.exit_code == 0, result.output
-        return [line["id"] for line in json.loads(result.output)]
+        return [line["id"] for line in json.loads(result.stdout)]
 
     assert listed() == [ids[0], table, *ids[1:]]
     assert listed("--since", "50h") == [table, *ids[1:]]
@@ -83,6 +83,35 @@ def test_decisions_are_listed_by_time_and_by_what_they_are_about(
     assert run("decisions", "find", "--since", "soon").exit_code == 2
     actions = [(access.action, access.rows, access.what.get("where")) for access in noted(log)]
     assert actions[2] == ("find", 3, ["person"])
+
+
+def test_a_decision_is_found_by_the_id_of_its_request(
+    run: Run, log: DecisionStore, artifact: Artifact, records: list[dict[str, Any]]
+) -> None:
+    (first,) = fill(log, artifact, records[:1], [1.0], request_id="8d0f")
+    fill(log, artifact, records[1:2], [2.0], first=5, request_id="8d0e")
+    told = run("decisions", "find", "--request-id", "8d0f", "--json")
+    assert [line["id"] for line in json.loads(told.output)] == [first]
+
+
+def test_what_finds_nothing_says_so_and_why(
+    run: Run, log: DecisionStore, artifact: Artifact, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    fill(log, artifact, records[:1], [1.0], keys={"person": [1]})
+    known, unknown = ("--where", "person=2"), ("--where", "purpose=car")
+    for command in (["find"], ["erase"], ["export", str(tmp_path / "out.csv"), "--use-case", "credit"]):
+        for where, is_unknown in ((known, False), (unknown, True)):
+            said = run("decisions", *command, *where)
+            assert "still wait for the database" in said.output
+            assert ("id column purpose" in said.output) == is_unknown
+            assert said.exit_code == (1 if command == ["erase"] else 0), "a person is told that nothing was erased"
+
+
+def test_accesses_are_told_in_words(run: Run, log: DecisionStore) -> None:
+    run("decisions", "find", "--since", "2026-03-01", "--where", "person=2")
+    told = run("decisions", "accesses").output
+    assert "since 2026-03-01T00:00:00+00:00" in told
+    assert "where person" in told
 
 
 def test_a_terminal_obeys_nothing_that_a_client_sent(run: Run, log: DecisionStore, artifact: Artifact) -> None:
@@ -105,6 +134,7 @@ def test_only_users_with_the_scope_may_look(
         ([], "", "--by NAME"),
         (["--by", name], f"{password}x\n", "wrong"),
         (["--by", "bob"], f"{password}\n", "wrong"),
+        (["--by", name], "", "TABSERVE_PASSWORD"),
         (["--by", name], f"{password}\n", "scope `audit`"),
     ):
         for command in (["show", id_], ["find"], ["replay", id_], ["erase", id_, "--yes"], ["accesses"]):
@@ -156,7 +186,7 @@ def test_records_are_erased_by_id_or_by_an_id_column(
     assert run("decisions", "erase", "--where", "person=2", "--yes").exit_code == 0
     assert [id_ for batch in logged(log, "credit") for id_ in batch.ids] == ids[3:]
     again = run("decisions", "erase", ids[0], "--yes")
-    assert (again.exit_code, "1 ids are unknown" in again.output) == (1, True)
+    assert (again.exit_code, "1 id." in again.output) == (1, True)
     assert run("decisions", "erase", "--yes").exit_code == 2
     assert [(access.action, access.rows) for access in noted(log)] == [("erase", 1), ("erase", 2), ("erase", 0)]
     assert "erased" in run("decisions", "find").output
@@ -227,7 +257,7 @@ def test_what_is_old_is_deleted_when_that_is_set(
     fill(log, artifact, records[:2], [time.time() - 40 * DAY, time.time()])
     assert run("decisions", "expire").exit_code == 2
     monkeypatch.setenv("DECISION_RETENTION", "30d")
-    assert "1 entries were deleted" in run("decisions", "expire").output
+    assert "Deleted: 1." in run("decisions", "expire").output
 
 
 def test_outcomes_are_imported_from_a_file(

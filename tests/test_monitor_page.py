@@ -48,7 +48,7 @@ def test_the_page_shows_traffic_drift_and_quality(trained: Registry, log: str) -
     assert re.search(r'<th scope="row">credit</th>(<td>1,000</td>){3}', text)
     assert "months_loan_duration is not distributed as in training" in text
     assert "✗ failed" in text
-    assert "run `tabserve monitor bikes --since 30d`" in text
+    assert "Nobody has looked at bikes: run tabserve monitor bikes --since 30d, once a day." in text
 
 
 def test_the_page_loads_and_runs_nothing(trained: Registry, log: str) -> None:

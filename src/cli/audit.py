@@ -35,6 +35,8 @@ def person(settings: Settings, name: str | None) -> str:
         raise NotAllowedError("Say who you are with --by NAME: a user in AUTH_USERS_FILE with the scope `audit`.")
     user = users.get(name)
     password = os.environ.get("TABSERVE_PASSWORD") or _asked()
+    if not password:
+        raise NotAllowedError(f"Give the password of {name} in TABSERVE_PASSWORD, at a terminal or by standard input.")
     if user is None or not matches(user.hash, password):
         raise NotAllowedError("The user's name or password is wrong.")
     if AUDIT not in user.scopes:

@@ -1,7 +1,7 @@
 """`tabserve decisions`: the decision log."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from tabserve.cli.audit import person
-from tabserve.cli.output import aligned, as_json, json_option
+from tabserve.cli.output import aligned, as_json, json_option, of
 from tabserve.decisions.accesses import note, noted
 from tabserve.decisions.erasing import erase as erase_ids
 from tabserve.decisions.exporting import export as export_to
-from tabserve.decisions.reading import Kept, Wanted, found, iso, one
+from tabserve.decisions.reading import Kept, Wanted, found, is_id_column, iso, one
 from tabserve.decisions.replay import replay as replay_entry
 from tabserve.decisions.retention import expire as expire_old
 from tabserve.decisions.statistics import statistics
@@ -92,12 +92,13 @@ def chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def choose(*arguments: Any, where: Sequence[tuple[str, str]], **options: Any) -> Any:
-        names = ("use_case", "model_id", "client", "since", "until")
+        names = ("use_case", "model_id", "client", "request_id", "since", "until")
         chosen = {name: value for name in names if (value := options.pop(name)) is not None}
         return command(*arguments, wanted=Wanted(where=dict(where), **chosen), **options)
 
     for option in (
         click.option("--where", type=Where(), multiple=True, help="The value of a declared id column: person=4711."),
+        click.option("--request-id", metavar="ID", help="Only what was decided in this request: its X-Request-Id."),
         click.option("--client", metavar="USER", help="Only what this user asked for."),
         click.option("--model", "model_id", metavar="MODEL_ID", help="Only what this model decided."),
         click.option("--until", type=Moment(), help="Before this time."),
@@ -127,8 +128,17 @@ def find(log: Log, wanted: Wanted, most: int, by: str | None, is_json: bool) -> 
         click.echo(as_json([dict(zip(HEADING, row, strict=True)) for row in rows]))
     elif rows:
         click.echo(aligned([HEADING, *rows]))
+    if not listed:
+        click.echo(_nothing(log, wanted), err=True)
     if len(listed) == most:
         click.echo(f"There may be more than these {most}: see --most.", err=True)
+
+
+def _nothing(log: Log, wanted: Wanted) -> str:
+    """Why nothing may have been found."""
+    unknown = [column for column in wanted.where if not is_id_column(log.store, column)]
+    why = f" No record in the log has an id column {', '.join(unknown)}: --where takes those." if unknown else ""
+    return f"No such decision is in the log.{why} Those that still wait for the database are not found."
 
 
 HEADING = ("id", "time", "use case", "model_id", "client", "decision", "score")
@@ -186,7 +196,9 @@ def export(log: Log, file: Path, wanted: Wanted, by: str | None) -> None:
     who = log.who(by)
     rows = export_to(log.store, wanted, file)
     note(log.store, who, "export", _asked(wanted), rows)
-    click.echo(f"{rows:,} decisions are in {file}.")
+    click.echo(f"{file}: {of(rows, 'decision')}.")
+    if not rows:
+        click.echo(_nothing(log, wanted), err=True)
 
 
 @decisions.command()
@@ -205,21 +217,20 @@ def erase(log: Log, ids: Sequence[str], use_case: str, where: Any, yes: bool, by
     """
     if bool(ids) == bool(where):
         raise click.UsageError("Give either IDS or --where.")
-    who = log.who(by)
-    wanted = [*ids, *(kept.entry.id for kept in _to_erase(log, use_case, dict(where)))]
-    if not yes:
-        click.confirm(f"Erase {len(wanted):,} decisions for ever?", abort=True)
-    erased = erase_ids(log.store, wanted)
-    what = {"ids": [*ids]} if ids else {"use_case": use_case, "where": [column for column, _ in where]}
+    who, wanted = log.who(by), Wanted(use_case=use_case, where=dict(where))
+    meant = [*(ids or (kept.entry.id for kept in found(log.store, wanted)))]
+    if meant and not yes:
+        click.confirm(f"Erase {of(len(meant), 'decision')} for ever?", abort=True)
+    erased = erase_ids(log.store, meant)
+    what = {"ids": [*ids]} if ids else {"use_case": use_case, "where": [*wanted.where]}
     note(log.store, who, "erase", what, erased.records)
-    click.echo(f"{erased.records:,} records were erased.")
+    click.echo(f"Erased: {of(erased.records, 'record')}.")
+    if not meant:
+        click.echo(_nothing(log, wanted), err=True)
     if erased.unknown:
-        click.echo(f"{erased.unknown:,} ids are unknown, or were erased before.", err=True)
+        click.echo(f"Unknown, or erased before: {of(erased.unknown, 'id')}.", err=True)
+    if erased.unknown or not meant:
         raise SystemExit(1)
-
-
-def _to_erase(log: Log, use_case: str, where: Mapping[str, str]) -> Iterable[Kept]:
-    return found(log.store, Wanted(use_case=use_case, where=where)) if where else ()
 
 
 @decisions.command()
@@ -266,7 +277,7 @@ def expire(log: Log) -> None:
     """
     if log.settings.decision_retention is None:
         raise click.UsageError("DECISION_RETENTION is not set: decisions are kept for ever.")
-    click.echo(f"{expire_old(log.store, log.settings.decision_retention):,} entries were deleted.")
+    click.echo(f"Deleted: {expire_old(log.store, log.settings.decision_retention):,}.")
 
 
 @decisions.command()
@@ -280,5 +291,11 @@ def accesses(log: Log, by: str | None, is_json: bool) -> None:
     if is_json:
         click.echo(as_json(listed))
     elif listed:
-        rows = [(one["time"], one["who"], one["action"], f"{one['rows']:,}", str(one["what"])) for one in listed]
+        rows = [(one["time"], one["who"], one["action"], f"{one['rows']:,}", _in_words(one["what"])) for one in listed]
         click.echo(aligned([("time", "who", "action", "rows", "what"), *rows]))
+
+
+def _in_words(what: Mapping[str, Any]) -> str:
+    """What was asked for: times as such, and names instead of lists of them."""
+    shown = {name: iso(value) if name in ("since", "until") else value for name, value in what.items()}
+    return ", ".join(f"{name} {' '.join(some) if isinstance(some, list) else some}" for name, some in shown.items())

@@ -25,3 +25,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     places = range(max(map(len, rows)))
     widths = [max((len(row[place]) for row in rows if place < len(row) - 1), default=0) for place in places]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def of(count: int, noun: str) -> str:
+    """A number of things in words: `1 record`, `2,000 records`; the noun is one that takes an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

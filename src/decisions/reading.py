@@ -60,7 +60,7 @@ class Wanted:
 
     Parameters
     ----------
-    use_case, model_id, client : str
+    use_case, model_id, client, request_id : str
     since, until : float or None
         Seconds since 1970; `until` itself is not included.
     kind : str
@@ -72,6 +72,7 @@ class Wanted:
     use_case: str = ""
     model_id: str = ""
     client: str = ""
+    request_id: str = ""
     since: float | None = None
     until: float | None = None
     kind: str = DECISION
@@ -80,10 +81,10 @@ class Wanted:
     def conditions(self) -> list[sql.ColumnElement[bool]]:
         """What is true of these entries; of a table, at least of one row."""
         columns = decisions.c
-        named = {columns.use_case: self.use_case, columns.model_id: self.model_id, columns.client: self.client}
+        names = ("use_case", "model_id", "client", "request_id")
         kinds = (DECISION, TABLE) if self.kind == DECISION else (self.kind,)
         return [
-            *(column == value for column, value in named.items() if value),
+            *(columns[name] == value for name in names if (value := getattr(self, name))),
             *([columns.time >= self.since] if self.since is not None else []),
             *([columns.time < self.until] if self.until is not None else []),
             columns.kind.in_(kinds),
@@ -252,6 +253,18 @@ def found(store: DecisionStore, wanted: Wanted, *, expand: bool = False, size: i
                 yield from _expanded(store, kept.entry, size)
             elif kept.erased is None or not expand:
                 yield kept
+
+
+def is_id_column(store: DecisionStore, column: str) -> bool:
+    """Whether the log holds a record with a value in this column, which was declared as `id`.
+
+    Raises
+    ------
+    DecisionLogAwayError
+        When the database cannot be used.
+    """
+    with store.database.reading() as connection:
+        return connection.execute(sql.select(keys.c.row).where(keys.c.column == column).limit(1)).first() is not None
 
 
 def one(store: DecisionStore, id_: str) -> Kept | None:

@@ -41,10 +41,10 @@ def _in(kinds: str) -> str:
 
 def _metric_sentence(name: str, one: Difference) -> str:
     value, low, high = one.better
-    verdict = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+    verdict = "it is better" if low > 0 else "it is worse" if high < 0 else "they cannot be told apart"
     return (
-        f"{metric_name(name)}: {number(one.was)} as decided, {number(one.would_be)} by the candidate; {verdict}: "
-        f"better by {number(value)}, 95 % interval {number(low)} to {number(high)}."
+        f"{metric_name(name)}: {number(one.was)} as decided, {number(one.would_be)} by the candidate; {verdict}. "
+        f"Better by {number(value)}, 95 % interval {number(low)} to {number(high)}; below 0 is worse."
     )
 
 

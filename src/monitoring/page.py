@@ -11,13 +11,16 @@ from tabserve.evaluation.drift import TOO_FEW
 
 Plain = Mapping[str, Any]  # as `Monitored.to_json` gives it, or a part of it
 
-COLUMN_HEAD = ("Column", "PSI", "By chance", "Smallest visible", "Verdict", "Missing", "Other")
 ARM_HEAD = ("Difference", "Matters from", "Smallest visible", "Verdict")
+COLUMN_HEAD = ("Column", "Verdict", "PSI", "By chance", "Smallest visible", "Missing", "Other")
 MONTH_HEAD = ("Month", "Decisions", "Outcomes known", "Drifted", "Decided", "Refused records")
 MARKS = {"passed": "✓", "failed": "✗"}
 ADVICE = (
     "Drift is said of a PSI that is at least 0.2 beyond chance, where chance alone would make a false alarm on one "
-    "page in a hundred. Below the smallest visible PSI, which follows from the rows, nothing can be told from chance."
+    "page in a hundred; watch, from 0.1 on. By chance is the PSI to expect where nothing changed. Below the smallest "
+    "visible PSI, which follows from the rows, nothing can be told from chance. Missing is the share of values that "
+    "are missing now, and Other of those treated as the declared other. Of each pair of bars the left one, grey, is "
+    "the training's share of a bin, and the right one today's."
 )
 
 
@@ -95,10 +98,10 @@ def _columns(window: Plain, *, charts: bool = True) -> ReportTable:
         drift = one["drift"]
         row = [
             one["name"],
+            drift["verdict"],
             number(drift["psi"]),
             number(drift["chance"]),
             number(drift["detectable"]),
-            drift["verdict"],
         ]
         row += [share(one["live"][-1]), NOTHING if one["other"] is None else share(one["other"])]
         rows.append([*row, paired_bars(one["training"], one["live"], _in_words(one))] if charts else row)

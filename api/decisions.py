@@ -1,17 +1,17 @@
 """The route of logged decisions, and the log's database as the service opens it."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apiflask import APIBlueprint, APIFlask
 from apiflask.fields import Dict, Float, Integer, List, Nested, Raw, String
 from flask import Response
 
 from tabserve.api import auth, current
-from tabserve.api.answers import as_json
 from tabserve.api.controller import problems
 from tabserve.api.schemas import AnswerSchema
 from tabserve.api.users import AUDIT
+from tabserve.decisions.plain import dumped
 from tabserve.errors import NoDecisionLogError, UnknownDecisionError
 from tabserve.settings import Settings
 
@@ -73,8 +73,8 @@ def show_decision(id: str) -> Response:  # noqa: A002 - as the path has it
     note(store, auth.auth.current_user or "", "show", {"id": kept.entry.id if kept else ""}, 1 if kept else 0)
     if kept is None:
         raise UnknownDecisionError
-    content: dict[str, Any] = kept.to_json()
-    return as_json(content)
+    headers = {"Cache-Control": "no-store"}  # it is asked for by GET, which browsers keep
+    return Response(dumped(kept.to_json()), headers=headers, content_type="application/json")
 
 
 def decision_store() -> "DecisionStore":

@@ -177,6 +177,21 @@ def test_decisions_are_exported_with_records_and_outcomes(
     assert float(rows[0]["score"]) == kept.entry.score
 
 
+def test_whole_numbers_of_any_size_are_exported_exactly(
+    store: DecisionStore, artifact: Artifact, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    columns = {"small": [1, 0.5], "large": [2**60, 0.5], "larger": [2**60, 1], "largest": [2**64 - 1, 1]}
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    store.add([entry_of(artifact, id_of(at), 10.0 + at, record=record) for at, record in enumerate(records)])
+    assert export(store, Wanted(), tmp_path / "out.parquet") == 2
+    rows = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    read = {name: rows[f"record.{name}"] for name in columns}
+    texts = {"large": [str(2**60), "0.5"], "largest": [str(2**64 - 1), "1"]}
+    assert read == {**columns, **texts}
+
+
 def test_records_are_erased_by_id_or_by_an_id_column(
     run: Run, log: DecisionStore, artifact: Artifact, records: list[dict[str, Any]]
 ) -> None:

@@ -22,6 +22,7 @@ from tests.decisions import (  # noqa: F401 - three are fixtures
     address_of_log,
     decision_store,
     decisions_postgres,
+    entry_of,
     fill,
     fill_table,
     id_of,
@@ -121,11 +122,15 @@ def test_a_decision_is_shown_to_those_who_may_see_it_and_that_is_noted(
     assert (shown["time"], shown["model_id"]) == ("2001-09-09T01:46:40+00:00", artifact.model_id)
     assert shown["outcome"]["outcome"] == "no"
     assert client.get(f"/decisions/{table}.2", auth=AUDITOR).json["record"] == records[2]
+    odd = {**records[0], "remark": "\ud800", "large": 2**70}
+    store.add([entry_of(artifact, id_of(5), 1e9, record=odd, score=0.5, decision=0)])
+    answer = client.get(f"/decisions/{id_of(5)}", auth=AUDITOR)
+    assert (answer.json["record"], answer.headers["Cache-Control"]) == (odd, "no-store")
     for unknown in (id_of(99), f"{table}.3", "x", "..%2f"):
         assert client.get(f"/decisions/{unknown}", auth=AUDITOR).status_code == 404
     accesses = [access[1:] for access in noted(store)]
     assert accesses[:2] == [("audrey", "show", {"id": id_}, 1), ("audrey", "show", {"id": f"{table}.2"}, 1)]
-    assert all(rows == 0 for *_, rows in accesses[2:])
+    assert all(rows == 0 for *_, rows in accesses[3:])
 
 
 def test_without_a_log_it_is_said_what_to_do(trained: Registry, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from tabserve.decisions.plain import dumped
 from tabserve.decisions.reading import SIZE, Kept, Wanted, found, iso
 from tabserve.decisions.store import DecisionStore
+from tabserve.decisions.tables import EXACT
 from tabserve.tables.writer import csv_pieces
 
 _OWN = ("id", "time", "use_case", "model_id", "digest", "route", "client", "request_id", "arm", "decision", "threshold")
@@ -42,7 +44,7 @@ def export(store: DecisionStore, wanted: Wanted, path: Path) -> int:
     for row in _rows(store, wanted):
         rows += 1
         for name, value in row.items():
-            kinds.setdefault(name, set()).add(type(value))
+            kinds.setdefault(name, set()).add(_kind(value))
     temporary = path.with_name(f".{path.name}.part")
     try:
         write = _write_parquet if path.suffix == ".parquet" else _write_csv
@@ -98,13 +100,20 @@ def _write_parquet(path: Path, kinds: Mapping[str, set[type]], batches: Iterator
             writer.write_table(pa.table([pa.array(cells[field.name], field.type) for field in schema], schema=schema))
 
 
+def _kind(value: Any) -> type:
+    """The type of a value; `Decimal` for a whole number that is no float, and `object` for one that has not 64 bits."""
+    if type(value) is not int or abs(value) <= EXACT:
+        return type(value)
+    return Decimal if -(2**63) <= value < 2**63 else object
+
+
 def _type(kinds: set[type]) -> Any:
     """The type of a Parquet column with values of these kinds."""
     import pyarrow as pa
 
     if kinds == {bool}:
         return pa.bool_()
-    if kinds == {int}:
+    if kinds and kinds <= {int, Decimal}:
         return pa.int64()
     return pa.float64() if kinds and kinds <= {int, float} else pa.string()
 

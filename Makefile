@@ -6,7 +6,7 @@ MODEL_REGISTRY ?= models
 export MODEL_REGISTRY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test test-slow coverage lint deploy-check format docker-build docker-test bench stress accuracy tables scale year integration lock clean
+.PHONY: help setup train serve test test-slow coverage lint deploy-check rules format docker-build docker-test bench stress year accuracy tables scale integration lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +76,14 @@ deploy-check: setup  ## check the deployment files: images, compose, Travis, Clo
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.travis .travis.yml
 	$(BIN)/cfn-lint deploy/cloudformation/tabserve.yaml
+
+RULES := deploy/kubernetes/components/monitoring/rules.yaml
+
+rules:  ## make the alerts of deploy/monitoring/rules.yaml a resource for Kubernetes
+	@{ echo '# Written by `make rules` from deploy/monitoring/rules.yaml: change that one.'; \
+	   echo 'apiVersion: monitoring.coreos.com/v1'; echo 'kind: PrometheusRule'; echo 'metadata:'; \
+	   echo '  name: tabserve'; echo 'spec:'; \
+	   sed -n '/^groups:/,$$ s/^\(.\)/  \1/p' deploy/monitoring/rules.yaml; } > $(RULES)
 
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .

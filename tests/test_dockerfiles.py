@@ -13,6 +13,7 @@ import distributed
 import pytest
 import yaml
 
+from tabserve.api.companion import GRACE
 from tabserve.settings import RegistrySettings, Settings
 from tests.conftest import ROOT
 
@@ -193,7 +194,8 @@ def test_those_in_front_leave_the_service_its_time_and_its_limits() -> None:
     nginx = (ROOT / "deploy" / "compose" / "nginx.conf").read_text(encoding="utf-8")
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", nginx)
     assert int(megabytes) * 1024**2 > Settings().max_content_length
-    assert int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s")) > Settings().graceful_timeout
+    grace = int(COMPOSE["services"]["api"]["stop_grace_period"].removesuffix("s"))
+    assert grace > Settings().graceful_timeout + GRACE
 
 
 def test_nobody_but_the_cluster_is_in_its_network_and_no_port_is_published() -> None:

@@ -15,11 +15,13 @@ import pytest
 import yaml
 
 from tabserve.api.app import create_app
+from tabserve.api.companion import GRACE
 from tabserve.settings import Settings
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = FOLDER / "overlays"
+MONITORING = ROOT / "deploy" / "monitoring"
 CUSTOM = yaml.safe_load((ROOT / "tests" / "fixtures" / "custom_resources.yaml").read_text(encoding="utf-8"))
 VERSIONS = ("1.30", "1.37")  # of Kubernetes: the oldest that takes the manifests, and the newest there is
 PROBE = {  # what the manifests ask of kubectl, in small
@@ -64,8 +66,14 @@ class Manifests(NamedTuple):
         return document
 
     @property
+    def workload(self) -> dict[str, Any]:
+        """What makes the pods."""
+        (document,) = [*self.all("Deployment"), *self.all("StatefulSet")]
+        return document
+
+    @property
     def pod(self) -> dict[str, Any]:
-        return dict(self.one("Deployment")["spec"]["template"]["spec"])
+        return dict(self.workload["spec"]["template"]["spec"])
 
     @property
     def container(self) -> dict[str, Any]:
@@ -124,7 +132,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    return build(with_components(tmp_path_factory.mktemp("everything") / "kubernetes", "bucket", "redis"))
+    return build(with_components(tmp_path_factory.mktemp("everything") / "kubernetes", "bucket", "redis", "monitoring"))
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +145,11 @@ def traefik(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
     return build(with_components(tmp_path_factory.mktemp("traefik") / "kubernetes", "gateway", "traefik"))
 
 
+@pytest.fixture(scope="session")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    return build(with_components(tmp_path_factory.mktemp("operated") / "kubernetes", "monitoring", "decisions"))
+
+
 @pytest.fixture(params=["envoy", "traefik"])
 def gateway(request: pytest.FixtureRequest) -> Manifests:
     manifests = request.getfixturevalue(request.param)
@@ -144,7 +157,7 @@ def gateway(request: pytest.FixtureRequest) -> Manifests:
     return manifests
 
 
-@pytest.fixture(params=["local", "production", "bucket", "everything", "envoy", "traefik"])
+@pytest.fixture(params=["local", "production", "bucket", "everything", "envoy", "traefik", "operated"])
 def built(request: pytest.FixtureRequest) -> Manifests:
     manifests = request.getfixturevalue(request.param)
     assert isinstance(manifests, Manifests)
@@ -190,9 +203,9 @@ def test_the_validation_sees_a_field_by_a_wrong_name(production: Manifests) -> N
         kubernetes_validate.validate({**service, "spec": {**service["spec"], "ports_": []}}, VERSIONS[1], strict=True)
 
 
-def test_so_does_that_of_custom_resources(envoy: Manifests, traefik: Manifests) -> None:
+def test_so_does_that_of_custom_resources(envoy: Manifests, traefik: Manifests, operated: Manifests) -> None:
     cluster = build(OVERLAYS / "cluster")
-    documents = (*envoy.documents, *traefik.documents, *cluster.documents)
+    documents = (*envoy.documents, *traefik.documents, *operated.documents, *cluster.documents)
     custom = [document for document in documents if kind(document) in CUSTOM]
     assert {kind(document) for document in custom} == set(CUSTOM) - {"$defs"}
     for document in custom:
@@ -209,6 +222,7 @@ def test_each_overlay_brings_what_it_is_for(production: Manifests, local: Manife
         "tabserve",
         "tabserve-bucket",
         "tabserve-database",
+        "tabserve-monitoring",
         "tabserve-redis",
     }
 
@@ -244,7 +258,7 @@ def test_a_pod_has_a_minute_to_load_its_models_and_is_not_restarted_while_gunico
 
 
 def test_ports_are_those_of_image_and_settings(built: Manifests) -> None:
-    (port,) = built.container["ports"]
+    (port,) = [port for port in built.container["ports"] if port["name"] == "http"]
     assert "PORT" not in built.settings
     assert port == {"name": "http", "containerPort": Settings().port}
     assert built.one("Service")["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
@@ -255,7 +269,7 @@ def test_ports_are_those_of_image_and_settings(built: Manifests) -> None:
 def test_port_and_user_are_those_of_the_dockerfile(built: Manifests) -> None:
     dockerfile = ROOT / "Dockerfile"
     text = dockerfile.read_text(encoding="utf-8")
-    assert re.findall(r"^EXPOSE\s+(\S+)", text, re.MULTILINE) == [str(built.container["ports"][0]["containerPort"])]
+    assert re.findall(r"^EXPOSE\s+(\S+)", text, re.MULTILINE) == [str(Settings().port)]
     context = built.pod["securityContext"]
     *_, last = re.findall(r"^USER\s+(\S+)", text, re.MULTILINE)
     assert last == f"{context['runAsUser']}:{context['runAsGroup']}"
@@ -295,7 +309,7 @@ def test_the_users_file_is_where_the_secret_is_mounted(built: Manifests) -> None
 def test_a_pod_ends_after_its_last_request(built: Manifests) -> None:
     pause = built.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pause >= 10, "proxies need seconds to hear that a pod is going"
-    assert built.pod["terminationGracePeriodSeconds"] > pause + Settings().graceful_timeout
+    assert built.pod["terminationGracePeriodSeconds"] > pause + Settings().graceful_timeout + GRACE, "and its decision"
 
 
 def gunicorns(name: str) -> int:
@@ -313,11 +327,12 @@ def gunicorns(name: str) -> int:
 
 
 def test_what_selects_the_pods_selects_them_and_nothing_else_is_selected(built: Manifests) -> None:
-    deployment = built.one("Deployment")["spec"]
-    labels = deployment["template"]["metadata"]["labels"]
-    selectors = [deployment["selector"]["matchLabels"], built.one("Service")["spec"]["selector"]]
+    workload = built.workload["spec"]
+    labels = workload["template"]["metadata"]["labels"]
+    selectors = [workload["selector"]["matchLabels"], built.one("Service")["spec"]["selector"]]
     selectors += [policy["spec"]["podSelector"]["matchLabels"] for policy in built.all("NetworkPolicy")]
     selectors += [budget["spec"]["selector"]["matchLabels"] for budget in built.all("PodDisruptionBudget")]
+    selectors += [monitor["spec"]["selector"]["matchLabels"] for monitor in built.all("PodMonitor")]
     selectors += [spread["labelSelector"]["matchLabels"] for spread in built.pod["topologySpreadConstraints"]]
     # an empty selector would take in all pods of the namespace
     assert all(selector and selector.items() <= labels.items() for selector in selectors)
@@ -415,9 +430,10 @@ def test_a_drain_takes_some_pods_and_never_all(production: Manifests) -> None:
     assert "minAvailable" not in budget, "the API takes one of the two"
 
 
-def test_an_update_takes_no_pod_away_before_its_successor_is_ready(built: Manifests) -> None:
-    update = built.one("Deployment")["spec"]["strategy"]["rollingUpdate"]
-    assert update == {"maxUnavailable": 0, "maxSurge": 1}
+def test_an_update_takes_no_pod_away_before_its_successor_is_ready(production: Manifests, local: Manifests) -> None:
+    for built in (production, local):
+        update = built.one("Deployment")["spec"]["strategy"]["rollingUpdate"]
+        assert update == {"maxUnavailable": 0, "maxSurge": 1}
 
 
 def test_pods_are_spread_over_nodes_and_zones(production: Manifests) -> None:
@@ -479,7 +495,7 @@ def test_the_environment_holds_no_addresses_of_services(built: Manifests) -> Non
 
 def test_secrets_are_named_and_never_there(built: Manifests) -> None:
     assert not built.all("Secret")
-    secret = re.compile("KEY|SECRET|PASSWORD|TOKEN$|RATE_LIMIT_STORAGE|DATABASE_URL")
+    secret = re.compile("KEY|SECRET|PASSWORD|TOKEN$|RATE_LIMIT_STORAGE|DATABASE_URL|DECISION_LOG")
     assert not [name for name in built.settings if secret.search(name)]
     for name, variable in built.variables.items():
         assert not secret.search(name) or "secretKeyRef" in variable["valueFrom"], name
@@ -504,7 +520,10 @@ def test_out_goes_what_the_components_need_and_nothing_else(built: Manifests) ->
     assert base["spec"]["policyTypes"] == ["Ingress", "Egress"], "a direction that is not named is open"
     assert base["spec"]["egress"] == []
     names = {"tabserve-bucket": {53, 443}, "tabserve-redis": {53, 6379}, "tabserve-database": {53, 5432}}
+    names["tabserve-decisions"] = names["tabserve-database"]
     for policy in added:
+        if policy["metadata"]["name"] == "tabserve-monitoring":  # lets Prometheus in
+            continue
         assert policy["spec"]["policyTypes"] == ["Egress"]
         ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
         assert ports == names[policy["metadata"]["name"]]
@@ -533,9 +552,11 @@ def test_the_bucket_is_read_as_a_role_whose_token_is_no_use_elsewhere(bucket: Ma
         assert bucket.variables[name]["valueFrom"]["secretKeyRef"]["optional"], "keys instead of the role"
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_STORAGE", "DATABASE_URL"])
-def test_what_pods_share_is_named_by_a_secret_that_must_be_there(everything: Manifests, name: str) -> None:
-    reference = everything.variables[name]["valueFrom"]["secretKeyRef"]
+@pytest.mark.parametrize("name", ["RATE_LIMIT_STORAGE", "DATABASE_URL", "DECISION_LOG"])
+def test_what_pods_share_is_named_by_a_secret_that_must_be_there(
+    everything: Manifests, operated: Manifests, name: str
+) -> None:
+    reference = (everything.variables | operated.variables)[name]["valueFrom"]["secretKeyRef"]
     assert reference == {"name": "tabserve-keys", "key": name}
 
 
@@ -546,6 +567,68 @@ def test_several_pods_share_their_jobs(production: Manifests, local: Manifests) 
     assert "DATABASE_URL" not in local.variables
 
 
+# Metrics, alerts and a log of decisions
+
+
+def test_without_their_components_nothing_is_shown_or_logged(production: Manifests, local: Manifests) -> None:
+    for manifests in (production, local):
+        assert not {"METRICS", "DECISION_SPOOL_FOLDER"} & manifests.settings.keys()
+        assert "DECISION_LOG" not in manifests.variables
+
+
+def test_decisions_wait_in_a_volume_that_outlives_the_pod(operated: Manifests) -> None:
+    workload = operated.workload
+    assert workload["kind"] == "StatefulSet", "a Deployment's pods have no volume of their own that stays"
+    settings = Settings.from_environment(operated.settings)
+    (claim,) = workload["spec"]["volumeClaimTemplates"]
+    (mount,) = [mount for mount in operated.container["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
+    assert mount["mountPath"] == str(settings.decision_spool_folder.parent), "the folder itself is the service's alone"
+    assert "readOnly" not in mount
+    storage = claim["spec"]["resources"]["requests"]["storage"]
+    assert int(storage.removesuffix("Gi")) * 1024**3 > 2 * settings.decision_spool
+    kept = workload["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert {*kept.values()} == {"Retain"}, "a claim may hold decisions when its pod is removed"
+    assert not [volume for volume in operated.pod["volumes"] if volume["name"] == claim["metadata"]["name"]]
+
+
+def test_the_statefulset_is_the_deployment_in_all_else(operated: Manifests, production: Manifests) -> None:
+    ours, plain = operated.workload, production.workload
+    assert ours["metadata"] == plain["metadata"]
+    assert ours["spec"]["selector"] == plain["spec"]["selector"]
+    assert ours["spec"]["serviceName"] == operated.one("Service")["metadata"]["name"]
+    assert operated.container["image"] == production.container["image"]
+    assert not {"strategy", "progressDeadlineSeconds", "replicas"} & ours["spec"].keys()
+    assert operated.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+    assert {tuple(spread["matchLabelKeys"]) for spread in operated.pod["topologySpreadConstraints"]} == {
+        ("controller-revision-hash",)
+    }
+
+
+def test_prometheus_and_nobody_else_reaches_the_metrics(operated: Manifests) -> None:
+    (port,) = [port for port in operated.container["ports"] if port["name"] == "metrics"]
+    assert operated.settings["METRICS"] == f":{port['containerPort']}"
+    assert port["name"] not in [port["targetPort"] for port in operated.one("Service")["spec"]["ports"]]
+    (policy,) = [one for one in operated.all("NetworkPolicy") if one["metadata"]["name"] == "tabserve-monitoring"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
+    (source,) = rule["from"]  # an absent or empty list would let everybody in
+    assert [*source["namespaceSelector"]["matchLabels"]] == ["kubernetes.io/metadata.name"]
+    (endpoint,) = operated.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == port["name"]
+
+
+def test_prometheus_knows_the_pods_by_the_job_that_the_rules_name(operated: Manifests) -> None:
+    (scrape,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (endpoint,) = operated.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": scrape["job_name"]}]
+
+
+def test_the_alerts_are_those_of_compose(operated: Manifests) -> None:
+    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
+    assert operated.one("PrometheusRule")["spec"] == rules, "run `make rules`"
+
+
 # What an operator changes
 
 
@@ -553,6 +636,9 @@ PARAMETERS = yaml.safe_load((OVERLAYS / "production" / "parameters.yaml").read_t
 ARRIVES = {
     "image": ["Deployment/spec/template/spec/containers/tabserve/image"],
     "ingress_namespace": [
+        "NetworkPolicy/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io/metadata.name"
+    ],
+    "monitoring_namespace": [
         "NetworkPolicy/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io/metadata.name"
     ],
     "bucket": ["ConfigMap/data/MODEL_REGISTRY"],
@@ -585,12 +671,14 @@ def with_changed_parameters(folder: Path, *components: str) -> Manifests:
 
 @pytest.fixture(scope="session")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    return with_changed_parameters(tmp_path_factory.mktemp("changed"), "bucket", "redis")
+    return with_changed_parameters(tmp_path_factory.mktemp("changed"), "bucket", "redis", "monitoring")
 
 
 @pytest.fixture(scope="session")
 def changed_gateway(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    return with_changed_parameters(tmp_path_factory.mktemp("changed"), "bucket", "redis", "gateway", "traefik")
+    return with_changed_parameters(
+        tmp_path_factory.mktemp("changed"), "bucket", "redis", "gateway", "traefik", "monitoring"
+    )
 
 
 def test_the_test_knows_every_parameter() -> None:
@@ -656,3 +744,9 @@ def test_another_namespace_is_one_line(tmp_path: Path) -> None:
     manifests = build(overlay)
     assert manifests.one("Namespace")["metadata"]["name"] == "models"
     assert {document["metadata"].get("namespace", "models") for document in manifests.documents} == {"models"}
+
+
+@pytest.mark.parametrize("name", ["image", "bucket_region", "bucket_role"])
+def test_a_parameter_of_pods_reaches_those_of_a_statefulset(tmp_path: Path, name: str) -> None:
+    manifests = with_changed_parameters(tmp_path, "bucket", "redis", "monitoring", "decisions")
+    assert places_of(f"changed-{name}", manifests) == [ARRIVES[name][0].replace("Deployment", "StatefulSet")]

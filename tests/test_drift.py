@@ -68,6 +68,28 @@ def test_what_cannot_be_compared_is_no_drift(training: list[int], live: list[int
     assert compare(np.array(training), np.array(live)).verdict == verdict
 
 
+def test_a_large_shift_is_found_among_many_comparisons_though_a_bin_holds_few_rows() -> None:
+    training = np.array([70] * 10 + [0])
+    live = np.array([2, 3, 5, 8, 60, 80, 90, 100, 120, 130, 2])  # two values are missing
+    assert compare(training, live, 0.01 / 500).verdict == DRIFT
+    assert compare(np.array([400, 300, 0]), np.array([270, 210, 120]), 0.01 / 500).verdict == DRIFT
+    rare = compare(np.array([690, 0, 0, 0, 0, 0]), np.array([28, 1, 1, 1, 1, 1]), 0.01 / 500)  # only in small bins
+    assert 0 < rare.p_value <= 0.01 / 500
+    assert rare.verdict == DRIFT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_rows", [80, 900])
+def test_twenty_columns_a_month_have_no_more_false_alarms_together(n_rows: int) -> None:
+    generator = np.random.default_rng(n_rows)
+    shares = [generator.dirichlet(np.full(generator.integers(2, 12), 0.7)) for _ in range(20)]
+    alarms = 0
+    for _ in range(100):
+        columns = [(generator.multinomial(700, of), generator.multinomial(n_rows, of)) for of in shares]
+        alarms += any(compare(training, live, 0.01 / 20).p_value <= 0.01 / 20 for training, live in columns)
+    assert alarms <= 4  # of 100 at a hundredth: more has a chance of four in a thousand
+
+
 @given(counts, st.data())
 def test_psi_is_finite_and_equal_samples_have_none(training: list[int], data: st.DataObject) -> None:
     live = data.draw(st.lists(st.integers(0, 1000), min_size=len(training), max_size=len(training)))

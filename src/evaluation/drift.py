@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tabserve.aliases import Vector
 from tabserve.evaluation.distribution import Tallies
 
 DRIFT, WATCH, NONE, TOO_FEW = "drift", "watch", "as in training", "too few rows"  # verdicts, the worst first
 DRIFTED, WATCHED = 0.2, 0.1  # PSI beyond chance from which on a difference matters (Siddiqi 2006)
 SIGNIFICANCE = 0.01  # the chance that a month without drift has a false alarm in any of its columns
 EXPECTED = 5  # rows in a bin from which on chi-squared is near enough (Cochran 1954)
-DIVISIONS = 20_000
+DIVISIONS = 20_000  # of the rows into two at random, at once
+AS_FAR = 5  # divisions that are as far apart, in so many of which a p-value shows that is just significant
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Drift:
         The PSI that is expected when nothing changed: (bins - 1)(1/n + 1/m) for n live rows and m of training.
     p_value : float
         The chance of such a difference when nothing changed, by Pearson's chi-squared test of two samples. Where fewer
-        than five rows are expected in a bin, a small one is found by dividing the rows of both at random instead.
+        than five rows are expected in a bin, a small one is twice the smaller of two: of the same test with the small
+        bins as one, and by dividing the rows of both at random.
     detectable : float
         The smallest PSI that is more than chance with so many rows; infinite when there is nothing to compare.
     power : float
@@ -107,14 +110,41 @@ def _psi(training: Tallies, live: Tallies) -> float:
 
 def _p_value(training: Tallies, live: Tallies, freedom: int, significance: float) -> float:
     p_value = chi_squared_above(_pearson(training, live), freedom)
-    both, n = training + live, int(live.sum())
-    fewest = both.min() / both.sum() * min(n, int(training.sum()))
-    if p_value > significance or fewest >= EXPECTED:
+    both = training + live
+    expected = both / both.sum() * min(int(live.sum()), int(training.sum()))
+    if p_value > significance or expected.min() >= EXPECTED:
         return p_value
-    drawn = np.random.default_rng(0).multivariate_hypergeometric(both, n, DIVISIONS, method="marginals")
-    as_far = np.sum((drawn - n * both / both.sum()) ** 2 / both, axis=1)
-    far = float(np.sum((live - n * both / both.sum()) ** 2 / both))
-    return (1 + int(np.sum(as_far >= far * (1 - 1e-9)))) / (1 + DIVISIONS)
+    # two tests, so twice the smaller p-value: a large shift shows when the small bins are one, and that is soon told
+    training_of_pooled, live_of_pooled = (_pooled(some, expected) for some in (training, live))
+    freedom = len(live_of_pooled) - 1
+    of_pooled = chi_squared_above(_pearson(training_of_pooled, live_of_pooled), freedom) if freedom else 1.0
+    if 2 * of_pooled <= significance:
+        return 2 * of_pooled
+    return min(1.0, 2 * min(of_pooled, _divided_at_random(training, live, significance / 2)))
+
+
+def _pooled(tallies: Tallies, expected: Vector) -> Tallies:
+    """The tallies with one bin for all in which few rows are expected, and for the next larger while these are few."""
+    order = np.argsort(expected, kind="stable")
+    together = np.cumsum(expected[order])
+    small = max(int(np.sum(expected < EXPECTED)), 1 + int(np.searchsorted(together, EXPECTED)))
+    return np.append(tallies[order[small:]], tallies[order[:small]].sum())
+
+
+def _divided_at_random(training: Tallies, live: Tallies, significance: float) -> float:
+    """The share of divisions of the rows of both into two that are as far apart, until it is surely more than that.
+
+    So many divisions are made that it can be less, too.
+    """
+    both, n = training + live, int(live.sum())
+    far = float(np.sum((live - n * both / both.sum()) ** 2 / both)) * (1 - 1e-9)
+    generator, enough = np.random.default_rng(0), max(DIVISIONS, math.ceil(AS_FAR / significance))
+    as_far = divisions = 0
+    while divisions < enough and as_far < AS_FAR:
+        drawn = generator.multivariate_hypergeometric(both, n, DIVISIONS, method="marginals")
+        as_far += int(np.sum(np.sum((drawn - n * both / both.sum()) ** 2 / both, axis=1) >= far))
+        divisions += DIVISIONS
+    return (1 + as_far) / (1 + divisions)
 
 
 def _pearson(training: Tallies, live: Tallies) -> float:

@@ -1,6 +1,7 @@
 """Quality: a gate fails on what happened when all of its interval is beyond the limit, and else is uncertain."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import BaselineMargin, Gate, SmallestGroupRatio, SmallestMetric
 from tabserve.monitoring.monitor import _what_is_missing
-from tabserve.monitoring.quality import UNCERTAIN, LiveVerdict, realised
+from tabserve.monitoring.quality import UNCERTAIN, LiveVerdict, realised, unjudged
 from tabserve.monitoring.tally import Sample
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import FAILED, PASSED
@@ -87,11 +88,11 @@ def test_what_has_no_ratio_is_not_compared(artifact: Artifact, favourable: list[
 
 def test_decisions_count_for_the_ratio_though_their_outcome_is_not_known(artifact: Artifact) -> None:
     drawn = sample([(900, 1000), (500, 1000)])
-    unknown = np.flatnonzero(drawn.parts[0][2] == 1)[:300]
+    unknown = np.flatnonzero(drawn.parts[0][2] == 1)[:100]
     drawn.parts[0][1][unknown] = np.nan
     quality = realised(artifact, SEX, (RATIO,), drawn)
     assert quality
-    assert quality.rows == 1700
+    assert quality.rows == 1900
     assert quality.gates[0].value == pytest.approx(5 / 9)
 
 
@@ -107,6 +108,39 @@ def test_a_gate_on_a_metric_is_judged_by_the_same_words(artifact: Artifact) -> N
 def test_a_gate_at_its_limit_needs_no_number_of_rows(artifact: Artifact) -> None:
     found = judged(artifact, SmallestGroupRatio("sex", 0.5), [(100, 200), (50, 200)])
     assert (found.verdict, found.missing) == (UNCERTAIN, None)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ({}, ""),
+        ({"good": 0.7, "bad": 0.7}, "The outcomes of 70 % of the decisions are known: they are judged from 80 % on."),
+        ({"bad": 0.0}, "The outcomes of 0 % of the decisions “bad” are known: the others are not typical of all."),
+        ({"rows": 90}, "90 outcomes are known: decisions are judged by 100 or more."),
+        ({"same": True}, "All known outcomes are the same: no metric can be told."),
+        ({"rows": 0}, "The outcomes of 0 % of the decisions are known: they are judged from 80 % on."),
+    ],
+)
+def test_why_decisions_cannot_be_judged_is_said(artifact: Artifact, outcomes: dict[str, Any], said: str) -> None:
+    _, bad = artifact.task.outcomes
+    decided = np.repeat([0.0, 1.0], [900, 100])  # nine in ten are accepted
+    y = np.tile([0.0, 1.0], 500)
+    if outcomes.get("same"):
+        y[:] = 0
+    for code, label in enumerate(("good", "bad")):
+        of_label = np.flatnonzero(decided == code)
+        y[of_label[int(len(of_label) * outcomes.get(label, 1.0)) :]] = np.nan
+    rows = outcomes.get("rows", 1000)
+    assert unjudged(artifact.task, y[-rows:] if rows else y[:0], decided[-rows:] if rows else y[:0]) == said.replace(
+        "bad", bad
+    )
+
+
+def test_the_accepted_alone_are_not_taken_for_worse(artifact: Artifact) -> None:
+    drawn = sample([(1700, 2000)])
+    assert realised(artifact, (), (), drawn)
+    drawn.parts[0][1][drawn.parts[0][2] == 1] = np.nan
+    assert realised(artifact, (), (), drawn) is None
 
 
 def test_gates_on_what_live_rows_cannot_tell_are_left_out(artifact: Artifact) -> None:

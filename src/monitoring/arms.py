@@ -13,7 +13,7 @@ from tabserve.evaluation.bootstrap import bootstrap_intervals
 from tabserve.evaluation.drift import TOO_FEW
 from tabserve.evaluation.fairness import FEWEST
 from tabserve.evaluation.intervals import Estimate, deviate, difference, mean, share
-from tabserve.monitoring.quality import COVERED, FEWEST_JUDGED
+from tabserve.monitoring.quality import unjudged
 from tabserve.monitoring.tally import ArmTally
 from tabserve.registry.artifact import Artifact
 from tabserve.tasks.decision import AsLogged
@@ -72,8 +72,9 @@ class Arm:
         The share of them whose outcome is known.
     figures : mapping of Estimate
         The share of each decision, where there are some; the mean prediction, of several classes that of each; and the
-        headline metric and the cost of a decision, where the outcomes of `COVERED` of the decisions are known and not
-        too few. Empty for fewer than `FEWEST` decisions.
+        headline metric and the cost of a decision, where they can be judged. Empty for fewer than `FEWEST` decisions.
+    unjudged : str
+        Why they cannot be judged by their outcomes, in a sentence; else empty.
     beside : int
         Decisions of the first arm in the time from this arm's first decision to its last: it is compared with those.
     differences : tuple of Difference
@@ -85,6 +86,7 @@ class Arm:
     elsewhere: int
     coverage: float
     figures: Mapping[str, Estimate] = field(default_factory=dict)
+    unjudged: str = ""
     beside: int = 0
     differences: tuple[Difference, ...] = ()
 
@@ -128,7 +130,7 @@ def compare_arms(artifact: Artifact, tallies: Mapping[str, ArmTally]) -> tuple[A
 
 
 def _arm(name: str, counted: ArmTally, rows: "_Rows") -> Arm:
-    return Arm(name, counted.rows, counted.elsewhere, rows.coverage, rows.figures)
+    return Arm(name, counted.rows, counted.elsewhere, rows.coverage, rows.figures, rows.unjudged)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,10 @@ class _Rows:
     def coverage(self) -> float:
         return float(np.mean(~np.isnan(self.y)))
 
+    @property
+    def unjudged(self) -> str:
+        return unjudged(self.artifact.task, self.y, self.decided)
+
     @cached_property
     def columns(self) -> dict[str, Vector]:
         """What shares and means are taken of."""
@@ -182,7 +188,7 @@ class _Rows:
     def _metrics(self) -> dict[str, Estimate]:
         task, known = self.artifact.task, ~np.isnan(self.y)
         y = self.y[known]
-        if self.coverage < COVERED or len(y) < FEWEST_JUDGED or not task.can_be_judged_by(y):
+        if self.unjudged:
             return {}
         measure = task.measure(y, self.scores[known], AsLogged(self.decided[known]))
         intervals = bootstrap_intervals(measure, len(y), self.artifact.manifest.seed, SAMPLES)

@@ -18,7 +18,7 @@ from tabserve.evaluation.fairness import GroupBy
 from tabserve.evaluation.gates import Gate
 from tabserve.evaluation.metrics import Metrics
 from tabserve.monitoring.arms import Arm, compare_arms
-from tabserve.monitoring.quality import COVERED, UNCERTAIN, LiveVerdict, Quality, estimated, joined, realised
+from tabserve.monitoring.quality import UNCERTAIN, LiveVerdict, Quality, estimated, joined, realised, unjudged
 from tabserve.monitoring.tally import Month, Sample, Tally, tally
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import FAILED
@@ -73,7 +73,8 @@ class Window:
     refused : mapping of int
         Records that were refused, by field and kind of fault.
     quality : Quality or None
-        None while the outcomes of less than `COVERED` of the decisions are known, or are too few.
+    unjudged : str
+        Why there is no quality, such as outcomes that are not known yet; else empty.
     estimated : mapping of float
         Metrics that are expected of calibrated predictions; empty where these are not.
     """
@@ -86,6 +87,7 @@ class Window:
     decisions: Compared | None
     refused: Mapping[str, int]
     quality: Quality | None
+    unjudged: str
     estimated: Metrics
 
     @property
@@ -209,26 +211,19 @@ def _windows(
     months = {name: counted.months[name] for name in sorted(counted.months)}
     significance = SIGNIFICANCE / _comparisons(artifact, len(months) + 1)
     sample = joined(month.sample for month in months.values())
-    quality = _quality(artifact, groups, gates, _summed([*months.values()]), sample)
+    quality = realised(artifact, groups, gates, sample)
     calibration = quality.calibration if quality else None
     for name, month in months.items():
-        of_month = _quality(artifact, groups, gates, month, month.sample)
+        of_month = realised(artifact, groups, gates, month.sample)
         expected = estimated(artifact, month.sample, calibration)
-        yield _window(artifact, name, month, [name], significance, of_month, expected)
+        yield _window(artifact, name, month, [name], significance, month.sample, of_month, expected)
     expected = estimated(artifact, sample, calibration)
-    yield _window(artifact, WHOLE, _summed([*months.values()]), [*months], significance, quality, expected)
+    yield _window(artifact, WHOLE, _summed([*months.values()]), [*months], significance, sample, quality, expected)
 
 
 def _comparisons(artifact: Artifact, windows: int) -> int:
     bins = artifact.manifest.distributions
     return max(1, windows * (len(bins.columns) + len(bins.scores) + bool(bins.decisions)))
-
-
-def _quality(
-    artifact: Artifact, groups: tuple[GroupBy, ...], gates: tuple[Gate, ...], month: Month, sample: Sample
-) -> Quality | None:
-    is_covered = month.rows and month.known >= COVERED * month.rows
-    return realised(artifact, groups, gates, sample) if is_covered else None
 
 
 def _summed(months: Sequence[Month]) -> Month:
@@ -259,6 +254,7 @@ def _window(
     month: Month,
     months: Sequence[str],
     significance: float,
+    sample: Sample,
     quality: Quality | None,
     expected: Metrics,
 ) -> Window:
@@ -283,8 +279,16 @@ def _window(
         compared("", bins.decisions, month.decisions, DECISION_NAME) if bins.decisions else None,
         month.refused,
         quality,
+        "" if quality else _unjudged(artifact, sample),
         expected,
     )
+
+
+def _unjudged(artifact: Artifact, sample: Sample) -> str:
+    if not sample.rows:
+        return "Nothing was decided."
+    _, y, decided, _ = sample.arrays
+    return unjudged(artifact.task, y, decided)
 
 
 def _score(name: str, scores: Mapping[str, Any]) -> str:

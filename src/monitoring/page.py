@@ -147,7 +147,7 @@ def _about_quality(whole: Plain) -> Iterator[str]:
     if whole["quality"]:
         yield f"By the outcomes of {whole['quality']['rows']:,} decisions; intervals cover 95 %."
     else:
-        yield f"The outcomes of {share(whole['coverage'])} of the decisions are known: too few to judge all of them by."
+        yield whole["unjudged"]
     calibration = (whole["quality"] or {}).get("calibration")
     if calibration:
         yield (
@@ -205,6 +205,9 @@ def _figure(name: str) -> str:
 def what_arms_tell(result: Plain) -> Iterator[str]:
     """Sentences about what cannot be told of arms, by the number of their decisions."""
     first, others = result["arms"][:1], result["arms"][1:]
+    for arm in result["arms"]:
+        if arm["unjudged"]:
+            yield f"{arm['model_id']}: {arm['unjudged']}"
     for arm in others:
         decisions = f"{arm['rows']:,} decisions of {arm['model_id']} and {arm['beside']:,} of {first[0]['model_id']}"
         if not arm["differences"]:

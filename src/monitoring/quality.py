@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tabserve.aliases import Vector
+from tabserve.aliases import Mask, Vector
 from tabserve.evaluation.bootstrap import bootstrap_intervals
 from tabserve.evaluation.calibration import Calibration
 from tabserve.evaluation.fairness import FEWEST, GroupBy, GroupComparison, compare_groups
@@ -27,6 +27,7 @@ from tabserve.evaluation.metrics import HOLD_OUT, Metrics
 from tabserve.monitoring.tally import MOST_JUDGED, Sample
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.manifest import FAILED, PASSED
+from tabserve.tasks.base import Task
 
 COVERED = 0.8  # share of a window's decisions whose outcomes must be known: those that come first are not typical
 FEWEST_JUDGED = 100  # outcomes that metrics rest on
@@ -113,17 +114,19 @@ def realised(
     Returns
     -------
     Quality or None
-        None when the outcomes are too few, or all the same.
+        None where `unjudged` says why.
     """
+    if not sample.rows:
+        return None
     task, decision, manifest = artifact.task, artifact.decision, artifact.manifest
     scores, y, decided, of_groups = sample.arrays
+    if unjudged(task, y, decided):
+        return None
     known = ~np.isnan(y)
     ratios = {
         by.feature: _ratio(decided, of_groups[:, place]) for place, by in enumerate(groups) if task.compares_groups
     }
     scores, y, decided, of_groups = scores[known], y[known], decided[known], of_groups[known]
-    if len(y) < FEWEST_JUDGED or not task.can_be_judged_by(y):
-        return None
     measure = task.measure(y, scores, decision)
     metrics = measure(None)
     intervals = bootstrap_intervals(measure, len(y), manifest.seed, SAMPLES)
@@ -149,6 +152,40 @@ def realised(
         ),
         _worse(artifact, intervals),
     )
+
+
+def unjudged(task: Task, y: Vector, decided: Vector) -> str:
+    """Why decisions cannot be judged by their outcomes, in a sentence; empty when they can.
+
+    Of each decision the outcomes must be known. Where those of the refused are not, as of loans that were never paid
+    out, nothing is known of false alarms, and the AUC of the accepted alone is lower than that of all.
+
+    Parameters
+    ----------
+    task : Task
+    y : ndarray, shape (n_rows,)
+        The outcomes; NaN where they are not known.
+    decided : ndarray, shape (n_rows,)
+        The decisions, as the target is encoded.
+
+    Returns
+    -------
+    str
+    """
+    known = ~np.isnan(y)
+    if np.sum(known) < COVERED * len(y) or not len(y):
+        return f"{_known(known)} of the decisions are known: they are judged from {100 * COVERED:.0f} % on."
+    for code, label in enumerate(task.outcomes):
+        of_decision = known[decided == code]
+        if len(of_decision) >= FEWEST and np.mean(of_decision) < COVERED:
+            return f"{_known(of_decision)} of the decisions “{label}” are known: the others are not typical of all."
+    if np.sum(known) < FEWEST_JUDGED:
+        return f"{np.sum(known)} outcomes are known: decisions are judged by {FEWEST_JUDGED} or more."
+    return "" if task.can_be_judged_by(y[known]) else "All known outcomes are the same: no metric can be told."
+
+
+def _known(known: Mask) -> str:
+    return f"The outcomes of {100 * float(np.mean(known)) if len(known) else 0:.0f} %"
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from tabserve.api import current, limits
 from tabserve.api.answers import as_json
 from tabserve.api.auth import auth, require_scope
 from tabserve.api.bodies import record_in_query
-from tabserve.api.controller import problems
+from tabserve.api.controller import problems, record_predicted
+from tabserve.api.decided import DECISION_ID, checked_log, keep_answered, refusals_kept
 from tabserve.api.json_schema import query_parameter
 from tabserve.api.schemas import AnswerSchema, QuerySchema
 from tabserve.api.users import PREDICT, READ
+from tabserve.decisions.plain import dumped
 from tabserve.errors import InvalidFieldsError, UnknownAlgorithmError
 from tabserve.evaluation.metrics import HOLD_OUT
 from tabserve.registry.artifact import Declared
@@ -98,8 +100,16 @@ def rentals() -> Response:
     """Predict how many bikes are rented in an hour."""
     predictor = current.predictor()
     artifact = predictor.resolve(USE_CASE.name)
-    prediction = predictor.predict(artifact, record_in_query(artifact.features))
-    return as_json({"user": auth.current_user, "bikes": prediction.columns["result"][0]})
+    log = checked_log()
+    with refusals_kept(log, artifact):
+        record = record_in_query(artifact.features)
+        answered = record_predicted(predictor, artifact, record)
+    if log:
+        keep_answered(log, answered, dumped(record).encode())
+    response = as_json({"user": auth.current_user, "bikes": answered.content["result"][0]})
+    if (id_ := answered.content.get("decision_ids", [None])[0]) is not None:
+        response.headers[DECISION_ID] = id_  # the body is as older clients know it
+    return response
 
 
 @scores.post("/scores/<name>")

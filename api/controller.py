@@ -203,13 +203,18 @@ def predicted(
     with _at_once(settings):
         body = predictor.read_body(artifact, content, most)
         if type(body) is dict:
-            arm = artifact.arm_of(body)
-            answering, prediction = _by_arm(artifact, arm, body, predictor.predict)
-            arm_id = arm.model_id if artifact.split else ""
-            return Answered(answering, record_content(answering, body, prediction), arm=arm_id)
+            return record_predicted(predictor, artifact, body)
         table = Table.of(as_list(body, most))
     answer = predictor.predict_table(artifact, table, partial=partial)
     return Answered(artifact, table_content(answer), answer)
+
+
+def record_predicted(predictor: Predictor, artifact: Artifact, record: Record) -> Answered:
+    """What is answered to a record."""
+    arm = artifact.arm_of(record)
+    answering, prediction = _by_arm(artifact, arm, record, predictor.predict)
+    arm_id = arm.model_id if artifact.split else ""
+    return Answered(answering, record_content(answering, record, prediction), arm=arm_id)
 
 
 def _by_arm(

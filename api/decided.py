@@ -17,7 +17,7 @@ from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
 
-DECISION_ID = "Decision-Id"  # header of an answer that is a file
+DECISION_ID = "Decision-Id"  # header of an answer that is a file, or has no place for ids
 
 
 def init_app(app: APIFlask, settings: Settings) -> None:

@@ -18,6 +18,9 @@ from flask.testing import FlaskClient
 from sklearn.metrics import r2_score
 
 from tabserve.api.app import create_app
+from tabserve.decisions import entry
+from tabserve.decisions.reading import Wanted, found, one
+from tabserve.decisions.store import DecisionStore
 from tabserve.declaration.use_case import UseCase
 from tabserve.predict import make_prediction
 from tabserve.registry.registry import Registry
@@ -25,7 +28,7 @@ from tabserve.settings import Settings
 from tabserve.train_pipeline import run_training
 from tabserve.training.plan import Plan
 from tests.artifacts import edit_manifest
-from tests.conftest import ALICE, ROOT, Server, made_once, running_server, write_users
+from tests.conftest import ALICE, ROOT, Server, made_once, running_server, wait_until, write_users
 
 BOB = ("bob", "a longer passphrase: 日本")
 AFTERNOON = {"hour": 15, "weekday": "Friday", "month": "June", "weather": "Cloudy"}
@@ -85,6 +88,34 @@ def test_a_user_gets_the_count_that_the_best_model_predicts(
     artifact = full.load(full.latest("bikes"))
     assert artifact.manifest.algorithm == "LGBMRegressor"
     assert answer["bikes"] == make_prediction(artifact, [record]).columns["result"][0]
+
+
+def test_decisions_and_refusals_are_kept_like_those_of_other_routes(trained: Registry, tmp_path: Path) -> None:
+    write_users(tmp_path / "users.txt", ALICE)
+    address = f"sqlite:///{tmp_path / 'decisions.db'}"
+    environment = {
+        "MODEL_REGISTRY": str(trained.location),
+        "AUTH_USERS_FILE": str(tmp_path / "users.txt"),
+        "WEB_CONCURRENCY": "1",
+        "DECISION_LOG": address,
+        "DECISION_SPOOL_FOLDER": str(tmp_path / "spool"),
+    }
+    token = "Basic " + base64.b64encode(":".join(ALICE).encode()).decode()
+    with running_server(tmp_path / "log.txt", environment) as server:
+        with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+            connection.request("POST", f"/predictions?{urlencode(AFTERNOON)}", headers={"Authorization": token})
+            answer = connection.getresponse()
+            id_, bikes = answer.headers["Decision-Id"], json.loads(answer.read())["bikes"]
+        assert post(server, "/predictions", ALICE, **{**AFTERNOON, "weather": "Frogs"})[0] == 422
+        store = DecisionStore(address)
+        wait_until(lambda: [*found(store, Wanted(kind=entry.REFUSED))] != [], 20, "Nothing is moved.")
+    kept = one(store, id_)
+    assert kept
+    assert (kept.entry.record, kept.entry.decision, kept.entry.score) == (AFTERNOON, bikes, bikes)
+    assert (kept.entry.route, kept.entry.client, kept.entry.use_case) == ("/predictions", "alice", "bikes")
+    (refused,) = found(store, Wanted(kind=entry.REFUSED))
+    assert refused.entry.faults == {"weather:invalid": 1}
+    assert refused.entry.route == "/predictions"
 
 
 def test_an_afternoon_in_june_sees_more_bikes_than_a_night_in_january(service: Server) -> None:

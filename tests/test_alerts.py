@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+import jsonschema
 import pytest
 import yaml
 
@@ -25,6 +26,48 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RUNBOOK = (FOLDER / "runbook.md").read_text()
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "tabserve.json").read_text())
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+COLUMNS_OF_DASHBOARDS = 24
+_PLACE = {"type": "integer", "minimum": 0}
+OF_DASHBOARDS = {  # what Grafana's schema of dashboards (kind "classic", schemaVersion 39) demands of what ours has
+    "type": "object",
+    "required": ["uid", "title", "schemaVersion", "panels", "time", "templating", "annotations"],
+    "properties": {
+        "uid": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"},
+        "schemaVersion": {"type": "integer", "minimum": 36},
+        "refresh": {"type": "string", "pattern": "^[0-9]+[smhd]$"},
+        "panels": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "type", "title", "gridPos"],
+                "properties": {
+                    "id": {"type": "integer", "minimum": 1},
+                    "type": {"enum": ["row", "stat", "timeseries", "heatmap"]},
+                    "gridPos": {
+                        "type": "object",
+                        "required": ["h", "w", "x", "y"],
+                        "properties": dict.fromkeys("hwxy", _PLACE),
+                        "additionalProperties": False,
+                    },
+                },
+                "if": {"properties": {"type": {"const": "row"}}},
+                "then": {"required": ["collapsed", "panels"]},
+                "else": {
+                    "required": ["datasource", "description", "fieldConfig", "options", "targets"],
+                    "properties": {
+                        "fieldConfig": {"type": "object", "required": ["defaults", "overrides"]},
+                        "targets": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "object", "required": ["refId", "expr", "datasource"]},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
 OF_A_HISTOGRAM = ("_bucket", "_count", "_sum")
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 OF_TARGETS = {"job", "instance"}  # labels that Prometheus adds
@@ -109,6 +152,71 @@ def test_the_dashboard_is_whole() -> None:
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel} == uids
 
 
+def test_the_dashboard_is_one_that_grafana_takes() -> None:
+    jsonschema.validate(DASHBOARD, OF_DASHBOARDS, jsonschema.Draft202012Validator)
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert max(x for x, _ in cells) < COLUMNS_OF_DASHBOARDS
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        for target in panel.get("targets", []):
+            assert target["datasource"] == panel["datasource"]
+
+
+def test_each_query_of_the_dashboard_is_read_by_prometheus(tmp_path: Path) -> None:
+    rules = [{"record": f"query:{at}", "expr": in_service(query)} for at, query in enumerate(QUERIES)]
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    assert f"{len(QUERIES)} rules found" in promtool("check", "rules", str(tmp_path / "queries.yaml"))
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "q", "rules": [BROKEN]}]}))
+    with pytest.raises(AssertionError):
+        promtool("check", "rules", str(tmp_path / "queries.yaml"))
+
+
+BROKEN = {"record": "query:0", "expr": "rate(tabserve_requests_total)"}  # of no span of time
+
+
+def in_service(query: str) -> str:
+    """A query as Grafana sends it."""
+    return query.replace("$__rate_interval", "1m")
+
+
+def mounted(service: str) -> dict[str, Path]:
+    """What compose mounts from here into a container, by where it is there."""
+    volumes = [volume.split(":") for volume in COMPOSE["services"][service]["volumes"] if volume.startswith("./")]
+    return {there: ROOT / here for here, there, mode in volumes if mode == "ro"}
+
+
+def test_compose_starts_prometheus_with_the_settings_and_rules_that_are_tested() -> None:
+    files = mounted("prometheus")
+    (config,) = [
+        word.partition("=")[2] for word in COMPOSE["services"]["prometheus"]["command"] if "config.file" in word
+    ]
+    assert files[config] == FOLDER / "prometheus.yml"
+    settings = yaml.safe_load(files[config].read_text())
+    assert [files[rules] for rules in settings["rule_files"]] == [FOLDER / "rules.yaml"]
+    (scrape,) = settings["scrape_configs"]
+    (target,) = scrape["dns_sd_configs"]
+    assert {*target["names"]} <= COMPOSE["services"].keys()
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_where_compose_has_them() -> None:
+    files = mounted("grafana")
+    provisioned = files["/etc/grafana/provisioning"]
+    (source,) = yaml.safe_load((provisioned / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    address = urlsplit(source["url"])
+    assert address.hostname in COMPOSE["services"]
+    assert (address.scheme, address.port) == ("http", 9090), "where Prometheus listens unless told otherwise"
+    assert "--web.listen-address" not in " ".join(COMPOSE["services"]["prometheus"]["command"])
+    assert source["type"] == "prometheus"
+    assert source["access"] == "proxy", "browsers do not reach Prometheus"
+    (provider,) = yaml.safe_load((provisioned / "dashboards" / "tabserve.yaml").read_text())["providers"]
+    assert [path.name for path in files[provider["options"]["path"]].iterdir()] == ["tabserve.json"]
+    home = Path(COMPOSE["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (files[str(home.parent)] / home.name).is_file()
+
+
 def test_the_dashboard_shows_all_metrics() -> None:
     shown = {re.sub("_bucket$", "", name) for query in QUERIES for name in names_in(query)}
     assert {*BY_NAME} - shown <= {"tabserve_uncounted_total"}
@@ -155,7 +263,7 @@ def test_a_real_prometheus_reads_a_real_service_by_the_dashboards_queries(
         assert value(ask("sum(tabserve_rows_total)")) == 10
         assert value(ask("tabserve_model_loaded")) == 1
         for query in QUERIES:
-            ask(query.replace("$__rate_interval", "1m"))
+            ask(in_service(query))
         wait_until(lambda: ask("tabserve:slow:ratio_rate5m") != [], 60, "the rules are computed")
         wait_until(lambda: {rule["health"] for rule in ask.rules()} == {"ok"}, 60, "all rules are fine")
 
@@ -193,10 +301,10 @@ def value(result: list[Any]) -> float:
 
 @contextmanager
 def prometheus(folder: Path, target: int, port: int) -> Iterator[Ask]:
-    """A Prometheus with our settings, which watches a port of this machine and looks every second."""
+    """A Prometheus with compose's settings, less its target: it watches a port of this machine, and every second."""
     settings = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     settings["global"] = dict.fromkeys(settings["global"], "1s")
-    settings["rule_files"] = [str(FOLDER / "rules.yaml")]
+    settings["rule_files"] = [str(mounted("prometheus")[rules]) for rules in settings["rule_files"]]
     (scrape,) = settings["scrape_configs"]
     del scrape["dns_sd_configs"]
     scrape["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]

@@ -157,14 +157,14 @@ def _postgresql(url: sql.URL) -> sql.Engine:
 def _use_wal(engine: sql.Engine) -> None:
     """Let readers and a writer of an SQLite file not wait for each other, and let the file shrink."""
     end = time.monotonic() + BUSY
-    with closing(engine.raw_connection()) as connection:
-        cursor = connection.cursor()
-        while True:
-            try:
+    while True:
+        try:
+            with closing(engine.raw_connection()) as connection:  # which raises what SQLite does, unlike `connect`
+                cursor = connection.cursor()
                 cursor.execute("PRAGMA auto_vacuum=FULL").fetchall()  # has an effect before there is a table
                 cursor.execute("PRAGMA journal_mode=WAL").fetchall()
                 return
-            except sqlite3.Error as error:  # SQLite does not wait for another process that does the same
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise OperationalError("", {}, error) from None
-                time.sleep(0.02)
+        except sqlite3.Error as error:  # SQLite does not wait for another process that does the same
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise OperationalError("", {}, error) from None
+            time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tabserve.decisions.entry import REFUSED, SHADOW, TABLE, Entry
 from tabserve.decisions.migrations import NEWEST, VERSION_TABLE, versions
 from tabserve.decisions.plain import dumped, loaded
 from tabserve.decisions.schema import decisions, keys, metadata, tables
+from tabserve.decisions.statistics import statistics
 from tabserve.decisions.store import DecisionStore, key_of
 from tabserve.errors import DecisionLogAwayError, NewerDecisionLogError
 from tests.postgres import new_database, running_postgres
@@ -221,3 +223,17 @@ def test_a_database_that_is_away_is_said_once(tmp_path: Path, caplog: pytest.Log
     assert [record.message for record in caplog.records] == [
         "the database of decisions cannot be used: No such file or directory"
     ]
+
+
+@pytest.mark.parametrize("what", ["a folder", "another file"])
+def test_a_file_that_cannot_be_opened_is_a_log_that_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    path = tmp_path / "decisions.db"
+    path.mkdir() if what == "a folder" else path.write_text("no database of SQLite's, but a text\n" * 100)
+    store = DecisionStore(f"sqlite:///{path}")
+    for _ in range(2):
+        with pytest.raises(DecisionLogAwayError):
+            statistics(store)
+    (message,) = caplog.messages
+    assert re.fullmatch("the database of decisions cannot be used: (unable to open|file is not a) database.*", message)

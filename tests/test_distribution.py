@@ -16,6 +16,7 @@ from tabserve.evaluation.distribution import (
     distribution_of_codes,
     distribution_of_numbers,
 )
+from tabserve.evaluation.drift import DRIFT, NONE, compare
 from tabserve.evaluation.fairness import FEWEST
 from tabserve.registry.artifact import Artifact
 from tabserve.training.distributions import columns_of
@@ -33,7 +34,8 @@ def test_each_number_is_in_one_bin_and_no_bin_is_of_a_few_people(values: np.ndar
     found = distribution_of_numbers(values)
     assert sum(found.counts) + found.missing == len(values)
     assert found.missing == np.isnan(values).sum()
-    assert len(found.counts) == 1 or min(found.counts) >= FEWEST
+    assert len(found.counts) == 1 or min(found.counts[1:-1], default=FEWEST) >= FEWEST
+    assert len(found.counts) == 1 or all(not count or count >= FEWEST for count in found.counts)
     assert list(found.edges) == sorted(set(found.edges))
     assert np.array_equal(found.count(values), found.tallies)
     assert len(found.bins) == len(found.tallies)
@@ -62,13 +64,30 @@ def test_deciles_hold_equally_many_and_their_edges_are_nobody_s_value() -> None:
 
 def test_a_column_of_few_whole_numbers_has_them_as_bins() -> None:
     found = distribution_of_numbers(np.repeat([0.0, 1.0, 2.0, 4.0], [700, 100, 100, 100]))
-    assert found.edges == (1.0, 2.0, 4.0)
-    assert found.counts == (700, 100, 100, 100)
-    assert found.bins == ("below 1", "1 to 2", "2 to 4", "4 and above", "(missing)")
+    assert found.edges == (0.0, 0.01, 2.0, 4.0)
+    assert found.counts == (0, 700, 100, 100, 100)
+    assert found.bins == ("below 0", "0 to 0.01", "0.01 to 2", "2 to 4", "4 and above", "(missing)")
 
 
-@pytest.mark.parametrize("values", [np.full(50, 7.0), np.full(50, math.nan), np.empty(0)])
-def test_what_does_not_vary_is_one_bin(values: np.ndarray) -> None:
+def test_a_value_that_most_have_is_a_bin_and_others_are_seen() -> None:
+    mostly = np.concatenate([np.zeros(950), np.linspace(1, 9, 50)])
+    found = distribution_of_numbers(mostly)
+    assert (found.counts, found.bins) == ((0, 950, 50), ("below 0", "0 to 0.0001", "0.0001 and above", "(missing)"))
+    live = np.concatenate([np.zeros(300), np.full(300, 5.0)])
+    assert compare(found.tallies, found.count(live), 0.0001).verdict == DRIFT
+    at_top = distribution_of_numbers(np.concatenate([np.full(900, 10.0), np.linspace(1, 9, 100)]))
+    assert at_top.count(np.array([10.0, 11.0])).tolist()[-3:] == [1, 1, 0]
+
+
+def test_a_constant_that_changes_is_seen() -> None:
+    found = distribution_of_numbers(np.full(700, 7.0))
+    assert found.bins == ("below 7", "7 to 7.01", "7.01 and above", "(missing)")
+    assert compare(found.tallies, found.count(np.full(60, 7.0)), 0.0001).verdict == NONE
+    assert compare(found.tallies, found.count(np.full(60, 7.5)), 0.0001).verdict == DRIFT
+
+
+@pytest.mark.parametrize("values", [np.full(FEWEST - 1, 7.0), np.full(50, math.nan), np.empty(0)])
+def test_what_does_not_vary_or_is_of_few_is_one_bin(values: np.ndarray) -> None:
     assert distribution_of_numbers(values).bins == ("any", "(missing)")
 
 

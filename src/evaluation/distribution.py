@@ -26,8 +26,8 @@ Tallies: TypeAlias = npt.NDArray[np.int64]
 class Distribution:
     """How often the values of an encoded column fall into each bin.
 
-    Each bin holds at least `FEWEST` rows, unless it is the only one, and the edges are rounded: no bin and no edge
-    shows anybody's value.
+    Each bin holds at least `FEWEST` rows, unless it is the only one, and an edge is rounded or a value that many rows
+    share: no bin and no edge shows anybody's value. Below and above such a value the outer bin may be empty.
 
     Parameters
     ----------
@@ -146,33 +146,45 @@ def distribution_of_numbers(values: Vector) -> Distribution:
     Distribution
     """
     known = values[~np.isnan(values)]
-    edges = _rounded_deciles(known) if len(known) else np.empty(0)
+    edges = _edges(known) if len(known) else np.empty(0)
     empty = Distribution((0,) * (len(edges) + 1), edges=tuple(edges.tolist()))
     return _merged(empty, values)
 
 
-def _rounded_deciles(known: Vector) -> Vector:
+def _edges(known: Vector) -> Vector:
+    """Rounded deciles, and a bin of its own for a value that is several of them."""
     deciles = np.quantile(known, np.arange(1, MOST_BINS) / MOST_BINS, method="higher")
-    spread = float(np.subtract(*np.quantile(known, [0.95, 0.05]))) or float(np.ptp(known))
-    if not spread:
-        return np.empty(0)
+    values, times = np.unique(deciles, return_counts=True)
+    frequent = values[(times > 1) & (np.sum(known[:, None] == values, axis=0) >= FEWEST)]
+    spread = (
+        float(np.subtract(*np.quantile(known, [0.95, 0.05]))) or float(np.ptp(known)) or float(abs(known[0])) or 1.0
+    )
     decimals = 2 - math.floor(math.log10(spread))
-    rounded: Vector = np.unique(np.array([round(edge, decimals) for edge in deciles.tolist()]))
-    above: Vector = rounded[rounded > known.min()]
-    return above
+    others = _rounded(np.setdiff1d(values, frequent), decimals)
+    return np.unique([*frequent, *_rounded(frequent + 10.0**-decimals, decimals), *others[others > known.min()]])
+
+
+def _rounded(edges: Vector, decimals: int) -> Vector:
+    return np.array([round(edge, decimals) for edge in edges.tolist()])
 
 
 def _merged(distribution: Distribution, values: Vector) -> Distribution:
-    """The distribution of numbers, whose small bins are one with their smaller neighbours."""
+    """The distribution of numbers, whose small bins are one with their smaller neighbours; outer ones may be empty."""
     edges = list(distribution.edges)
     *counts, missing = distribution.count(values).tolist()
-    while len(counts) > 1 and min(counts) < FEWEST:
-        small = counts.index(min(counts))
-        neighbours = [place for place in (small - 1, small + 1) if 0 <= place < len(counts)]
-        first = min(small, min(neighbours, key=counts.__getitem__))
+    while small := [place for place in range(len(counts)) if _is_small(counts, place)]:
+        place = min(small, key=counts.__getitem__)
+        neighbours = [beside for beside in (place - 1, place + 1) if 0 <= beside < len(counts)]
+        first = min(place, min(neighbours, key=counts.__getitem__))
         counts[first : first + 2] = [counts[first] + counts[first + 1]]
         del edges[first]
     return Distribution(tuple(counts), missing, edges=tuple(edges))
+
+
+def _is_small(counts: Sequence[int], place: int) -> bool:
+    if len(counts) == 1 or counts[place] >= FEWEST:
+        return False
+    return counts[place] > 0 or 0 < place < len(counts) - 1
 
 
 def distribution_of_codes(values: Vector, labels: Sequence[str]) -> Distribution:

@@ -11,9 +11,10 @@ import pytest
 
 from tabserve.decisions.entry import REFUSED
 from tabserve.decisions.store import DecisionStore
-from tabserve.evaluation.drift import NONE
+from tabserve.evaluation.distribution import Distribution
+from tabserve.evaluation.drift import DRIFT, NONE, compare
 from tabserve.monitoring.kept import keep, newest
-from tabserve.monitoring.monitor import QUALITY, WHOLE, Monitored, monitor
+from tabserve.monitoring.monitor import QUALITY, WHOLE, Monitored, _season, monitor
 from tabserve.monitoring.quality import joined
 from tabserve.monitoring.tally import MOST_JUDGED, Sample
 from tabserve.registry.artifact import Artifact
@@ -146,3 +147,21 @@ def test_a_sample_of_months_is_drawn_evenly_from_each() -> None:
 def test_only_the_time_that_is_meant_counts(store: DecisionStore, result: Monitored, artifact: Artifact) -> None:
     found = monitor(store, artifact, since=at(2), until=at(3))
     assert [window.name for window in found.windows] == ["2025-02", WHOLE]
+
+
+def test_a_window_is_compared_with_as_much_of_each_month_of_training() -> None:
+    generator = np.random.default_rng(2)
+    winter, summer = np.array([0.7, 0.2, 0.1, 0]), np.array([0.1, 0.2, 0.7, 0])
+    of_months = {"01": generator.multinomial(800, winter), "07": generator.multinomial(3000, summer)}
+    counts = sum(of_months.values())
+    bins = Distribution(
+        tuple(counts[:-1].tolist()), 0, (1.0, 2.0), months={name: tuple(of.tolist()) for name, of in of_months.items()}
+    )
+    live = generator.multinomial(900, winter) + generator.multinomial(40, summer)
+    training, months = _season(bins, {"2025-01": 500, "2025-07": 40, "2026-01": 400, "2026-02": 0})
+    assert months == ("01", "07")
+    assert compare(training, live, 0.0001).verdict == NONE
+    assert compare(counts, live, 0.0001).verdict == DRIFT  # beside all months together
+    assert training.sum() == pytest.approx(800 + 800 * 40 / 900, abs=3)
+    assert _season(bins, {"2025-01": 500, "2025-02": 40})[1] == ()
+    assert _season(bins, {})[1] == ()

@@ -216,9 +216,10 @@ def _windows(
     for name, month in months.items():
         of_month = realised(artifact, groups, gates, month.sample)
         expected = estimated(artifact, month.sample, calibration)
-        yield _window(artifact, name, month, [name], significance, month.sample, of_month, expected)
+        yield _window(artifact, name, month, {name: month.rows}, significance, month.sample, of_month, expected)
     expected = estimated(artifact, sample, calibration)
-    yield _window(artifact, WHOLE, _summed([*months.values()]), [*months], significance, sample, quality, expected)
+    rows = {name: month.rows for name, month in months.items()}
+    yield _window(artifact, WHOLE, _summed([*months.values()]), rows, significance, sample, quality, expected)
 
 
 def _comparisons(artifact: Artifact, windows: int) -> int:
@@ -252,7 +253,7 @@ def _window(
     artifact: Artifact,
     name: str,
     month: Month,
-    months: Sequence[str],
+    months: Mapping[str, int],
     significance: float,
     sample: Sample,
     quality: Quality | None,
@@ -296,7 +297,7 @@ def _score(name: str, scores: Mapping[str, Any]) -> str:
 
 
 def _compared(
-    name: str, bins: Distribution, live: Tallies, months: Sequence[str], significance: float, other: float | None
+    name: str, bins: Distribution, live: Tallies, months: Mapping[str, int], significance: float, other: float | None
 ) -> Compared:
     training, season = _season(bins, months)
     return Compared(
@@ -310,13 +311,22 @@ def _compared(
     )
 
 
-def _season(bins: Distribution, months: Sequence[str]) -> tuple[Tallies, tuple[str, ...]]:
-    """The rows of training that are compared with: those of the same calendar months, where they are enough."""
-    wanted = sorted({month[-2:] for month in months})
-    known = [np.array(bins.months[month]) for month in wanted if month in bins.months]
-    if not wanted or len(known) < len(wanted) or min(int(some.sum()) for some in known) < FEWEST_OF_A_MONTH:
+def _season(bins: Distribution, months: Mapping[str, int]) -> tuple[Tallies, tuple[str, ...]]:
+    """The rows of training that are compared with: those of the same calendar months, where they are enough.
+
+    Of several months, as many of each as there are live rows: a few days of summer beside a winter are no summer.
+    """
+    live: dict[str, int] = {}
+    for name, rows in months.items():
+        if rows:
+            live[name[-2:]] = live.get(name[-2:], 0) + rows
+    known = {month: np.array(bins.months[month]) for month in sorted(live) if month in bins.months}
+    if not live or len(known) < len(live) or min(int(some.sum()) for some in known.values()) < FEWEST_OF_A_MONTH:
         return bins.tallies, ()
-    return np.sum(known, axis=0), tuple(wanted)
+    weights = {month: live[month] / int(some.sum()) for month, some in known.items()}
+    most = max(weights.values())
+    taken = [np.rint(some * (weights[month] / most)).astype(np.int64) for month, some in known.items()]
+    return np.sum(taken, axis=0), tuple(known)
 
 
 def _shares(counts: Tallies) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
 from tabserve.decisions.entry import SHADOW, TABLE
 from tabserve.decisions.erasing import erase
 from tabserve.decisions.reading import Wanted, found, logged, one, table_file
+from tabserve.decisions.schema import decisions
 from tabserve.decisions.store import DecisionStore
 from tabserve.decisions.tables import Rows, columns_of, rows_in, written
 from tabserve.registry.artifact import Artifact
@@ -129,6 +132,17 @@ def test_entries_are_found_by_the_values_of_id_columns(
         *(f"{table}.{row}" for row in range(3)),
         ids[2],
     ]
+
+
+def test_the_decisions_about_a_person_are_looked_up(tmp_path: Path) -> None:
+    store = DecisionStore(f"sqlite:///{tmp_path / 'decisions.db'}")
+    wanted = Wanted(use_case="credit", where={"person": "7"})
+    query = sql.select(decisions.c.id).where(*wanted.conditions()).order_by(decisions.c.time).limit(10)
+    text = str(query.compile(compile_kwargs={"literal_binds": True}, dialect=sqlite.dialect()))
+    with store.database.reading() as connection:
+        plan = repr(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all())
+    assert "SEARCH tabserve_decisions USING INDEX sqlite_autoindex_tabserve_decisions_1 (id=?)" in plan
+    assert "SCAN" not in plan
 
 
 def test_a_table_is_read_whole_while_its_rows_are_erased(

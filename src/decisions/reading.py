@@ -81,7 +81,8 @@ class Wanted:
     def conditions(self) -> list[sql.ColumnElement[bool]]:
         """What is true of these entries; of a table, at least of one row."""
         columns = decisions.c
-        names = ("use_case", "model_id", "client", "request_id")
+        # the keys in `where` are of the use case anyway; named twice, SQLite would go through all its decisions instead
+        names = (*(() if self.where else ("use_case",)), "model_id", "client", "request_id")
         kinds = (DECISION, TABLE) if self.kind == DECISION else (self.kind,)
         return [
             *(columns[name] == value for name in names if (value := getattr(self, name))),

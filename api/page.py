@@ -212,7 +212,7 @@ def _models(name: str, artifact: Artifact | None, registry: Registry) -> tuple[l
     """The newest models of a use case, and what is wrong with others; manifests are read, no model is loaded."""
     try:
         model_ids = registry.list(name)[:MOST_MODELS]
-        champion = registry.champion(name)
+        champion = registry.histories.champion(name)
     except UnavailableError as error:
         return [], [str(error)]
     champion = champion or (artifact.model_id if artifact else None)

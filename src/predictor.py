@@ -27,8 +27,8 @@ from tabserve.errors import (
 from tabserve.explain import Explanation, explain
 from tabserve.predict import Prediction, joined, make_prediction, measure
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.manifest import Manifest
-from tabserve.registry.registry import REPORT, Registry
+from tabserve.registry.manifest import REPORT, Manifest
+from tabserve.registry.registry import Registry
 from tabserve.resolver import Readiness, Resolver
 from tabserve.tables.checking import MOST_ROWS, FieldProblems, field_problems, row_problems
 from tabserve.tables.dialect import NOT_SURE, find_encoding

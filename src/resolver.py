@@ -375,7 +375,7 @@ class Resolver:
 
     def _approved(self, model_id: str) -> Mapping[str, str]:
         """The approved models of a model's use case, with their digests."""
-        return self.registry.history(model_id.partition("-")[0]).state.approved
+        return self.registry.histories.of(model_id.partition("-")[0]).state.approved
 
     def _newest_usable(self, name: str) -> tuple[Artifact, UnavailableError | None]:
         """The model that answers to a name, and why the first choice does not when it is another one."""
@@ -406,7 +406,7 @@ class Resolver:
         self, name: str, artifact: Artifact, before: _Resolved | None, refused: UnavailableError | None
     ) -> tuple[Artifact, UnavailableError | None]:
         """The model that answers to a name, with the challenger that a share of the records is split off for."""
-        split = None if name == "latest" else self.registry.history(artifact.manifest.use_case).state.split
+        split = None if name == "latest" else self.registry.histories.of(artifact.manifest.use_case).state.split
         if split is None or artifact.model_id not in split.shares:
             return artifact, refused
         share = split.shares[split.model_id]
@@ -424,7 +424,7 @@ class Resolver:
     def _candidates(self, use_case: str, *, latest: bool) -> Sequence[str]:
         """The model_ids that may answer, best first. Nothing stands in for a champion, because a person chose it."""
         try:
-            history = self.registry.history(use_case)
+            history = self.registry.histories.of(use_case)
             if history.waits:  # the newest model must not answer because somebody damaged a history
                 raise BrokenArtifactError(
                     f"The champion of {use_case}", "its history begins again, and another person must approve it"

@@ -256,7 +256,7 @@ def test_the_champion_answers_and_each_algorithm_keeps_its_score(
     app_of_the_small_models: FlaskClient, registry: Registry
 ) -> None:
     lasso = registry.latest("bikes", "Lasso")
-    registry.promote(lasso, reason="a test")
+    registry.histories.promote(lasso, reason="a test")
     answer = app_of_the_small_models.post("/predictions", query_string=AFTERNOON, auth=ALICE).json
     assert answer["bikes"] == make_prediction(registry.load(lasso), [AFTERNOON]).columns["result"][0]
     assert app_of_the_small_models.post("/output/bikes", json=AFTERNOON).json["model"] == lasso

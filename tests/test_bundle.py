@@ -64,7 +64,7 @@ def models(trained: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "models"
     shutil.copytree(trained.location, folder)
     registry = Registry(folder)
-    registry.promote(registry.list("credit")[0])
+    registry.histories.promote(registry.list("credit")[0])
     copy_of(registry)
     registry.reject("credit-lightgbm_v1.0.0-1234567890.123456", b"a report")
     half = folder / "credit-lightgbm_v1.0.0-1234567890.654321"
@@ -148,10 +148,10 @@ def test_models_without_their_hold_outs_are_bundled_unless_these_are_asked_for(
 def test_a_champion_travels_with_its_signature(origin: Path, registry: Registry, tmp_path: Path) -> None:
     signed = Registry(registry.location, "key")
     champion = copy_of(signed)
-    signed.promote(champion)
+    signed.histories.promote(champion)
     made = bundle(origin, Path(registry.location), tmp_path / "bundle.zip")
     made.extractall(tmp_path / "unpacked")
-    assert Registry(tmp_path / "unpacked" / "models", "key").champion("credit") == champion
+    assert Registry(tmp_path / "unpacked" / "models", "key").histories.champion("credit") == champion
 
 
 def test_names_are_such_that_any_unzip_puts_them_where_they_belong(made: zipfile.ZipFile) -> None:
@@ -269,7 +269,7 @@ def test_another_model_gives_another_digest(
     for name in ("before", "promoted", "more"):
         digests.add(digest(Path(str(bundle(origin, Path(registry.location), tmp_path / f"{name}.zip").filename))))
         if name == "before":
-            registry.promote(registry.list("bikes")[-1], reason="a test")
+            registry.histories.promote(registry.list("bikes")[-1], reason="a test")
         else:
             copy_of(registry)
     assert len(digests) == 3
@@ -354,7 +354,7 @@ def test_a_model_that_other_libraries_made_does_not_answer(origin: Path, registr
     done = run(origin, "--models", folder, "--output", output)
     assert done.returncode == 0, done.stderr  # there is another
     output.unlink()
-    registry.promote(old)
+    registry.histories.promote(old)
     done = run(origin, "--models", folder, "--output", output)
     assert_refused(done, output, "credit.history", "libraries of requirements.txt")
     (folder / "credit.history").unlink()
@@ -413,7 +413,7 @@ def test_a_champion_that_is_not_there_is_refused(
 
 def test_a_history_after_which_there_is_no_champion_travels(origin: Path, registry: Registry, tmp_path: Path) -> None:
     champion = copy_of(registry)
-    registry.promote(champion)
+    registry.histories.promote(champion)
     registry.delete(champion)
     assert "models/credit.history" in bundle(origin, Path(registry.location), tmp_path / "bundle.zip").namelist()
 

@@ -175,7 +175,7 @@ def test_the_command_prints_text_json_and_a_page(
     run: Any, registry: Registry, store: DecisionStore, records: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     champion, candidate = registry.latest("credit"), copy_of(registry)
-    registry.promote(champion)
+    registry.histories.promote(champion)
     log(store, registry.load(champion), records[:100])
     told = run(candidate, "--since", "1d", "--html", str(tmp_path / "page.html"))
     assert told.exit_code == 0, told.output

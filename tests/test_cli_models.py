@@ -54,7 +54,7 @@ def listed(text: str) -> list[list[str]]:
 
 def test_list_prints_the_models_newest_first_with_date_metric_and_champion(run, registry, model_id):
     new = copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     result = run("list")
     assert (result.exit_code, result.stderr) == (0, "")
     first, second, third = listed(result.stdout)
@@ -82,7 +82,7 @@ def test_list_says_of_a_model_that_is_refused_why(run, registry, model_id):
 
 
 def test_list_is_json_for_programs(run, registry, model_id):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     (row,) = json.loads(run("list", "--json").stdout)
     manifest = registry.manifest(model_id)
     assert row == {
@@ -119,7 +119,7 @@ def test_a_signed_registry_is_promoted_in_and_copied(run, registry, tmp_path, mo
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "other"))
     assert run("copy", str(tmp_path / "third")).exit_code == 0  # by a command without the key, as in an image build
     third = Registry(tmp_path / "third", "key")
-    assert (third.champion("credit"), third.list()) == (champion, [newest, champion])
+    assert (third.histories.champion("credit"), third.list()) == (champion, [newest, champion])
     third.verify(champion)
 
 
@@ -135,7 +135,7 @@ def test_copy_takes_the_hold_out_along_unless_told_otherwise(
 
 
 def test_copy_names_each_model_once(run, registry, model_id, tmp_path):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     assert run("copy", str(tmp_path / "other")).stdout == f"{model_id} was copied.\n"
 
 
@@ -169,7 +169,7 @@ def test_of_a_registry_without_models_list_and_verify_say_so(run, monkeypatch, t
 
 def test_a_champion_that_is_gone_is_said_by_list_and_verify(run, registry, model_id):
     champion = copy_of(registry)
-    registry.promote(champion)
+    registry.histories.promote(champion)
     shutil.rmtree(registry.location / champion)
     listed, verified = run("list"), run("verify")
     assert listed.exit_code == 0
@@ -182,7 +182,7 @@ def test_a_champion_that_is_gone_is_said_by_list_and_verify(run, registry, model
 
 
 def test_a_champion_that_is_refused_is_said_by_list_and_verify(run, registry, model_id):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     change_byte(registry.location / model_id / "model.pkl")
     listed, verified = run("list"), run("verify")
     assert listed.exit_code == 0
@@ -203,7 +203,7 @@ def test_verify_refuses_a_champion_that_cannot_be_read(run, registry, model_id):
 @pytest.mark.parametrize("name", ["manifest.json", "model.pkl", "report.html", "test.parquet"])
 @pytest.mark.parametrize("harm", [change_byte, Path.unlink])
 def test_a_damaged_copy_is_copied_again(run, registry, model_id, tmp_path, name, harm):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     other = Registry(tmp_path / "other")
     assert run("copy", str(other.location)).exit_code == 0
     assert f"{model_id} is there already." in run("copy", str(other.location)).stdout
@@ -232,7 +232,7 @@ def test_show_is_the_manifest_for_programs(run, registry, model_id):
 
 
 def test_show_says_what_a_model_is_and_where_its_report_is(run, registry, model_id):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     result = run("show", model_id)
     assert result.exit_code == 0
     facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
@@ -267,7 +267,7 @@ def test_promote_makes_a_champion(run, registry, model_id):
     result = run("promote", model_id)
     assert result.exit_code == 0
     assert model_id in result.stdout
-    assert registry.champion("credit") == model_id
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_a_broken_model_is_not_promoted(run, registry, model_id):
@@ -275,7 +275,7 @@ def test_a_broken_model_is_not_promoted(run, registry, model_id):
     result = run("promote", model_id)
     assert result.exit_code == 1
     assert "model.pkl is not the one that training wrote" in result.stderr
-    assert registry.champion("credit") is None
+    assert registry.histories.champion("credit") is None
 
 
 def test_rollback_goes_back_to_the_champion_before(run, registry, model_id):
@@ -284,18 +284,18 @@ def test_rollback_goes_back_to_the_champion_before(run, registry, model_id):
     assert run("promote", new).exit_code == 0
     result = run("rollback", "credit")
     assert (result.exit_code, result.stdout) == (0, f"{model_id} is the champion again.\n")
-    assert registry.champion("credit") == model_id
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_without_an_earlier_champion_rollback_is_one_line_and_exit_status_1(run, registry, model_id):
     for champion in (None, model_id):
-        assert registry.champion("credit") == champion
+        assert registry.histories.champion("credit") == champion
         result = run("rollback", "credit")
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == (
             "Error: There is no earlier champion of credit to go back to; promote a model instead.\n"
         )
-        registry.promote(model_id)
+        registry.histories.promote(model_id)
     assert run("rollback", "typo").exit_code == 2
 
 
@@ -420,7 +420,7 @@ def test_history_shows_who_what_and_why(run, registry, model_id):
 def test_who_promotes_is_the_systems_user_unless_told(run, registry, model_id, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "dora")
     assert run("promote", model_id).exit_code == 0
-    assert registry.history("credit").changes[0].by == "dora"
+    assert registry.histories.of("credit").changes[0].by == "dora"
     for option in ("--by", "--reason"):
         assert run("promote", model_id, option, "two\nlines").exit_code == 2
     monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid")))
@@ -438,19 +438,19 @@ def test_with_approvals_2_another_person_approves(run, registry, model_id, monke
     assert run("withdraw", model_id, "--by", "bob").stdout == f"{model_id} is no longer proposed.\n"
     assert run("promote", model_id, "--by", "ann").exit_code == 0
     assert run("approve", model_id, "--by", "bob").stdout == f"{model_id} is now the champion.\n"
-    assert registry.champion("credit") == model_id
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_sign_signs_again_with_the_newest_key(run, registry, monkeypatch):
     old = Registry(registry.location, "old")
     model_id = copy_of(old)
-    old.promote(model_id)
+    old.histories.promote(model_id)
     assert "set MODEL_SIGNING_KEY" in run("sign").stderr
     monkeypatch.setenv("MODEL_SIGNING_KEY", "new,old")
     signed = run("sign")
     assert signed.exit_code == 1  # the others were never signed
     assert {f"{model_id} is signed.", "credit is signed."} <= set(signed.stdout.splitlines())
-    assert Registry(registry.location, "new").champion("credit") == model_id
+    assert Registry(registry.location, "new").histories.champion("credit") == model_id
     unsigned = registry.latest("bikes") if registry.list("bikes") else registry.list("credit")[-1]
     assert f"{unsigned} is refused: its manifest is not signed" in signed.stderr
     assert run("sign", unsigned).exit_code == 0
@@ -459,7 +459,7 @@ def test_sign_signs_again_with_the_newest_key(run, registry, monkeypatch):
 
 def test_split_divides_the_records_until_it_is_off(run, registry, model_id):
     new = copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     assert run("split", "credit").stdout == "The records of credit are not divided.\n"
     assert run("split", "credit", f"{model_id}=90", f"{new}=10", "--by", "ann").exit_code == 0
     assert run("split", "credit").stdout == f"{model_id}=90 {new}=10\n"
@@ -467,7 +467,7 @@ def test_split_divides_the_records_until_it_is_off(run, registry, model_id):
     for arguments in ((f"{model_id}=90",), ("A=90", "B=10"), (f"{model_id}=90", "--off")):
         assert run("split", "credit", *arguments).exit_code in (1, 2)
     assert run("split", "credit", "--off").stdout == "The champion answers every record again.\n"
-    assert registry.history("credit").state.split is None
+    assert registry.histories.of("credit").state.split is None
 
 
 def test_a_model_that_decided_records_in_the_log_is_kept(run, registry, model_id, tmp_path, monkeypatch):

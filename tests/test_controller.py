@@ -350,7 +350,7 @@ def test_one_damaged_model_takes_no_other_with_it(
 ) -> None:
     monkeypatch.setattr("tabserve.resolver.RECHECK_AFTER", 0)
     churn = copy_of(registry, "churn-lightgbm_v1.0.0-1900000000.000000", use_case="churn")
-    registry.promote(churn, reason="a test")
+    registry.histories.promote(churn, reason="a test")
     client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
     if loaded_before:
         assert list(client.get("/ready").json["models"]) == ["credit", "bikes", "churn"]

@@ -128,7 +128,7 @@ def test_a_record_is_kept_as_it_came_and_was_answered(place: Place, record: dict
         assert loaded(row["record"]) == record
         assert row["request_id"] == request_id
         assert row["route"] == ("/predict" if path == "/predict" else "/output/<model_id>")
-        assert row["digest"] == place.registry.digest(row["model_id"])
+        assert row["digest"] == place.registry.load(row["model_id"]).digest
         assert row["threshold"] == place.registry.manifest(row["model_id"]).threshold
         assert loaded(row["reasons"])
         assert abs(row["time"] - time.time()) < 60
@@ -366,8 +366,8 @@ def test_a_split_is_sticky_and_each_decision_is_logged_with_its_arm(
     make: Callable[..., Place], registry: Registry, records: list[dict[str, Any]]
 ) -> None:
     champion, challenger = registry.latest("credit"), copy_of(registry)
-    registry.promote(champion)
-    registry.split("credit", {champion: 70, challenger: 30})
+    registry.histories.promote(champion)
+    registry.histories.split("credit", {champion: 70, challenger: 30})
     place = make(model_registry=registry.location)
     some = records[:200]
     at_once = [place.at_once("/output/credit", record) for record in some]
@@ -378,7 +378,7 @@ def test_a_split_is_sticky_and_each_decision_is_logged_with_its_arm(
     assert arms.count(champion) + arms.count(challenger) == 200
     rows = place.rows()
     assert [row["model_id"] for row in rows] == [row["arm"] for row in rows] == arms + arms
-    assert {row["digest"] for row in rows} == {registry.digest(champion), registry.digest(challenger)}
+    assert {row["digest"] for row in rows} == {registry.load(champion).digest, registry.load(challenger).digest}
     explained = place.client.post("/explain/credit", json=some[arms.index(challenger)]).json
     assert explained["model"] == challenger
     for path, content in ((f"/output/{champion}", some[0]), ("/output/credit", some), ("/output/latest", some[0])):

@@ -337,7 +337,7 @@ def test_an_artifact_says_what_was_declared(foreign: Registry) -> None:
 def test_a_damaged_champion_of_one_use_case_leaves_the_others_answering(foreign: Registry, registry: Registry) -> None:
     model_id = foreign.latest("visits")
     foreign.copy(model_id, registry)
-    registry.promote(model_id, reason="a test")
+    registry.histories.promote(model_id, reason="a test")
     (registry.location / model_id / "model.pkl").write_bytes(b"damaged")
     client = create_app(Settings(model_registry=registry.location, auth_required=False)).test_client()
     ready = client.get("/ready").json

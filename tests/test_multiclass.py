@@ -37,7 +37,8 @@ from tabserve.explain import explain
 from tabserve.models.linear import LogisticRegression
 from tabserve.predict import make_prediction, measure
 from tabserve.registry.artifact import Artifact
-from tabserve.registry.registry import REPORT, Registry
+from tabserve.registry.manifest import REPORT
+from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
 from tabserve.tables.reader import read_training_table
 from tabserve.tables.writer import csv_pieces, write_csv

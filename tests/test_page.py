@@ -301,7 +301,7 @@ def test_the_champion_is_marked_and_comes_first(registry: Registry, client: Flas
     newer = copy_of(registry)
     for champion in (newer, old):  # without a promotion, the newest
         if champion == old:
-            registry.promote(old, reason="a test")
+            registry.histories.promote(old, reason="a test")
         text = client.get("/").text
         assert [one for one in (old, newer) if 'class="badge"' in card_of(text, one)] == [champion]
         html = Parser(text)
@@ -313,7 +313,7 @@ def test_the_champion_is_marked_and_comes_first(registry: Registry, client: Flas
 
 def test_only_the_newest_models_are_shown_and_the_champion(registry: Registry, client: FlaskClient) -> None:
     champion = registry.latest("credit")
-    registry.promote(champion, reason="a test")
+    registry.histories.promote(champion, reason="a test")
     newest = [copy_of(registry) for _ in range(MOST_MODELS + 1)]
     html = Parser(client.get("/").text)
     shown = [option.attributes["value"] for option in html.options(html.by_id("credit-model"))]
@@ -363,6 +363,6 @@ def test_a_model_that_is_refused_is_named_and_the_others_are_shown(registry: Reg
 
 
 def test_a_champion_that_cannot_be_read_is_said(registry: Registry, client: FlaskClient) -> None:
-    registry.promote(registry.latest("credit"), reason="a test")
+    registry.histories.promote(registry.latest("credit"), reason="a test")
     (registry.location / "credit.history").write_text("nonsense")
     assert "The champion of credit is refused" in client.get("/").text

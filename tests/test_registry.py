@@ -26,8 +26,9 @@ from tabserve.errors import (
     NoModelError,
     UnknownModelError,
 )
+from tabserve.registry.manifest import REPORT
 from tabserve.registry.model_id import ModelId
-from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.registry import MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import ABANDONED_AFTER, MANIFEST, FolderStore
 from tests.artifacts import change_byte, copy_of, edit_manifest
 
@@ -128,7 +129,7 @@ def test_a_name_that_is_no_model_id_is_unknown_without_touching_the_disk(name):
         with pytest.raises(UnknownModelError):
             method(name)
     with pytest.raises(UnknownModelError):
-        registry.promote(name)
+        registry.histories.promote(name)
 
 
 def test_a_model_id_that_is_not_there_is_unknown(registry):
@@ -205,7 +206,7 @@ def test_the_algorithms_of_one_training_are_all_found(registry, bikes):
 def test_an_artifact_without_a_manifest_does_not_exist(registry, model_id):
     (registry.location / model_id / MANIFEST).unlink()
     assert registry.list("credit") == []
-    for method in (registry.load, registry.manifest, registry.promote, registry.delete):
+    for method in (registry.load, registry.manifest, registry.histories.promote, registry.delete):
         with pytest.raises(UnknownModelError):
             method(model_id)
 
@@ -220,7 +221,7 @@ def test_other_things_in_the_folder_are_no_models(registry):
 
 def test_a_registry_whose_folder_is_not_there_is_empty(empty):
     assert empty.list() == []
-    assert empty.champion("credit") is None
+    assert empty.histories.champion("credit") is None
     with pytest.raises(NoModelError, match="no credit model yet"):
         empty.latest("credit")
 
@@ -243,8 +244,8 @@ def test_a_saved_artifact_is_what_was_given(registry, artifact, record):
 def test_an_artifacts_digest_is_its_manifests_signed_or_not(registry, model_id, key):
     signed = copy_of(Registry(registry.location, key), model_id="credit-lightgbm_v1.0.0-1900000000.000000")
     written = json.loads((registry.location / signed / MANIFEST).read_text())
-    assert registry.load(signed).digest == registry.digest(signed) == written["digest"]
-    assert registry.digest(signed) != registry.digest(model_id)
+    assert registry.load(signed).digest == registry.load(signed).digest == written["digest"]
+    assert registry.load(signed).digest != registry.load(model_id).digest
 
 
 def test_a_manifest_has_the_protocol_and_the_digest_of_each_file(registry, model_id):
@@ -346,7 +347,7 @@ def test_a_broken_artifact_can_be_deleted(registry, model_id):
 def test_a_champion_whose_deletion_fails_keeps_its_title(registry, monkeypatch, failing, key):
     registry = Registry(registry.location, key)
     model_id = copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     unlink = Path.unlink
 
     def refuse(self: Path, *arguments: Any) -> None:
@@ -357,7 +358,7 @@ def test_a_champion_whose_deletion_fails_keeps_its_title(registry, monkeypatch, 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(PermissionError):
         registry.delete(model_id)
-    assert registry.champion("credit") == model_id
+    assert registry.histories.champion("credit") == model_id
     assert registry.load(model_id).model_id == model_id
 
 
@@ -733,10 +734,10 @@ def test_a_manifest_of_megabytes_is_not_parsed(registry, model_id, monkeypatch):
 
 @pytest.mark.parametrize("spoil", [make_huge, make_pipe, make_device, make_folder])
 def test_a_champion_that_is_no_file_or_far_too_large_is_refused(registry, model_id, spoil):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     spoil(registry.location / "credit.history")
     with pytest.raises(BrokenArtifactError, match="its history cannot be read"):
-        registry.champion("credit")
+        registry.histories.champion("credit")
 
 
 @pytest.mark.parametrize("name", ["loop", GOOD_ID])
@@ -857,46 +858,46 @@ def test_the_key_is_not_in_the_manifest(registry):
 
 
 def test_there_is_no_champion_until_one_is_promoted(registry, model_id):
-    assert registry.champion("credit") is None
+    assert registry.histories.champion("credit") is None
 
 
 def test_a_promoted_model_is_its_use_cases_champion_until_another_is(registry, model_id):
     new = copy_of(registry)
-    registry.promote(model_id)
-    assert registry.champion("credit") == model_id
-    registry.promote(new)
-    assert registry.champion("credit") == new
+    registry.histories.promote(model_id)
+    assert registry.histories.champion("credit") == model_id
+    registry.histories.promote(new)
+    assert registry.histories.champion("credit") == new
 
 
 def test_each_use_case_has_a_champion_of_its_own(registry, model_id):
     other = copy_of(registry, BIKES, use_case="bikes")
-    registry.promote(model_id)
-    registry.promote(other)
-    assert registry.champion("credit") == model_id
-    assert registry.champion("bikes") == other
+    registry.histories.promote(model_id)
+    registry.histories.promote(other)
+    assert registry.histories.champion("credit") == model_id
+    assert registry.histories.champion("bikes") == other
 
 
 def test_a_champion_is_kept_by_the_folder_and_not_by_the_object(registry, model_id):
-    registry.promote(model_id)
-    assert Registry(registry.location).champion("credit") == model_id
+    registry.histories.promote(model_id)
+    assert Registry(registry.location).histories.champion("credit") == model_id
 
 
 def test_a_deleted_model_is_champion_no_more(registry, model_id):
     new = copy_of(registry)
-    registry.promote(new)
+    registry.histories.promote(new)
     registry.delete(new)
-    assert registry.champion("credit") is None
+    assert registry.histories.champion("credit") is None
 
 
 def test_deleting_another_model_leaves_the_champion(registry, model_id):
     new = copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     registry.delete(new)
-    assert registry.champion("credit") == model_id
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypatch):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     new = copy_of(registry)
 
     def full(path: Path, content: bytes, mode: str) -> None:
@@ -904,8 +905,8 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
 
     monkeypatch.setattr("tabserve.registry.stores._write", full)
     with pytest.raises(OSError, match="disk full"):
-        registry.promote(new)
-    assert registry.champion("credit") == model_id
+        registry.histories.promote(new)
+    assert registry.histories.champion("credit") == model_id
 
 
 @pytest.mark.parametrize("name", ["credit.history", "credit.champion"])
@@ -913,9 +914,9 @@ def test_a_promotion_that_fails_leaves_the_champion(registry, model_id, monkeypa
 def test_a_champion_that_cannot_be_read_is_no_leave_to_serve_another(registry, model_id, name, content):
     (registry.location / name).write_bytes(content)
     with pytest.raises(BrokenArtifactError, match=r"The champion of credit is refused: .*; promote a model again"):
-        registry.champion("credit")
-    registry.promote(model_id, reason="the file was damaged")
-    assert registry.champion("credit") == model_id
+        registry.histories.champion("credit")
+    registry.histories.promote(model_id, reason="the file was damaged")
+    assert registry.histories.champion("credit") == model_id
 
 
 BIKES = "bikes-lightgbm_v1.0.0-1900000000.000000"
@@ -923,19 +924,19 @@ BIKES = "bikes-lightgbm_v1.0.0-1900000000.000000"
 
 def test_a_signed_champion_is_known_where_no_key_is_set(registry):
     model_id = copy_of(Registry(registry.location, "key"))
-    Registry(registry.location, "key").promote(model_id)
-    assert registry.champion("credit") == model_id
+    Registry(registry.location, "key").histories.promote(model_id)
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_a_champion_is_copied_with_its_signature_by_whoever_has_no_key(registry, tmp_path):
     model_id = copy_of(Registry(registry.location, "key"))
-    Registry(registry.location, "key").promote(model_id)
+    Registry(registry.location, "key").histories.promote(model_id)
     keyless = Registry(tmp_path / "other")
     with pytest.raises(UnknownModelError):
-        registry.copy_champion("credit", keyless)
+        registry.histories.copy("credit", keyless.histories)
     registry.copy(model_id, keyless)
-    registry.copy_champion("credit", keyless)
-    assert Registry(keyless.location, "key").champion("credit") == model_id
+    registry.histories.copy("credit", keyless.histories)
+    assert Registry(keyless.location, "key").histories.champion("credit") == model_id
 
 
 # the champion before
@@ -947,56 +948,56 @@ def promoted(registry, request) -> tuple[Registry, list[str]]:
     keyed = Registry(registry.location, request.param)
     model_ids = [copy_of(keyed) for _ in range(6)]
     for model_id in model_ids:
-        keyed.promote(model_id)
+        keyed.histories.promote(model_id)
     return keyed, model_ids
 
 
 def test_a_rollback_goes_back_one_champion_at_a_time_to_the_first(promoted):
     registry, model_ids = promoted
     for before in model_ids[-2::-1]:
-        assert registry.rollback("credit") == before
-        assert registry.champion("credit") == before
+        assert registry.histories.rollback("credit") == before
+        assert registry.histories.champion("credit") == before
     with pytest.raises(NoEarlierChampionError):
-        registry.rollback("credit")
-    assert registry.champion("credit") == model_ids[0]
+        registry.histories.rollback("credit")
+    assert registry.histories.champion("credit") == model_ids[0]
 
 
 def test_after_a_rollback_the_model_it_left_is_not_gone_back_to(promoted):
     registry, model_ids = promoted
-    registry.rollback("credit")
-    registry.promote(model_ids[0])
-    assert registry.rollback("credit") == model_ids[-2]
+    registry.histories.rollback("credit")
+    registry.histories.promote(model_ids[0])
+    assert registry.histories.rollback("credit") == model_ids[-2]
 
 
 def test_a_champion_that_is_promoted_again_is_not_the_one_before(promoted):
     registry, model_ids = promoted
     for _ in range(2):
-        registry.promote(model_ids[-1])
-    assert registry.rollback("credit") == model_ids[-2]
+        registry.histories.promote(model_ids[-1])
+    assert registry.histories.rollback("credit") == model_ids[-2]
 
 
 def test_a_rollback_passes_over_models_that_were_deleted(promoted):
     registry, model_ids = promoted
     registry.delete(model_ids[-2])
-    assert registry.champion("credit") == model_ids[-1]
-    assert registry.rollback("credit") == model_ids[-3]
+    assert registry.histories.champion("credit") == model_ids[-1]
+    assert registry.histories.rollback("credit") == model_ids[-3]
 
 
 def test_a_rollback_to_a_refused_model_changes_nothing(promoted):
     registry, model_ids = promoted
     change_byte(registry.location / model_ids[-2] / MODEL)
     with pytest.raises(BrokenArtifactError, match=model_ids[-2]):
-        registry.rollback("credit")
-    assert registry.champion("credit") == model_ids[-1]
+        registry.histories.rollback("credit")
+    assert registry.histories.champion("credit") == model_ids[-1]
 
 
 def test_a_use_case_without_a_champion_has_none_before(registry, model_id):
     with pytest.raises(NoEarlierChampionError, match="no earlier champion of credit"):
-        registry.rollback("credit")
-    registry.promote(model_id)
+        registry.histories.rollback("credit")
+    registry.histories.promote(model_id)
     with pytest.raises(NoEarlierChampionError):
-        registry.rollback("credit")
-    assert registry.champion("credit") == model_id
+        registry.histories.rollback("credit")
+    assert registry.histories.champion("credit") == model_id
 
 
 def test_the_champions_before_are_copied_with_the_champion(promoted, tmp_path):
@@ -1004,8 +1005,8 @@ def test_the_champions_before_are_copied_with_the_champion(promoted, tmp_path):
     other = registry.beside(tmp_path / "other")
     for model_id in model_ids[-2:]:
         registry.copy(model_id, other)
-    registry.copy_champion("credit", other)
-    assert other.rollback("credit") == model_ids[-2]
+    registry.histories.copy("credit", other.histories)
+    assert other.histories.rollback("credit") == model_ids[-2]
 
 
 @given(st.binary(max_size=120) | st.text(FAMILIAR + "\n", max_size=120).map(str.encode))
@@ -1015,9 +1016,9 @@ def test_the_champions_before_are_copied_with_the_champion(promoted, tmp_path):
 def test_whatever_stands_in_a_champion_file_is_a_model_of_the_use_case_or_refused(registry, content):
     (registry.location / "credit.champion").write_bytes(content)
     with suppress(BrokenArtifactError):
-        champion = registry.champion("credit")
+        champion = registry.histories.champion("credit")
         assert champion
         assert content.startswith(champion.encode())
         assert ModelId.parse(champion).use_case == "credit"
     with pytest.raises(BrokenArtifactError, match="promote a model again"):
-        Registry(registry.location, "key").champion("credit")
+        Registry(registry.location, "key").histories.champion("credit")

@@ -24,8 +24,8 @@ from tabserve.evaluation.gates import LargestGap, SmallestMetric, Verdict, group
 from tabserve.evaluation.metrics import roc_auc
 from tabserve.models.linear import LogisticRegression
 from tabserve.models.scikit import LinearRegression
-from tabserve.registry.manifest import ChampionComparison, Kept, Manifest, Tried
-from tabserve.registry.registry import REPORT, Registry
+from tabserve.registry.manifest import REPORT, ChampionComparison, Kept, Manifest, Tried
+from tabserve.registry.registry import Registry
 from tabserve.report import measures, render_report
 from tabserve.report.measures import (
     contributions,

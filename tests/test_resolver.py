@@ -91,7 +91,7 @@ def test_nothing_is_loaded_before_it_is_asked_for(counting, resolver):
 
 @pytest.mark.usefixtures("always_recheck")
 def test_a_model_is_loaded_once_by_whatever_name_it_is_asked_for(counting, resolver, model_id):
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     served = {id(resolver.resolve(name)) for name in (*ALIASES, model_id) * 3}
     assert len(served) == 1
     assert counting.loads == {model_id: 1}
@@ -293,20 +293,20 @@ def test_an_older_model_that_is_saved_later_changes_nothing(counting, resolver, 
 def test_a_promotion_moves_what_the_use_case_serves_and_not_what_is_latest(counting, resolver, model_id):
     new = copy_of(counting)
     assert resolver.resolve("credit").model_id == new
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     assert {name: resolver.resolve(name).model_id for name in ALIASES} == {
         "credit": model_id,
         "champion": model_id,
         "latest": new,
     }
-    counting.promote(new)
+    counting.histories.promote(new)
     assert resolver.resolve("credit").model_id == new
 
 
 @pytest.mark.usefixtures("always_recheck")
 def test_a_deleted_champion_gives_way_to_the_latest(counting, resolver, model_id):
     new = copy_of(counting)
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     assert resolver.resolve("champion").model_id == model_id
     counting.delete(model_id)
     assert resolver.resolve("champion").model_id == new
@@ -400,9 +400,9 @@ def test_why_a_newer_model_does_not_answer_is_said(counting, resolver, model_id)
     break_model(counting, broken)
     assert list(resolver.readiness().refused) == ["credit"]
     assert broken in resolver.readiness().refused["credit"]
-    counting.promote(broken)
+    counting.histories.promote(broken)
     assert broken in resolver.readiness().refused["credit"]
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     assert resolver.readiness().refused == {}
 
 
@@ -473,9 +473,9 @@ def test_what_is_served_stays_when_its_file_is_harmed_later(counting, resolver, 
 def test_a_broken_champion_leaves_what_was_served(counting, resolver, model_id):
     oldest = copy_of(counting, f"credit-lightgbm_v1.0.0-{OLD}")
     newest = copy_of(counting)
-    counting.promote(oldest)
+    counting.histories.promote(oldest)
     assert resolver.resolve("credit").model_id == oldest
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     break_model(counting, model_id)
     assert resolver.resolve("credit").model_id == oldest
     assert resolver.resolve("latest").model_id == newest
@@ -483,7 +483,7 @@ def test_a_broken_champion_leaves_what_was_served(counting, resolver, model_id):
 
 def test_a_broken_champion_that_was_never_served_is_refused_and_nothing_stands_in(counting, resolver, model_id):
     copy_of(counting)
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     break_model(counting, model_id)
     with pytest.raises(BrokenArtifactError) as error:
         resolver.resolve("credit")
@@ -505,7 +505,7 @@ def test_a_use_case_of_broken_models_gives_the_newest_ones_reason(counting, reso
 
 def test_a_champion_whose_folder_was_taken_away_is_no_unknown_name(counting, resolver, model_id):
     copy_of(counting)
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     shutil.rmtree(counting.location / model_id)
     with pytest.raises(BrokenArtifactError, match="no longer exists"):
         resolver.resolve("credit")
@@ -529,7 +529,7 @@ def test_unsigned_models_are_refused_where_a_key_is_set(registry, model_id):
 def test_another_use_cases_champion_answers_nothing(registry, key):
     counting = CountingRegistry(registry.location, key)
     other = copy_of(counting, "bikes-lightgbm_v1.0.0-1900000000.000000", use_case="bikes")
-    counting.promote(other)
+    counting.histories.promote(other)
     (counting.location / "bikes.history").rename(counting.location / "credit.history")
     for name in ("credit", "champion"):
         with pytest.raises(BrokenArtifactError, match="change 1 of its history is another use case's; promote a"):
@@ -542,13 +542,13 @@ def test_an_unsigned_champion_moves_nothing_where_a_key_is_set(registry):
     counting = CountingRegistry(registry.location, "key")
     old, new = copy_of(counting), copy_of(counting)
     resolver = Resolver(counting, "credit")
-    counting.promote(old)
+    counting.histories.promote(old)
     assert resolver.resolve("credit").model_id == old
     history = counting.location / "credit.history"
     history.write_text(history.read_text().replace(old, new))
     assert resolver.resolve("credit").model_id == old
     assert "not signed with this service's key; promote a model again" in resolver.readiness().refused["credit"]
-    counting.promote(new, reason="the history was changed")
+    counting.histories.promote(new, reason="the history was changed")
     assert resolver.resolve("credit").model_id == new
 
 
@@ -681,7 +681,7 @@ def test_a_thread_sees_what_comes_and_goes(counting, refreshed, model_id):
     foreign = copy_of(counting, "weather-lightgbm_v1.0.0-1.000000", use_case="weather")
     wait_until(lambda: loaded_id(refreshed, "weather") == foreign, 30, "the new use case is not served")
     wait_until(lambda: refreshed.known_readiness(["weather"]), 30, "the new use case is not ready")
-    counting.promote(model_id)
+    counting.histories.promote(model_id)
     wait_until(lambda: loaded_id(refreshed, "credit") == model_id, 30, "the promotion is not seen")
     for one in (new, foreign):
         counting.delete(one)
@@ -894,7 +894,7 @@ def test_threads_never_see_an_error_while_models_come_and_go(registry, record, m
         for round_ in range(15):
             new = copy_of(registry)
             if round_ % 3 == 0:
-                registry.promote(new)
+                registry.histories.promote(new)
             if round_ % 5 == 0:
                 break_model(registry, copy_of(registry))
             registry.delete(previous)
@@ -924,15 +924,15 @@ def test_only_a_champion_answers_where_only_approved_models_do(registry, strict,
     with pytest.raises(UnapprovedModelError, match=f"{model_id} was never approved"):
         strict.resolve(model_id)
     assert "APPROVED_ONLY" in strict.readiness().unavailable["credit"]
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     newer = copy_of(registry)
     for name in ("credit", "champion", "latest", model_id):
         assert strict.resolve(name).model_id == model_id
     with pytest.raises(UnapprovedModelError):
         strict.resolve(newer)
-    registry.promote(newer)
+    registry.histories.promote(newer)
     assert strict.resolve("latest").model_id == newer
-    registry.rollback("credit")
+    registry.histories.rollback("credit")
     assert (strict.resolve("credit").model_id, strict.resolve("latest").model_id) == (model_id, newer)
     with pytest.raises(UnknownModelError):
         strict.resolve("credit-lightgbm_v1.0.0-1.000000")
@@ -941,11 +941,11 @@ def test_only_a_champion_answers_where_only_approved_models_do(registry, strict,
 @pytest.mark.usefixtures("always_recheck")
 def test_what_is_approved_no_longer_is_forgotten(registry, strict, model_id):
     newer = copy_of(registry)
-    registry.promote(model_id)
-    registry.promote(newer)
+    registry.histories.promote(model_id)
+    registry.histories.promote(newer)
     assert strict.resolve(model_id).model_id == model_id
     (registry.location / "credit.history").write_text("nonsense")
-    registry.promote(newer, reason="somebody changed the file")
+    registry.histories.promote(newer, reason="somebody changed the file")
     strict.refresh()
     assert strict.loaded(model_id) is None
     with pytest.raises(UnapprovedModelError):
@@ -953,7 +953,7 @@ def test_what_is_approved_no_longer_is_forgotten(registry, strict, model_id):
 
 
 def test_an_approved_model_is_the_one_that_was_promoted_and_no_other_of_its_name(registry, strict, model_id):
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     manifest = registry.manifest(model_id)
     files = {name: registry.read(model_id, name, manifest) for name in manifest.files}
     shutil.rmtree(registry.location / model_id)
@@ -971,7 +971,7 @@ def test_http_says_why_nothing_that_is_not_approved_answers(registry, model_id, 
     assert client.post("/output/credit", json=record).status_code == 503
     ready = client.get("/ready")
     assert (ready.status_code, "promote one" in ready.json["errors"]["credit"][0]) == (503, True)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     assert client.post("/output/credit", json=record).status_code == 200
 
 
@@ -981,12 +981,12 @@ def test_http_says_why_nothing_that_is_not_approved_answers(registry, model_id, 
 @pytest.mark.usefixtures("always_recheck")
 def test_a_share_of_the_records_is_the_challengers_until_the_split_ends(registry, model_id, records):
     challenger = copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     resolver = Resolver(registry, "credit")
     assert resolver.resolve("credit").split is None
     taken = []
     for share in (10, 50):
-        registry.split("credit", {model_id: 100 - share, challenger: share})
+        registry.histories.split("credit", {model_id: 100 - share, challenger: share})
         artifact = resolver.resolve("credit")
         assert resolver.resolve("credit") is artifact  # nothing is made again each second
         assert artifact.model_id == model_id
@@ -997,15 +997,15 @@ def test_a_share_of_the_records_is_the_challengers_until_the_split_ends(registry
     assert taken[0] < taken[1]
     for name in ("latest", model_id, challenger):
         assert resolver.resolve(name).split is None
-    registry.end_split("credit")
+    registry.histories.end_split("credit")
     assert resolver.resolve("credit").split is None
 
 
 @pytest.mark.usefixtures("always_recheck")
 def test_a_challenger_that_is_refused_leaves_every_record_to_the_champion(registry, model_id):
     challenger = copy_of(registry)
-    registry.promote(model_id)
-    registry.split("credit", {model_id: 50, challenger: 50})
+    registry.histories.promote(model_id)
+    registry.histories.split("credit", {model_id: 50, challenger: 50})
     change_byte(registry.location / challenger / "model.pkl")
     resolver = Resolver(registry, "credit")
     assert (resolver.resolve("credit").model_id, resolver.resolve("credit").split) == (model_id, None)
@@ -1029,12 +1029,12 @@ def test_a_declared_id_decides_the_arm(artifact, record):
 def test_a_history_that_begins_again_lets_nobody_answer_before_the_second_person_has_approved(registry, model_id):
     two = Registry(registry.location, approvals=2)
     copy_of(registry)
-    registry.promote(model_id)
+    registry.histories.promote(model_id)
     (registry.location / "credit.history").write_text("nonsense")
     resolver = Resolver(two, "credit")
     for _ in range(2):
         with pytest.raises(BrokenArtifactError, match="The champion of credit is refused"):
             resolver.resolve("credit")
-        two.promote(model_id, "ann", "the file was damaged")
-    two.approve(model_id, "bob")
+        two.histories.promote(model_id, "ann", "the file was damaged")
+    two.histories.approve(model_id, "bob")
     assert resolver.resolve("credit").model_id == model_id

@@ -25,7 +25,8 @@ from tabserve.api.app import create_app
 from tabserve.cli.commands import tabserve
 from tabserve.errors import BrokenArtifactError, NoModelError, StoreAwayError, UnknownModelError
 from tabserve.registry import stores
-from tabserve.registry.registry import MODEL, PIPELINE, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.manifest import REPORT
+from tabserve.registry.registry import MODEL, PIPELINE, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.registry.stores import MANIFEST, BucketStore, CachedStore, FolderStore, Store, open_store, parse_location
 from tabserve.settings import Settings
 from tabserve.train_pipeline import run_training
@@ -413,14 +414,14 @@ def test_of_two_who_save_different_models_under_one_name_one_is_refused(registry
 def test_champions_and_deletion(published, registry, tmp_path):
     old, new = registry.latest("credit"), copy_of(registry)
     registry.copy(new, published)
-    published.promote(old)
+    published.histories.promote(old)
     elsewhere = fresh(published, tmp_path)
-    assert (elsewhere.champion("credit"), elsewhere.latest("credit")) == (old, new)
+    assert (elsewhere.histories.champion("credit"), elsewhere.latest("credit")) == (old, new)
     elsewhere.load(old)
     elsewhere.delete(old)
-    assert (elsewhere.champion("credit"), elsewhere.list("credit")) == (None, [new])
+    assert (elsewhere.histories.champion("credit"), elsewhere.list("credit")) == (None, [new])
     with pytest.raises(UnknownModelError):
-        elsewhere.promote(old)
+        elsewhere.histories.promote(old)
 
 
 # copying by the command
@@ -431,12 +432,12 @@ def test_the_command_copies_what_answers(registry, remote, monkeypatch):
     monkeypatch.setenv("MODEL_CACHE", str(registry.location.parent / "cache"))
     champion, newer, newest = registry.latest("credit"), copy_of(registry), copy_of(registry)
     change_byte(registry.location / newest / MODEL)
-    registry.promote(champion)
+    registry.histories.promote(champion)
     answer = CliRunner().invoke(tabserve, ["models", "copy", remote.location])
     assert answer.exit_code == 0, answer.output
     assert "its file model.pkl is not the one that training wrote" in answer.output
     assert remote.list("credit") == [newer, champion]  # the newest that can be loaded, and the champion
-    assert remote.champion("credit") == champion
+    assert remote.histories.champion("credit") == champion
     assert remote.list("bikes") == registry.list("bikes")  # one of each algorithm
     again = CliRunner().invoke(tabserve, ["models", "copy", remote.location, newer])
     assert again.output == f"{newer} is there already.\n"
@@ -538,12 +539,12 @@ def test_what_was_deleted_in_the_bucket_is_not_kept(s3, published, tmp_path):
 @pytest.mark.parametrize("name", ["manifest", "champion"])
 def test_what_is_kept_without_a_digest_and_was_damaged_is_read_again(published, tmp_path, name):
     model_id = published.latest("credit")
-    published.promote(model_id)
+    published.histories.promote(model_id)
     published.load(model_id)
     for path in kept(published, tmp_path).glob(f"{model_id}/*"):
         path.write_bytes(path.read_bytes()[:100])
     again = Registry(published.location, cache=tmp_path / "cache")
-    assert again.champion("credit") == model_id
+    assert again.histories.champion("credit") == model_id
     assert again.load(model_id).model_id == model_id
 
 
@@ -553,16 +554,16 @@ def test_a_champion_that_is_promoted_again_answers_again(published, registry, tm
     cache = tmp_path / "served"
     for model_id in (first, second, first):
         time.sleep(1)  # S3's timestamps are whole seconds
-        published.promote(model_id)
-        assert Registry(published.location, cache=cache).champion("credit") == model_id
+        published.histories.promote(model_id)
+        assert Registry(published.location, cache=cache).histories.champion("credit") == model_id
 
 
 def test_a_champion_is_known_as_soon_as_it_is_listed(published, proxy, tmp_path):
     model_id = published.latest("credit")
-    published.promote(model_id)
+    published.histories.promote(model_id)
     Registry(published.location, cache=tmp_path / "served").list()
     proxy.fail("refuse")
-    assert Registry(published.location, cache=tmp_path / "served").champion("credit") == model_id
+    assert Registry(published.location, cache=tmp_path / "served").histories.champion("credit") == model_id
 
 
 def test_what_names_no_champion_is_not_read_with_the_listing(s3, bucket, published, registry, tmp_path, monkeypatch):
@@ -615,13 +616,13 @@ def test_an_object_that_is_far_too_large_is_refused_by_itself(s3, published, tmp
     credit, bikes = published.latest("credit"), published.latest("bikes")
     bucket, _, prefix = published.location.removeprefix("s3://").partition("/")
     path = f"{credit}/{name}" if name == MANIFEST else name
-    published.promote(credit)
+    published.histories.promote(credit)
     whole = s3.client().get_object(Bucket=bucket, Key=f"{prefix}/{path}")["Body"].read()
     s3.client().put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=whole + b"\n" * 5_000_001)
     other = fresh(published, tmp_path)
     assert other.load(bikes).model_id == bikes
     with pytest.raises(BrokenArtifactError, match="cannot be read"):
-        other.load(credit) if name == MANIFEST else other.champion("credit")
+        other.load(credit) if name == MANIFEST else other.histories.champion("credit")
     assert other.away is None
 
 
@@ -632,7 +633,7 @@ def test_what_a_killed_process_left_in_the_cache_is_swept_away(published, tmp_pa
     for path, age in ((old, 3700), (new, 0)):
         path.touch()
         os.utime(path, (time.time() - age, time.time() - age))
-    published.promote(model_id)
+    published.histories.promote(model_id)
     published.list()
     assert (old.exists(), new.exists()) == (False, True)
 
@@ -835,7 +836,7 @@ def test_what_is_deleted_by_the_command_is_gone_though_it_was_all(published, tmp
 def test_a_champion_that_is_withdrawn_gives_way_to_the_newest(published, registry, s3, tmp_path):
     old, new = registry.latest("credit"), copy_of(registry)
     registry.copy(new, published)
-    published.promote(old)
+    published.histories.promote(old)
     settings = Settings(model_registry=published.location, model_cache=tmp_path / "served", auth_required=False)
     client = create_app(settings).test_client()
     assert client.get("/ready").json["models"]["credit"] == old
@@ -851,11 +852,11 @@ def test_no_change_of_a_history_in_a_bucket_is_lost_when_many_come_at_once(publi
         registry.copy(model_id, published)
 
     def promote(place: int) -> None:
-        fresh(published, tmp_path / str(place)).promote(models[place], f"person {place}")
+        fresh(published, tmp_path / str(place)).histories.promote(models[place], f"person {place}")
 
     with ThreadPoolExecutor(len(models)) as threads:
         list(threads.map(promote, range(len(models))))
-    history = fresh(published, tmp_path / "last").history("credit")
+    history = fresh(published, tmp_path / "last").histories.of("credit")
     assert sorted(change.model_id for change in history.changes) == sorted(models)
     assert history.state.champion == history.changes[-1].model_id
 
@@ -996,7 +997,7 @@ def test_a_folder_that_goes_away_takes_nothing_away(folder_client, registry, rec
     client = folder_client
     old, new = registry.latest("credit"), copy_of(registry)
     if promoted:
-        registry.promote(old)
+        registry.histories.promote(old)
     before = client.get("/ready").json
     listed = client.get("/models").json
     answering = old if promoted else new

@@ -19,9 +19,9 @@ from tabserve.errors import BrokenArtifactError, TabserveError, UnknownModelErro
 from tabserve.evaluation.metrics import CROSS_VALIDATION, HOLD_OUT
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.history import Change, History
-from tabserve.registry.manifest import Manifest, as_plain
+from tabserve.registry.manifest import REPORT, Manifest, as_plain
 from tabserve.registry.model_id import ModelId
-from tabserve.registry.registry import REPORT, Registry
+from tabserve.registry.registry import Registry
 from tabserve.registry.stores import Location, parse_location
 from tabserve.settings import RegistrySettings
 
@@ -157,10 +157,10 @@ def _champions(registry: Registry) -> tuple[set[str], dict[str, str]]:
     for use_case in registry.use_cases():
         champion = None
         with suppress(BrokenArtifactError):  # which is the fault
-            champion = registry.champion(use_case)
+            champion = registry.histories.champion(use_case)
         if champion:
             champions.add(champion)
-        if fault := registry.champion_fault(use_case):
+        if fault := registry.histories.fault(use_case):
             faults[champion or use_case] = fault
     return champions, faults
 
@@ -222,7 +222,7 @@ def _description(registry: Registry, manifest: Manifest) -> Iterator[tuple[str, 
     for doubt in manifest.doubts:
         yield "warning", doubt
     with suppress(BrokenArtifactError):  # the list reports such a fault
-        if registry.champion(manifest.use_case) == manifest.model_id:
+        if registry.histories.champion(manifest.use_case) == manifest.model_id:
             yield "champion", "yes"
     yield "report", f"{registry.location}/{manifest.model_id}/{REPORT}"
 
@@ -245,7 +245,7 @@ def promote(registry: Registry, model_id: str, by: str, reason: str) -> None:
     reason. With APPROVALS=2 the model is proposed, and another person approves it.
     """
     registry.load(model_id)
-    _say_what_came_of(registry.promote(model_id, by, reason), f"{model_id} is now the champion.")
+    _say_what_came_of(registry.histories.promote(model_id, by, reason), f"{model_id} is now the champion.")
 
 
 def _say_what_came_of(history: History, done: str) -> None:
@@ -269,7 +269,7 @@ def approve(registry: Registry, model_id: str, by: str, reason: str) -> None:
     That is a promotion, or a split.
     """
     registry.load(model_id)
-    history = registry.approve(model_id, by, reason)
+    history = registry.histories.approve(model_id, by, reason)
     done = "now answers its share of the records" if history.state.split else "is now the champion"
     click.echo(f"{model_id} {done}.")
 
@@ -280,7 +280,7 @@ def approve(registry: Registry, model_id: str, by: str, reason: str) -> None:
 @click.pass_obj
 def withdraw(registry: Registry, model_id: str, by: str, reason: str) -> None:
     """Take back, or turn down, what is proposed."""
-    registry.withdraw(model_id, by, reason)
+    registry.histories.withdraw(model_id, by, reason)
     click.echo(f"{model_id} is no longer proposed.")
 
 
@@ -293,7 +293,7 @@ def rollback(registry: Registry, use_case: str, by: str, reason: str) -> None:
 
     Deleted models are skipped. Without an earlier champion, nothing changes. It needs no second person.
     """
-    click.echo(f"{registry.rollback(use_case, by, reason)} is the champion again.")
+    click.echo(f"{registry.histories.rollback(use_case, by, reason)} is the champion again.")
 
 
 @models.command()
@@ -306,7 +306,7 @@ def history(registry: Registry, use_case: str, is_json: bool) -> None:
     All of it is verified first. The exit status is 1 when a change was altered, is missing, or lacks the service's
     signature.
     """
-    found = registry.history(use_case)
+    found = registry.histories.of(use_case)
     state = found.state
     if is_json:
         content = {
@@ -356,7 +356,7 @@ def sign(registry: Registry, names: tuple[str, ...]) -> None:
         raise click.ClickException("There is nothing to sign with: set MODEL_SIGNING_KEY, the newest key first.")
     refused = []
     for name in names or [*registry.list(), *registry.use_cases()]:
-        signing = registry.sign if ModelId.parse(name) else registry.sign_history
+        signing = registry.sign if ModelId.parse(name) else registry.histories.sign
         try:
             signing(name, vouched=bool(names))
         except TabserveError as error:
@@ -398,15 +398,15 @@ def split(
     if off and shares:
         raise click.UsageError("Give shares, or --off.")
     if off:
-        registry.end_split(use_case, by, reason)
+        registry.histories.end_split(use_case, by, reason)
         click.echo("The champion answers every record again.")
         return
     if shares:
         for model_id, _ in shares:
             registry.load(model_id)
-        _say_what_came_of(registry.split(use_case, dict(shares), by, reason), "The records are divided.")
+        _say_what_came_of(registry.histories.split(use_case, dict(shares), by, reason), "The records are divided.")
         return
-    now = registry.history(use_case).state.split
+    now = registry.histories.of(use_case).state.split
     click.echo(_shares(now) if now else f"The records of {use_case} are not divided.")
 
 
@@ -468,11 +468,11 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
         return
     is_empty = True
     for use_case in registry.use_cases():
-        champion = registry.champion(use_case)
+        champion = registry.histories.champion(use_case)
         if champion:
             registry.load(champion)
             copy_one(champion)
-            registry.copy_champion(use_case, to)
+            registry.histories.copy(use_case, to.histories)
             is_empty = False
         for model_id in _newest(registry, use_case):
             if model_id != champion:
@@ -551,7 +551,7 @@ def _champion_beside(registry: Registry, model_id: str) -> Artifact | None:
     parts = ModelId.parse(model_id)
     assert parts
     with suppress(BrokenArtifactError, UnknownModelError):
-        champion = registry.champion(parts.use_case)
+        champion = registry.histories.champion(parts.use_case)
         return registry.load(champion) if champion and champion != model_id else None
     return None
 

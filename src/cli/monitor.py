@@ -67,7 +67,7 @@ def monitor(
     if settings.decision_log is None:
         raise click.UsageError("Decisions are not logged: set DECISION_LOG.")
     registry = settings.open_registry()
-    artifact = registry.load(model_id or registry.champion(use_case) or registry.latest(use_case))
+    artifact = registry.load(model_id or registry.histories.champion(use_case) or registry.latest(use_case))
     store = DecisionStore(settings.decision_log)
     result = look(store, artifact, since, until)
     plain = result.to_json()

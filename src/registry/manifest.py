@@ -14,6 +14,7 @@ from tabserve.evaluation.metrics import Metrics
 Built = TypeVar("Built")
 
 FAILED, PASSED_WITH_WARNINGS, PASSED = "failed", "passed with warnings", "passed"  # verdicts on models
+REPORT = "report.html"  # of the files of an artifact, the one for people
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def earliest_cut(use_case: UseCase, registry: Registry) -> Any:
 
 def _in_turn(use_case: UseCase, registry: Registry) -> list[str]:
     """The model that answers today; if none is promoted, all in turn, the newest first."""
-    promoted = registry.champion(use_case.name)
+    promoted = registry.histories.champion(use_case.name)
     return [promoted] if promoted else registry.list(use_case.name)
 
 

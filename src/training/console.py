@@ -107,10 +107,10 @@ def _show_what_answers(console: "Console", registry: Registry, result: TrainingR
     saved = [outcome.model_id for outcome in result.saved]
     if saved and registry is not registry.on_this_machine():
         console.print(f"published to {registry.location}", soft_wrap=True)
-    if fault := registry.champion_fault(use_case):
+    if fault := registry.histories.fault(use_case):
         remedy = f" To let the new model answer, promote {saved[0]}." if saved else ""
         console.print(f"{fault}{remedy}", soft_wrap=True)
-    elif champion := registry.champion(use_case):
+    elif champion := registry.histories.champion(use_case):
         console.print(f"{use_case} is answered by its champion: {champion}", soft_wrap=True)
     elif saved:
         newest = registry.latest(use_case)

@@ -12,8 +12,8 @@ import joblib
 import pandas as pd
 
 from tabserve.errors import UnavailableError, UnsavedError
-from tabserve.registry.manifest import Manifest
-from tabserve.registry.registry import MODEL, PIPELINE, REJECTED, REPORT, TEST_TABLE, TRAIN_TABLE, Registry
+from tabserve.registry.manifest import REPORT, Manifest
+from tabserve.registry.registry import MODEL, PIPELINE, REJECTED, TEST_TABLE, TRAIN_TABLE, Registry
 from tabserve.tables.parquet_writer import parquet_pieces
 from tabserve.training.candidate import Candidate
 from tabserve.training.evidence import Measured

@@ -40,7 +40,7 @@ def test_the_promoted_model_is_compared_with_and_else_the_newest(credit, registr
     old = registry.latest("credit")
     new = copy_of(registry)
     assert champion_of(credit, registry, hold_out, 42, split_of(credit)).model_id == new
-    registry.promote(old, reason="a test")
+    registry.histories.promote(old, reason="a test")
     assert champion_of(credit, registry, hold_out, 42, split_of(credit)).model_id == old
 
 
@@ -74,7 +74,7 @@ def test_a_broken_newest_model_is_passed_over_with_a_line_in_the_log(credit, reg
 def test_no_other_model_stands_in_for_a_promoted_one_that_is_broken(credit, registry, hold_out, caplog):
     broken = copy_of(registry)
     copy_of(registry)
-    registry.promote(broken, reason="a test")
+    registry.histories.promote(broken, reason="a test")
     change_byte(registry.location / broken / "model.pkl")
     assert isinstance(champion_of(credit, registry, hold_out, 42, split_of(credit)), NotCompared)
     assert [line.partition(" ")[0] for line in caplog.messages] == [broken]
@@ -140,7 +140,7 @@ def test_a_new_category_does_not_switch_off_the_gate_of_the_champion(quick, regi
     table = pd.read_csv(some_bikes)
     table.loc[::9, "weather"] = "Foggy"
     table.to_csv(tmp_path / "foggy.csv", index=False)
-    registry.promote(registry.latest("bikes", "LGBMRegressor"), reason="a test")
+    registry.histories.promote(registry.latest("bikes", "LGBMRegressor"), reason="a test")
     (manifest,) = run_training(gated, registry, tmp_path / "foggy.csv", Plan(trials=1), ["Lasso"]).manifests
     assert failed(manifest) == {"largest rmse above champion"}
     assert 0 < manifest.champion.rows < manifest.data.rows * 0.3
@@ -149,7 +149,7 @@ def test_a_new_category_does_not_switch_off_the_gate_of_the_champion(quick, regi
 def test_a_champion_that_cannot_be_loaded_stops_no_training_and_is_named(quick, registry, some_bikes, monkeypatch):
     gated = dataclasses.replace(quick, gates=(ChampionMargin("r2", 0.02),))
     broken = registry.latest("bikes", "LGBMRegressor")
-    registry.promote(broken, reason="a test")
+    registry.histories.promote(broken, reason="a test")
     change_byte(registry.location / broken / "model.pkl")
     monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: gated)
     monkeypatch.setattr("tabserve.train_pipeline.render_report", render_report)

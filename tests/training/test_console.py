@@ -41,7 +41,7 @@ def test_the_command_compares_the_algorithms_and_says_which_answers(quick, some_
     assert all(Path(report).is_file() for report in reports)
 
     champion = registry.latest("bikes", "SVR")
-    registry.promote(champion, reason="a test")
+    registry.histories.promote(champion, reason="a test")
     result = CliRunner().invoke(main, arguments)
     assert f"bikes is answered by its champion: {champion}\n" in result.stdout
 
@@ -57,7 +57,7 @@ def test_a_champion_that_cannot_answer_is_not_said_to_answer(harm, said, quick, 
     monkeypatch.setattr("tabserve.train_pipeline.get_use_case", lambda name: quick)
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
     champion = registry.latest("bikes", "SVR")
-    registry.promote(champion, reason="a test")
+    registry.histories.promote(champion, reason="a test")
     harm(registry.location, champion)
     arguments = ["--use-case", "bikes", "--data", str(some_bikes), "--trials", "1", "--algorithm", "LinearRegression"]
     result = CliRunner().invoke(main, arguments)

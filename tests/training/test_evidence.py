@@ -207,7 +207,7 @@ def test_only_the_model_that_will_answer_is_held_against_the_champion(quick, reg
 def test_the_next_best_is_held_against_the_champion_where_the_best_is_refused(quick, registry, some_bikes):
     # the gap of a deep tree on few rows is wide, that of Lasso is not
     gated = dataclasses.replace(quick, gates=(LargestGap("r2", 0.1), ChampionMargin("r2", 0.02)))
-    registry.promote(registry.latest("bikes", "LinearRegression"), reason="a test")
+    registry.histories.promote(registry.latest("bikes", "LinearRegression"), reason="a test")
     before = registry.list("bikes")
     algorithms = ["Lasso", "DecisionTreeRegressor"]
     best, lasso = run_training(gated, registry, some_bikes, Plan(trials=2, seed=42), algorithms).manifests

@@ -25,6 +25,7 @@ from tabserve.errors import (
 from tabserve.log import traced
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact, Split
+from tabserve.registry.histories import NOT_APPROVED
 from tabserve.registry.model_id import USE_CASE
 from tabserve.registry.registry import Registry
 from tabserve.settings import DEFAULT_USE_CASE
@@ -456,7 +457,7 @@ class Resolver:
         try:
             artifact = self.registry.load(model_id)
             if self._approved_only and self._approved(model_id).get(model_id) not in ("", artifact.digest):
-                raise BrokenArtifactError(model_id, "it is not the one that was approved: promote it again")
+                raise BrokenArtifactError(model_id, NOT_APPROVED)
             _warm_up(artifact, self._compiled_trees)
         except BrokenArtifactError as error:
             self.failures[model_id] += 1

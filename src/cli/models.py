@@ -450,8 +450,8 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
     """Copy models to a folder or a bucket.
 
     DESTINATION is a folder or s3://bucket/prefix; train.parquet is never copied. By default, the models that answer are
-    copied: the champion of each use case, which is also champion there, and for each algorithm the newest model that
-    can be loaded.
+    copied: the champion of each use case, which is also champion there, the challenger of a split, and for each
+    algorithm the newest model that can be loaded.
     """
     to = registry.beside(destination)
 
@@ -468,14 +468,15 @@ def copy(registry: Registry, destination: Location, model_ids: tuple[str, ...], 
         return
     is_empty = True
     for use_case in registry.use_cases():
-        champion = registry.histories.champion(use_case)
-        if champion:
-            registry.load(champion)
-            copy_one(champion)
+        answering = registry.histories.of(use_case).state.answering
+        for model_id in answering:
+            registry.load(model_id)
+            copy_one(model_id)
+        if answering:
             registry.histories.copy(use_case, to.histories)
             is_empty = False
         for model_id in _newest(registry, use_case):
-            if model_id != champion:
+            if model_id not in answering:
                 copy_one(model_id)
             is_empty = False
     if is_empty:

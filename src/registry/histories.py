@@ -1,6 +1,7 @@
 """Histories: in a registry's store, who makes which model answer for each use case; each change is decided here."""
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -40,7 +41,11 @@ from tabserve.registry.model_id import ModelId
 from tabserve.registry.signing import Keys
 from tabserve.registry.stores import CHAMPION_SUFFIX, HISTORY_SUFFIX, Store
 
+logger = logging.getLogger(__name__)
+
 CHANGES_AT_ONCE = 20  # attempts to append to a history while others do, too
+NOT_APPROVED = "it is not the one that was approved: promote it again"
+UNREADABLE = "its history cannot be read"
 
 Promotions: TypeAlias = list[tuple[str, str]]  # model_ids with their signatures
 
@@ -99,20 +104,23 @@ class Histories:
         """
         path = _history_file(use_case)
         version = self._store.version(path)
-        seen, history = self._seen.get(use_case, (None, None))
-        if version is not None and version == seen and history:
-            return history
+        seen, seen_before = self._seen.get(use_case, (None, None))
+        if version is not None and version == seen and seen_before:
+            return seen_before
         try:  # a file that was seen and is gone is asked for again: its store may be away
             content = self._store.read(path) if version is not None or seen is not None else None
         except FileNotFoundError:
             content = None
         except OSError:
-            raise self._refused_history(use_case, "its history cannot be read") from None
+            raise self._refused_history(use_case, UNREADABLE) from None
         if content is None:
-            self._seen.pop(use_case, None)
+            if self._seen.pop(use_case, None):
+                logger.error("the history of %s is gone: nobody promoted who answers now", use_case)
             earlier = self._earlier_champions(use_case)
             return History(use_case, people=self._people, earlier=earlier)
         history = self._history_in(content, use_case)
+        if seen_before and not history.goes_on_from(seen_before):
+            logger.error("the history of %s lacks changes that it had: an older file was put in its place", use_case)
         self._seen[use_case] = version, history
         return history
 
@@ -274,14 +282,17 @@ class Histories:
         NoEarlierChampionError
             When no earlier champion still exists.
         BrokenArtifactError
-            When the earlier champion or the history is refused; then nothing changes.
+            When the earlier champion or the history is refused, or it is not the one that answered before; then nothing
+            changes.
         """
 
         def rolled_back(history: History) -> Change:
             champion = next(filter(self._exists, history.state.before), None)
             if champion is None:
                 raise NoEarlierChampionError(use_case)
-            self._models.load(champion)
+            digest = self._models.load(champion).digest
+            if history.state.approved[champion] not in ("", digest):
+                raise BrokenArtifactError(champion, NOT_APPROVED)
             return self._described(ROLL_BACK, champion, by, reason)
 
         return str(self._change(use_case, rolled_back).state.champion)
@@ -357,41 +368,49 @@ class Histories:
 
         A history that is refused begins again where there is a reason, `anew`, to; None: never. Nothing is deleted.
         """
-        path, now = _history_file(use_case), datetime.now(UTC).isoformat(timespec="microseconds")
         for _ in range(CHANGES_AT_ONCE):
             self._store.refresh()
-            version = self._store.version(path)
-            content = self._content(use_case)
-            self._check_key(use_case, content)
-            history, refused = self._history_or_none(content, use_case)
-            if refused and not anew:
-                raise refused if anew is None else ReasonNeededError(str(refused).rstrip("."))
-            change = replace(decide(history), time=now, earlier=() if history.changes else history.earlier)
-            change = replace(change, champion=history.after(history.state, change).champion or "")
-            content, change = appended(content, history.changes or None, change, self._keys)
-            with suppress(FileExistsError):
-                self._store.swap(path, content, version)
-                break
-            if self._is_last(use_case, change):  # the answer to an earlier attempt was lost
-                break
-        else:
-            raise BusyHistoryError(use_case)
+            if history := self._changed(use_case, decide, anew):
+                return history
+        raise BusyHistoryError(use_case)
+
+    def _changed(self, use_case: str, decide: Callable[[History], Change], anew: str | None) -> History | None:
+        """The history with one more change; None when somebody else was faster."""
+        path = _history_file(use_case)
+        version = self._store.version(path)
+        content = self._content(use_case)
+        self._check_key(use_case, content)
+        history, refused = self._history_or_none(content if version is not None else None, use_case)
+        if refused and not anew:
+            raise refused if anew is None else ReasonNeededError(str(refused).rstrip("."))
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        change = replace(decide(history), time=now, earlier=() if history.changes else history.earlier)
+        change = replace(change, champion=history.after(history.state, change).champion or "")
+        content, change = appended(content, None if refused else history.changes, change, self._keys)
+        try:
+            self._store.swap(path, content, version)
+        except FileExistsError:
+            if not self._has(use_case, change):
+                return None
         if version is None and self._store.version(_champion_file(use_case)) is not None:
             self._store.delete(_champion_file(use_case))
-        return self.of(use_case)
+        return replace(history, changes=(*history.changes, change))
 
-    def _history_or_none(self, content: bytes, use_case: str) -> tuple[History, BrokenArtifactError | None]:
+    def _history_or_none(self, content: bytes | None, use_case: str) -> tuple[History, BrokenArtifactError | None]:
         """A history, or an empty one and why it is refused."""
         try:
-            return self._history_in(content, use_case) if content else self.of(use_case), None
+            return self.of(use_case) if content is None else self._history_in(content, use_case), None
         except BrokenArtifactError as error:
             return History(use_case, people=self._people), error
 
     def _content(self, use_case: str) -> bytes:
         """What stands in a history's file; nothing without one."""
-        with suppress(FileNotFoundError):
+        try:
             return self._store.read(_history_file(use_case))
-        return b""
+        except FileNotFoundError:
+            return b""
+        except OSError:
+            raise self._refused_history(use_case, UNREADABLE) from None
 
     def _check_key(self, use_case: str, content: bytes) -> None:
         """Refuse to change a signed history without a key."""
@@ -404,16 +423,17 @@ class Histories:
             return True
         return False
 
-    def _is_last(self, use_case: str, change: Change) -> bool:
+    def _has(self, use_case: str, change: Change) -> bool:
+        """Whether a change is in the history though its writing failed: the answer to an earlier attempt was lost."""
         self._store.refresh()
         with suppress(BrokenArtifactError):
-            return self.of(use_case).changes[-1:] == (change,)
+            return change in self.of(use_case).changes
         return False
 
     # to other places and other keys
 
     def copy(self, use_case: str, to: "Histories") -> None:
-        """Copy the use case's history, with its signatures, to another registry, which must have its champion.
+        """Copy the use case's history, with its signatures, to another registry, which must have who answers by it.
 
         Raises
         ------
@@ -423,9 +443,12 @@ class Histories:
             When the history is refused.
         DivergedHistoryError
             When the other registry has changes that are not here.
+        BusyHistoryError
+            When somebody changes the history there meanwhile.
         """
-        to._models.check_exists(self.champion(use_case) or "")
         history, path = self.of(use_case), _history_file(use_case)
+        for model_id in history.state.answering or ("",):
+            to._models.check_exists(model_id)
         version = to._store.version(path)
         there = to.of(use_case).changes if version is not None else ()
         if history.changes[: len(there)] != there:
@@ -433,7 +456,7 @@ class Histories:
         if not history.changes:
             to._store.replace(_champion_file(use_case), self._store.read(_champion_file(use_case)))
             return
-        to._store.swap(path, self._store.read(path), version)
+        to._swap(use_case, self._store.read(path), version)
         if to._store.version(_champion_file(use_case)) is not None:
             to._store.delete(_champion_file(use_case))
 
@@ -444,6 +467,8 @@ class Histories:
         ------
         BrokenArtifactError
             When the history is refused.
+        BusyHistoryError
+            When somebody changes it meanwhile.
         """
         accepted = Keys(None) if vouched else self._keys
         path = _history_file(use_case)
@@ -459,7 +484,14 @@ class Histories:
             again = signed_again(content, use_case, accepted, self._keys)
         except ValueError as error:
             raise self._refused_history(use_case, str(error)) from None
-        self._store.swap(path, again, version)
+        self._swap(use_case, again, version)
+
+    def _swap(self, use_case: str, content: bytes, version: object) -> None:
+        """Write a history as it is, unless somebody changes it meanwhile."""
+        try:
+            self._store.swap(_history_file(use_case), content, version)
+        except FileExistsError:
+            raise BusyHistoryError(use_case) from None
 
 
 def _check_split(champion: str | None, shares: Mapping[str, int]) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from unicodedata import category, normalize
 
 from tabserve.registry.manifest import as_plain, from_plain
 from tabserve.registry.model_id import ModelId
@@ -110,6 +111,11 @@ class State:
     split: Change | None = None
     asks_two: bool = False
 
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """The models that answer, the champion first."""
+        return tuple(self.split.shares) if self.split else (self.champion,) if self.champion else ()
+
     def rolled_back(self, model_id: str) -> "State":
         """The state after going back to a champion before."""
         place = self.before.index(model_id)
@@ -158,6 +164,13 @@ class History:
         """Whether it begins again with a promotion that waits for a second person: nobody knows who answers."""
         return bool(self.changes) and self.changes[0].begins and self.state.champion is None
 
+    def goes_on_from(self, earlier: "History") -> bool:
+        """Whether it has the changes of an earlier one, or began again after them."""
+        if not earlier.changes:
+            return True
+        last = earlier.changes[-1]
+        return last in self.changes or (bool(self.changes) and self.changes[0].number > last.number)
+
     def asked(self, state: State, change: Change) -> int:
         """How many people a change needs: as many as it says.
 
@@ -167,13 +180,15 @@ class History:
 
     def after(self, state: State, change: Change) -> State:
         """The state after a change. One that its rules do not allow changes nothing."""
+        if change.action == SPLIT and state.champion not in change.shares:
+            return state
         if change.action in (PROMOTE, SPLIT):
             is_proposed = self.asked(state, change) > 1
             return replace(state, proposed=change) if is_proposed else state.effective(change)
         if change.action == APPROVE and not why_not_approved(state, change):
             assert state.proposed
             return replace(state.effective(state.proposed), asks_two=True)
-        if change.action == WITHDRAW:
+        if change.action == WITHDRAW and state.proposed and change.model_id == state.proposed.model_id:
             return replace(state, proposed=None)
         if change.action == ROLL_BACK and change.model_id in state.before:
             return state.rolled_back(change.model_id)
@@ -193,14 +208,25 @@ def why_not_approved(state: State, change: Change) -> str | None:
         return "It was trained again since it was proposed: promote it again."
     if proposed.action == SPLIT and state.champion not in proposed.shares:
         return "The champion has changed since it was proposed: propose it again."
-    if not change.by or same_person(proposed.by, change.by):
-        return f"{proposed.by or 'Somebody'} proposed it: another person must approve it."
+    if not _written_alike(proposed.by):
+        return "Nobody knows who proposed it: propose it again."
+    if not _written_alike(change.by) or same_person(proposed.by, change.by):
+        return f"{proposed.by} proposed it: another person must approve it."
     return None
 
 
 def same_person(one: str, other: str) -> bool:
     """Whether two names are one person's, however they are written."""
-    return one.strip().casefold() == other.strip().casefold()
+    return _written_alike(one) == _written_alike(other)
+
+
+def _written_alike(name: str) -> str:
+    """A name without what may differ: case, spaces, invisible characters, and how accents and wide letters are stored.
+
+    Unicode Standard Annex 15 (NFKC), and section 3.13 of the Unicode Standard for comparing without case.
+    """
+    alike = normalize("NFKC", normalize("NFKC", name).casefold())
+    return " ".join("".join(one for one in alike if category(one) != "Cf").split())
 
 
 def _state_of(champions: Sequence[str]) -> State:
@@ -242,7 +268,7 @@ def read_changes(content: bytes, use_case: str, keys: Keys) -> tuple[Change, ...
             change = _read_change(line, use_case, keys)
         except ValueError as error:
             raise ValueError(f"change {place} of its history {error}") from None
-        if (change.number, change.previous) != (place, expected) or change.begins != (place == first + 1 and first > 0):
+        if (change.number, change.previous) != (place, expected) or (change.begins and place > first + 1):
             raise ValueError(f"change {place} of its history does not follow the one before")
         expected = digest_of(change)
         changes.append(change)
@@ -264,7 +290,7 @@ def appended(content: bytes, changes: Sequence[Change] | None, change: Change, k
     content : bytes
         Of the file; empty where there is none.
     changes : sequence of Change or None
-        Those in it, from `read_changes`; None when they are refused, so that the change begins a history.
+        Those in it, from `read_changes`; None when what was there is refused, so that the change begins a history.
     change : Change
         What is added; its number and its link to what is before are filled in.
     keys : Keys
@@ -274,7 +300,7 @@ def appended(content: bytes, changes: Sequence[Change] | None, change: Change, k
         content += b"\n"  # of a change that is not whole, and that no longer counts
     previous = digest_of(changes[-1]) if changes else hashlib.sha256(content).hexdigest() if content else ""
     number = content.count(b"\n") + 1
-    change = replace(change, number=number, previous=previous, begins=bool(content) and not changes)
+    change = replace(change, number=number, previous=previous, begins=changes is None)
     return content + change.line(keys), change
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from tabserve.api.certain import Certain
 from tabserve.api.errors import problem
 from tabserve.api.plain import PlainRequest, plain_request
 
@@ -112,6 +113,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self.seen = (Phase.IDLE, 1, worker.is_stopping)  # phase, number of the request, whether the service stops
         self.seen_received = self.unsent = self.taken = 0
         self._rest = b""  # what has arrived and is not parsed yet; no more is read meanwhile
+        self._asked: PlainRequest | None = None  # what the application answers without a task
         self._pieces: list[bytes] = []  # of a body, from one slice
 
     # what asyncio tells
@@ -138,8 +140,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             if self.received > MOST_REFUSED:
                 self.drop()
             return
-        if self._rest:
+        if self._rest or self._asked:
             self._rest += data
+            self._pause_reading()
         elif not self._is_answered_at_once(data):
             super().data_received(data)
         self._maybe_resume_reading()
@@ -156,15 +159,31 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         is_busy = self._current_request is not None or self.head or self._flow_control.write_paused
         if is_busy or self.worker.is_stopping or self.worker.nr + 1 >= self.worker.most_requests:
             return False
-        request = plain_request(data)
-        answer = request and self.app.at_once(self._scope_of(request), request.body)
-        if not answer:
+        request = self._asked = plain_request(data)
+        if request is None or not self.app.at_once(self._scope_of(request), request.body, self._reply):
+            self._asked = None
             return False
-        self._send_response_start(answer.status, answer.headers, request)
-        self._send_body(answer.body)
         self.worker.nr += 1
         self.req_count += 1
         return True
+
+    def _reply(self, answer: Certain) -> None:
+        request, self._asked = self._asked, None
+        if self._closed:
+            return
+        self._send_response_start(answer.status, answer.headers, request)
+        self._send_body(answer.body)
+        if self._rest:
+            self.worker.loop.call_soon(self._take_waiting)
+        elif self.is_half_closed:
+            self._take_end()
+
+    def _take_waiting(self) -> None:
+        """Take what came before the answer."""
+        data, self._rest = self._rest, b""
+        self._take(data)
+        if self.is_half_closed:
+            self._take_end()
 
     def _scope_of(self, request: PlainRequest) -> dict[str, Any]:
         client = self.transport.get_extra_info("peername")
@@ -209,6 +228,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             return Phase.ANSWER
         if self._closed:
             return Phase.LEAVING
+        if self._asked:
+            return Phase.WORK
         if self._current_request is None:
             return Phase.HEAD if self.head else Phase.IDLE
         return Phase.WORK if self._body_receiver._complete else Phase.BODY

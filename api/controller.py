@@ -206,7 +206,7 @@ def predicted(
             return record_predicted(predictor, artifact, body)
         table = Table.of(as_list(body, most))
     answer = predictor.predict_table(artifact, table, partial=partial)
-    return Answered(artifact, table_content(answer), answer)
+    return Answered(artifact, table_content(answer), answer.prediction, answer)
 
 
 def record_predicted(predictor: Predictor, artifact: Artifact, record: Record) -> Answered:
@@ -214,7 +214,7 @@ def record_predicted(predictor: Predictor, artifact: Artifact, record: Record) -
     arm = artifact.arm_of(record)
     answering, prediction = _by_arm(artifact, arm, record, predictor.predict)
     arm_id = arm.model_id if artifact.split else ""
-    return Answered(answering, record_content(answering, record, prediction), arm=arm_id)
+    return Answered(answering, record_content(answering, record, prediction), prediction, arm=arm_id)
 
 
 def _by_arm(
@@ -268,7 +268,7 @@ def outputs(model_id: str) -> Response:
             table = predictor.read_hold_out(artifact, predictor.hold_out(artifact), *_file_limits(settings))
     with refusals_kept(log, artifact):
         answer = predictor.predict_table(artifact, table, partial=wants_partial())
-    answered = Answered(artifact, table_content(answer), answer)
+    answered = Answered(artifact, table_content(answer), answer.prediction, answer)
     if content and log:  # the hold-out is nobody's to decide about
         keep_answered(log, answered, content)
     return as_json(answered.content)

@@ -10,7 +10,7 @@ from flask import request
 from tabserve.api import current
 from tabserve.api.auth import auth
 from tabserve.api.metrics.figures import faults_of
-from tabserve.decisions.log import Answered, DecisionLog, Origin
+from tabserve.decisions.log import Answered, Decided, DecisionLog, Origin
 from tabserve.decisions.shadow import Shadows
 from tabserve.errors import InvalidFieldsError
 from tabserve.predictor import Predictor
@@ -52,7 +52,7 @@ def keep_refusal(log: DecisionLog, artifact: Artifact, by_field: Mapping[str, An
 
 def keep_answered(log: DecisionLog, answered: Answered, body: bytes) -> None:
     """Keep what was decided about a body, add its ids to the answer, and keep what was refused of it."""
-    log.keep_answer(answered, body, origin())
+    log.keep_answers([Decided(answered, body, origin())])
     keep_refusal(log, answered.artifact, answered.content["errors"])
 
 

@@ -6,24 +6,24 @@ one that Flask would have answered with the same bytes.
 """
 
 import asyncio
-from typing import NamedTuple, Self
+from collections.abc import Callable
 
-import orjson
 from flask import Flask, Response
 from werkzeug.http import parse_list_header
 
 from tabserve.api.auth import Credentials, client_of
-from tabserve.api.bridge import Bridge, Receive, Scope, Send, encoded, header_of
+from tabserve.api.bridge import Bridge, Receive, Scope, Send, header_of
+from tabserve.api.certain import Certain, Reply
 from tabserve.api.controller import health_answer, predicted, readiness_answer
 from tabserve.api.errors import answer_to
 from tabserve.api.limits import RateLimit
 from tabserve.api.pulse import Pulse
-from tabserve.api.request_id import headers_of, marks_of, request_id_of
+from tabserve.api.request_id import marks_of, request_id_of
 from tabserve.api.threads import BusyError, Pool
+from tabserve.api.turn import Turn
 from tabserve.api.users import PREDICT as PREDICT_SCOPE
-from tabserve.decisions.log import DecisionLog, Origin
-from tabserve.errors import DecisionLogFullError
-from tabserve.log import MARKS, Marks
+from tabserve.decisions.log import Decided, DecisionLog, Origin
+from tabserve.log import MARKS
 from tabserve.predictor import Predictor
 from tabserve.registry.artifact import Artifact
 from tabserve.settings import Settings
@@ -33,28 +33,6 @@ LONGEST = 16 * 1024  # bytes of a body that is answered on the loop: some 50 rec
 OUTPUT, PREDICT = "/output/", "/predict"
 ROUTE = "/output/<model_id>"
 READY = "/ready"
-
-
-class Certain(NamedTuple):
-    """An answer that is there."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-    def to(self, marks: Marks) -> "Certain":
-        """The answer to a request with these marks."""
-        return Certain(self.status, [*self.headers, *headers_of(marks)], self.body)
-
-    @classmethod
-    def of(cls, response: Response) -> Self:
-        """What Flask made."""
-        return cls(response.status_code, encoded(response.headers), response.get_data())
-
-    @classmethod
-    def of_json(cls, body: bytes) -> Self:
-        """JSON, with the headers that Flask gives it."""
-        return cls(200, [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))], body)
 
 
 class Front:
@@ -75,7 +53,7 @@ class Front:
         self._patience = self._settings.queue_ms / 1000
         self._too_busy = Certain.of(answer_to(BusyError()))  # made once: a refusal must be cheap
         self._log: DecisionLog | None = app.extensions["decision_log"]
-        self._full = Certain.of(answer_to(DecisionLogFullError()))
+        self._turn = Turn(self._log)
         self._pulse: Pulse | None = None
         self._bridge: Bridge | None = None
 
@@ -84,18 +62,19 @@ class Front:
         bridge = self._bridge or self.start()
         begun = await receive() if self._artifact(scope) else None
         is_whole = begun is not None and not begun.get("more_body")
-        answer = self.at_once(scope, begun.get("body", b"") if begun and is_whole else b"")
-        if answer is None:
-            try:
-                await bridge(scope, receive, send, begun)
-            except BusyError:
-                answer = self._busy().to(marks_of(scope))
-        if answer:
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-            await send({"type": "http.response.body", "body": answer.body})
+        answered: asyncio.Future[Certain] = asyncio.get_running_loop().create_future()
+        if self.at_once(scope, begun.get("body", b"") if begun and is_whole else b"", _into(answered)):
+            await (await answered).send(send)
+            return
+        try:
+            await bridge(scope, receive, send, begun)
+        except BusyError:
+            await self._busy().to(marks_of(scope)).send(send)
 
-    def at_once(self, scope: Scope, body: bytes) -> Certain | None:
-        """The answer to a request that is certain, or that must be refused because the loop is late.
+    def at_once(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """Answer a request that is certain, or that must be refused because the loop is late.
+
+        Predictions are answered at the end of the loop's turn, everything else before this returns.
 
         Parameters
         ----------
@@ -103,16 +82,22 @@ class Front:
             The request's head, as in ASGI.
         body : bytes
             The whole body; empty while it is not whole.
+        reply : callable
+            Takes the answer.
 
         Returns
         -------
-        Certain or None
-            None for what is Flask's.
+        bool
+            Whether it is answered; if not, it is Flask's.
         """
         marks = marks_of(scope)
         MARKS.set(marks)  # for as long as the task, or the callback, that answers
         answer = self._answer(scope, body)
-        return answer and answer.to(marks)
+        if isinstance(answer, Certain):
+            reply(answer.to(marks))
+        elif answer:
+            self._turn.answer(answer, lambda made: reply(made.to(marks)))
+        return answer is not None
 
     def refused(self, reason: str, status: int) -> None:
         """Hear that a connection was refused before there was a whole request."""
@@ -123,7 +108,7 @@ class Front:
         self._pulse = Pulse(asyncio.get_running_loop(), self._patience)
         return self._bridge
 
-    def _answer(self, scope: Scope, body: bytes) -> Certain | None:
+    def _answer(self, scope: Scope, body: bytes) -> Certain | Decided | None:
         if probe := self._probe(scope):
             return Certain.of(probe)
         if self._pulse and self._pulse.is_late:
@@ -151,18 +136,16 @@ class Front:
         path: str = scope["path"]
         if scope["method"] != "POST" or scope["query_string"] or self._settings.cors_origins:
             return None
-        if self._log and self._log.syncs_each:  # a disk must not hold up the loop
-            return None
         if path.startswith(OUTPUT):
             return self._predictor.loaded(path[len(OUTPUT) :].removesuffix("/"))
         return self._predictor.loaded("champion") if path.removesuffix("/") == PREDICT else None
 
-    def _certain(self, artifact: Artifact, scope: Scope, body: bytes) -> Certain | None:
+    def _certain(self, artifact: Artifact, scope: Scope, body: bytes) -> Certain | Decided | None:
         caller = self._caller(scope)
         if caller is None:
             return None
-        if self._log and self._log.refuses:
-            return self._full
+        if refusal := self._turn.refusal():
+            return refusal
         user, client = caller
         try:
             answered = predicted(self._predictor, artifact, body, self._settings, _never)
@@ -170,13 +153,8 @@ class Front:
             return None
         if not (self._rate_limit is None or self._rate_limit.admits(client)):
             return None
-        if self._log:
-            route = PREDICT if scope["path"].startswith(PREDICT) else ROUTE
-            try:
-                self._log.keep_answer(answered, body, Origin(route, user, request_id_of(scope)))
-            except DecisionLogFullError:
-                return self._full
-        return Certain.of_json(orjson.dumps(answered.content))
+        route = PREDICT if scope["path"].startswith(PREDICT) else ROUTE
+        return Decided(answered, body, Origin(route, user, request_id_of(scope)))
 
     def _caller(self, scope: Scope) -> tuple[str, str] | None:
         """The user, and what the rate limit calls the client, as far as they matter; None when they are not known."""
@@ -192,6 +170,11 @@ class Front:
         proxies = self._settings.trusted_proxies
         forwarded = parse_list_header(header_of(scope, b"x-forwarded-for")) if proxies else []
         return forwarded[-proxies] if len(forwarded) >= max(1, proxies) else (scope["client"] or ("",))[0]
+
+
+def _into(answered: "asyncio.Future[Certain]") -> Callable[[Certain], None]:
+    """A reply to whoever awaits a future, unless the client has left."""
+    return lambda answer: None if answered.done() else answered.set_result(answer)
 
 
 def _never() -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+from tabserve.api.certain import Certain
+
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -79,3 +81,15 @@ async def answer(
 def ask(application: Application, *arguments: Any, **options: Any) -> Answer:
     """Ask once, in a loop of its own."""
     return asyncio.run(asyncio.wait_for(answer(application, *arguments, **options), 60))
+
+
+def answered_at_once(front: Any, scope: dict[str, Any], body: bytes) -> Certain | None:
+    """What a front answers without Flask, in a loop; None when it leaves the request to Flask."""
+
+    async def answer() -> Certain | None:
+        answers: asyncio.Queue[Certain] = asyncio.Queue()
+        if not front.at_once(scope, body, answers.put_nowait):
+            return None
+        return await asyncio.wait_for(answers.get(), 30)
+
+    return asyncio.run(answer())

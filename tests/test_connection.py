@@ -14,7 +14,8 @@ from gunicorn.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabserve.api.connection import SLICE, Connection
+from tabserve.api.certain import Certain, Reply
+from tabserve.api.connection import SLICE, Connection, Phase
 
 TINY = b"1\r\nx\r\n"  # a chunk of a byte
 MANY = 40_000
@@ -26,8 +27,8 @@ class Echo:
     def __init__(self) -> None:
         self.nr_messages = self.nr_turns = 0  # messages of all bodies; turns of the loop until the last was whole
 
-    def at_once(self, scope: Any, body: bytes) -> None:
-        """Nothing is."""
+    def at_once(self, scope: Any, body: bytes, reply: Reply) -> bool:
+        return False
 
     def refused(self, reason: str, status: int) -> None:
         """Nobody counts."""
@@ -50,6 +51,34 @@ class Echo:
     def _count(self) -> None:
         self.nr_turns += 1
         self._turn = asyncio.get_running_loop().call_soon(self._count)
+
+
+class Later(Echo):
+    """An echo that answers plain requests without a task: at once, some turns of the loop later, or not.
+
+    Parameters
+    ----------
+    turns : sequence of int or None
+        For each plain request, in turns of the loop; None leaves it to a task.
+    """
+
+    def __init__(self, turns: list[int | None]) -> None:
+        super().__init__()
+        self._turns = itertools.cycle(turns)
+
+    def at_once(self, scope: Any, body: bytes, reply: Reply) -> bool:
+        turns = next(self._turns)
+        if turns is None:
+            return False
+        headers = [(b"Content-Length", b"%d" % len(body))]
+        self._reply_in(turns, lambda: reply(Certain(200, headers, body)))
+        return True
+
+    def _reply_in(self, turns: int, reply: Callable[[], None]) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._reply_in, turns - 1, reply)
+        else:
+            reply()
 
 
 async def connected(application: Echo) -> tuple[Connection, socket.socket]:
@@ -130,6 +159,42 @@ def test_all_requests_are_answered_in_order_however_they_are_cut(
     places = [0, *sorted(int(cut * len(whole)) for cut in cuts), len(whole)]
     parts = [whole[start:end] for start, end in itertools.pairwise(places)]
     assert bodies_in(said(Echo(), parts, ends)) == bodies + [b""] * (not ends)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=8),
+    st.lists(st.sampled_from([0, 1, 2, 5, 30, None]), min_size=1, max_size=8),
+    st.lists(st.floats(0, 1), max_size=8),
+    st.booleans(),
+)
+def test_answers_that_come_later_come_in_order_however_requests_are_cut(
+    lengths: list[int], turns: list[int | None], cuts: list[float], ends: bool
+) -> None:
+    bodies = [bytes([65 + number]) * length for number, length in enumerate(lengths)]
+    requests = [with_length(body) for body in bodies]
+    whole = b"".join(requests)
+    places = [int(cut * len(whole)) for cut in cuts]
+    places += itertools.accumulate(map(len, requests))  # most arrive whole, and so may be answered without a task
+    parts = [whole[start:end] for start, end in itertools.pairwise(sorted({0, *places}))]
+    assert bodies_in(said(Later(turns), parts, ends)) == bodies + [b""] * (not ends)
+
+
+def test_a_client_that_leaves_before_a_late_answer_is_forgotten() -> None:
+    async def leave() -> Connection:
+        connection, theirs = await connected(Later([3]))
+        theirs.send(with_length(b"a"))
+        while connection.phase is not Phase.WORK:
+            await asyncio.sleep(0)
+        connection.drop()
+        theirs.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return connection
+
+    connection = asyncio.run(leave())
+    assert connection.transport is None or connection.transport.is_closing()
+    assert connection.log.exception.call_count == 0
 
 
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "after another request"])

@@ -1,9 +1,12 @@
 """Decisions are kept before they are answered, at once and by Flask."""
 
+import asyncio
 import io
 import json
+import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from tabserve.api.app import create_app
+from tabserve.api.certain import Certain
 from tabserve.api.front import Front
 from tabserve.api.problems import problem_of
 from tabserve.decisions import shadow as shadow_module
@@ -22,8 +26,9 @@ from tabserve.decisions.plain import loaded
 from tabserve.decisions.reading import Logged, logged
 from tabserve.decisions.schema import decisions
 from tabserve.decisions.shadow import MOST, Shadows
+from tabserve.decisions.spool import Spool
 from tabserve.decisions.store import DecisionStore
-from tabserve.errors import InvalidSettingError
+from tabserve.errors import DecisionLogFullError, InvalidSettingError
 from tabserve.jobs.runner import Limits, Runner
 from tabserve.jobs.store import Store
 from tabserve.predictor import Predictor
@@ -32,6 +37,7 @@ from tabserve.settings import Settings
 from tabserve.tables.table import Table
 from tabserve.tables.writer import write_csv
 from tests.artifacts import copy_of
+from tests.asgi import answered_at_once, scope_of
 from tests.conftest import ALICE, wait_until
 from tests.test_layout import modules_after
 
@@ -76,8 +82,23 @@ class Place:
         given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"method": "POST", "path": path, "query_string": b"", "headers": given, "client": ("127.0.0.1", 1)}
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        answer = front.at_once(scope, body)
+        answer = answered_at_once(front, scope, body)
         return answer and (json.loads(answer.body) if answer.status == 200 else answer.status)
+
+    def in_one_turn(self, path: str, bodies: Sequence[Any], *, apart: bool = False) -> list[Certain]:
+        """The front's answers to requests that come together, or each in a turn of its own before any is answered."""
+        front = Front(self.app)
+
+        async def answers() -> list[Certain]:
+            answered: list[asyncio.Future[Certain]] = []
+            for body in bodies:
+                scope = scope_of("POST", path)
+                answered.append(asyncio.get_running_loop().create_future())
+                assert front.at_once(scope, json.dumps(body).encode(), answered[-1].set_result)
+                await asyncio.sleep(0.001) if apart else None
+            return await asyncio.wait_for(asyncio.gather(*answered), 30)
+
+        return asyncio.run(answers())
 
 
 @pytest.fixture
@@ -245,10 +266,70 @@ def test_a_folder_that_cannot_be_used_refuses(
     assert place.client.post("/output/credit", json=record).status_code == 503
 
 
-def test_the_loop_does_not_wait_for_a_disk(make: Callable[..., Place], record: dict[str, Any]) -> None:
+def test_what_is_decided_in_one_turn_is_kept_with_one_write(
+    place: Place, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended: list[int] = []
+    append = Spool.append
+
+    def counted(spool: Spool, *payloads: bytes) -> None:
+        appended.append(len(payloads))
+        append(spool, *payloads)
+
+    monkeypatch.setattr(Spool, "append", counted)
+    bodies = [record, [record, record], record]
+    answers = place.in_one_turn("/output/credit", bodies)
+    assert appended == [3]
+    ids = [id_ for answer in answers for id_ in json.loads(answer.body)["decision_ids"]]
+    assert [one.partition(".")[2] for one in ids] == ["", "0", "1", ""]
+    assert len({*ids}) == 4
+    assert sorted(row["rows"] for row in place.rows()) == [1, 1, 2]
+
+
+def test_a_turn_that_cannot_be_kept_is_refused_as_a_whole(
+    place: Place, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise DecisionLogFullError
+
+    place.at_once("/output/credit", record)
+    monkeypatch.setattr(Spool, "append", full)
+    answers = place.in_one_turn("/output/credit", [record, [record], record])
+    assert [answer.status for answer in answers] == [503] * 3
+    assert len(place.rows()) == 1
+
+
+def test_whoever_waits_is_answered_when_keeping_fails_for_a_reason_that_nobody_thought_of(
+    place: Place, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*arguments: Any) -> None:
+        raise ZeroDivisionError("of a record")
+
+    monkeypatch.setattr(Spool, "append", failing)
+    answers = place.in_one_turn("/output/credit", [record, record])
+    assert [answer.status for answer in answers] == [500, 500]
+    assert "ZeroDivisionError" in caplog.text
+    assert "of a record" not in caplog.text
+
+
+def test_the_loop_does_not_wait_for_a_disk_and_what_waits_goes_there_together(
+    make: Callable[..., Place], record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = make(decision_fsync="each")
-    assert place.at_once("/output/credit", record) is None
-    assert place.client.post("/output/credit", json=record).json["decision_ids"]
+    threads, forced = set[int](), list[int]()
+
+    def slow(file: int) -> None:
+        threads.add(threading.get_ident())
+        forced.append(file)
+        time.sleep(0.2)
+
+    place.at_once("/output/credit", record)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    answers = place.in_one_turn("/output/credit", [record] * 20, apart=True)
+    assert {answer.status for answer in answers} == {200}
+    assert threading.get_ident() not in threads
+    assert len(forced) < 10
+    assert len(place.rows()) == 21
 
 
 def test_keeping_a_record_or_a_list_imports_neither_arrow_nor_sqlalchemy(

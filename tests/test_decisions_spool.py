@@ -3,8 +3,8 @@
 import fcntl
 import os
 import time
-import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 
@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabserve.decisions import ids as ids_module
 from tabserve.decisions import spool as module
 from tabserve.decisions.frames import MARK, find_frames, framed
 from tabserve.decisions.ids import new_id
@@ -20,16 +19,18 @@ from tabserve.decisions.spool import SUFFIX, Spool
 from tabserve.errors import DecisionLogFullError
 from tests.conftest import wait_until
 
-PAYLOADS = st.lists(st.text(max_size=30).map(str.encode), max_size=8)
+PAYLOAD = st.text(max_size=30).map(str.encode)
+PAYLOADS = st.lists(PAYLOAD, max_size=8)
+FRAMES = st.lists(st.lists(PAYLOAD, min_size=1, max_size=3), max_size=8)
 
 
-@given(PAYLOADS, st.data())
-def test_any_cut_of_a_file_yields_exactly_the_whole_frames(payloads: list[bytes], data: st.DataObject) -> None:
-    frames = [*map(framed, payloads)]
+@given(FRAMES, st.data())
+def test_any_cut_of_a_file_yields_exactly_the_whole_frames(written: list[list[bytes]], data: st.DataObject) -> None:
+    frames = [framed(*payloads) for payloads in written]
     content = b"".join(frames)
     cut = data.draw(st.integers(0, len(content)))
     ends = [sum(map(len, frames[: number + 1])) for number in range(len(frames))]
-    whole = [payload for payload, end in zip(payloads, ends, strict=True) if end <= cut]
+    whole = [payload for payloads, end in zip(written, ends, strict=True) if end <= cut for payload in payloads]
     last = max([0, *(end for end in ends if end <= cut)])
 
     growing = find_frames(content[:cut], is_whole=False)
@@ -52,22 +53,6 @@ def test_a_damaged_frame_takes_no_other_with_it(payloads: list[bytes], data: st.
     found = find_frames(b"".join(frames), is_whole=True)
     assert found.payloads == payloads[:which] + payloads[which + 1 :]
     assert b"".join(found.damaged) == bytes(damaged)
-
-
-def test_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
-    before = time.time_ns() // 1_000_000
-    made = [new_id() for _ in range(5000)]
-    assert made == sorted(set(made))
-    for text in made[::500]:
-        one = uuid.UUID(text)
-        assert (str(one), one.version, one.variant) == (text, 7, uuid.RFC_4122)
-        assert before <= one.int >> 80 <= time.time_ns() // 1_000_000 + 1
-
-
-def test_ids_ascend_when_the_clock_is_turned_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = new_id()
-    monkeypatch.setattr(ids_module.time, "time_ns", lambda: 0)
-    assert first < new_id() < new_id()
 
 
 @pytest.fixture
@@ -190,29 +175,69 @@ def test_a_full_disk_refuses_and_leaves_no_part(
     assert [record.message for record in caplog.records] == ["decisions cannot be kept: No space left on device"]
 
 
-def test_what_is_written_is_forced_to_the_disk_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[float] = []
-    monkeypatch.setattr(module.os, "fsync", lambda file: synced.append(time.monotonic()))
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was forced to the disk: the kind of each."""
+    synced: list[str] = []
+    monkeypatch.setattr(module.os, "fdatasync", lambda file: synced.append("file"))
+    monkeypatch.setattr(module.os, "fsync", lambda file: synced.append("folder"))
+    return synced
+
+
+def test_what_is_written_is_forced_to_the_disk_in_groups(tmp_path: Path, synced: list[str]) -> None:
     spool = Spool(tmp_path / "spool", 10_000)
     time.sleep(0.3)
     assert not synced
     for _ in range(50):
         spool.append(b"x")
-    wait_until(lambda: len(synced) >= 2, 5, "Nothing is forced to the disk.")  # the file and its folder
+    wait_until(lambda: "folder" in synced, 5, "Nothing is forced to the disk.")
+    spool.append(b"x")
+    wait_until(lambda: synced[-1] == "file", 5, "What came later is not forced to the disk.")
     time.sleep(0.3)
-    assert len(synced) <= 4
+    assert synced.count("file") <= 3
+    assert synced.count("folder") == 1
     spool.close()
 
 
-def test_each_entry_is_forced_to_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(module.os, "fsync", synced.append)
+def test_each_entry_is_forced_to_the_disk_before_it_counts(tmp_path: Path, synced: list[str]) -> None:
     spool = Spool(tmp_path / "spool", 10_000, syncs_each=True)
     spool.append(b"x")
-    assert len(synced) >= 2
-    before = len(synced)
+    assert {"file", "folder"} <= {*synced}
+    before = synced.count("file")
     spool.append(b"x")
-    assert len(synced) > before
+    assert synced.count("file") > before
+    spool.close()
+
+
+def test_entries_that_wait_for_the_disk_go_there_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+
+    def slow(file: int) -> None:
+        synced.append(file)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(module.os, "fdatasync", slow)
+    spool = Spool(tmp_path / "spool", 10_000, syncs_each=True)
+    with ThreadPoolExecutor(16) as threads:
+        assert [*threads.map(spool.append, [b"x"] * 16)] == [None] * 16
+    assert len(synced) < 8
+    (path,) = files(tmp_path)
+    assert find_frames(path.read_bytes(), is_whole=True).payloads == [b"x"] * 16
+    spool.close()
+
+
+def test_what_cannot_be_forced_to_the_disk_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool", 10_000, syncs_each=True)
+    spool.append(b"one")
+
+    def failing(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "fdatasync", failing)
+        with pytest.raises(DecisionLogFullError):
+            spool.append(b"two")
+    spool.append(b"three")
     spool.close()
 
 

@@ -24,7 +24,7 @@ from tabserve.api.observers.access_log import AccessLog
 from tabserve.api.observers.front import ObservedFront, observed
 from tabserve.api.observers.observer import Answered, Observer
 from tabserve.registry.registry import Registry
-from tests.asgi import ask, scope_of
+from tests.asgi import answered_at_once, ask, scope_of
 from tests.conftest import ROOT, free_port, running_server, wait_until
 
 MARKER = "Xylophone4711"
@@ -73,10 +73,10 @@ def test_it_hears_of_what_is_answered_at_once(app: APIFlask, record: dict[str, A
     app.extensions["predictor"].resolve("credit")
     heard = Heard()
     front = ObservedFront(Front(app), app, [heard])
-    answer = front.at_once(scope_of("POST", "/output/credit"), json.dumps(record).encode())
+    answer = answered_at_once(front, scope_of("POST", "/output/credit"), json.dumps(record).encode())
     assert answer
     assert heard.heard == [("POST", "/output/<model_id>", 200, len(answer.body))]
-    assert front.at_once(scope_of("POST", "/output/credit"), b"{") is None
+    assert answered_at_once(front, scope_of("POST", "/output/credit"), b"{") is None
     assert len(heard.heard) == 1
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from flask import Flask
 
 from tabserve.api.bridge import Bridge, Message, Receive, Scope, Send, header_of
-from tabserve.api.front import Certain, Front
+from tabserve.api.certain import Certain, Reply
+from tabserve.api.front import Front
 from tabserve.api.metrics.catalogue import PATH
 from tabserve.api.metrics.figures import NOT_KNOWN, Figures
 from tabserve.api.metrics.folder import LOOP
-from tabserve.api.metrics.predictor import NotingPredictor
+from tabserve.api.metrics.predictor import CountingPredictor
 from tabserve.api.metrics.route import shown
 from tabserve.api.request_id import marks_of
 
@@ -39,7 +40,8 @@ class MeasuredFront(Front):
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
         self._figures = Figures.of_process(LOOP)
-        self._predictor = self._noted = NotingPredictor(self._predictor)
+        counting: CountingPredictor = app.extensions["predictor"]
+        self._predictor = counting.uncounted
         self._routes = Routes(app)
         self._shown = PATH if self._settings.metrics == "path" else None
         self._scraper = ThreadPoolExecutor(1)
@@ -55,24 +57,25 @@ class MeasuredFront(Front):
             route = self._routes.route_of(scope["path"])
             self._figures.answered(route, scope["method"], request.status, request.seconds)
 
-    def at_once(self, scope: Scope, body: bytes) -> Certain | None:
-        """The answer to a request that is certain: see `Front.at_once`."""
+    def at_once(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """Answer a request that is certain: see `Front.at_once`."""
         begun = perf_counter()
-        path = scope["path"]
-        if path == self._shown:  # in `__call__`, however late the loop is
-            return None
-        noted = self._noted
-        noted.last = None
-        answer = Front.at_once(self, scope, body)
-        if answer is None:
-            return None
+        if scope["path"] == self._shown:  # in `__call__`, however late the loop is
+            return False
+
+        def counted(answer: Certain) -> None:
+            self._count(scope, answer, perf_counter() - begun)
+            reply(answer)
+
+        return Front.at_once(self, scope, body, counted)
+
+    def _count(self, scope: Scope, answer: Certain, seconds: float) -> None:
         scope[COUNTED] = True
-        seconds = perf_counter() - begun
-        if noted.last and answer.status == 200:
-            self._figures.one_row(path, self._routes.route_of, *noted.last, seconds)
+        path, answered = scope["path"], answer.answered
+        if answered:
+            self._figures.one_row(path, self._routes.route_of, answered.artifact, answered.prediction, seconds)
         else:
             self._figures.answered(self._routes.route_of(path), scope["method"], answer.status, seconds)
-        return answer
 
     def start(self) -> Bridge:
         """Begin in the loop that runs: see `Front.start`."""
@@ -100,9 +103,7 @@ class MeasuredFront(Front):
         """Answer with the metrics, made in a thread that does nothing else."""
         accept = header_of(scope, b"accept")
         answer = Certain.of(await asyncio.get_running_loop().run_in_executor(self._scraper, shown, accept))
-        answer = answer.to(marks_of(scope))
-        await request.send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await request.send({"type": "http.response.body", "body": answer.body})
+        await answer.to(marks_of(scope)).send(request.send)
 
 
 class _Request:

@@ -1,4 +1,4 @@
-"""Predictors that count what they predict."""
+"""A predictor that counts what it predicts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +22,16 @@ class CountingPredictor(Predictor):
         What it predicts as, with the same models.
     figures : Figures
         Where it counts.
+
+    Attributes
+    ----------
+    uncounted : Predictor
+        The same without counting, for who counts what is answered.
     """
 
     def __init__(self, predictor: Predictor, figures: Figures) -> None:
         vars(self).update(vars(predictor))
+        self.uncounted = predictor
         self._figures = figures
 
     def predict(self, artifact: Artifact, record: Record) -> Prediction:
@@ -70,33 +76,3 @@ class CountingPredictor(Predictor):
         except InvalidFieldsError as error:
             self._figures.at_fault(artifact, error.by_field)
             raise
-
-
-class NotingPredictor(Predictor):
-    """A predictor that notes its last prediction: whether it is answered, only who asked can tell.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        What it predicts as, with the same models.
-
-    Attributes
-    ----------
-    last : (Artifact, Prediction) or None
-    """
-
-    def __init__(self, predictor: Predictor) -> None:
-        vars(self).update(vars(predictor))
-        self.last: tuple[Artifact, Prediction] | None = None
-
-    def predict(self, artifact: Artifact, record: Record) -> Prediction:
-        """Predict a record: see `Predictor.predict`."""
-        prediction = Predictor.predict(self, artifact, record)  # `super` takes longer
-        self.last = (artifact, prediction)
-        return prediction
-
-    def predict_table(self, artifact: Artifact, table: Table, *, partial: bool = False) -> TablePrediction:
-        """Predict the rows of a table: see `Predictor.predict_table`."""
-        answer = super().predict_table(artifact, table, partial=partial)
-        self.last = (artifact, answer.prediction)
-        return answer

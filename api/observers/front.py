@@ -6,7 +6,8 @@ from time import time_ns
 from flask import Flask
 
 from tabserve.api.bridge import Message, Receive, Scope, Send
-from tabserve.api.front import Certain, Front
+from tabserve.api.certain import Certain, Reply
+from tabserve.api.front import Front
 from tabserve.api.metrics.figures import METHODS, NOT_KNOWN
 from tabserve.api.metrics.front import Routes, front_of
 from tabserve.api.observers.access_log import AccessLog
@@ -53,14 +54,16 @@ class ObservedFront:
             if request.status:
                 self._tell(scope, request.status, request.size, request.begun)
 
-    def at_once(self, scope: Scope, body: bytes) -> Certain | None:
-        """The answer to a request that is certain: see `Front.at_once`."""
+    def at_once(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """Answer a request that is certain: see `Front.at_once`."""
         self._begin(scope)
         begun = time_ns()
-        answer = self._front.at_once(scope, body)
-        if answer:
+
+        def told(answer: Certain) -> None:
             self._tell(scope, answer.status, len(answer.body), begun)
-        return answer
+            reply(answer)
+
+        return self._front.at_once(scope, body, told)
 
     def _begin(self, scope: Scope) -> None:
         for observer in self._observers:

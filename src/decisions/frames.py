@@ -1,14 +1,14 @@
-"""Frames: entries of the decision log in a file that may end anywhere, because its writer was killed.
+"""Frames: what is written at once to a file that may end anywhere, because its writer was killed.
 
-A frame is a mark, the payload's length, its CRC-32 and the payload, which is UTF-8. No UTF-8 holds the mark, so after
-damage the next frame is found by it.
+A frame is a mark, a length, a CRC-32 and as many bytes: payloads of UTF-8 with a byte between them that no UTF-8 holds.
+None holds the mark either, so after damage the next frame is found by it.
 """
 
 import struct
 import zlib
 from typing import NamedTuple
 
-MARK = b"\xfeTS\xff"
+MARK, BETWEEN = b"\xfeTS\xff", b"\xff"
 _HEAD = struct.Struct("<4sII")
 
 
@@ -18,9 +18,9 @@ class Found(NamedTuple):
     Parameters
     ----------
     payloads : list of bytes
-        Of the whole frames.
+        What the whole frames hold.
     end : int
-        How many bytes they take, with the damaged ones between them. A frame that is not whole may begin there.
+        How many bytes these take, with the damaged ones between them. A frame that is not whole may begin there.
     damaged : list of bytes
         What stands between the whole frames.
     """
@@ -30,9 +30,10 @@ class Found(NamedTuple):
     damaged: list[bytes]
 
 
-def framed(payload: bytes) -> bytes:
-    """A payload as a frame."""
-    return _HEAD.pack(MARK, len(payload), zlib.crc32(payload)) + payload
+def framed(*payloads: bytes) -> bytes:
+    """Some payloads as a frame: all of them are found again, or none."""
+    content = BETWEEN.join(payloads)
+    return _HEAD.pack(MARK, len(content), zlib.crc32(content)) + content
 
 
 def find_frames(content: bytes, *, is_whole: bool) -> Found:
@@ -49,12 +50,12 @@ def find_frames(content: bytes, *, is_whole: bool) -> Found:
     -------
     Found
     """
-    payloads, damaged, at = [], [], 0
+    payloads, damaged, at = list[bytes](), list[bytes](), 0
     while at < len(content):
-        payload = _payload(content, at)
-        if payload is not None:
-            payloads.append(payload)
-            at += _HEAD.size + len(payload)
+        framed = _framed(content, at)
+        if framed is not None:
+            payloads += framed.split(BETWEEN)
+            at += _HEAD.size + len(framed)
             continue
         next_mark = content.find(MARK, at + 1)
         if next_mark < 0 and not is_whole:
@@ -65,11 +66,11 @@ def find_frames(content: bytes, *, is_whole: bool) -> Found:
     return Found(payloads, at, damaged)
 
 
-def _payload(content: bytes, at: int) -> bytes | None:
-    """The payload of the frame at a place; None where there is no whole one."""
+def _framed(content: bytes, at: int) -> bytes | None:
+    """What is in the frame at a place; None where there is no whole one."""
     if len(content) - at < _HEAD.size:
         return None
     mark, length, crc = _HEAD.unpack_from(content, at)
     start = at + _HEAD.size
-    payload = content[start : start + length]
-    return payload if mark == MARK and len(payload) == length and zlib.crc32(payload) == crc else None
+    framed = content[start : start + length]
+    return framed if mark == MARK and len(framed) == length and zlib.crc32(framed) == crc else None

@@ -11,7 +11,7 @@ import orjson
 
 from tabserve.aliases import Record
 from tabserve.decisions.entry import REFUSED, SHADOW, TABLE
-from tabserve.decisions.ids import new_id
+from tabserve.decisions.ids import new_id, new_ids
 from tabserve.decisions.listed import by_label
 from tabserve.decisions.plain import dumped
 from tabserve.decisions.spool import Spool
@@ -51,16 +51,36 @@ class Answered(NamedTuple):
         The model.
     content : dict
         The answer.
+    prediction : Prediction
+        What it follows from.
     table : TablePrediction or None
-        What the answer follows from; None for a single record.
+        The same with the table that was sent; None for a single record.
     arm : str
         The arm of a split that a single record fell into; empty without a split.
     """
 
     artifact: Artifact
     content: dict[str, Any]
+    prediction: Prediction
     table: TablePrediction | None = None
     arm: str = ""
+
+
+class Decided(NamedTuple):
+    """What is decided, and must be kept before it is answered.
+
+    Parameters
+    ----------
+    answered : Answered
+        What is answered when it is kept.
+    body : bytes
+        What it is about: a record or a list, in JSON.
+    origin : Origin
+    """
+
+    answered: Answered
+    body: bytes
+    origin: Origin
 
 
 class Shadow(Protocol):
@@ -132,7 +152,13 @@ class DecisionLog:
             How many records were refused.
         origin : Origin
         """
-        entry = {**_head(artifact, origin), "kind": REFUSED, "threshold": None, "faults": faults, "rows": rows}
+        entry = {
+            **_head(artifact, origin, new_id()),
+            "kind": REFUSED,
+            "threshold": None,
+            "faults": faults,
+            "rows": rows,
+        }
         with suppress(DecisionLogFullError):
             self._spool.append(orjson.dumps(entry))
 
@@ -159,7 +185,7 @@ class DecisionLog:
         (score,) = answer.columns.get("probability", answer.columns["result"])
         fragment = orjson.Fragment(dumped(record))
         entry = {
-            **_head(artifact, origin),
+            **_head(artifact, origin, new_id()),
             "kind": SHADOW,
             "record": fragment,
             "score": score,
@@ -168,63 +194,22 @@ class DecisionLog:
         }
         self._spool.append(orjson.dumps(entry))
 
-    def keep_answer(self, answered: Answered, body: bytes, origin: Origin) -> None:
-        """Keep what was decided, and add its ids to the answer: see `keep`."""
-        artifact, content, table, arm = answered
-        if table is None:
-            content["decision_ids"] = [self.keep(artifact, body, content, origin, arm)]
-        else:
-            content["decision_ids"] = row_ids(self.keep_list(table, body, origin), table.prediction)
-        if self.shadow:
-            self.shadow.offer(artifact.manifest.use_case, body, content["decision_ids"], origin)
-
-    def keep(
-        self, artifact: Artifact, body: bytes, content: Mapping[str, Any], origin: Origin, arm: str = ""
-    ) -> str | None:
-        """Keep the decision about one record.
-
-        Parameters
-        ----------
-        artifact : Artifact
-            What decided.
-        body : bytes
-            The record as it came, in JSON.
-        content : mapping
-            What is answered.
-        origin : Origin
-        arm : str
-            The arm of a split that the record fell into.
-
-        Returns
-        -------
-        str or None
-            Its id; None when it was dropped.
+    def keep_answers(self, decided: Sequence[Decided]) -> None:
+        """Keep what was decided, with one write, and add its ids to the answers; None for what was dropped.
 
         Raises
         ------
         DecisionLogFullError
-            When it cannot be kept. Then it must not be answered.
+            When it cannot be kept. Then none of it must be answered.
         """
-        (decision,) = content["result"]
-        (score,) = content.get("probability", content["result"])
-        entry = {**_head(artifact, origin), "arm": arm} if arm else _head(artifact, origin)
-        entry["record"], entry["score"], entry["decision"] = orjson.Fragment(body), score, decision
-        if "ids" in content:
-            entry["keys"] = {name: value for name, (value,) in content["ids"].items()}
-        return entry["id"] if self._append(entry) else None
-
-    def keep_list(self, answer: TablePrediction, body: bytes, origin: Origin) -> str | None:
-        """Keep the decisions about a list, whose JSON is the body: as `keep`. The mover makes its table."""
-        decisions, scores = _results(answer)
-        table = {
-            "body": orjson.Fragment(body),
-            "is_columns": isinstance(answer.table.records, ValueRecords),
-            "target": answer.artifact.target.feature.name,
-            "decisions": decisions,
-            "scores": scores,
-        }
-        entry = {**_table_head(answer, origin), "table": table}
-        return entry["id"] if answer.prediction.good and self._append(entry) else None
+        entries = [*map(_entry, decided, new_ids(len(decided)))]
+        kept = [entry for entry in entries if entry.get("rows", 1)]  # a list may have no valid record
+        is_kept = bool(kept) and self._append(kept)
+        for (answered, body, origin), entry in zip(decided, entries, strict=True):
+            id_ = entry["id"] if is_kept and entry.get("rows", 1) else None
+            ids = answered.content["decision_ids"] = row_ids(id_, answered.prediction) if answered.table else [id_]
+            if self.shadow:
+                self.shadow.offer(answered.artifact.manifest.use_case, body, ids, origin)
 
     def keep_table(self, answer: TablePrediction, origin: Origin, id_: str = "") -> str | None:
         """Keep the decisions about a file: as `keep`. Rows at fault leave nothing.
@@ -233,8 +218,8 @@ class DecisionLog:
         """
         if not answer.prediction.good:
             return None
-        entry = _table_head(answer, origin)
-        id_ = entry["id"] = id_ or entry["id"]
+        id_ = id_ or new_id()
+        entry = _table_head(answer, origin, id_)
         try:
             self._spool.write_table(id_, _table_of(answer))
             self._spool.append(orjson.dumps(entry))
@@ -246,20 +231,20 @@ class DecisionLog:
         self.logged += 1
         return id_
 
-    def _append(self, entry: Mapping[str, Any]) -> bool:
+    def _append(self, entries: Sequence[Mapping[str, Any]]) -> bool:
         try:
-            self._spool.append(orjson.dumps(entry))
+            self._spool.append(*map(orjson.dumps, entries))
         except DecisionLogFullError:
-            self._dropped()
+            self._dropped(len(entries))
             return False
-        self.logged += 1
+        self.logged += len(entries)
         return True
 
-    def _dropped(self) -> None:
+    def _dropped(self, entries: int = 1) -> None:
         """Count what could not be kept, within an `except`; raise where it must not be answered."""
         if not self._drops:
             raise
-        self.dropped += 1
+        self.dropped += entries
 
     @property
     def _spool(self) -> Spool:
@@ -292,6 +277,38 @@ def row_ids(id_: str | None, prediction: Prediction) -> list[str | None]:
     return ids
 
 
+def _entry(decided: Decided, id_: str) -> dict[str, Any]:
+    table = decided.answered.table
+    return _list_entry(table, decided, id_) if table else _record_entry(decided, id_)
+
+
+def _record_entry(decided: Decided, id_: str) -> dict[str, Any]:
+    answered, body, origin = decided
+    content = answered.content
+    (decision,) = content["result"]
+    (score,) = content.get("probability", content["result"])
+    entry = _head(answered.artifact, origin, id_)
+    if answered.arm:
+        entry["arm"] = answered.arm
+    entry["record"], entry["score"], entry["decision"] = orjson.Fragment(body), score, decision
+    if "ids" in content:
+        entry["keys"] = {name: value for name, (value,) in content["ids"].items()}
+    return entry
+
+
+def _list_entry(answer: TablePrediction, decided: Decided, id_: str) -> dict[str, Any]:
+    """The entry of a list, whose JSON is the body: the mover makes its table."""
+    decisions, scores = _results(answer)
+    table = {
+        "body": orjson.Fragment(decided.body),
+        "is_columns": isinstance(answer.table.records, ValueRecords),
+        "target": answer.artifact.target.feature.name,
+        "decisions": decisions,
+        "scores": scores,
+    }
+    return {**_table_head(answer, decided.origin, id_), "table": table}
+
+
 def _table_of(answer: TablePrediction) -> bytes:
     """What the log keeps of a table, as Parquet: without outcomes."""
     from tabserve.decisions.tables import written  # pyarrow, for files alone
@@ -314,19 +331,19 @@ def _results(answer: TablePrediction) -> tuple[list[Any], list[Any]]:
     return columns["result"], columns.get("probability", columns["result"])
 
 
-def _table_head(answer: TablePrediction, origin: Origin) -> dict[str, Any]:
+def _table_head(answer: TablePrediction, origin: Origin, id_: str) -> dict[str, Any]:
     good = answer.prediction.good
     return {
-        **_head(answer.artifact, origin),
+        **_head(answer.artifact, origin, id_),
         "kind": TABLE,
         "rows": len(good),
         "keys": {name: _only(good, values) for name, values in answer.ids().items()},
     }
 
 
-def _head(artifact: Artifact, origin: Origin) -> dict[str, Any]:
+def _head(artifact: Artifact, origin: Origin, id_: str) -> dict[str, Any]:
     return {
-        "id": new_id(),
+        "id": id_,
         "time": time.time(),
         "request_id": origin.request_id,
         "client": origin.client,

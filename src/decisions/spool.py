@@ -51,7 +51,9 @@ class Spool:
         self._size = 0
         self._begun = 0.0
         self._finished: list[int] = []  # descriptors of files that are not closed yet
-        self._is_unsynced = False
+        self._syncing = threading.Lock()
+        self._is_new = False  # whether the file's name may not be on the disk yet
+        self._nr_written = self._nr_synced = 0  # writes, and those that are on the disk
         self._waiting = 0  # bytes in the folder at the last look, and those of our own since
         self._is_closing = threading.Event()
         self._is_failing = False
@@ -65,33 +67,34 @@ class Spool:
         """Whether as much waits as may."""
         return self._waiting >= self._most
 
-    def append(self, payload: bytes) -> None:
-        """Keep an entry, with one write.
+    def append(self, *payloads: bytes) -> None:
+        """Keep entries, with one write.
 
         Parameters
         ----------
-        payload : bytes
+        payloads : bytes
             UTF-8.
 
         Raises
         ------
         DecisionLogFullError
-            When as much waits as may, or it cannot be written. Then nothing of it is kept.
+            When as much waits as may, or they cannot be written. Then nothing of them is kept.
         """
-        frame = framed(payload)
-        with self._lock:
-            if self._waiting >= self._most:
-                raise DecisionLogFullError
-            try:
+        frame = framed(*payloads)
+        try:
+            with self._lock:
+                if self._waiting >= self._most:
+                    raise DecisionLogFullError
                 file = self._file
                 if file is None or self._size >= self._largest:
                     file = self._open()
                 self._write(file, frame)
-                if self._syncs_each:
-                    os.fsync(file)
-            except OSError as error:
-                self._say_failing(error)
-                raise DecisionLogFullError from None
+                number = self._nr_written
+            if self._syncs_each:
+                self._sync_until(number)
+        except OSError as error:
+            self._say_failing(error)
+            raise DecisionLogFullError from None
         self._is_failing = False
 
     def write_table(self, id_: str, content: bytes) -> None:
@@ -144,7 +147,7 @@ class Spool:
         hidden.rename(self._folder / f"{name}{SUFFIX}")
         if self._syncs_each:
             _sync_folder(self._folder)
-        self._file, self._size, self._begun = file, 0, time.monotonic()
+        self._file, self._size, self._begun, self._is_new = file, 0, time.monotonic(), True
         return file
 
     def _finish(self) -> None:
@@ -164,7 +167,7 @@ class Spool:
             raise OSError(28, os.strerror(28))
         self._size += len(frame)
         self._waiting += len(frame)
-        self._is_unsynced = True
+        self._nr_written += 1
 
     def _beat(self) -> None:
         while not self._is_closing.wait(BEAT):
@@ -179,17 +182,34 @@ class Spool:
 
     def _sync(self) -> None:
         """Force to the disk what was written since the last time."""
-        with self._lock:
-            finished, self._finished = self._finished, []
-            file = os.dup(self._file) if self._file is not None and self._is_unsynced else None
-            self._is_unsynced = False
-        for descriptor in [*finished, *filter(None, [file])]:
+        with self._syncing:
+            self._sync_files()
+            is_new, self._is_new = self._is_new, False
             try:
-                os.fsync(descriptor)
+                if is_new:
+                    _sync_folder(self._folder)
+            except OSError:
+                self._is_new = True
+                raise
+
+    def _sync_until(self, number: int) -> None:
+        """Force a write to the disk; those that came while another one waited for the disk go there together."""
+        with self._syncing:
+            if self._nr_synced < number:
+                self._sync_files()
+
+    def _sync_files(self) -> None:
+        with self._lock:
+            number = self._nr_written
+            files, self._finished = self._finished, []
+            if self._file is not None and number > self._nr_synced:
+                files = [*files, os.dup(self._file)]
+        for file in files:
+            try:
+                os.fdatasync(file)
             finally:
-                os.close(descriptor)
-        if finished or file is not None:
-            _sync_folder(self._folder)
+                os.close(file)
+        self._nr_synced = number
 
     def _look(self) -> None:
         """Add up what waits in the folder."""

@@ -1,8 +1,9 @@
 """Arms of a split: a difference is found where there is one, and seldom where there is none."""
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.tasks.binary import Binary
 from tabserve.tasks.multiclass import Multiclass
+from tests.conftest import ROOT
 from tests.decisions import fill, fill_table
 
 OTHER = "credit-a_v1-1.2"
@@ -305,6 +307,35 @@ def test_terminal_json_and_page_show_them(address: str, trained: Registry, tmp_p
         assert f"{OTHER} less {arms[0]['model_id']}" in shown
         assert said in shown
         assert "Answered by another model" in shown
+
+
+def test_the_example_in_the_documentation_is_such_an_arm(artifact: Artifact) -> None:
+    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    (block,) = (one for one in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if '"elsewhere"' in one)
+    shown = json.loads(block)
+    few = np.full(210, np.nan)
+    labelled = replace(artifact, task=replace(artifact.task, outcomes=("good", "bad")))
+    _, other = compared(
+        labelled,
+        arm(
+            np.linspace(0, 1, 1890), np.full(1890, np.nan), np.repeat([1.0, 0.0], [832, 1058]), np.linspace(0, 1, 1890)
+        ),
+        arm(np.linspace(0, 1, 210), few, np.repeat([1.0, 0.0], [96, 114]), np.linspace(0, 1, 210)),
+    )
+    expected = json.loads(json.dumps(asdict(other)))
+    assert shown.keys() == expected.keys()
+    assert shown["unjudged"] == expected["unjudged"]
+    assert shown["figures"].keys() == expected["figures"].keys()
+    for label in ("good", "bad"):
+        assert shown["figures"][f"share of {label}"] == pytest.approx(
+            expected["figures"][f"share of {label}"], abs=6e-4
+        )
+    share, mean = expected["differences"]
+    assert [one.keys() for one in shown["differences"]] == [share.keys(), mean.keys()]
+    assert {**shown["differences"][0], "name": "", "verdict": ""} == pytest.approx(
+        {**share, "name": "", "verdict": ""}, abs=6e-4
+    )
+    assert shown["differences"][0]["verdict"] == share["verdict"]
 
 
 def test_without_a_split_nothing_is_said_of_arms(trained: Registry, artifact: Artifact, tmp_path: Path) -> None:

@@ -26,12 +26,14 @@ pytest_plugins = ["tests.browser"]
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact, records: list[dict[str, Any]]) -> str:
-    """A log of decisions of the last hour, in which all loans are long, that was looked at."""
+    """A log of decisions of the last hour in two arms, in which all loans are long, that was looked at."""
     address = f"sqlite:///{tmp_path_factory.mktemp('log') / 'decisions.db'}"
     store = DecisionStore(address)
     happened = np.random.default_rng(1).integers(1, 3, len(records)).tolist()
     long = [{**record, "months_loan_duration": 60} for record in records]
-    fill(store, artifact, long, [time.time() - 60] * len(records), happened)
+    for part, arm in ((slice(0, 600), artifact.model_id), (slice(600, 1000), "credit-a_v1-1.2")):
+        when = [time.time() - 60] * len(long[part])
+        fill(store, artifact, long[part], when, happened[part], first=part.start, arm=arm)
     keep(store, monitor(store, artifact).to_json())
     store.database.close()
     return address

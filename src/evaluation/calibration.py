@@ -12,7 +12,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predicted and observed shares, of bins of equally many rows with ascending probabilities.
+    """Predicted and observed shares, of bins of equally many rows with ascending probabilities; equal ones share a bin.
 
     Parameters
     ----------
@@ -35,8 +35,15 @@ class Calibration:
     chance: float
 
     def holds(self, most: float) -> bool:
-        """Whether the error beyond chance is small."""
-        return self.error - self.chance <= most
+        """Whether the error beyond chance is small, also beside the share of the rarer outcome.
+
+        Parameters
+        ----------
+        most : float
+            The largest error; of a rare outcome it is half of its predicted share, since 0.05 instead of 0.01 is wrong.
+        """
+        predicted = float(np.average(self.predicted, weights=self.rows))
+        return self.error - self.chance <= min(most, min(predicted, 1 - predicted) / 2)
 
 
 def calibration(y: Vector, probabilities: Vector) -> Calibration:
@@ -54,7 +61,10 @@ def calibration(y: Vector, probabilities: Vector) -> Calibration:
     Calibration
     """
     order = np.argsort(probabilities, kind="stable")
-    bins = [rows for rows in np.array_split(order, BINS) if len(rows)]
+    ascending = probabilities[order]
+    ends = ascending[np.arange(1, BINS) * len(order) // BINS]
+    # where equal probabilities are divided by the order of rows, bins would show what changed with time
+    bins = [rows for rows in np.split(order, np.unique(np.searchsorted(ascending, ends))) if len(rows)]
     rows = np.array([len(some) for some in bins])
     predicted = np.array([probabilities[some].mean() for some in bins])
     observed = np.array([y[some].mean() for some in bins])

@@ -187,7 +187,7 @@ def _arms(result: Plain) -> Iterator[ReportTable]:
         ["Outcomes known", *(share(arm["coverage"]) for arm in arms)],
         *([_figure(name), *(within(arm["figures"].get(name, {"value": None})) for arm in arms)] for name in figures),
     ]
-    yield ReportTable("The arms of splits", ["", *(arm["model_id"] for arm in arms)], rows)
+    yield ReportTable("The arms of splits", ["Figure", *(arm["model_id"] for arm in arms)], rows)
     for arm in others:
         differences = [
             [_figure(one["name"]), within(one), *(number(one[key]) for key in ("matters", "visible")), one["verdict"]]

@@ -20,7 +20,7 @@ from tabserve.decisions.erasing import erase
 from tabserve.decisions.reading import Wanted, found, logged, one, table_file
 from tabserve.decisions.schema import decisions
 from tabserve.decisions.store import DecisionStore
-from tabserve.decisions.tables import Rows, columns_of, rows_in, written
+from tabserve.decisions.tables import Rows, columns_of, rows_at, rows_in, written
 from tabserve.registry.artifact import Artifact
 from tests.decisions import (  # noqa: F401 - three are fixtures
     address_of_log,
@@ -182,6 +182,11 @@ def test_a_table_is_read_as_it_was_written(sent: list[dict[str, Any]], size: int
         assert [score for rows in read for score in rows.scores] == scores[first:]
         assert [decision for rows in read for decision in rows.decisions] == decisions[first:]
         assert [rows.first for rows in read] == [first + at for at in accumulate(sizes(read)[:-1], initial=0)]
+    for at in range(len(sent)):
+        places = [place for place in range(len(sent) + 2) if place != at]
+        read = [*rows_at(file, places)]
+        assert [rows.first for rows in read] == [place for place in places if place < len(sent)]
+        assert [record for rows in read for record in rows.records] == without_none[:at] + without_none[at + 1 :]
     read_again = [record for rows in rows_in(file, 9) for record in rows.records]
     for record, again in zip(without_none, read_again, strict=True):  # True is not 1, though they are equal
         assert [type(value) is bool for value in record.values()] == [type(again[name]) is bool for name in record]

@@ -15,7 +15,7 @@ from tabserve.decisions.plain import dumped, loaded
 from tabserve.decisions.reading import IN_MEMORY, MOST_IDS, copy_table, split_id
 from tabserve.decisions.schema import decisions, keys, outcomes, tables
 from tabserve.decisions.store import PART, DecisionStore
-from tabserve.decisions.tables import decided_in, rows_in, without_rows
+from tabserve.decisions.tables import decided_in, rows_at, without_rows
 
 # what a tombstone keeps: when which model decided, and nothing of the record or the person
 _NOTHING: dict[str, Any] = {
@@ -151,13 +151,7 @@ def _erase_rows(store: DecisionStore, id_: str, rows: set[int]) -> int:
 
 def _digests(file: IO[bytes], rows: set[int]) -> dict[str, str]:
     """The digests of a table's records, by row; none of rows that are not there or hold nothing."""
-    digests = {}
-    for row in sorted(rows):
-        file.seek(0)
-        some = next(rows_in(file, 1, row), None)
-        if some and some.first == row and some.decisions[0] is not None:
-            digests[str(row)] = digest_of(some.records[0])
-    return digests
+    return {str(row.first): digest_of(row.records[0]) for row in rows_at(file, rows) if row.decisions[0] is not None}
 
 
 def _write(connection: sql.Connection, id_: str, file: IO[bytes], erased: Mapping[str, str]) -> None:

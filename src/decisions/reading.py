@@ -1,7 +1,7 @@
 """The reading side of the decision log: batches of what was decided, in the order of time."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from tabserve.decisions.entry import DECISION, TABLE, Entry
 from tabserve.decisions.plain import loaded
 from tabserve.decisions.schema import decisions, keys, outcomes, tables
 from tabserve.decisions.store import DecisionStore, key_of
-from tabserve.decisions.tables import Rows, rows_in
+from tabserve.decisions.tables import Rows, rows_at, rows_in
 
 SIZE = 10_000  # decisions at a time
 MOST_IDS = 500  # in a statement
@@ -249,7 +249,7 @@ def found(store: DecisionStore, wanted: Wanted, *, expand: bool = False, size: i
         for row in page:
             kept = _kept(row)
             if kept.entry.id in rows:
-                yield from filter(None, (one(store, f"{kept.entry.id}.{number}") for number in rows[kept.entry.id]))
+                yield from _expanded(store, kept.entry, size, rows[kept.entry.id])
             elif expand and kept.entry.kind == TABLE:
                 yield from _expanded(store, kept.entry, size)
             elif kept.erased is None or not expand:
@@ -283,7 +283,7 @@ def one(store: DecisionStore, id_: str) -> Kept | None:
     kept = _kept(known) if known else None
     if kept is None or row is None:
         return kept
-    return next(_expanded(store, kept.entry, 1, row), None) if kept.entry.kind == TABLE else None
+    return next(_expanded(store, kept.entry, 1, [row]), None) if kept.entry.kind == TABLE else None
 
 
 def split_id(id_: str) -> tuple[str, int | None]:
@@ -324,20 +324,20 @@ def _kept(row: Any) -> Kept:
     return Kept(Entry(**values), outcome, row.erased, row.erased_digest)
 
 
-def _expanded(store: DecisionStore, entry: Entry, size: int, row: int | None = None) -> Iterator[Kept]:
-    """The decided rows of a table, or only one of them."""
+def _expanded(store: DecisionStore, entry: Entry, size: int, only: Collection[int] | None = None) -> Iterator[Kept]:
+    """The decided rows of a table, or only some of them."""
     with table_file(store, entry.id) as file:
-        for rows in rows_in(file, size, row or 0) if file else ():
+        if file is None:
+            return
+        for rows in rows_in(file, size) if only is None else rows_at(file, only):
             known = _outcomes(store, entry.id, rows)
             for place, decision in enumerate(rows.decisions):
                 number = rows.first + place
-                if decision is not None and row in (None, number):
+                if decision is not None:
                     of_row = {"record": rows.records[place], "score": rows.scores[place], "decision": decision}
                     yield Kept(
                         replace(entry, kind=DECISION, id=f"{entry.id}.{number}", rows=1, **of_row), known.get(number)
                     )
-            if row is not None:
-                return
 
 
 def _pages(store: DecisionStore, query: sql.Select[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -12,6 +12,7 @@ from tabserve.tables.pieces import Pieces
 
 # how the file's columns are named: a record's, as they are or as JSON, and then what was predicted and decided
 RECORD, JSON, SCORE, DECISION = "record.", "json.", "score", "decision"
+AT_ONCE = 1000  # rows that are read when some of them are wanted
 EXACT = 2**53  # whole numbers up to this one are floats, too
 
 
@@ -77,6 +78,30 @@ def rows_in(file: IO[bytes], size: int, first: int = 0) -> Iterator[Rows]:
     first : int
         The row to begin with, counted from 0; groups of rows before it are not read.
     """
+    for at, batch in _batches(file, size, first):
+        skipped = max(first - at, 0)
+        if skipped < batch.num_rows:
+            yield _rows(at + skipped, batch.slice(skipped).to_pydict())
+
+
+def rows_at(file: IO[bytes], places: Collection[int]) -> Iterator[Rows]:
+    """Some rows of a table of the log, one at a time; the table is read once.
+
+    Parameters
+    ----------
+    file : binary file
+        What was `written`; it must be seekable.
+    places : collection of int
+        Counted from 0; those beyond the end are left out.
+    """
+    wanted = np.unique(np.array([*places], np.int64))
+    for at, batch in _batches(file, AT_ONCE, int(wanted[0])) if len(wanted) else ():
+        for place in wanted[np.searchsorted(wanted, at) : np.searchsorted(wanted, at + batch.num_rows)].tolist():
+            yield _rows(place, batch.slice(place - at, 1).to_pydict())
+
+
+def _batches(file: IO[bytes], size: int, first: int) -> Iterator[tuple[int, Any]]:
+    """The rows of a table, at most `size` at a time, each with the first one's place; groups before `first` are not."""
     from pyarrow.parquet import ParquetFile  # large, and only tables need it
 
     with ParquetFile(file) as table:
@@ -85,11 +110,8 @@ def rows_in(file: IO[bytes], size: int, first: int = 0) -> Iterator[Rows]:
         wanted = [number for number in range(len(groups)) if ends[number] > first]
         at = int(ends[wanted[0]] - groups[wanted[0]]) if wanted else 0
         for batch in table.iter_batches(size, row_groups=wanted) if wanted else ():
-            skipped = min(max(first - at, 0), batch.num_rows)
-            at += skipped
-            if skipped < batch.num_rows:
-                yield _rows(at, batch.slice(skipped).to_pydict())
-                at += batch.num_rows - skipped
+            yield at, batch
+            at += batch.num_rows
 
 
 def decided_in(file: IO[bytes]) -> list[int]:

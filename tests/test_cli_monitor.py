@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tabserve.cli.commands import tabserve
 from tabserve.decisions.store import DecisionStore
 from tabserve.monitoring.kept import newest
+from tabserve.monitoring.page import heading
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tests.decisions import fill
@@ -43,6 +44,27 @@ def test_people_get_a_table_and_what_was_found(trained: Registry, address: str) 
     store.database.close()
     assert kept
     assert kept["windows"][-1]["rows"] == 1000
+
+
+def test_each_table_is_as_wide_as_itself(trained: Registry, address: str) -> None:
+    _, columns, *_ = run(trained, address, "--since", "2025-01-01").output.split("\n\n")
+    head, *rows = columns.splitlines()
+    longest = max(len(row.partition("  ")[0]) for row in rows)
+    assert head.index("Verdict") == longest + 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "quality", "said"),
+    [
+        (0, None, "holds none of this time"),
+        (9, None, "cannot be judged by so few"),
+        (9, {"rows": 9}, "no worse quality"),
+    ],
+)
+def test_that_nothing_was_found_says_of_what(rows: int, quality: Any, said: str) -> None:
+    whole = {"rows": rows, "quality": quality}
+    result = {"model_id": "credit-a", "time": 0.0, "windows": [whole], "others": 0, "findings": []}
+    assert said in [*heading(result)][-1]
 
 
 @pytest.mark.parametrize(("kinds", "status"), [("drift", 1), ("quality", 0), ("drift,quality", 1), ("", 0)])

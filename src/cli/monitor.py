@@ -75,8 +75,10 @@ def monitor(
     store.database.close()
     if html:
         html.write_text(page.render([plain]), encoding="utf-8")
-    click.echo(as_json(plain) if is_json else "\n".join([*page.heading(plain), "", aligned([*page.lines(plain)])]))
-    if not is_json:
+    if is_json:
+        click.echo(as_json(plain))
+    else:
+        click.echo("\n\n".join(["\n".join(page.heading(plain)), *map(aligned, page.terminal_tables(plain))]) + "\n")
         for finding in result.findings:
             click.echo(f"{finding.kind} ({finding.window}): {finding.sentence}")
         for sentence in page.what_arms_tell(plain):

@@ -80,6 +80,7 @@ class _Loop:
             if self._should_stop():
                 return
             time.sleep(PAUSE)
+        logger.info("moving decisions into their database")
         while True:
             is_stopping = self._should_stop()  # before the last look
             try:

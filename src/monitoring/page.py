@@ -71,16 +71,23 @@ def heading(result: Plain) -> Iterator[str]:
     if result["others"]:
         yield f"{result['others']:,} decisions by other models are left out."
     if not result["findings"]:
-        yield "Nothing was found." if whole["rows"] else "The decision log holds none of this time."
+        yield _nothing(whole)
 
 
-def lines(result: Plain) -> Iterator[tuple[str, ...]]:
-    """Rows of a table for a terminal: the columns of the whole time, then the months."""
+def _nothing(whole: Plain) -> str:
+    """What it means that nothing was found."""
+    if not whole["rows"]:
+        return "The decision log holds none of this time."
+    if whole["quality"]:
+        return "Nothing was found: no drift, and no worse quality."
+    return "No drift was found; quality cannot be judged by so few outcomes."
+
+
+def terminal_tables(result: Plain) -> Iterator[list[tuple[str, ...]]]:
+    """Tables for a terminal, each as its rows: the columns of the whole time, then the months."""
     whole = result["windows"][-1]
     for table in (_columns(whole, charts=False), *_months(result), *_metrics(result), *_gates(whole), *_arms(result)):
-        yield tuple(map(str, table.head))
-        yield from (tuple(map(str, row)) for row in table.rows)
-        yield ("",)
+        yield [tuple(map(str, row)) for row in (table.head, *table.rows)]
 
 
 def _found(finding: Plain) -> str:

@@ -50,6 +50,12 @@ class DecisionSchema(AnswerSchema):
     decision = Raw(required=True, allow_none=True, metadata={"description": "The answer's `result`"})
     threshold = Float(required=True, allow_none=True)
     reasons = List(Dict(), required=True, allow_none=True)
+    reasons_note = String(
+        required=True,
+        metadata={
+            "description": "That reasons were worked out now, or why there are none; empty where the log has them"
+        },
+    )
     rows = Integer(required=True)
     answers = String(required=True, metadata={"description": "Of a shadow, the decision that was answered"})
     faults = Dict(keys=String(), values=Integer(), required=True)
@@ -64,17 +70,22 @@ class DecisionSchema(AnswerSchema):
 @blueprint.output(DecisionSchema)
 @problems(404, 501, 503)
 def show_decision(id: str) -> Response:  # noqa: A002 - as the path has it
-    """Show a decision with its record, its reasons and its outcome; the access is logged."""
+    """Show a decision with its record, its reasons and its outcome; the access is logged.
+
+    Reasons that the log does not have, such as those of rows of tables, are worked out.
+    """
     store = decision_store()
     from tabserve.decisions.accesses import note
     from tabserve.decisions.reading import one
+    from tabserve.decisions.reasons import with_reasons
 
     kept = one(store, id)
     note(store, auth.auth.current_user or "", "show", {"id": kept.entry.id if kept else ""}, 1 if kept else 0)
     if kept is None:
         raise UnknownDecisionError
     headers = {"Cache-Control": "no-store"}  # it is asked for by GET, which browsers keep
-    return Response(dumped(kept.to_json()), headers=headers, content_type="application/json")
+    content = with_reasons(current.predictor().registry, kept).to_json()
+    return Response(dumped(content), headers=headers, content_type="application/json")
 
 
 def decision_store() -> "DecisionStore":

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from tabserve.aliases import Matrix, Predictions, Record, Vector
+from tabserve.aliases import Matrix, Places, Predictions, Record, Vector
 from tabserve.errors import NothingToPredictError
 from tabserve.registry.artifact import Artifact
+from tabserve.tasks.base import Explained
 
 MOST_REASONS = 4
 ROUNDING = 1e-9  # a smaller share of the contributions' total size may be rounding alone
@@ -102,20 +104,45 @@ def explain(artifact: Artifact, records: Sequence[Record]) -> list[Explanation]:
     NotExplainableError
         When the model's predictions cannot be split into what each column contributes.
     """
-    if not records:
-        raise NothingToPredictError
-    encoded = artifact.encoder.transform(records)
-    matrix = artifact.pipeline.transform_encoded(encoded)
-    predictions = artifact.model.predict(matrix)
-    explained = artifact.task.explained(predictions, artifact.model.contributions(matrix), artifact.decision)
-    results = artifact.task.answer(predictions, artifact.decision)["result"]
-    contributions = _by_column(artifact, explained.contributions).tolist()
+    told = _told(artifact, records)
+    names = [column.name for column in artifact.encoder.columns]
+    results, scores, parts = told.results, told.explained.predictions.tolist(), told.parts.tolist()
+    reasons, counter_reasons = (_reasons(artifact, told, sign) for sign in (1, -1))
     return [
-        _explanation(artifact, *one)
-        for one in zip(
-            results, explained.predictions.tolist(), encoded, contributions, explained.signs.tolist(), strict=True
+        Explanation(
+            result=result,
+            score=score,
+            raw_score=sum(row),
+            base_value=row[-1],
+            contributions=dict(zip(names, row[:-1], strict=True)),
+            reasons=for_it,
+            counter_reasons=against_it,
         )
+        for result, score, row, for_it, against_it in zip(results, scores, parts, reasons, counter_reasons, strict=True)
     ]
+
+
+def reasons_for(artifact: Artifact, records: Sequence[Record]) -> list[list[Reason]]:
+    """What speaks most for the results of records: the `reasons` of `explain`, without the rest, which takes longer.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        The model that predicts.
+    records : sequence of mapping
+        n_rows records.
+
+    Returns
+    -------
+    list of list of Reason
+        At most four for each record, in their order.
+
+    Raises
+    ------
+    NothingToPredictError, InvalidRecordsError, NotExplainableError
+        As for `explain`.
+    """
+    return _reasons(artifact, _told(artifact, records), 1)
 
 
 def reason_texts(
@@ -148,12 +175,9 @@ def reason_texts(
     """
     explained = artifact.task.explained(predictions, artifact.model.contributions(matrix), artifact.decision)
     parts = _by_column(artifact, explained.contributions)
-    least = ROUNDING * np.abs(parts).sum(axis=1)
-    for_result = parts[:, :-1] * explained.signs[:, np.newaxis]
-    ranked = np.argsort(-for_result, axis=1, kind="stable")[:, :most]
+    ranked, is_strong = _ranked(parts, explained.signs, most)
     columns: list[list[str | None]] = [[None] * len(encoded) for _ in range(most)]
-    for rank, chosen in enumerate(ranked.T):
-        strong = np.take_along_axis(for_result, chosen[:, np.newaxis], axis=1)[:, 0] > least
+    for rank, (chosen, strong) in enumerate(zip(ranked.T, is_strong.T, strict=True)):
         for place in np.unique(chosen[strong]):
             rows = np.flatnonzero(strong & (chosen == place))
             codes, which = np.unique(encoded[rows, place], return_inverse=True)
@@ -163,19 +187,24 @@ def reason_texts(
     return columns
 
 
-def _explanation(
-    artifact: Artifact, result: float | str, score: float, row: Vector, parts: Sequence[float], sign: float
-) -> Explanation:
-    names = [column.name for column in artifact.encoder.columns]
-    return Explanation(
-        result=result,
-        score=score,
-        raw_score=sum(parts),
-        base_value=parts[-1],
-        contributions=dict(zip(names, parts[:-1], strict=True)),
-        reasons=_reasons(artifact, row, parts, sign),
-        counter_reasons=_reasons(artifact, row, parts, -sign),
-    )
+class _Told(NamedTuple):
+    """What the predictions of n_rows records are explained by."""
+
+    encoded: Matrix  # the records as the encoder gives them
+    results: Sequence[float | str]
+    explained: Explained
+    parts: Matrix  # shape (n_rows, n_declared_columns + 1): the contributions, the base value last
+
+
+def _told(artifact: Artifact, records: Sequence[Record]) -> _Told:
+    if not records:
+        raise NothingToPredictError
+    encoded = artifact.encoder.transform(records)
+    matrix = artifact.pipeline.transform_encoded(encoded)
+    predictions = artifact.model.predict(matrix)
+    explained = artifact.task.explained(predictions, artifact.model.contributions(matrix), artifact.decision)
+    results = artifact.task.answer(predictions, artifact.decision)["result"]
+    return _Told(encoded, results, explained, _by_column(artifact, explained.contributions))
 
 
 def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
@@ -184,16 +213,40 @@ def _by_column(artifact: Artifact, contributions: Matrix) -> Matrix:
     return np.hstack([by_column, contributions[:, -1:]])
 
 
-def _reasons(artifact: Artifact, row: Vector, parts: Sequence[float], sign: float) -> list[Reason]:
-    """The columns of an encoded record that raised its raw score most or, for the sign -1, lowered it most.
+def _ranked(parts: Matrix, signs: Vector, most: int) -> tuple[Places, Matrix]:
+    """The columns that raised each raw score most or, for the sign -1, lowered it most; strongest first.
 
-    The last of the parts is the base value; the row goes on with counts of what texts hold.
+    Parameters
+    ----------
+    parts : ndarray, shape (n_rows, n_columns + 1)
+        The contributions; the base value is the last.
+    signs : ndarray, shape (n_rows,)
+    most : int
+
+    Returns
+    -------
+    ranked : ndarray of int, shape (n_rows, at most `most`)
+        Their places.
+    is_strong : ndarray of bool, of the same shape
+        Whether a column did so at all; rounding does not count.
     """
-    least = ROUNDING * sum(map(abs, parts))
+    for_result = parts[:, :-1] * signs[:, np.newaxis]
+    ranked = np.argsort(-for_result, axis=1, kind="stable")[:, :most]
+    least = ROUNDING * np.abs(parts).sum(axis=1, keepdims=True)
+    return ranked, for_result[np.arange(len(ranked))[:, np.newaxis], ranked] > least
+
+
+def _reasons(artifact: Artifact, told: _Told, sign: int) -> list[list[Reason]]:
+    """What speaks for the results or, for the sign -1, against them."""
+    ranked, is_strong = _ranked(told.parts, sign * told.explained.signs, MOST_REASONS)
     protected = {feature.name for feature in artifact.features if feature.protected}
-    ranked = sorted(zip(parts[:-1], artifact.encoder.columns, row, strict=False), key=lambda part: -sign * part[0])
+    columns = artifact.encoder.columns
+    rows = np.arange(len(ranked))[:, np.newaxis]
+    chosen = (is_strong.sum(axis=1), ranked, told.encoded[rows, ranked], told.parts[rows, ranked])
     return [
-        Reason(column.name, column.in_words(code), contribution, not protected.isdisjoint(column.sources))
-        for contribution, column, code in ranked[:MOST_REASONS]
-        if sign * contribution > least
+        [
+            Reason(columns[at].name, columns[at].in_words(code), part, not protected.isdisjoint(columns[at].sources))
+            for at, code, part in zip(places[:count], codes, parts, strict=False)
+        ]
+        for count, places, codes, parts in zip(*(values.tolist() for values in chosen), strict=True)
     ]

@@ -67,7 +67,7 @@ class Place:
         return [*logged(self.store, "credit")]
 
     def move(self) -> None:
-        mover = Mover(self.settings.decision_spool_folder, 10**9, self.store, self.registry)
+        mover = Mover(self.settings.decision_spool_folder, self.store, self.registry)
         mover.move()
         mover.close()
 

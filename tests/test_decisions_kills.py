@@ -127,7 +127,7 @@ def test_each_answered_decision_is_in_the_log_once(
                 else:
                     kill(server, mover=killed == "mover")
             time.sleep(1)
-    mover = Mover(tmp_path / "spool", 10**9, store, trained)  # as at the next start
+    mover = Mover(tmp_path / "spool", store, trained)  # as at the next start
     mover.move()
     mover.close()
     singles = {id_ for id_ in clients.answered if "." not in id_}

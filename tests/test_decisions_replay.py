@@ -38,8 +38,10 @@ def test_answered_decisions_are_found_replayed_and_joined_with_outcomes(
         *client.post("/output/credit", json=columns).json["decision_ids"],
     ]
     app.extensions["decision_log"].close()
-    mover = Mover(settings.decision_spool_folder, settings.decision_spool, store, trained)
+    mover = Mover(settings.decision_spool_folder, store, trained)
     while mover.move():
+        pass
+    while mover.work_out_reasons():
         pass
     mover.close()
     for id_ in (*single, rows[0], rows[19], rows[-1]):

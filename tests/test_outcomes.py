@@ -14,6 +14,7 @@ from tabserve.api.users import Users
 from tabserve.decisions.accesses import noted
 from tabserve.decisions.reading import logged
 from tabserve.decisions.store import DecisionStore
+from tabserve.explain import explain
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 from tabserve.settings import Settings
@@ -121,7 +122,11 @@ def test_a_decision_is_shown_to_those_who_may_see_it_and_that_is_noted(
     assert (shown["record"], shown["client"], shown["threshold"]) == (records[0], "alice", 0.25)
     assert (shown["time"], shown["model_id"]) == ("2001-09-09T01:46:40+00:00", artifact.model_id)
     assert shown["outcome"]["outcome"] == "no"
-    assert client.get(f"/decisions/{table}.2", auth=AUDITOR).json["record"] == records[2]
+    row = client.get(f"/decisions/{table}.2", auth=AUDITOR).json
+    assert row["record"] == records[2]
+    (explanation,) = explain(artifact, [records[2]])
+    assert row["reasons"] == [reason.to_json() for reason in explanation.reasons]
+    assert row["reasons_note"].startswith("Worked out when asked")
     odd = {**records[0], "remark": "\ud800", "large": 2**70}
     store.add([entry_of(artifact, id_of(5), 1e9, record=odd, score=0.5, decision=0)])
     answer = client.get(f"/decisions/{id_of(5)}", auth=AUDITOR)

@@ -105,6 +105,9 @@ LOG_DROPPED = Metric(
     "tabserve_decision_log_dropped_total", COUNTER, "Decisions that were answered without being logged"
 )
 LOGGED = Metric("tabserve_decisions_logged_total", COUNTER, "Decisions that were moved to their database")
+WITHOUT_REASONS = Metric(
+    "tabserve_decisions_without_reasons", GAUGE, "Decisions in the database whose reasons are not worked out yet"
+)
 MEMORY = Metric("tabserve_worker_memory_bytes", GAUGE, "Bytes of memory that a process takes", ("worker",))
 RESTARTS = Metric("tabserve_worker_restarts_total", COUNTER, "Workers that took the place of one that had ended")
 DRIFT_PSI = Metric(

@@ -16,6 +16,7 @@ from tabserve.decisions.accesses import note, noted
 from tabserve.decisions.erasing import erase as erase_ids
 from tabserve.decisions.exporting import export as export_to
 from tabserve.decisions.reading import Kept, Wanted, found, is_id_column, iso, one
+from tabserve.decisions.reasons import with_reasons
 from tabserve.decisions.replay import replay as replay_entry
 from tabserve.decisions.retention import expire as expire_old
 from tabserve.decisions.statistics import statistics
@@ -163,11 +164,11 @@ def _asked(wanted: Wanted) -> dict[str, Any]:
 @by_option
 @click.pass_obj
 def show(log: Log, id: str, by: str | None) -> None:  # noqa: A002 - as users call it
-    """Print a decision with its record and outcome, as JSON.
+    """Print a decision with its record, reasons and outcome, as JSON.
 
-    ID.n is row n of a table.
+    ID.n is row n of a table. Reasons that the log does not have are worked out.
     """
-    click.echo(as_json(_one(log, id, by, "show").to_json()))
+    click.echo(as_json(with_reasons(log.settings.open_registry(), _one(log, id, by, "show")).to_json()))
 
 
 def _one(log: Log, id_: str, by: str | None, action: str) -> Kept:
@@ -246,10 +247,15 @@ def replay(log: Log, id: str, by: str | None) -> None:  # noqa: A002 - as users 
     if differences := replay_entry(log.settings.open_registry(), kept.entry):
         click.echo("\n".join(differences))
         raise SystemExit(1)
-    same = (
-        "score and decision (no reasons were logged)" if kept.entry.reasons is None else "score, decision and reasons"
-    )
-    click.echo(f"{kept.entry.model_id} gives the same {same}, to the last bit.")
+    click.echo(f"{kept.entry.model_id} gives the same {_compared(kept)}, to the last bit.")
+
+
+def _compared(kept: Kept) -> str:
+    if kept.entry.reasons is not None:
+        return "score, decision and reasons"
+    if kept.reasons_wait:
+        return "score and decision (its reasons are not worked out yet)"
+    return "score and decision (the log has no reasons for it)"
 
 
 @decisions.command()
@@ -266,6 +272,7 @@ def stats(log: Log, is_json: bool) -> None:
     ]
     click.echo(aligned([("day", "use case", "model_id", "kind", "records"), *lines]))
     click.echo(f"oldest: {counted['oldest'] or 'none'}; size: {counted['bytes']:,} bytes")
+    click.echo(f"reasons that are not worked out yet: {counted['without_reasons']:,}")
 
 
 @decisions.command()

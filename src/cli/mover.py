@@ -16,6 +16,7 @@ from tabserve.api.metrics.figures import Figures
 from tabserve.api.metrics.monitored import show_drift
 from tabserve.cli.worker import STOPS, let_others_go_first
 from tabserve.decisions.mover import Mover
+from tabserve.decisions.reasons import waiting_decisions
 from tabserve.decisions.retention import expire
 from tabserve.decisions.store import DecisionStore
 from tabserve.errors import DecisionLogAwayError, NewerDecisionLogError
@@ -34,8 +35,8 @@ logger = logging.getLogger(__name__)
 def mover(parent: int | None) -> None:
     """Move decisions from the spool's folder into the database of DECISION_LOG.
 
-    `tabserve serve` starts it itself when decisions are logged. At SIGTERM it first moves what the service's workers
-    leave behind.
+    When none waits, it works out the reasons of those that are there. `tabserve serve` starts it itself when decisions
+    are logged. At SIGTERM it first moves what the service's workers leave behind.
     """
     settings = Settings.at_start()
     log.configure(settings.log_level, settings.log_format)
@@ -43,8 +44,8 @@ def mover(parent: int | None) -> None:
         raise click.UsageError("Decisions are not logged: set DECISION_LOG.")
     let_others_go_first()
     store = DecisionStore(settings.decision_log)
-    moving = Mover(settings.decision_spool_folder, settings.decision_spool, store, settings.open_registry())
-    _Loop(moving, parent, partial(_expire, store, settings.decision_retention), partial(show_drift, store)).run()
+    moving = Mover(settings.decision_spool_folder, store, settings.open_registry())
+    _Loop(moving, parent, partial(_expire, store, settings.decision_retention), partial(_show, store)).run()
     moving.close()
     store.database.close()
 
@@ -55,17 +56,23 @@ def _expire(store: DecisionStore, days: int | None) -> None:
         expire(store, days, MOST_EXPIRED)
 
 
+def _show(store: DecisionStore, figures: Figures) -> None:
+    """Count what the database knows."""
+    show_drift(store, figures)
+    figures.set(catalogue.WITHOUT_REASONS, float(waiting_decisions(store)))
+
+
 class _Loop:
     def __init__(
         self,
         mover: Mover,
         parent: int | None,
         expire: Callable[[], None],
-        show_drift: Callable[[Figures], None],
+        show: Callable[[Figures], None],
     ) -> None:
         self._mover = mover
         self._expire = expire
-        self._show_drift = show_drift
+        self._show = show
         self._expires_at = 0.0
         self._parent = parent
         self._is_stopping = False
@@ -85,13 +92,14 @@ class _Loop:
             is_stopping = self._should_stop()  # before the last look
             try:
                 moved = self._mover.move()
-                pause = 0 if moved else PAUSE
+                worked_out = 0 if moved or is_stopping else self._mover.work_out_reasons()
+                pause = 0 if moved or worked_out else PAUSE
                 self._count(moved, is_away=False)
                 if time.monotonic() > self._expires_at:
                     self._expires_at = time.monotonic() + BETWEEN_EXPIRIES
                     self._expire()
                     if self._figures:
-                        self._show_drift(self._figures)
+                        self._show(self._figures)
             except (DecisionLogAwayError, NewerDecisionLogError) as error:
                 if is_stopping:
                     logger.warning("decisions stay in the spool's folder: the database cannot be used")

@@ -4,31 +4,25 @@ import fcntl
 import logging
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tabserve.decisions.entry import DECISION, SHADOW, TABLE, Entry
+from tabserve.decisions.entry import TABLE, Entry
 from tabserve.decisions.frames import find_frames
 from tabserve.decisions.listed import as_parquet
 from tabserve.decisions.plain import loaded
-from tabserve.decisions.spool import SUFFIX, TABLE_SUFFIX, waiting_bytes
+from tabserve.decisions.reasons import Reasons
+from tabserve.decisions.spool import SUFFIX, TABLE_SUFFIX
 from tabserve.decisions.store import DecisionStore
-from tabserve.errors import NotExplainableError, TabserveError
-from tabserve.explain import explain
 from tabserve.log import traced
-from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
 
 PIECE = 2_000_000  # bytes that are read and moved at a time
 DAMAGED = ".damaged"
 LOCK = "mover.lock"
 ORPHANED = 600.0  # seconds after which a table is nobody's that no entry came for
-KEPT = 8  # models that stay loaded
-ASKED_AGAIN = 60.0  # seconds after which a model that could not be loaded is tried again
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +46,16 @@ class Mover:
     ----------
     folder : Path
         The workers' spool.
-    most : int
-        Bytes that may wait there.
     store : DecisionStore
         Where entries go.
     registry : Registry
         Where the models are, to work out the reasons for decisions.
     """
 
-    def __init__(self, folder: Path, most: int, store: DecisionStore, registry: Registry) -> None:
+    def __init__(self, folder: Path, store: DecisionStore, registry: Registry) -> None:
         self._folder = folder
-        self._most = most
         self._store = store
-        self._reasons = Reasons(registry)
+        self._reasons = Reasons(store, registry)
         self._sources: dict[Path, _Source] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -98,6 +89,10 @@ class Mover:
         if not moved and not self._sources:
             self._remove_orphans()
         return moved
+
+    def work_out_reasons(self) -> int:
+        """Work out some reasons of decisions in the database: see `Reasons.work_out`."""
+        return self._reasons.work_out()
 
     @property
     def is_done(self) -> bool:
@@ -145,17 +140,11 @@ class Mover:
     def _add(self, payloads: Sequence[bytes]) -> None:
         entries = [*self._entries(payloads)]
         singles = [entry for entry, _ in entries if entry.kind != TABLE]
-        if not self._is_late:
-            singles = self._reasons.worked_out(singles)
         self._store.add(singles)
+        self._reasons.expect(singles)
         for entry, content in entries:
             if entry.kind == TABLE:
                 self._add_table(entry, content)
-
-    @property
-    def _is_late(self) -> bool:
-        """Whether so much waits that working out reasons would take too long; they are left out for good then."""
-        return waiting_bytes(self._folder) > self._most // 2
 
     def _add_table(self, entry: Entry, content: bytes) -> None:
         path = self._folder / f"{entry.id}{TABLE_SUFFIX}"
@@ -191,61 +180,6 @@ class Mover:
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime < time.time() - ORPHANED:
                         path.unlink()
-
-
-class Reasons:
-    """What spoke for decisions, worked out by the models that made them.
-
-    Parameters
-    ----------
-    registry : Registry
-        Where the models are.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._known: dict[str, tuple[Artifact | None, float]] = {}
-
-    def worked_out(self, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries with their reasons, where the same model can give them."""
-        reasons: dict[str, list[Mapping[str, Any]]] = {}
-        by_model: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-        for entry in entries:
-            if entry.kind in (DECISION, SHADOW):
-                by_model[entry.model_id, entry.digest].append(entry)
-        for (model_id, digest), decided in by_model.items():
-            artifact = self._artifact(model_id)
-            if artifact and artifact.digest == digest:
-                with suppress(NotExplainableError):
-                    reasons |= self._explained(artifact, decided)
-        return [replace(entry, reasons=reasons.get(entry.id)) for entry in entries]
-
-    @staticmethod
-    def _explained(artifact: Artifact, entries: Sequence[Entry]) -> dict[str, list[Mapping[str, Any]]]:
-        try:
-            explanations = explain(artifact, [entry.record for entry in entries])
-        except NotExplainableError:
-            raise
-        except Exception as error:  # nothing may hold up the log
-            logger.error("reasons cannot be worked out: %s", traced(error))
-            return {}
-        return {
-            entry.id: [reason.to_json() for reason in explanation.reasons]
-            for entry, explanation in zip(entries, explanations, strict=True)
-        }
-
-    def _artifact(self, model_id: str) -> Artifact | None:
-        artifact, expires = self._known.get(model_id, (None, 0.0))
-        if artifact or time.monotonic() < expires:
-            return artifact
-        try:
-            artifact = self._registry.load(model_id)
-        except TabserveError as error:
-            logger.warning("no reasons for the decisions of %s: %s", model_id, error)
-        while len(self._known) >= KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[model_id] = artifact, time.monotonic() + ASKED_AGAIN
-        return artifact
 
 
 def _is_finished(file: int) -> bool:

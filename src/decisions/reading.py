@@ -142,12 +142,18 @@ class Kept:
         When the record was erased.
     erased_digest : str or None
         SHA-256 of the record that was erased.
+    reasons_wait : bool
+        Whether the log will have reasons for it and does not yet.
+    reasons_note : str
+        Where reasons come from that are not in the log, or why there are none: see `reasons.with_reasons`.
     """
 
     entry: Entry
     outcome: Outcome | None = None
     erased: float | None = None
     erased_digest: str | None = None
+    reasons_wait: bool = False
+    reasons_note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All that is kept, by the names of `Entry`; times as in ISO 8601. What is not there is null."""
@@ -155,7 +161,13 @@ class Kept:
         del entry["keys"]
         outcome = self.outcome and {**vars(self.outcome), "time": iso(self.outcome.time)}
         erased = None if self.erased is None else iso(self.erased)
-        return {**entry, "outcome": outcome, "erased": erased, "erased_digest": self.erased_digest}
+        return {
+            **entry,
+            "outcome": outcome,
+            "erased": erased,
+            "erased_digest": self.erased_digest,
+            "reasons_note": self.reasons_note,
+        }
 
 
 def iso(time: float) -> str:
@@ -321,7 +333,8 @@ def _kept(row: Any) -> Kept:
     outcome = None
     if row.outcome is not None:
         outcome = Outcome(loaded(row.outcome), row.outcome_time, row.outcome_client, row.reports, row.contradicted)
-    return Kept(Entry(**values), outcome, row.erased, row.erased_digest)
+    waits = row.reasons is None and row.record is not None
+    return Kept(Entry(**values), outcome, row.erased, row.erased_digest, reasons_wait=waits)
 
 
 def _expanded(store: DecisionStore, entry: Entry, size: int, only: Collection[int] | None = None) -> Iterator[Kept]:

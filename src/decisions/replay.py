@@ -7,7 +7,7 @@ from typing import Any
 from tabserve.decisions.entry import DECISION, SHADOW, Entry
 from tabserve.decisions.plain import dumped, loaded
 from tabserve.errors import BrokenArtifactError, InvalidRecordsError, NotExplainableError, UnknownModelError
-from tabserve.explain import explain
+from tabserve.explain import reasons_for
 from tabserve.predict import make_prediction
 from tabserve.registry.artifact import Artifact
 from tabserve.registry.registry import Registry
@@ -65,10 +65,10 @@ def _differences(artifact: Artifact, entry: Entry) -> Iterator[str]:
 
 def _reasons(artifact: Artifact, record: Mapping[str, Any]) -> Any:
     try:
-        (explanation,) = explain(artifact, [record])
+        (reasons,) = reasons_for(artifact, [record])
     except NotExplainableError:
         return None
-    return _plain([reason.to_json() for reason in explanation.reasons])
+    return _plain([reason.to_json() for reason in reasons])
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ decisions = sql.Table(
     sql.Column("scores", sql.Text),  # JSON: probabilities by label, of several classes
     sql.Column("decision", sql.Text),  # JSON
     sql.Column("threshold", sql.Double),
-    sql.Column("reasons", sql.Text),  # JSON
+    sql.Column("reasons", sql.Text),  # JSON: null where there are none; without a value they are not worked out yet
     sql.Column("rows", sql.Integer, nullable=False),
     sql.Column("answers", sql.String, nullable=False),
     sql.Column("faults", sql.Text),  # JSON
@@ -35,6 +35,14 @@ decisions = sql.Table(
         "answers",
         sqlite_where=sql.text("answers <> ''"),
         postgresql_where=sql.text("answers <> ''"),
+    ),
+    sql.Index(
+        "tabserve_decisions_without_reasons",
+        "model_id",
+        "digest",
+        "id",
+        sqlite_where=sql.text("reasons IS NULL AND record IS NOT NULL"),
+        postgresql_where=sql.text("reasons IS NULL AND record IS NOT NULL"),
     ),
 )
 # the tables of decisions of kind `table`, as Parquet in parts: the records, `score` or `score_<label>`, and `decision`

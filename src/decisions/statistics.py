@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from tabserve.decisions.reading import iso
+from tabserve.decisions.reasons import waiting_decisions
 from tabserve.decisions.retention import DAY
 from tabserve.decisions.schema import decisions, metadata
 from tabserve.decisions.store import DecisionStore
@@ -18,7 +19,8 @@ def statistics(store: DecisionStore) -> dict[str, Any]:
     -------
     dict
         `days`: for each day (UTC), use case, model and kind of entry, the `entries` and the `records` in them, the
-        oldest day first; `oldest`: the time of the oldest entry; `bytes`: what the log takes on disk.
+        oldest day first; `oldest`: the time of the oldest entry; `bytes`: what the log takes on disk;
+        `without_reasons`: how many decisions have a record, and their reasons are not worked out yet.
 
     Raises
     ------
@@ -38,7 +40,8 @@ def statistics(store: DecisionStore) -> dict[str, Any]:
         {"day": f"{datetime.fromtimestamp(number * DAY, UTC):%Y-%m-%d}", **dict(zip(names, rest, strict=True))}
         for number, *rest in counted
     ]
-    return {"days": days, "oldest": None if oldest is None else iso(oldest), "bytes": size}
+    waiting = waiting_decisions(store)
+    return {"days": days, "oldest": None if oldest is None else iso(oldest), "bytes": size, "without_reasons": waiting}
 
 
 def _size(store: DecisionStore, connection: sql.Connection) -> int:

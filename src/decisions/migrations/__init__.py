@@ -6,7 +6,7 @@ import sqlalchemy as sql
 
 from tabserve.errors import NewerDecisionLogError
 
-NEWEST = "1"  # the last of `versions`
+NEWEST = "2"  # the last of `versions`
 VERSION_TABLE = "tabserve_decisions_version"
 
 

@@ -202,8 +202,29 @@ def test_tables_that_nobody_wrote_an_entry_for_are_removed_after_a_while(
     spool.write_table(new_id(), b"new")
     old, new = sorted(folder.glob("*.parquet"))
     os.utime(old, (0, 0))
+    spool.append(payload())  # a busy service is never without entries
     mover.move()
     assert [*folder.glob("*.parquet")] == [new]
+
+
+def test_an_old_table_whose_entry_waited_for_the_database_is_moved(
+    mover: Mover, spool: Spool, store: DecisionStore, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    id_ = new_id()
+    spool.write_table(id_, b"parquet")
+    os.utime(folder / f"{id_}.parquet", (0, 0))
+    spool.append(payload(id=id_, kind="table", record={}, score=None, decision=None, rows=2))
+    with monkeypatch.context() as patched:
+
+        def away(*_: Any) -> int:
+            raise DecisionLogAwayError
+
+        patched.setattr(store, "add", away)
+        with pytest.raises(DecisionLogAwayError):
+            mover.move()
+    mover.move()
+    with store.database.reading() as connection:
+        assert connection.scalars(sql.select(tables.c.content)).all() == [b"parquet"]
 
 
 def test_reasons_are_those_of_the_model_that_decided(

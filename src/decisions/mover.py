@@ -86,8 +86,7 @@ class Mover:
             if path not in self._sources:
                 self._sources[path] = _Source(path, os.open(path, os.O_RDONLY))
             moved += self._move(self._sources[path])
-        if not moved and not self._sources:
-            self._remove_orphans()
+        self._remove_orphans()
         return moved
 
     def work_out_reasons(self) -> int:
@@ -174,7 +173,10 @@ class Mover:
         logger.error("%d bytes of a spool file were damaged; they are set aside in the spool's folder", len(content))
 
     def _remove_orphans(self) -> None:
-        """Remove tables whose workers were killed before they wrote the entry, and answered."""
+        """Remove tables whose workers were killed before they wrote the entry, and answered.
+
+        An entry is written right after its table, so those of old tables have just been moved.
+        """
         for path in self._folder.glob("*"):
             if path.suffix in (TABLE_SUFFIX, ".new"):
                 with suppress(FileNotFoundError):

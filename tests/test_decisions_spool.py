@@ -241,6 +241,12 @@ def test_what_cannot_be_forced_to_the_disk_does_not_count(tmp_path: Path, monkey
     spool.close()
 
 
+def test_a_table_of_which_a_killed_worker_left_a_part_is_written_again(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "spool" / "the-id.new").write_bytes(b"a part that is longer")
+    spool.write_table("the-id", b"content")
+    assert (tmp_path / "spool" / "the-id.parquet").read_bytes() == b"content"
+
+
 def test_a_table_is_there_as_a_whole(spool: Spool, tmp_path: Path) -> None:
     spool.write_table("the-id", b"content")
     assert (tmp_path / "spool" / "the-id.parquet").read_bytes() == b"content"

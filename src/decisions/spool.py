@@ -110,7 +110,7 @@ class Spool:
         path = self._folder / f"{id_}{TABLE_SUFFIX}"
         new = path.with_suffix(".new")
         try:
-            with open(new, "xb", opener=_private) as file:
+            with open(new, "wb", opener=_private) as file:  # a worker that was killed may have left a part of it
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

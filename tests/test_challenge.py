@@ -2,19 +2,23 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from sklearn.metrics import roc_auc_score
 
 from tabserve.cli.commands import tabserve
 from tabserve.decisions.entry import Entry
 from tabserve.decisions.ids import new_id
 from tabserve.decisions.store import DecisionStore
-from tabserve.errors import NothingLoggedError
+from tabserve.declaration.use_case import UseCase
+from tabserve.errors import BrokenArtifactError, NothingLoggedError
 from tabserve.monitoring.challenge import challenge
 from tabserve.monitoring.challenge_page import page, sentences
 from tabserve.monitoring.outcomes import Given, Outcomes
@@ -24,13 +28,10 @@ from tabserve.registry.registry import Registry
 from tabserve.tables.reader import read_training_table
 from tabserve.tasks.binary import Threshold
 from tests.artifacts import copy_of
+from tests.decisions import address_of_log, decision_store, decisions_postgres, entry_of  # noqa: F401 - fixtures
+from tests.wines import DATA, registry_of_wines, wine_is_declared, wine_use_case  # noqa: F401 - fixtures
 
 NOW = time.time()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DecisionStore:
-    return DecisionStore(f"sqlite:///{tmp_path / 'decisions.db'}")
 
 
 def log(store: DecisionStore, artifact: Artifact, records: Sequence[Mapping[str, Any]], when: float = NOW) -> list[str]:
@@ -150,6 +151,88 @@ def test_of_a_number_the_distance_is_told(store: DecisionStore, trained: Registr
     assert 0 < found.moved[0] <= found.moved[1]
 
 
+# several classes
+
+
+@pytest.fixture
+def two_wines(wines: Registry) -> tuple[Artifact, Artifact]:
+    """The boosted trees, and the regression that challenges them."""
+    return wines.load(wines.latest("wine", "lightgbm")), wines.load(wines.latest("wine", "logistic"))
+
+
+@pytest.fixture
+def labelled(wine: UseCase) -> tuple[list[dict[str, Any]], list[str]]:
+    """All analyses, and which wine each one is of."""
+    table = pd.read_csv(DATA)
+    labels = table.pop("cultivar").tolist()
+    rows = [{name: value for name, value in row.items() if value == value} for row in table.to_dict("records")]
+    return rows, labels
+
+
+def test_of_several_classes_flips_and_metrics_are_those_of_the_predictions(
+    store: DecisionStore,
+    two_wines: tuple[Artifact, Artifact],
+    labelled: tuple[list[dict[str, Any]], list[str]],
+    wine: UseCase,
+) -> None:
+    champion, candidate = two_wines
+    analyses, wines = labelled
+    ids = log(store, champion, analyses)
+    given = [Given(id_, one) for id_, one in zip(ids, wines, strict=True)]
+    assert Outcomes(store, lambda model_id: wine.target.feature).record(given).recorded == len(ids)
+    found = challenge(store, candidate, champion)
+    was, will_be = (make_prediction(one, analyses) for one in two_wines)
+    pairs = [*zip(was.columns["result"], will_be.columns["result"], strict=True)]
+    assert found.flips is not None
+    assert found.flips.kinds == Counter(f"{a} → {b}" for a, b in pairs if a != b)
+    assert found.flips.kinds
+    assert (found.compared, found.outcomes, found.moved) == (len(analyses), len(analyses), None)
+    assert (found.groups, found.ratios) == ({}, {})
+    assert found.explained == len(analyses)
+    assert found.metrics.keys() == {"roc_auc_ovr"}
+    codes = [wine.task.outcomes.index(one) for one in wines]
+    for prediction, value in (
+        (was, found.metrics["roc_auc_ovr"].was),
+        (will_be, found.metrics["roc_auc_ovr"].would_be),
+    ):
+        assert value == pytest.approx(roc_auc_score(codes, prediction.predictions, multi_class="ovr"))
+    html = page(found)
+    assert all(kind in html for kind in found.flips.kinds)
+
+
+def test_of_several_classes_the_model_that_decided_would_decide_the_same(
+    store: DecisionStore, two_wines: tuple[Artifact, Artifact], labelled: tuple[list[dict[str, Any]], list[str]]
+) -> None:
+    champion, _ = two_wines
+    log(store, champion, labelled[0])
+    found = challenge(store, champion, champion)
+    assert found.flips is not None
+    assert (found.flips.kinds, found.reasons, found.columns) == ({}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("candidate_of", "score", "decision"),
+    [
+        ("wine", 0.3, 0),
+        ("wine", 213.5, 213.5),
+        ("wine", {"Barolo": 0.7, "Merlot": 0.3}, "Barolo"),
+        ("wine", {"Barolo": 0.5, "Grignolino": 0.2, "Barbera": 0.2, "Merlot": 0.1}, "Barolo"),
+        ("credit", {"Barolo": 0.7, "Grignolino": 0.2, "Barbera": 0.1}, "Barolo"),
+        ("credit", 213.5, 213.5),
+        ("bikes", 0.3, 0),
+        ("bikes", {"Barolo": 0.7, "Grignolino": 0.2, "Barbera": 0.1}, "Barolo"),
+    ],
+)
+def test_what_predicts_something_else_than_the_log_holds_is_refused(
+    store: DecisionStore, trained: Registry, wines: Registry, candidate_of: str, score: Any, decision: Any
+) -> None:
+    registry = wines if candidate_of == "wine" else trained
+    candidate = registry.load(registry.latest(candidate_of))
+    store.add([entry_of(candidate, new_id(), NOW, record=candidate.declared.example, score=score, decision=decision)])
+    with pytest.raises(BrokenArtifactError, match="it predicts something else than the log holds"):
+        challenge(store, candidate, None)
+
+
 def test_the_page_is_self_contained(store: DecisionStore, artifact: Artifact, records: list[dict[str, Any]]) -> None:
     log(store, artifact, records)
     found = challenge(store, cautious(artifact), artifact)
@@ -161,9 +244,9 @@ def test_the_page_is_self_contained(store: DecisionStore, artifact: Artifact, re
 
 
 @pytest.fixture
-def run(registry: Registry, store: DecisionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def run(registry: Registry, log_address: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setenv("MODEL_REGISTRY", str(registry.location))
-    monkeypatch.setenv("DECISION_LOG", f"sqlite:///{tmp_path / 'decisions.db'}")
+    monkeypatch.setenv("DECISION_LOG", log_address)
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(tabserve, ["models", "challenge", *arguments])

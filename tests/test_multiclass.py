@@ -4,7 +4,6 @@ import csv
 import html
 import io
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +21,10 @@ from playwright.sync_api import FilePayload, Page, Route, expect
 from sklearn import metrics as sklearn_metrics
 from werkzeug.serving import make_server
 
-import tabserve.use_cases
 from tabserve.api.app import create_app
 from tabserve.api.json_schema import always_answered, answer_columns, answer_result, answer_scores
 from tabserve.columns.features import Category, Integer, Number
 from tabserve.declaration.declaration import Algorithm
-from tabserve.declaration.discovery import forget_use_cases, get_use_case
 from tabserve.declaration.use_case import UseCase
 from tabserve.errors import InvalidUseCaseError, TooFewRowsError
 from tabserve.evaluation.fairness import GroupBy
@@ -51,11 +48,12 @@ from tabserve.training.parts import read, split
 from tabserve.training.plan import Plan
 from tabserve.transformers import RemapTarget, Target
 from tests.training.helpers import split_of
+from tests.wines import DATA, registry_of_wines, wine_is_declared, wine_use_case  # noqa: F401 - fixtures
 
 pytest_plugins = ["tests.browser"]
 
-FIXTURES = Path(__file__).parent / "fixtures"
-DATA = FIXTURES / "wine.csv"
+pytestmark = pytest.mark.usefixtures("declared")
+
 WINES = ("Barolo", "Grignolino", "Barbera")
 TASK = Multiclass(outcomes=WINES)
 Rows = tuple[np.ndarray, np.ndarray]
@@ -246,22 +244,6 @@ def test_predictions_are_probabilities_of_all_classes(predictions: Any, problem:
 CULTIVAR = Category(name="cultivar", description="-", values=WINES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def declared() -> Iterator[None]:
-    """The use case of the fixtures is found like one that is shipped."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabserve.use_cases, "__path__", [*tabserve.use_cases.__path__, str(FIXTURES)])
-        forget_use_cases()
-        yield
-    forget_use_cases()
-    sys.modules.pop("tabserve.use_cases.wine", None)
-
-
-@pytest.fixture(scope="module")
-def wine(declared: None) -> UseCase:
-    return get_use_case("wine")
-
-
 @pytest.mark.parametrize(
     ("outcomes", "target", "problem"),
     [
@@ -337,11 +319,8 @@ def test_the_schema_of_answers_is_what_the_tasks_declare() -> None:
 
 
 @pytest.fixture(scope="module")
-def registry(wine: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """A registry with the two models of a training of two trials; not to be changed."""
-    registry = Registry(tmp_path_factory.mktemp("wines"))
-    run_training(wine, registry, DATA, Plan(trials=2, jobs=2))
-    return registry
+def registry(wines: Registry) -> Registry:
+    return wines
 
 
 @pytest.fixture(scope="module", params=["lightgbm", "logistic"])

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tabserve.cli.audit import person
+from tabserve.cli.decision_log import open_log
 from tabserve.cli.output import aligned, as_json, json_option, of
 from tabserve.decisions.accesses import note, noted
 from tabserve.decisions.erasing import erase as erase_ids
@@ -80,8 +81,7 @@ def decisions(context: click.Context) -> None:
     settings = Settings.from_environment()
     if settings.decision_log is None:
         raise NoDecisionLogError
-    store = DecisionStore(settings.decision_log)
-    context.call_on_close(store.database.close)
+    store = open_log(settings.decision_log)
     context.obj = Log(store, settings)
 
 

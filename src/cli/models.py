@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tabserve.cli.decision_log import open_log
 from tabserve.cli.output import aligned, as_json, json_option
 from tabserve.click_types import PointInTime
 from tabserve.declaration.discovery import all_use_cases, broken_use_cases
@@ -529,12 +530,11 @@ def challenge(
     address = RegistrySettings.from_environment().decision_log
     if not address:
         raise click.ClickException("There is no decision log to replay: set DECISION_LOG to the service's.")
-    from tabserve.decisions.store import DecisionStore  # imported here: most commands do without them
-    from tabserve.monitoring import challenge as challenging
+    from tabserve.monitoring import challenge as challenging  # imported here: most commands do without them
     from tabserve.monitoring import challenge_page
 
     found = challenging.challenge(
-        DecisionStore(address), registry.load(model_id), _champion_beside(registry, model_id), since, until
+        open_log(address), registry.load(model_id), _champion_beside(registry, model_id), since, until
     )
     if html:
         html.write_text(challenge_page.page(found), encoding="utf-8")
@@ -563,9 +563,8 @@ def _check_not_needed(model_id: str) -> None:
     if not settings.decision_log:
         return
     from tabserve.decisions.references import decided_by  # imported here: SQLAlchemy takes 0.2 s
-    from tabserve.decisions.store import DecisionStore
 
-    if decided := decided_by(DecisionStore(settings.decision_log), model_id):
+    if decided := decided_by(open_log(settings.decision_log), model_id):
         raise click.ClickException(
             f"{model_id} decided {decided:,} record(s) in the log, which cannot be replayed without it. Keep it until "
             "they have expired by DECISION_RETENTION or were erased."

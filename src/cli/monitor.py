@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from tabserve.cli.decision_log import open_log
 from tabserve.cli.output import aligned, as_json, json_option
-from tabserve.decisions.store import DecisionStore
 from tabserve.evaluation.drift import DRIFT
 from tabserve.monitoring import page
 from tabserve.monitoring.kept import keep
@@ -68,7 +68,7 @@ def monitor(
         raise click.UsageError("Decisions are not logged: set DECISION_LOG.")
     registry = settings.open_registry()
     artifact = registry.load(model_id or registry.histories.champion(use_case) or registry.latest(use_case))
-    store = DecisionStore(settings.decision_log)
+    store = open_log(settings.decision_log)
     result = look(store, artifact, since, until)
     plain = result.to_json()
     keep(store, plain)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from tabserve.cli.decision_log import open_log
 from tabserve.cli.output import as_json, json_option
-from tabserve.decisions.store import DecisionStore
 from tabserve.errors import NoDecisionLogError
 from tabserve.monitoring.outcomes import Outcomes
 from tabserve.monitoring.reported import in_file, targets
@@ -39,7 +39,7 @@ def import_(file: Path, use_case: str | None, correct: bool, is_json: bool) -> N
     artifact = predictor.resolve(name)
     with file.open("rb") as stream:
         reported = in_file(stream, file.name, artifact)
-    store = DecisionStore(settings.decision_log)
+    store = open_log(settings.decision_log)
     counts = Outcomes(store, targets(predictor.resolve, artifact)).record(
         reported.given,
         use_case=name,

@@ -211,22 +211,30 @@ class _Replay:
         return {name: value for name, value in record.items() if name in known} if others else record
 
     def _scores(self, batch: Logged, good: Sequence[int]) -> Predictions:
-        if isinstance(batch.scores, np.ndarray):
-            return batch.scores[good]
-        try:
-            return np.array([[batch.scores[place][label] for label in self._task.outcomes] for place in good])
-        except (KeyError, TypeError):
-            raise BrokenArtifactError(
-                self._candidate.model_id, "it predicts other classes than the log holds"
-            ) from None
+        """The logged predictions, in the order of the candidate's classes."""
+        labels = self._task.outcomes
+        if len(labels) > 2:
+            by_label = [batch.scores[place] for place in good]
+            if not all(isinstance(score, Mapping) and set(score) == set(labels) for score in by_label):
+                raise self._predicts_otherwise()
+            return np.array([[score[label] for label in labels] for score in by_label])
+        if not isinstance(batch.scores, np.ndarray):
+            raise self._predicts_otherwise()
+        scores: Vector = batch.scores[good]
+        if not (self._decides or np.allclose(scores, [batch.decisions[place] for place in good])):
+            raise self._predicts_otherwise()  # where a number is predicted, it is the decision, too
+        return scores
 
     def _code(self, decision: Any) -> float:
         """The class of a logged decision: its code, or the place of its label."""
-        if not isinstance(decision, str):
-            return float(decision)
-        if decision not in self._task.outcomes:
-            raise BrokenArtifactError(self._candidate.model_id, "it predicts other classes than the log holds")
-        return float(self._task.outcomes.index(decision))
+        outcomes = self._task.outcomes
+        code = outcomes.index(decision) if decision in outcomes else decision
+        if code not in range(len(outcomes)):
+            raise self._predicts_otherwise()
+        return float(code)
+
+    def _predicts_otherwise(self) -> BrokenArtifactError:
+        return BrokenArtifactError(self._candidate.model_id, "it predicts something else than the log holds")
 
     def _group(self, records: Sequence[Record]) -> None:
         """Note in which group and which bin of each column the records are."""

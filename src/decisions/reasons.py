@@ -30,6 +30,12 @@ ASKED_AGAIN = (
 INEXPLICABLE = "null"  # in the column `reasons`: worked out, and there are none
 
 WAIT = (decisions.c.reasons.is_(None), decisions.c.record.is_not(None))  # what the index of waiting decisions holds
+_MODELS = (
+    sql.select(decisions.c.model_id, decisions.c.digest)
+    .where(*WAIT)
+    .order_by(decisions.c.model_id, decisions.c.digest)
+    .limit(1)
+)
 
 logger = logging.getLogger(__name__)
 
@@ -120,16 +126,22 @@ class Reasons:
 
 def waiting_models(store: DecisionStore) -> list[tuple[str, str]]:
     """The model_ids and digests of decisions that wait for reasons: a look-up in the index for each."""
-    c = decisions.c
     models: list[tuple[str, str]] = []
-    query = sql.select(c.model_id, c.digest).where(*WAIT).order_by(c.model_id, c.digest).limit(1)
     with store.database.reading() as connection:
         while True:
-            after = [sql.tuple_(c.model_id, c.digest) > models[-1]] if models else []
-            found = connection.execute(query.where(*after)).one_or_none()
+            found = _next_model(connection, *models[-1]) if models else connection.execute(_MODELS).one_or_none()
             if found is None:
                 return models
             models.append((found.model_id, found.digest))
+
+
+def _next_model(connection: sql.Connection, model_id: str, digest: str) -> Any:
+    """The next pair in the index; SQLite would look through all decisions of a model for a larger pair at once."""
+    c = decisions.c
+    for after in ([c.model_id == model_id, c.digest > digest], [c.model_id > model_id]):
+        if found := connection.execute(_MODELS.where(*after)).one_or_none():
+            return found
+    return None
 
 
 def waiting_decisions(store: DecisionStore) -> int:

@@ -80,7 +80,7 @@ def _nothing(whole: Plain) -> str:
         return "The decision log holds none of this time."
     if whole["quality"]:
         return "Nothing was found: no drift, and no worse quality."
-    return "No drift was found; quality cannot be judged by so few outcomes."
+    return f"No drift was found. {whole['unjudged']}"
 
 
 def terminal_tables(result: Plain) -> Iterator[list[tuple[str, ...]]]:
@@ -206,7 +206,7 @@ def _arms(result: Plain) -> Iterator[ReportTable]:
 
 
 def _figure(name: str) -> str:
-    return name.capitalize() if " " in name else metric_name(name)
+    return name[0].upper() + name[1:] if " " in name else metric_name(name)
 
 
 def what_arms_tell(result: Plain) -> Iterator[str]:
@@ -219,10 +219,13 @@ def what_arms_tell(result: Plain) -> Iterator[str]:
         decisions = f"{arm['rows']:,} decisions of {arm['model_id']} and {arm['beside']:,} of {first[0]['model_id']}"
         if not arm["differences"]:
             yield f"{decisions} at the same time are too few to compare."
-        for one in arm["differences"]:
-            if one["verdict"] == TOO_FEW:
-                less = f"a difference of {one['name']} below {number(one['visible'])} cannot be told from chance"
-                yield f"With {decisions} at the same time {less}."
+        hidden = [
+            f"of {one['name'] if ' ' in one['name'] else metric_name(one['name'])} below {number(one['visible'])}"
+            for one in arm["differences"]
+            if one["verdict"] == TOO_FEW
+        ]
+        if hidden:
+            yield f"With {decisions} at the same time a difference {', '.join(hidden)} cannot be told from chance."
 
 
 def _gates(whole: Plain) -> Iterator[ReportTable]:

@@ -57,12 +57,12 @@ def test_each_table_is_as_wide_as_itself(trained: Registry, address: str) -> Non
     ("rows", "quality", "said"),
     [
         (0, None, "holds none of this time"),
-        (9, None, "cannot be judged by so few"),
+        (9, None, "No drift was found. 9 outcomes are known"),
         (9, {"rows": 9}, "no worse quality"),
     ],
 )
 def test_that_nothing_was_found_says_of_what(rows: int, quality: Any, said: str) -> None:
-    whole = {"rows": rows, "quality": quality}
+    whole = {"rows": rows, "quality": quality, "unjudged": "9 outcomes are known: too few."}
     result = {"model_id": "credit-a", "time": 0.0, "windows": [whole], "others": 0, "findings": []}
     assert said in [*heading(result)][-1]
 

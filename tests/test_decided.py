@@ -69,6 +69,8 @@ class Place:
     def move(self) -> None:
         mover = Mover(self.settings.decision_spool_folder, self.store, self.registry)
         mover.move()
+        while mover.work_out_reasons():
+            pass
         mover.close()
 
     @property

@@ -164,7 +164,7 @@ def _asked(wanted: Wanted) -> dict[str, Any]:
 @by_option
 @click.pass_obj
 def show(log: Log, id: str, by: str | None) -> None:  # noqa: A002 - as users call it
-    """Print a decision with its record, reasons and outcome, as JSON.
+    """Print a decision, its reasons and its outcome, as JSON.
 
     ID.n is row n of a table. Reasons that the log does not have are worked out.
     """

@@ -96,7 +96,7 @@ class Front:
         if isinstance(answer, Certain):
             reply(answer.to(marks))
         elif answer:
-            self._turn.answer(answer, lambda made: reply(made.to(marks)))
+            self._turn.answer(answer, marks, reply)
         return answer is not None
 
     def refused(self, reason: str, status: int) -> None:

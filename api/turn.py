@@ -12,9 +12,10 @@ from tabserve.api.certain import Certain, Reply
 from tabserve.api.errors import answer_to
 from tabserve.decisions.log import Decided, DecisionLog
 from tabserve.errors import DecisionLogFullError
-from tabserve.log import traced
+from tabserve.log import Marks, traced
 
 logger = logging.getLogger(__name__)
+_Waiting = tuple[Decided, Marks, Reply]
 
 
 class Turn:
@@ -33,36 +34,45 @@ class Turn:
 
     def __init__(self, log: DecisionLog | None) -> None:
         self._log = log
-        self._waiting: list[tuple[Decided, Reply]] = []
+        self._waiting: list[_Waiting] = []
         self._is_on_disk = False
         self._disk = ThreadPoolExecutor(1)  # it has no thread before it is used
         self._full = Certain.of(answer_to(DecisionLogFullError()))  # made once: a refusal must be cheap
 
     def refusal(self) -> Certain | None:
-        """The answer when nothing may be decided, because it could not be kept."""
-        return self._full if self._log and self._log.refuses else None
+        """The answer when nothing may be decided, because it could not be kept; asked once in a turn."""
+        return self._full if self._log and not self._waiting and self._log.refuses else None
 
-    def answer(self, decided: Decided, reply: Reply) -> None:
-        """Reply with a decision's answer when it is kept, or with a refusal when it cannot be."""
-        self._waiting.append((decided, reply))
+    def answer(self, decided: Decided, marks: Marks, reply: Reply) -> None:
+        """Reply with a decision's answer when it is kept, or with a refusal when it cannot be.
+
+        Parameters
+        ----------
+        decided : Decided
+        marks : Marks
+            Of the request.
+        reply : callable
+            Takes the answer.
+        """
+        self._waiting.append((decided, marks, reply))
         if len(self._waiting) == 1 and not self._is_on_disk:
             asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
         waiting, self._waiting = self._waiting, []
-        decided, replies = zip(*waiting, strict=True)
+        decided = [one for one, _, _ in waiting]
         if self._log is None or not self._log.syncs_each:
-            _reply(replies, self._answers(decided))
+            _reply(waiting, self._answers(decided))
             return
         self._is_on_disk = True
         answers = asyncio.get_running_loop().run_in_executor(self._disk, self._answers, decided)
-        answers.add_done_callback(partial(self._end_on_disk, replies))
+        answers.add_done_callback(partial(self._end_on_disk, waiting))
 
-    def _end_on_disk(self, replies: Sequence[Reply], answers: "asyncio.Future[list[Certain]]") -> None:
+    def _end_on_disk(self, waiting: Sequence[_Waiting], answers: "asyncio.Future[list[Certain]]") -> None:
         self._is_on_disk = False
         if self._waiting:
             self._end()
-        _reply(replies, answers.result())
+        _reply(waiting, answers.result())
 
     def _answers(self, decided: Sequence[Decided]) -> list[Certain]:
         try:
@@ -75,9 +85,9 @@ class Turn:
             return [Certain.of(answer_to(error))] * len(decided)
 
 
-def _reply(replies: Sequence[Reply], answers: Sequence[Certain]) -> None:
-    for reply, answer in zip(replies, answers, strict=True):
+def _reply(waiting: Sequence[_Waiting], answers: Sequence[Certain]) -> None:
+    for (_, marks, reply), answer in zip(waiting, answers, strict=True):
         try:
-            reply(answer)
+            reply(answer.to(marks))
         except Exception as error:  # the others must get theirs
             logger.error("an answer could not be sent: %s", traced(error))

@@ -116,14 +116,16 @@ class Figures:
         are remembered by path: it is one that found a model.
         """
         known = self._rows.get(path)
-        scores = prediction.predictions
-        if known is None or known[0] != artifact.manifest.model_id or len(scores) > 1 or scores.ndim > 1:
+        columns = prediction.columns
+        results = columns["result"]
+        if known is None or known[0] != artifact.manifest.model_id or len(results) > 1:
             self.answered(route_of(path), "POST", 200, seconds)
             self.decided(artifact, prediction)
-            self._remember(path, route_of(path), artifact)
+            if prediction.predictions.ndim == 1:
+                self._remember(path, route_of(path), artifact)
             return
         _, count, times, at, edges, decisions = known
-        (score,) = scores.tolist()
+        score = columns["probability"][0] if "probability" in columns else prediction.predictions.item()
         time, bucket = times + bisect_left(_SECONDS, seconds), at + bisect_left(edges, score)
         values = self._values
         values[count] += 1.0
@@ -132,7 +134,7 @@ class Figures:
         values[bucket] += 1.0
         values[at + len(edges) + 1] += score
         if decisions:
-            values[decisions[prediction.columns["result"][0]]] += 1.0
+            values[decisions[results[0]]] += 1.0
 
     def _remember(self, path: str, route: str, artifact: Artifact) -> None:
         places, model = self._requests.get((route, "POST", 200)), self._models.get(artifact.model_id)

@@ -287,10 +287,10 @@ def _record_entry(decided: Decided, id_: str) -> dict[str, Any]:
     content = answered.content
     (decision,) = content["result"]
     (score,) = content.get("probability", content["result"])
-    entry = _head(answered.artifact, origin, id_)
+    record = orjson.Fragment(body)
+    entry = {**_head(answered.artifact, origin, id_), "record": record, "score": score, "decision": decision}
     if answered.arm:
         entry["arm"] = answered.arm
-    entry["record"], entry["score"], entry["decision"] = orjson.Fragment(body), score, decision
     if "ids" in content:
         entry["keys"] = {name: value for name, (value,) in content["ids"].items()}
     return entry

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +286,22 @@ def test_the_command_moves_until_it_is_stopped_and_nobody_writes(
     assert command.wait(10) == 0
     assert len(kept(store)) == 2
     assert spools(folder) == []
+
+
+def test_entries_that_come_one_by_one_are_moved_together(
+    command: subprocess.Popen[bytes], spool: Spool, store: DecisionStore, tmp_path: Path
+) -> None:
+    spool.append(payload())
+    wait_until(lambda: len(kept(store)) == 1, 20, "Nothing is moved.")
+    versions = set[int]()
+    with closing(sqlite3.connect(tmp_path / "decisions.db")) as connection:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            spool.append(payload())
+            versions.add(connection.execute("PRAGMA data_version").fetchone()[0])  # as often as others have committed
+            time.sleep(0.003)
+    assert command.poll() is None
+    assert 2 <= len(versions) <= 12
 
 
 def test_what_waits_is_known(mover: Mover, spool: Spool) -> None:

@@ -24,7 +24,8 @@ from tabserve.settings import Settings
 
 BETWEEN_EXPIRIES = 60.0  # seconds
 MOST_EXPIRED = 5000  # decisions at a time: what arrives must not wait for long
-PAUSE = 0.2  # seconds between two looks for entries
+PAUSE = 0.2  # seconds between two looks for entries: a transaction for each write would take four times the CPU
+MANY = 100  # entries in one look; where there are more, requests need the CPU, and reasons wait
 FIRST_AWAY, LONGEST_AWAY = 0.5, 10.0  # seconds between two tries while the database is away
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 def mover(parent: int | None) -> None:
     """Move decisions from the spool's folder into the database of DECISION_LOG.
 
-    When none waits, it works out the reasons of those that are there. `tabserve serve` starts it itself when decisions
+    While few come, it works out the reasons of those that are there. `tabserve serve` starts it itself when decisions
     are logged. At SIGTERM it first moves what the service's workers leave behind.
     """
     settings = Settings.at_start()
@@ -92,8 +93,8 @@ class _Loop:
             is_stopping = self._should_stop()  # before the last look
             try:
                 moved = self._mover.move()
-                worked_out = 0 if moved or is_stopping else self._mover.work_out_reasons()
-                pause = 0 if moved or worked_out else PAUSE
+                worked_out = 0 if moved > MANY or is_stopping else self._mover.work_out_reasons()
+                pause = 0 if worked_out or is_stopping else PAUSE
                 self._count(moved, is_away=False)
                 if time.monotonic() > self._expires_at:
                     self._expires_at = time.monotonic() + BETWEEN_EXPIRIES

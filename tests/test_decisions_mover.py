@@ -176,7 +176,7 @@ def test_what_is_damaged_is_set_aside(
 
 
 def test_no_entry_holds_up_those_behind_it(mover: Mover, spool: Spool, store: DecisionStore, folder: Path) -> None:
-    deep = payload(record={"remark": 0}).replace(b":0}", b":" + b"[" * 1500 + b"]" * 1500 + b"}")
+    deep = payload(record={"remark": 0}).replace(b":0}", b":" + b"[" * 200_000 + b"]" * 200_000 + b"}")
     hostile = [deep, payload(kind="table", table={"decisions": 5}), payload(kind="table", table={"decisions": [1]})]
     for one in hostile:
         spool.append(one)

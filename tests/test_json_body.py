@@ -70,10 +70,15 @@ def test_numbers_that_json_does_not_know_are_read_so_that_their_field_can_be_nam
         parse(b'{"a": NaN, "a": 1}', 100, 50)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff", b'{"a":1,}', b"[" * 2000 + b"]" * 2000])
+@pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff", b'{"a":1,}'])
 def test_what_is_not_json_is_a_bad_request(content: bytes) -> None:
     with pytest.raises(InvalidBodyError, match=r"The body is not JSON\."):
         parse(content, 1000, 50)
+
+
+def test_what_is_too_deep_for_any_reader_is_a_bad_request() -> None:
+    with pytest.raises(InvalidBodyError, match=r"not JSON|nested too deep"):  # some versions of Python read it
+        parse(b"[" * 2000 + b"]" * 2000, 1000, 50)
 
 
 @pytest.mark.parametrize("block", [b"{},", b"[],", b'{"":0},', b"[[[]]],", b'{"a":{"a":{}}},'])

@@ -45,11 +45,12 @@ def test_one_pause_of_the_machine_is_not_too_much_to_do() -> None:
 
 
 def test_a_pulse_ends_with_its_loop() -> None:
-    before = threading.active_count()
+    before, threads = {*threading.enumerate()}, set[threading.Thread]()  # others may end meanwhile
 
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         Pulse(loop, 1)
-        await until(lambda: threading.active_count() > before)
+        threads.update({*threading.enumerate()} - before)
 
     in_loop(test)
-    wait_until(lambda: threading.active_count() <= before, 30, "its thread goes on")
+    assert threads
+    wait_until(lambda: not any(thread.is_alive() for thread in threads), 30, "its thread goes on")

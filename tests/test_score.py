@@ -375,7 +375,8 @@ def test_a_full_disk_leaves_nothing_half_written(run, records):
     write_csv("loans.csv", records)
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
     ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    command = [sys.executable, "-c", limit + ignore + "from tabserve.cli import main; main()"]
+    # -B: Python would leave half of a module, on which all later tests stumble
+    command = [sys.executable, "-B", "-c", limit + ignore + "from tabserve.cli import main; main()"]
     done = subprocess.run(
         [*command, "score", "credit", "loans.csv", "out/"], capture_output=True, text=True, timeout=60
     )

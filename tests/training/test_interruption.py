@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,6 +74,7 @@ def stopped_while_saving(folder: Path, number: signal.Signals, output: Path) -> 
 
 def short_of_room(folder: Path, output: Path) -> NoReturn:
     """The same where no file may be larger than this."""
+    sys.dont_write_bytecode = True  # Python would leave half of a module, on which all later tests stumble
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     fast_command(folder, output)
 

@@ -2,6 +2,10 @@
 
 import io
 import itertools
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +21,7 @@ from tabserve.tables.batch import Batch, in_batches
 from tabserve.tables.limits import Deadline
 from tabserve.tables.lines import CsvText, open_csv
 from tabserve.tables.plain_csv import MAX_COLUMNS, plain_cells
+from tests.conftest import wait_until
 
 WIDTH = 3
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "gb18030", "utf-7", "iso2022_jp"]
@@ -180,3 +185,21 @@ def test_spaces_after_tabs_belong_to_the_cells() -> None:
 )
 def test_text_that_is_not_plain_is_left_to_be_read_row_by_row(text: str) -> None:
     assert plain_cells(text.encode(), ",", WIDTH) is None
+
+
+def test_no_signal_is_lost_that_comes_while_a_text_is_read() -> None:
+    come: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: come.append(number))
+    text, sent = b"1,2,3\n" * 20_000, 0
+    try:
+        end = time.monotonic() + 60
+        while sent < 200 and time.monotonic() < end:
+            timer = threading.Timer(0.0005, os.kill, [os.getpid(), signal.SIGTERM])
+            timer.start()
+            plain_cells(text, ",", 3)
+            timer.join()
+            sent += 1
+            wait_until(lambda: len(come) == sent, 10, "A signal is lost.")  # noqa: B023 - it is waited for here
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sent > 50

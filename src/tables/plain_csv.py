@@ -139,6 +139,8 @@ def _read(text: bytes, separator: str, width: int, *, is_quoted: bool) -> "pa.Re
     import pyarrow as pa
     from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
+    # its own handlers lose a Ctrl-C, or the SIGTERM of a worker, on a busy machine: they tell of it through a thread
+    pa.enable_signal_handlers(False)
     first = text.partition(b"\n")[0].decode(errors="replace")
     names = column_names(len(next(csv.reader([first], delimiter=separator), [])))
     if not width <= len(names) < MAX_COLUMNS:

@@ -212,7 +212,7 @@ class DecisionLog:
                 self.shadow.offer(answered.artifact.manifest.use_case, body, ids, origin)
 
     def keep_table(self, answer: TablePrediction, origin: Origin, id_: str = "") -> str | None:
-        """Keep the decisions about a file: as `keep`. Rows at fault leave nothing.
+        """Keep the decisions about a file: as `keep_answers`. Rows at fault leave nothing.
 
         Whoever may keep the same again, after a failure, gives it an id.
         """

@@ -24,9 +24,8 @@ MOST = 500  # decisions that are looked at together
 PIECE = 50  # records that are explained between two looks at the clock
 LONGEST = 0.1  # seconds after which new decisions are moved first
 KEPT = 8  # models that stay loaded
-ASKED_AGAIN = (
-    60.0  # seconds after which the database is asked what waits, and a registry for a model that was not there
-)
+# seconds after which the database is asked again what waits, and the registry for a model that was not there
+ASKED_AGAIN = 60.0
 INEXPLICABLE = "null"  # in the column `reasons`: worked out, and there are none
 
 WAIT = (decisions.c.reasons.is_(None), decisions.c.record.is_not(None))  # what the index of waiting decisions holds
